@@ -1,0 +1,109 @@
+"""What every sandbox backend offers: run one script in one fresh place, hand back a typed result.
+
+A job is a pure description (files, script, limits), so that a result can be cached by content and repeated
+anywhere. Nothing in a result is a judgement: grading happens outside, in `mlagent_jax.environment.grading`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+class Status(enum.StrEnum):
+    """How an execution ended. All but `SANDBOX_ERROR` are statements about the program that ran."""
+
+    OK = "ok"
+    FAILED = "failed"  # non-zero exit or a signal of its own making
+    TIMEOUT = "timeout"
+    OOM = "oom"
+    PIDS = "pids"
+    DISK = "disk"
+    OUTPUT_LIMIT = "output_limit"  # files to be taken out were too many or too large
+    SANDBOX_ERROR = "sandbox_error"  # ours: retried, then masked, never scored
+
+    @property
+    def is_corner_case(self) -> bool:
+        """Resource exhaustion: the paper's corner cases, rewarded neutrally (arXiv 2505.23723, section 4.3)."""
+        return self in {Status.TIMEOUT, Status.OOM, Status.PIDS, Status.DISK, Status.OUTPUT_LIMIT}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one execution. They are required, with defaults, never absent."""
+
+    wall_seconds: float = 30.0
+    cpu_seconds: int = 30
+    memory_mb: int = 1024  # address space of each process
+    processes: int = 32
+    open_files: int = 256
+    workspace_mb: int = 64  # the writable workspace, in memory
+    workspace_files: int = 1024
+    output_kb: int = 64  # stdout + stderr kept: head and tail; the rest is counted and dropped
+    threads: int = 1  # OMP_NUM_THREADS and its like
+
+
+@dataclass(frozen=True)
+class Job:
+    """One script to run.
+
+    files: workspace contents before the run, relative POSIX path -> bytes.
+    script: path of the Python script to run, one of `files`; the working directory is the workspace root.
+    data_dir: host folder shown read-only as `data/` in the workspace, or None.
+    data_digest: content hash of `data_dir`, part of the cache key.
+    """
+
+    files: Mapping[str, bytes]
+    script: str
+    data_dir: Path | None = None
+    data_digest: str = ""
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one job.
+
+    output: stdout and stderr as they were interleaved, decoded with backslashreplace, control characters
+        stripped, at most `limits.output_kb`; `dropped_bytes` says how much was left out of its middle.
+    files: every regular file of the workspace after everything in the sandbox was dead (without `data/`);
+        empty unless the program itself ran.
+    error: one sentence for `SANDBOX_ERROR`, else "".
+    """
+
+    status: Status
+    exit_code: int | None = None
+    signal: int | None = None
+    output: str = ""
+    dropped_bytes: int = 0
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    cached: bool = False
+    error: str = ""
+
+
+class SandboxUnavailableError(RuntimeError):
+    """This host cannot give the isolation that was asked for; the message names the remedy."""
+
+
+class Sandbox(Protocol):
+    """A backend. Thread-safe: several threads may call `run` at once, up to the backend's number of workers."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def isolated(self) -> bool:
+        """Whether code written by a model may be run here."""
+        ...
+
+    def run(self, job: Job) -> Result:
+        """Runs `job` in a fresh place. Never raises for what the program does; ours is `SANDBOX_ERROR`."""
+        ...
+
+    def close(self) -> None: ...
