@@ -1,0 +1,30 @@
+"""Predict house prices with a linear model on a few numbers."""
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import Ridge
+from sklearn.metrics import root_mean_squared_log_error
+from sklearn.model_selection import train_test_split
+
+train = pd.read_csv("data/train.csv").head(500)
+test = pd.read_csv("data/test.csv")
+
+target = "sale_price"
+features = ["lot_area", "gr_liv_area", "bedroom_abvgr", "full_bath", "year_sold"]
+
+X = train[features]
+X_test = test[features]
+y = train[target]
+
+X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.4, random_state=0)
+
+model = Ridge(alpha=1.0)
+model.fit(X_fit, y_fit)
+
+valid_predictions = np.clip(model.predict(X_valid), 1, None)
+score = root_mean_squared_log_error(y_valid, valid_predictions)
+print(f"validation rmsle: {score:.4f}")
+
+predictions = np.clip(model.predict(X_test), 1, None)
+submission = pd.DataFrame({"id": test["id"], target: predictions})
+submission.to_csv("submission.csv", index=False)
