@@ -1,0 +1,121 @@
+"""Sequences packed into rows of one length; segment ids keep them apart, so packed equals separate.
+
+Everything a loss needs is laid out where the prediction is made: position i of a row predicts `targets[i]`,
+the row's token i + 1, and `action[i]` says whether that token is an agent's own.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlagent_jax.text.chat import Encoded
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a sequence lies: row, first position, length; row -1 if it was dropped."""
+
+    row: int
+    start: int
+    length: int
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """R rows of T tokens.
+
+    tokens, targets, segment_ids, positions: int32 (R, T). Segment 0 is padding, others rise from left on;
+        positions restart at 0 in each.
+    action: bool (R, T), whether `targets` there is an action token.
+    placements: one for each sequence given.
+    cut: how many sequences were shortened. dropped: how many of those had no action left.
+    """
+
+    tokens: np.ndarray
+    targets: np.ndarray
+    segment_ids: np.ndarray
+    positions: np.ndarray
+    action: np.ndarray
+    placements: tuple[Placement, ...]
+    cut: int
+    dropped: int
+
+    @property
+    def fill(self) -> float:
+        """Share of positions that hold a token."""
+        return float((self.segment_ids > 0).mean()) if self.segment_ids.size else 0.0
+
+    def take(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """The five arrays of some rows, by name."""
+        return {name: getattr(self, name)[rows] for name in ROW_ARRAYS}
+
+
+ROW_ARRAYS = ("tokens", "targets", "segment_ids", "positions", "action")
+
+
+def cut_at_step(sequence: Encoded, length: int) -> Encoded:
+    """The longest start of `sequence` that ends with a whole action and has at most `length` tokens."""
+    if len(sequence.tokens) <= length:
+        return sequence
+    spans = tuple(span for span in sequence.spans if span[1] <= length)
+    end = spans[-1][1] if spans else 0
+    return Encoded(sequence.tokens[:end], sequence.action[:end], spans)
+
+
+def pack(sequences: Sequence[Encoded], length: int) -> PackedRows:
+    """Best-fit decreasing. A sequence longer than `length` is cut at a step boundary and counted."""
+    kept = [cut_at_step(sequence, length) for sequence in sequences]
+    sizes = [len(sequence.tokens) for sequence in kept]
+    placements = [Placement(-1, 0, 0)] * len(kept)
+    spaces: list[tuple[int, int]] = []  # (free positions, row), sorted
+    rows = 0
+    for index in sorted(range(len(kept)), key=lambda i: -sizes[i]):
+        if sizes[index] == 0:
+            continue
+        fit = bisect.bisect_left(spaces, (sizes[index], -1))
+        if fit < len(spaces):
+            free, row = spaces.pop(fit)
+        else:
+            free, row = length, rows
+            rows += 1
+        placements[index] = Placement(row, length - free, sizes[index])
+        bisect.insort(spaces, (free - sizes[index], row))
+
+    packed = PackedRows(
+        tokens=np.zeros((rows, length), np.int32),
+        targets=np.zeros((rows, length), np.int32),
+        segment_ids=np.zeros((rows, length), np.int32),
+        positions=np.zeros((rows, length), np.int32),
+        action=np.zeros((rows, length), bool),
+        placements=tuple(placements),
+        cut=sum(size < len(sequence.tokens) for size, sequence in zip(sizes, sequences, strict=True)),
+        dropped=sizes.count(0),
+    )
+    segments = np.zeros(rows, np.int32)
+    for sequence, place in sorted(zip(kept, placements, strict=True), key=lambda pair: pair[1].start):
+        if place.row < 0:
+            continue
+        segments[place.row] += 1
+        here = slice(place.start, place.start + place.length)
+        before = slice(place.start, place.start + place.length - 1)
+        packed.tokens[place.row, here] = sequence.tokens
+        packed.segment_ids[place.row, here] = segments[place.row]
+        packed.positions[place.row, here] = np.arange(place.length)
+        packed.targets[place.row, before] = sequence.tokens[1:]
+        packed.action[place.row, before] = sequence.action[1:]
+    return packed
+
+
+def pad_rows(packed: PackedRows, multiple: int) -> PackedRows:
+    """Adds empty rows until their number is a multiple; they carry no action and so no loss."""
+    missing = -len(packed.tokens) % multiple
+    grown: dict[str, Any] = {
+        name: np.pad(getattr(packed, name), ((0, missing), (0, 0))) for name in ROW_ARRAYS
+    }
+    return dataclasses.replace(packed, **grown)
