@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from mlagent_jax.errors import UserError
+
 
 class Status(enum.StrEnum):
     """How an execution ended. All but `SANDBOX_ERROR` are statements about the program that ran."""
@@ -87,7 +89,7 @@ class Result:
     error: str = ""
 
 
-class SandboxUnavailableError(RuntimeError):
+class SandboxUnavailableError(UserError):
     """This host cannot give the isolation that was asked for; the message names the remedy."""
 
 
