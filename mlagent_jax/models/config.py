@@ -1,0 +1,209 @@
+"""The shape of a Qwen2 / Qwen2.5 model, and how it is to be computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from mlagent_jax.nn.attention import check_backend
+
+REMAT_POLICIES = ("none", "dots", "full")
+
+
+@dataclass(frozen=True)
+class Qwen2Config:
+    """Architecture (names as in a Hugging Face `config.json`) and execution (ours). Hashable, so it can be static.
+
+    attention: backend of `mlagent_jax.nn.attention`; stated here, never guessed from the devices present, so that
+        the same model lowers for hardware that is not there.
+    query_chunk: queries per block of the `xla_chunked` backend, tokens.
+    remat: what the backward pass recomputes in each layer: "none", "dots" (all but matrix products) or "full".
+    scan_layers: run the layers as one `lax.scan` (compile time independent of depth) or unrolled.
+    dtype: of activations; param_dtype: of stored parameters.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int = 0  # 0: hidden_size / num_attention_heads
+    max_position_embeddings: int = 32768
+    rope_theta: float = 1_000_000.0
+    rms_norm_eps: float = 1e-6
+    tie_word_embeddings: bool = False
+    attention_bias: bool = True
+    initializer_range: float = 0.02
+    attention: str = "xla_chunked"
+    query_chunk: int = 128
+    remat: str = "none"
+    scan_layers: bool = True
+    dtype: str = "float32"
+    param_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if not self.head_dim:
+            if self.hidden_size % self.num_attention_heads:
+                raise ValueError(
+                    f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
+                    f"{self.num_attention_heads}; set head_dim"
+                )
+            object.__setattr__(self, "head_dim", self.hidden_size // self.num_attention_heads)
+        sizes = (
+            "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads "
+            "head_dim max_position_embeddings query_chunk"
+        )
+        for name in sizes.split():
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"num_attention_heads {self.num_attention_heads} is not a multiple of num_key_value_heads "
+                f"{self.num_key_value_heads}"
+            )
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim must be even for rotary embeddings, got {self.head_dim}")
+        if self.remat not in REMAT_POLICIES:
+            raise ValueError(
+                f"unknown remat policy {self.remat!r}; choose one of {', '.join(REMAT_POLICIES)}"
+            )
+        check_backend(self.attention)
+
+    @classmethod
+    def from_hf(cls, hf: Mapping[str, Any], **execution: Any) -> Qwen2Config:
+        """Reads a Hugging Face `config.json`; `execution` sets our own fields.
+
+        Raises ValueError naming every feature of the file that this model does not implement.
+        """
+        refused = _unsupported(hf)
+        if refused:
+            raise ValueError(f"this Qwen2 does not implement {'; '.join(refused)}")
+        rope = hf.get("rope_parameters") or {}
+        fields = {name: hf[name] for name in _HF_FIELDS if hf.get(name) is not None}
+        missing = [name for name in _HF_REQUIRED if name not in fields]
+        if missing:
+            raise ValueError(f"the model's config.json lacks {', '.join(missing)}")
+        if "rope_theta" in rope:
+            fields["rope_theta"] = rope["rope_theta"]
+        elif "rope_theta" not in fields:
+            fields["rope_theta"] = 10_000.0  # the default of transformers' Qwen2Config
+        return cls(**{**fields, **execution})
+
+    def to_hf(self) -> dict[str, Any]:
+        """A `config.json` that `transformers` reads, in the spelling that versions 4 and 5 both understand.
+
+        Raises ValueError for shapes that Hugging Face's Qwen2 cannot express.
+        """
+        if not self.attention_bias:
+            raise ValueError(
+                "Hugging Face's Qwen2 always has attention biases; attention_bias=False has no export"
+            )
+        fields = {name: getattr(self, name) for name in _HF_FIELDS}
+        del fields["attention_bias"]
+        return {
+            "architectures": ["Qwen2ForCausalLM"],
+            "model_type": "qwen2",
+            "hidden_act": "silu",
+            "attention_dropout": 0.0,
+            "use_sliding_window": False,
+            "torch_dtype": self.param_dtype,
+            **fields,
+        }
+
+    def replace(self, **changes: Any) -> Qwen2Config:
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def num_parameters(self) -> int:
+        D, F, H = self.hidden_size, self.intermediate_size, self.head_dim
+        heads, kv_heads = self.num_attention_heads * H, self.num_key_value_heads * H
+        biases = heads + 2 * kv_heads if self.attention_bias else 0
+        layer = 2 * D * heads + 2 * D * kv_heads + biases + 3 * D * F + 2 * D
+        embeddings = self.vocab_size * D * (1 if self.tie_word_embeddings else 2)
+        return self.num_hidden_layers * layer + embeddings + D
+
+
+_HF_REQUIRED = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+)
+_HF_FIELDS = (
+    *_HF_REQUIRED,
+    "head_dim",
+    "max_position_embeddings",
+    "rope_theta",
+    "rms_norm_eps",
+    "tie_word_embeddings",
+    "attention_bias",
+    "initializer_range",
+)
+
+
+def _unsupported(hf: Mapping[str, Any]) -> list[str]:
+    """Names what in `hf` changes the computation in a way that this model does not follow."""
+    rope = hf.get("rope_parameters") or hf.get("rope_scaling") or {}
+    rope_type = rope.get("rope_type", rope.get("type", "default"))
+    checks = {
+        "model_type": hf.get("model_type", "qwen2") != "qwen2",
+        "hidden_act": hf.get("hidden_act", "silu") != "silu",
+        "attention_dropout": bool(hf.get("attention_dropout")),
+        "use_sliding_window": bool(hf.get("use_sliding_window")),
+        "layer_types": any(kind != "full_attention" for kind in hf.get("layer_types") or ()),
+        "quantization_config": hf.get("quantization_config") is not None,
+        "num_experts": bool(hf.get("num_experts")),
+        "mlp_bias": bool(hf.get("mlp_bias")),
+    }
+    refused = [f"{name}={hf[name]!r}" for name, bad in checks.items() if bad]
+    if rope_type != "default":
+        refused.append(f"rope type {rope_type!r}")
+    return refused
+
+
+def qwen2_5(size: str, **execution: Any) -> Qwen2Config:
+    """A published Qwen2.5 size: "0.5b", "1.5b", "3b", "7b" or "14b" (Qwen2.5 technical report, arXiv 2412.15115)."""
+    #        D     F      L   N   K  V        tied
+    sizes = {
+        "0.5b": (896, 4864, 24, 14, 2, 151_936, True),
+        "1.5b": (1536, 8960, 28, 12, 2, 151_936, True),
+        "3b": (2048, 11_008, 36, 16, 2, 151_936, True),
+        "7b": (3584, 18_944, 28, 28, 4, 152_064, False),
+        "14b": (5120, 13_824, 48, 40, 8, 152_064, False),
+    }
+    if size not in sizes:
+        raise ValueError(f"unknown Qwen2.5 size {size!r}; choose one of {', '.join(sizes)}")
+    D, F, L, N, K, V, tied = sizes[size]
+    return Qwen2Config(
+        vocab_size=V,
+        hidden_size=D,
+        intermediate_size=F,
+        num_hidden_layers=L,
+        num_attention_heads=N,
+        num_key_value_heads=K,
+        tie_word_embeddings=tied,
+        **execution,
+    )
+
+
+def quickstart(vocab_size: int, **execution: Any) -> Qwen2Config:
+    """About 1.4M parameters: what two CPU cores can train from nothing in minutes."""
+    return Qwen2Config(
+        vocab_size=vocab_size,
+        hidden_size=160,
+        intermediate_size=480,
+        num_hidden_layers=4,
+        num_attention_heads=5,
+        num_key_value_heads=5,
+        max_position_embeddings=1024,
+        rope_theta=10_000.0,
+        tie_word_embeddings=True,
+        **execution,
+    )
