@@ -3,13 +3,15 @@
     tasks/NAME/task.toml        fields below
     tasks/NAME/description.md   what the agent is told in full
     tasks/NAME/train.py         the starter: working, mediocre
-    tasks/NAME/prepare.py       prepare(raw) -> PreparedData, from package files
+    tasks/NAME/prepare.py       prepare(files) -> LabelledRows, from package files or from tasks/NAME/raw/
 
-Prepared data lies outside the repository, in `DATA_DIR/NAME/`:
+Prepared data lie outside the repository, under one data root. Sandboxes see `DATA_ROOT/public` and nothing
+else of it, so labels are held beside it, not in it. KEY is NAME-RECIPE, where RECIPE is a hash of all that
+preparation depends on: data of a changed task are a new folder, never an overwritten one.
 
-    public/    train and test files, shown read-only to scripts as `data/`; test rows carry no label
-    labels.csv id, target columns, split ("public" is the reward, "private" the evaluation); never in a sandbox
-    manifest.json  source, licence, rows, seed and hashes
+    DATA_ROOT/public/KEY/         train and test files, shown read-only to scripts as `data/`; no test labels
+    DATA_ROOT/labels/KEY.csv      id, target columns, split ("public": the reward, "private": the evaluation)
+    DATA_ROOT/manifests/KEY.json  source, licence, rows, seed and hashes
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from mlagent_jax.sandbox.interface import Limits
 class Task:
     """One ML problem, ready to be worked on.
 
-    name: folder name. title, brief: one line each; `brief` (at most 240 characters) is what the compact prompt shows.
-    description: the full text. kind: e.g. "tabular regression", "text classification", "image classification".
+    name: folder name. title, brief: one line each; `brief` (at most 240 characters) is for compact prompts.
+    description: the full text. kind: e.g. "tabular regression", "text classification".
     split: "held_in" or "held_out".
     metric: a name in `metrics.METRICS`, which knows its direction.
     id_column, target_columns: header of submission.csv.
@@ -33,6 +35,7 @@ class Task:
     starter: text of train.py. limits: of one execution.
     show_public_score: whether feedback tells the agent its public score, as a leaderboard would.
     data_dir: prepared public folder. labels_path: held outside of every sandbox. data_digest: hash of both.
+    classes: every class that a prediction may name, for metrics over classes; else empty.
     """
 
     name: str
@@ -52,3 +55,4 @@ class Task:
     data_dir: Path
     labels_path: Path
     data_digest: str
+    classes: tuple[str, ...] = ()

