@@ -1,0 +1,221 @@
+"""Episodes: a policy and an environment, turn by turn; and single turns from stored states, for step-wise RL.
+
+Many episodes go in lock-step: one batch of responses, then all their actions in a pool of threads. Each
+episode is a function of its own request alone (seed and step fix a response, the state fixes what follows),
+so it comes out the same whatever shares its batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from types import TracebackType
+from typing import Self
+
+from mlagent_jax.agent.policy import Policy, Response, Situation
+from mlagent_jax.agent.response import parse
+from mlagent_jax.agent.trajectory import Step, Trajectory
+from mlagent_jax.environment.mdp import Environment
+from mlagent_jax.environment.state import Action, EnvState, Malformed, Outcome, Transition
+from mlagent_jax.environment.task import Task
+from mlagent_jax.rewards import RewardConfig, Scale, reward, task_scale
+
+INFRASTRUCTURE = "infrastructure"  # how an episode ended that failed through no fault of the agent
+
+
+@dataclass(frozen=True)
+class EpisodeRequest:
+    """One episode to run; task, index and the agent's name are its key."""
+
+    task: str
+    index: int
+    seed: int
+    ideas: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What the agent knows (`situation`) and where the environment stands (`state`) before an action."""
+
+    situation: Situation
+    state: EnvState
+
+
+def turn_at(trajectory: Trajectory, index: int, task: Task, seed: int) -> Turn:
+    """The state before step `index` of a stored episode, without the expert's ideas."""
+    return Turn(Situation(task, trajectory.steps[:index], (), seed), trajectory.steps[index].before)
+
+
+class Stepper:
+    """Takes turns in a pool of `threads`. Close it, or use it in a `with`.
+
+    thought: whether responses must have all six fields. retries: further attempts, `retry_seconds` apart, at
+    an
+        action that met a fault of ours.
+    """
+
+    def __init__(
+        self,
+        environments: Mapping[str, Environment],
+        rewards: RewardConfig,
+        threads: int = 2,
+        thought: bool = True,
+        retries: int = 2,
+        retry_seconds: float = 0.5,
+    ) -> None:
+        self.environments = environments
+        self._rewards = rewards
+        self._thought = thought
+        self._retries = retries
+        self._retry_seconds = retry_seconds
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="environment")
+
+    def act(self, policy: Policy, turns: Sequence[Turn]) -> list[Step]:
+        """One response and its consequences for each turn, in order."""
+        return self.apply(turns, policy.respond([turn.situation for turn in turns])) if turns else []
+
+    def apply(self, turns: Sequence[Turn], responses: Sequence[Response]) -> list[Step]:
+        """The consequences of responses already given; an outcome `INFRASTRUCTURE` outlived all retries."""
+        if len(turns) != len(responses):
+            raise ValueError(f"{len(turns)} turns, but {len(responses)} responses")
+        return list(self._pool.map(self._apply, turns, responses))
+
+    def initial_states(self, names: Sequence[str]) -> list[EnvState]:
+        """Where an episode of each task starts. Raises StarterError; ValueError for a task not given."""
+        for name in names:
+            if name not in self.environments:
+                raise ValueError(f"there is no task {name!r} among {', '.join(self.environments)}")
+        return list(self._pool.map(lambda name: self.environments[name].initial_state(), names))
+
+    def scale(self, name: str) -> Scale:
+        """What rewards on a task are measured by. Raises RewardScaleError."""
+        environment = self.environments[name]
+        return task_scale(environment.task, environment.initial_state().public_score)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _apply(self, turn: Turn, response: Response) -> Step:
+        name = turn.situation.task.name
+        scale = self.scale(name)
+        action = parse(response.text, self._thought)
+        transition = self._step(self.environments[name], turn.state, action)
+        return Step(
+            before=turn.state,
+            response=response.text,
+            action=action if isinstance(action, Action) else None,
+            outcome=transition.outcome,
+            feedback=transition.feedback,
+            after=transition.state,
+            reward=reward(self._rewards, scale, transition.outcome, transition.m_before, transition.m_after),
+            m_before=transition.m_before,
+            m_after=transition.m_after,
+            diff=transition.diff,
+            output=transition.output,
+            status=transition.status,
+            cached=transition.cached,
+            tokens=response.tokens,
+            logprobs=response.logprobs,
+        )
+
+    def _step(self, environment: Environment, state: EnvState, action: Action | Malformed) -> Transition:
+        for attempt in range(self._retries):
+            transition = environment.step(state, action)
+            if transition.outcome is not Outcome.INFRASTRUCTURE:
+                return transition
+            time.sleep(self._retry_seconds * 2**attempt)
+        return environment.step(state, action)
+
+
+@dataclass
+class _Episode:
+    """An episode under way."""
+
+    request: EpisodeRequest
+    task: Task
+    initial: EnvState
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def state(self) -> EnvState:
+        return self.steps[-1].after if self.steps else self.initial
+
+    @property
+    def turn(self) -> Turn:
+        situation = Situation(self.task, tuple(self.steps), self.request.ideas, self.request.seed)
+        return Turn(situation, self.state)
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.steps) and self.steps[-1].outcome is Outcome.INFRASTRUCTURE
+
+    @property
+    def ended(self) -> str:
+        return INFRASTRUCTURE if self.failed else self.state.done
+
+    def trajectory(self, agent: str, ended: str) -> Trajectory:
+        request, state = self.request, self.state
+        return Trajectory(
+            task=request.task,
+            agent=agent,
+            index=request.index,
+            seed=request.seed,
+            ideas=request.ideas,
+            steps=tuple(self.steps),
+            m_init_public=self.initial.public_score,
+            m_init_private=self.initial.private_score,
+            public_score=state.public_score,
+            private_score=state.private_score,
+            valid=state.graded,
+            ended=ended,
+            meta={"infrastructure": True} if self.failed else {},
+        )
+
+
+def run_episodes(
+    policy: Policy, requests: Iterable[EpisodeRequest], stepper: Stepper, parallel: int = 8
+) -> Iterator[Trajectory]:
+    """Runs the requested episodes, `parallel` at a time, and yields each as soon as it has ended.
+
+    An episode that a fault of ours ended has `ended == "infrastructure"`, `meta["infrastructure"]` and a last
+    step with
+    that outcome and no reward: count it, score nothing of it.
+    """
+    waiting = iter(requests)
+    active: list[_Episode] = []
+    while True:
+        active += _begin(list(islice(waiting, parallel - len(active))), stepper)
+        if not active:
+            return
+        fitting = []
+        for episode in active:
+            if policy.fits(episode.turn.situation):
+                fitting.append(episode)
+            else:
+                yield episode.trajectory(policy.name, "context_limit")
+        active = []
+        for episode, step in zip(fitting, stepper.act(policy, [e.turn for e in fitting]), strict=True):
+            episode.steps.append(step)
+            if episode.ended:
+                yield episode.trajectory(policy.name, episode.ended)
+            else:
+                active.append(episode)
+
+
+def _begin(requests: Sequence[EpisodeRequest], stepper: Stepper) -> list[_Episode]:
+    states = stepper.initial_states([request.task for request in requests])
+    return [
+        _Episode(request, stepper.environments[request.task].task, state)
+        for request, state in zip(requests, states, strict=True)
+    ]

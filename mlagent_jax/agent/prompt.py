@@ -1,0 +1,131 @@
+"""What an agent is shown of a situation: system, task, and then response and feedback in turn.
+
+A message depends only on what came before it, so the token ids of a state are a prefix of those of the longer
+episode. `full` is the scaffold for models that can read it; `compact` says the same to a small model that is
+trained on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlagent_jax.agent.policy import Situation
+from mlagent_jax.agent.response import ACTION_FIELDS, ALL_FIELDS
+from mlagent_jax.environment.feedback import clip
+from mlagent_jax.environment.task import Task
+from mlagent_jax.environment.tools import TOOLS
+from mlagent_jax.text.chat import Message
+
+STYLES = ("full", "compact")
+_COMPACT_HEAD = 0.3  # of a clipped observation; the score stands at its end
+
+
+@dataclass(frozen=True)
+class PromptFormat:
+    """observation_chars: what is kept of one feedback. thought: six response fields, or the last two.
+    max_steps: what the full prompt says of the episode's length."""
+
+    style: str = "full"
+    observation_chars: int = 5_000
+    thought: bool = True
+    max_steps: int = 15
+
+    def __post_init__(self) -> None:
+        if self.style not in STYLES:
+            raise ValueError(f"prompt style {self.style!r} is not one of {', '.join(STYLES)}")
+        if self.observation_chars < 1:
+            raise ValueError(f"observation_chars is {self.observation_chars}; at least 1 is needed")
+
+
+def messages(form: PromptFormat, situation: Situation, with_ideas: bool = False) -> list[Message]:
+    """The situation as chat messages; the agent's own keep the token ids they were sampled as.
+
+    with_ideas: show what the expert is primed with, as when trajectories are collected; never to a trained
+    policy.
+    """
+    ideas = situation.ideas if with_ideas else ()
+    chat = [Message("system", _system(form)), Message("user", _task(form, situation.task, ideas))]
+    for step in situation.steps:
+        chat.append(Message("assistant", step.response, step.tokens))
+        chat.append(Message("user", observation(form, step.feedback)))
+    return chat
+
+
+def observation(form: PromptFormat, feedback: str) -> str:
+    """The feedback as the agent sees it: its middle is cut out if it is long."""
+    return clip(feedback, form.observation_chars, _COMPACT_HEAD if form.style == "compact" else 0.5)
+
+
+def _system(form: PromptFormat) -> str:
+    fields = ALL_FIELDS if form.thought else ACTION_FIELDS
+    return _compact_system(fields) if form.style == "compact" else _full_system(form, fields)
+
+
+def _compact_system(fields: tuple[str, ...]) -> str:
+    return (
+        f"Improve train.py, which writes submission.csv. Tools: {', '.join(TOOLS)}. "
+        f"Answer with {', '.join(fields)} (JSON)."
+    )
+
+
+def _full_system(form: PromptFormat, fields: tuple[str, ...]) -> str:
+    response = "\n".join(f"{label}: [{_MEANINGS[label]}]" for label in fields)
+    return "\n\n".join(
+        [
+            "You are a machine learning engineer. You improve a working training script by editing and "
+            "running it, one action at a time, and you decide what to do next from what comes back.",
+            f"You have these tools:\n\n{_tool_list()}",
+            _RULES.format(steps=form.max_steps),
+            f"Always answer in exactly this format, with one action, and nothing after it:\n\n{response}",
+        ]
+    )
+
+
+def _tool_list() -> str:
+    return "\n\n".join(
+        f"- {tool.name}\n  {tool.description}\n  Action Input: {tool.usage}\n  Returns: {tool.observation}"
+        for tool in TOOLS.values()
+    )
+
+
+def _task(form: PromptFormat, task: Task, ideas: Sequence[str]) -> str:
+    if form.style == "compact":
+        text = task.brief
+    else:
+        limits = task.limits
+        text = (
+            f"{task.title}\n\n{task.description.strip()}\n\n"
+            "The script to improve is train.py; the data are under data/, read-only. "
+            f"The metric is {task.metric}. "
+            f"One run may take {limits.wall_seconds:g} seconds and {limits.memory_mb} MB of memory."
+        )
+    if not ideas:
+        return text
+    advice = "\n".join(f"{number}. {idea}" for number, idea in enumerate(ideas, 1))
+    return f"{text}\n\nFirst try these ideas, in this order:\n{advice}"
+
+
+_RULES = """\
+Mind these rules:
+1. Understand train.py and its baseline first and then improve it in steps; judge each change by its result.
+2. After an edit the script is run and its submission.csv graded. Keep its columns as train.py writes them.
+3. Do not change random seeds, and do not try to read or guess the labels of the test data.
+4. Use installed packages only; there is no network.
+5. State as fact only what a result has confirmed. If a change makes things worse, go back.
+6. You have {steps} actions. Answer when nothing is left to gain: the last valid submission counts."""
+
+_MEANINGS = dict(
+    zip(
+        ALL_FIELDS,
+        (
+            "what the last observation means; if there was an error, what caused it and how to mend it",
+            "the whole plan, what is done and with which confirmed result, and what comes next",
+            "for each new statement in the plan, whether a result confirms it",
+            "what to do now and why",
+            "one tool, by its exact name",
+            "the arguments of the tool, as one JSON object",
+        ),
+        strict=True,
+    )
+)

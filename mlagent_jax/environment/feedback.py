@@ -1,0 +1,85 @@
+"""The texts an agent gets back. Terse, since a small model's context is short; what matters most stands last.
+
+Each kind of failure starts with a prefix of its own, so that a log can be sorted by it.
+"""
+
+from __future__ import annotations
+
+from mlagent_jax.sandbox.interface import Limits, Result, Status
+
+BAD_ACTION = "Invalid action:"  # no such tool
+BAD_RESPONSE = "Invalid response:"  # not in the response format
+BAD_INPUT = "ActionInputParsingError:"
+BAD_CALL = "EnvError:"  # the tool cannot do this here
+CODER_FAILED = "CoderError:"
+SCRIPT_FAILED = "ScriptError:"
+BAD_SUBMISSION = "SubmissionError:"
+OUT_OF_RESOURCES = "ResourceLimit:"
+
+MAX_DIFF_CHARS = 4_000
+MAX_OUTPUT_CHARS = 4_000
+
+
+def clip(text: str, limit: int, head: float = 0.5) -> str:
+    """At most `limit` characters: a cut takes out the middle and leaves `head` of the rest before it."""
+    if len(text) <= limit:
+        return text
+    mark = " ... "
+    if limit <= len(mark):
+        return text[len(text) - limit :]
+    kept = limit - len(mark)
+    first = int(kept * head)
+    return text[:first] + mark + text[len(text) - (kept - first) :]
+
+
+def number(score: float) -> str:
+    """A score as shown to agents: four decimals, or six digits where it is large or tiny."""
+    return f"{score:.4f}" if score == 0 or 1e-2 <= abs(score) < 1e3 else f"{score:.6g}"
+
+
+def comparison(metric: str, score: float, before: float, higher_is_better: bool) -> str:
+    """E.g. "Public rmsle 0.1523, better than 0.2011."."""
+    if score == before:
+        word = "same as"
+    else:
+        word = "better than" if (score > before) == higher_is_better else "worse than"
+    return f"Public {metric} {number(score)}, {word} {number(before)}."
+
+
+def saved(path: str, diff: str) -> str:
+    return f"Saved to {path}.\n{clip(diff.rstrip(), MAX_DIFF_CHARS)}"
+
+
+def ran(result: Result, limits: Limits) -> str:
+    """What a script printed, head and tail; of a failure, first its kind and last the error itself."""
+    output = clip(result.output.strip(), MAX_OUTPUT_CHARS)
+    if result.status is Status.OK:
+        return output
+    if result.status.is_corner_case:
+        return join(output, f"{OUT_OF_RESOURCES} {_exhausted(result.status, limits)}.")
+    cause = f"signal {result.signal}" if result.signal else f"exit code {result.exit_code}"
+    return join(f"{SCRIPT_FAILED} {cause}.", output)
+
+
+def judged(reason: str) -> str:
+    """Why a submission was not accepted."""
+    return f"{BAD_SUBMISSION} {reason.rstrip('.')}."
+
+
+def join(*parts: str) -> str:
+    """The parts that are not empty, each on lines of its own."""
+    return "\n".join(part for part in parts if part)
+
+
+def _exhausted(status: Status, limits: Limits) -> str:
+    if status is Status.TIMEOUT:
+        return f"stopped after {min(limits.wall_seconds, limits.cpu_seconds):g} s"
+    if status is Status.OOM:
+        return f"out of memory, {limits.memory_mb} MB are allowed"
+    if status is Status.PIDS:
+        return f"too many processes, {limits.processes} are allowed"
+    if status is Status.DISK:
+        return f"workspace full, {limits.workspace_mb} MB are allowed"
+    return (
+        f"too many or too large files left, {limits.workspace_files} of {limits.workspace_mb} MB are allowed"
+    )

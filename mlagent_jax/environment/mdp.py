@@ -1,0 +1,307 @@
+"""The MDP of ML-engineering (arXiv 2505.23723, section 3): from a state and an action to a transition.
+
+`Environment.step` is a function of its arguments but for the sandbox, whose results are cached by content:
+nothing is kept between steps, so any stored state can be stepped from, in any order and from many threads.
+
+What stays in the workspace after a run:
+- An edited script stays, even if it failed, as in a real workspace.
+- Files that a script wrote stay if it came to an end of its own, finished or failed. Those of a run that was
+  killed at a limit do not: how far it came is a matter of timing, and a state must not be.
+- `submission.csv` is removed before every run, so that an old one is never graded as new, and is the last
+  valid one afterwards. So where it stands in a workspace, it is the one whose scores the state carries.
+"""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from mlagent_jax.environment import feedback, tools
+from mlagent_jax.environment.coder import Coder, CoderError, CoderUnavailableError
+from mlagent_jax.environment.grading import Graded, Invalid
+from mlagent_jax.environment.metrics import METRICS
+from mlagent_jax.environment.snapshots import SnapshotStore
+from mlagent_jax.environment.state import Action, EnvState, Malformed, Outcome, Transition
+from mlagent_jax.environment.task import Task
+from mlagent_jax.environment.workspace import (
+    DATA,
+    MAX_FILE_BYTES,
+    STARTER,
+    SUBMISSION,
+    Files,
+    WorkspaceError,
+    clean_path,
+    inspect_lines,
+    list_files,
+    read_bytes,
+    read_text,
+    with_file,
+    writable_path,
+)
+from mlagent_jax.errors import UserError
+from mlagent_jax.sandbox.interface import Job, Limits, Result, Sandbox, Status
+
+Grader = Callable[[Task, bytes | None], Graded | Invalid]
+
+_STARTER_ATTEMPTS = 3
+_MIN_WALL_SECONDS = 1.0
+
+
+class StarterError(UserError):
+    """The starter of a task does not run, or its submission is not valid: no episode can begin."""
+
+
+class _SandboxFault(Exception):
+    """The sandbox, not the program in it, failed."""
+
+
+@dataclass(frozen=True)
+class EpisodeLimits:
+    """15 steps and 30 minutes as in the paper; `seconds` counts the execution time of scripts."""
+
+    steps: int = 15
+    seconds: float = 1800.0
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One execution: what came of it, the workspace after it, and what the submission it wrote is worth."""
+
+    result: Result
+    limits: Limits
+    files: Files
+    verdict: Graded | Invalid | None
+
+
+@dataclass(frozen=True)
+class _Effect:
+    """What an action does; None leaves the workspace or the scores as they are."""
+
+    outcome: Outcome
+    feedback: str
+    files: Files | None = None
+    diff: str = ""
+    run: _Run | None = None
+    done: str = ""
+
+
+class Environment:
+    """One task to work on. Thread-safe if the sandbox and the coder are."""
+
+    def __init__(
+        self,
+        task: Task,
+        sandbox: Sandbox,
+        store: SnapshotStore,
+        coder: Coder,
+        grader: Grader,
+        limits: EpisodeLimits | None = None,
+    ) -> None:
+        self.task = task
+        self.limits = limits or EpisodeLimits()
+        self._sandbox = sandbox
+        self._store = store
+        self._coder = coder
+        self._grader = grader
+        self._initial: EnvState | None = None
+        self._initial_lock = threading.Lock()
+        self._higher_is_better = METRICS[task.metric].higher_is_better
+        self._calls: dict[str, Callable[[EnvState, Files, dict], _Effect]] = {
+            tools.LIST_FILES: self._list_files,
+            tools.COPY_FILE: self._copy_file,
+            tools.INSPECT: self._inspect,
+            tools.EXECUTE: self._execute_script,
+            tools.UNDERSTAND: self._understand,
+            tools.EDIT: self._edit,
+            tools.FINAL_ANSWER: self._final_answer,
+        }
+
+    def initial_state(self) -> EnvState:
+        """The starter, run once and graded: its scores are m_init. Raises StarterError if that fails."""
+        with self._initial_lock:
+            if self._initial is None:
+                self._initial = self._run_starter()
+            return self._initial
+
+    def step(self, state: EnvState, action: Action | Malformed) -> Transition:
+        """One action. Raises ValueError for a state that has ended, SnapshotError for a lost workspace."""
+        if state.done:
+            raise ValueError(f"this episode has ended ({state.done}): nothing can follow")
+        fault = action if isinstance(action, Malformed) else tools.check(action)
+        if isinstance(action, Malformed) or fault is not None:
+            assert fault is not None
+            return self._after(state, _Effect(Outcome.MALFORMED, fault.feedback))
+        files = self._store.get(state.snapshot)
+        try:
+            effect = self._calls[action.tool](state, files, dict(action.arguments))
+        except WorkspaceError as error:
+            effect = _Effect(Outcome.ERROR, f"{feedback.BAD_CALL} {error}.")
+        except CoderError as error:
+            effect = _Effect(Outcome.ERROR, f"{feedback.CODER_FAILED} {error}")
+        except (CoderUnavailableError, _SandboxFault) as error:
+            m = state.public_score
+            return Transition(state, Outcome.INFRASTRUCTURE, str(error), m_before=m, m_after=m)
+        return self._after(state, effect)
+
+    def _list_files(self, state: EnvState, files: Files, given: dict) -> _Effect:
+        return _Effect(Outcome.NEUTRAL, "\n".join(list_files(files, given["dir_path"], self.task.data_dir)))
+
+    def _copy_file(self, state: EnvState, files: Files, given: dict) -> _Effect:
+        source, destination = clean_path(given["source"]), writable_path(given["destination"])
+        content = read_bytes(files, source, self.task.data_dir)
+        after = with_file(files, destination, content)
+        return _Effect(Outcome.NEUTRAL, f"Copied {source} to {destination}.", after)
+
+    def _inspect(self, state: EnvState, files: Files, given: dict) -> _Effect:
+        first, last = given["start_line_number"], given["end_line_number"]
+        lines = inspect_lines(files, given["script_name"], first, last, self.task.data_dir)
+        return _Effect(Outcome.NEUTRAL, feedback.clip(lines, feedback.MAX_OUTPUT_CHARS))
+
+    def _understand(self, state: EnvState, files: Files, given: dict) -> _Effect:
+        text = read_text(files, given["file_name"], self.task.data_dir)
+        report = self._coder.understand(text, given["things_to_look_for"])
+        return _Effect(Outcome.NEUTRAL, feedback.clip(report, feedback.MAX_OUTPUT_CHARS))
+
+    def _final_answer(self, state: EnvState, files: Files, given: dict) -> _Effect:
+        return _Effect(Outcome.NEUTRAL, "", done="final_answer")
+
+    def _execute_script(self, state: EnvState, files: Files, given: dict) -> _Effect:
+        """Neutral if the script ends well: one that submits nothing may be one that looks at the data."""
+        run = self._run(state, files, clean_path(given["script_name"]))
+        text = feedback.join(feedback.ran(run.result, run.limits), self._judgement(state, run))
+        outcome = Outcome.NEUTRAL if run.result.status is Status.OK else _failure(run.result)
+        return _Effect(outcome, text, run.files, run=run)
+
+    def _edit(self, state: EnvState, files: Files, given: dict) -> _Effect:
+        source, target = clean_path(given["script_name"]), writable_path(given["save_name"])
+        if not target.endswith(".py"):
+            raise WorkspaceError(
+                f"an edited script is run, so save_name must end with .py, not be {target!r}"
+            )
+        old = read_text(files, source, self.task.data_dir)
+        new = self._coder.edit(old, given["edit_instruction"])
+        edited = with_file(files, target, _encode(new))
+        diff = _diff(old, new, source, target)
+        if not diff:
+            return _Effect(Outcome.NEUTRAL, f"Saved to {target}; the edit changed nothing.", edited)
+        run = self._run(state, edited, target)
+        text = feedback.join(
+            feedback.saved(target, diff), feedback.ran(run.result, run.limits), self._judgement(state, run)
+        )
+        if run.result.status is not Status.OK:
+            outcome = _failure(run.result)
+        else:
+            outcome = Outcome.SUCCESS if isinstance(run.verdict, Graded) else Outcome.ERROR
+        return _Effect(outcome, text, run.files, diff, run)
+
+    def _run(self, state: EnvState | None, files: Files, script: str) -> _Run:
+        """Runs and grades. Raises WorkspaceError for a script that is not there, _SandboxFault for ours."""
+        if script not in files:
+            raise WorkspaceError(f"there is no {script!r}; files: {', '.join(sorted(files))}")
+        inputs = {path: content for path, content in files.items() if path != SUBMISSION}
+        limits = self._limits(state)
+        result = self._sandbox.run(Job(inputs, script, self.task.data_dir, self.task.data_digest, limits))
+        if result.status is Status.SANDBOX_ERROR:
+            raise _SandboxFault(result.error)
+        if result.status.is_corner_case:
+            return _Run(result, limits, files, None)
+        after = {path: content for path, content in result.files.items() if _is_kept(path)}
+        written = after.pop(SUBMISSION, None)
+        verdict = self._grader(self.task, written) if result.status is Status.OK else None
+        standing = written if isinstance(verdict, Graded) else files.get(SUBMISSION)
+        if standing is not None:
+            after[SUBMISSION] = standing
+        return _Run(result, limits, after, verdict)
+
+    def _limits(self, state: EnvState | None) -> Limits:
+        """The task's, and no longer than the episode still has."""
+        limits = self.task.limits
+        left = self.limits.seconds - (state.seconds if state else 0.0)
+        return replace(limits, wall_seconds=min(limits.wall_seconds, max(left, _MIN_WALL_SECONDS)))
+
+    def _judgement(self, state: EnvState, run: _Run) -> str:
+        if run.verdict is None:
+            return ""
+        if isinstance(run.verdict, Invalid):
+            return feedback.judged(run.verdict.reason)
+        if not self.task.show_public_score:
+            return "Submission accepted."
+        score, before = run.verdict.public, state.public_score
+        return feedback.comparison(self.task.metric, score, before, self._higher_is_better)
+
+    def _after(self, state: EnvState, effect: _Effect) -> Transition:
+        after = replace(state, steps=state.steps + 1)
+        if effect.files is not None:
+            after = replace(after, snapshot=self._store.put(effect.files))
+        run = effect.run
+        if run is not None:
+            after = replace(after, seconds=state.seconds + run.result.wall_seconds)
+            if isinstance(run.verdict, Graded):
+                scores = run.verdict
+                after = replace(after, public_score=scores.public, private_score=scores.private, graded=True)
+        return Transition(
+            state=replace(after, done=effect.done or self._limit_reached(after)),
+            outcome=effect.outcome,
+            feedback=effect.feedback,
+            m_before=state.public_score,
+            m_after=after.public_score,
+            diff=effect.diff,
+            output=run.result.output if run else "",
+            status=run.result.status.value if run else "",
+            cached=run.result.cached if run else False,
+        )
+
+    def _limit_reached(self, state: EnvState) -> str:
+        if state.steps >= self.limits.steps:
+            return "step_limit"
+        return "time_limit" if state.seconds >= self.limits.seconds else ""
+
+    def _run_starter(self) -> EnvState:
+        name = self.task.name
+        run = self._attempt_starter()
+        if run.result.status is not Status.OK:
+            problem = feedback.clip(feedback.ran(run.result, run.limits), 600)
+        elif isinstance(run.verdict, Graded):
+            snapshot = self._store.put(run.files)
+            return EnvState(snapshot, run.verdict.public, run.verdict.private)
+        else:
+            problem = feedback.judged(run.verdict.reason if run.verdict else "")
+        raise StarterError(f"the starter of task {name} must run and submit; mend its {STARTER}: {problem}")
+
+    def _attempt_starter(self) -> _Run:
+        files = {STARTER: self.task.starter.encode()}
+        for attempt in range(1, _STARTER_ATTEMPTS + 1):
+            try:
+                return self._run(None, files, STARTER)
+            except _SandboxFault as error:
+                if attempt == _STARTER_ATTEMPTS:
+                    raise StarterError(
+                        f"the sandbox failed {attempt} times on the starter of task {self.task.name}: {error}"
+                    ) from None
+        raise AssertionError("unreachable")
+
+
+def _failure(result: Result) -> Outcome:
+    return Outcome.CORNER if result.status.is_corner_case else Outcome.ERROR
+
+
+def _is_kept(path: str) -> bool:
+    return path.split("/")[0] != DATA and "__pycache__" not in path.split("/")
+
+
+def _encode(script: str) -> bytes:
+    try:
+        content = script.encode()
+    except UnicodeEncodeError as error:
+        raise CoderError(f"the edited script is not text: {error}") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise CoderError(f"the edited script has {len(content)} bytes; at most {MAX_FILE_BYTES} are allowed")
+    return content
+
+
+def _diff(old: str, new: str, source: str, target: str) -> str:
+    """A unified diff; "" if nothing changed."""
+    lines = difflib.unified_diff(old.splitlines(), new.splitlines(), source, target, lineterm="")
+    return "\n".join(lines)
