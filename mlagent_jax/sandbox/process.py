@@ -1,0 +1,61 @@
+"""The fallback where namespaces are not to be had: the same warm worker, in a plain process with limits.
+
+What it gives: limits of memory, time and file size for each process, a temporary folder, a clean environment, and
+an end for everything that the program started. What it does not give: the program can read and write what its
+user can, and has the network. Only code that cannot be hostile may run here.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO
+
+from mlagent_jax.sandbox.interface import Job, Result
+from mlagent_jax.sandbox.pool import BOOT, ENVIRONMENT, WorkerPool, check_job, data_below
+
+
+class ProcessSandbox:
+    """Runs each job in a temporary folder, with a copy of its data; see `Sandbox`.
+
+    Args:
+        data_root: the folder below which every job's `data_dir` lies.
+        workers: how many jobs may run at once.
+
+    Raises:
+        FileNotFoundError: no `data_root`.
+    """
+
+    name = "process"
+    isolated = False
+
+    def __init__(self, data_root: Path, workers: int = 2) -> None:
+        self._data_root = data_root.resolve(strict=True)
+        self._scratch = tempfile.TemporaryDirectory(prefix="mlagent-sandbox-")
+        self._pool = WorkerPool(workers, self._launch)
+
+    def run(self, job: Job) -> Result:
+        """See `Sandbox.run`. Raises ValueError for a job that is not one (see `check_job`)."""
+        check_job(job)
+        data = data_below(self._data_root, job.data_dir)
+        return self._pool.run(job, str(self._data_root / data) if data else "", "")
+
+    def close(self) -> None:
+        self._pool.close()
+        self._scratch.cleanup()
+
+    def _launch(self, channel: socket.socket, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+        here = str(Path(__file__).parent)
+        return subprocess.Popen(
+            [sys.executable, "-c", BOOT, here, "--scratch", self._scratch.name],
+            stdin=channel,
+            stdout=channel,
+            stderr=errors,
+            env={**ENVIRONMENT, "PATH": os.environ.get("PATH", ENVIRONMENT["PATH"])},
+            start_new_session=True,
+            cwd="/",
+        )

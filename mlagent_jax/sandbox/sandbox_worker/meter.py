@@ -1,0 +1,81 @@
+"""Adds up what all processes of a job use together, which per-process limits cannot bound."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from . import workspace
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+class ProcessMeter:
+    """Looks at a job's processes through /proc, from their supervisor.
+
+    Attributes:
+        peak_bytes: the most memory that they were seen to use together.
+        most_processes: the most tasks (processes and threads) seen at once.
+    """
+
+    def __init__(self, memory_bytes: int, processes: int, isolated: bool) -> None:
+        self.memory_bytes = memory_bytes
+        self.processes = processes
+        self.isolated = isolated
+        self.peak_bytes = 0
+        self.most_processes = 0
+
+    def look(self, folder: str, folder_bytes: int) -> str:
+        """Returns "memory", "processes" or "disk" if the job uses more of it than it may, else ""."""
+        pids = self.descendants()
+        self.most_processes = max(self.most_processes, sum(map(_tasks, pids)))
+        # Resident sizes count shared pages once for each process: only if they are too large, look closely.
+        used = sum(map(_resident_bytes, pids))
+        if used > self.memory_bytes:
+            used = sum(map(_proportional_bytes, pids))
+        self.peak_bytes = max(self.peak_bytes, used)
+        if used > self.memory_bytes:
+            return "memory"
+        if self.most_processes > self.processes:
+            return "processes"
+        # In a sandbox the workspace is a tmpfs that limits itself.
+        if not self.isolated and workspace.used_bytes(folder) > folder_bytes:
+            return "disk"
+        return ""
+
+    def descendants(self) -> list[int]:
+        """All processes of the job that are alive or unburied, without the supervisor."""
+        if self.isolated:  # the whole pid namespace is the job's
+            return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]  # noqa: PTH208
+        found: list[int] = []
+        unvisited = [os.getpid()]
+        while unvisited:
+            pid = unvisited.pop()
+            with contextlib.suppress(OSError):
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    unvisited += map(int, (task / "children").read_text().split())
+            found.append(pid)
+        return found[1:]
+
+
+def _tasks(pid: int) -> int:
+    # Fields after the command's name, which may itself hold spaces and parentheses; see proc_pid_stat(5).
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[17])
+    return 0
+
+
+def _resident_bytes(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+    return 0
+
+
+def _proportional_bytes(pid: int) -> int:
+    """Its memory, with pages that several processes share divided among them."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) << 10
+    return 0

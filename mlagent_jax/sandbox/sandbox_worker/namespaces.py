@@ -1,0 +1,168 @@
+"""Linux namespaces, mounts and privileges through ctypes: what Python's `os` lacks before 3.12.
+
+Sources: unshare(2), clone(2), mount(2), capabilities(7), user_namespaces(7), prctl(2).
+"""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+# PyDLL holds the interpreter lock during calls: nothing of the interpreter may run between fork and its hooks.
+_libc = ctypes.PyDLL(None, use_errno=True)
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWPID = 0x20000000
+_SIGCHLD = 17
+_SYS_CLONE = {"x86_64": 56, "aarch64": 220}
+_SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
+
+MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_REMOUNT = 0x20
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+_MNT_DETACH = 2
+
+_PR_SET_DUMPABLE = 4
+_PR_SET_SECCOMP = 22
+_PR_CAPBSET_DROP = 24
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_SECCOMP_MODE_FILTER = 2
+_CAPABILITY_VERSION_3 = 0x20080522
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
+    """mount(2). Raises OSError that names the target."""
+    arguments = [text.encode() or None for text in (source, target, kind)]
+    _check(_libc.mount(*arguments, ctypes.c_ulong(flags), options.encode() or None), f"mount {target}")
+
+
+def unmount(target: str) -> None:
+    """Takes a whole mounted tree out of sight. Raises OSError."""
+    _check(_libc.umount2(target.encode(), _MNT_DETACH), f"umount {target}")
+
+
+def unshare(flags: int) -> None:
+    """unshare(2). Raises OSError."""
+    _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def fork_into_namespaces() -> int:
+    """Forks a child that is process 1 of a new pid namespace, with mount, ipc and uts namespaces of its own.
+
+    As os.fork, this returns 0 in the child. One clone(2) instead of unshare(2) and a fork saves a copy of the
+    page tables of a large process. Raises OSError.
+    """
+    number = _SYS_CLONE[platform.machine()]
+    flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | _SIGCHLD
+    ctypes.pythonapi.PyOS_BeforeFork()
+    pid: int = _libc.syscall(ctypes.c_long(number), ctypes.c_ulong(flags), None, None, None, None)
+    if pid == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        return 0
+    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    return _check(pid, "clone")
+
+
+def forbid_user_namespaces() -> None:
+    """No process of this user namespace can make a further one, and with it capabilities, from now on."""
+    Path("/proc/sys/user/max_user_namespaces").write_text("0")
+
+
+def hide_from_siblings() -> None:
+    """Makes this process's memory, files and environment unreadable to others of the same user id."""
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def show_to_siblings() -> None:
+    """Undoes `hide_from_siblings`, which children inherit: a program may look at its own /proc/self."""
+    _prctl(_PR_SET_DUMPABLE, 1)
+
+
+def become_subreaper() -> None:
+    """Orphaned descendants become children of this process instead of the system's."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def drop_privileges(seccomp_program: str) -> None:
+    """Gives up every capability for good, for this process and all it starts, and installs a seccomp filter.
+
+    Args:
+        seccomp_program: base64 of struct sock_filter records, or "" for none.
+    """
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    for capability in range(int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1):
+        _prctl(_PR_CAPBSET_DROP, capability)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    nothing = (ctypes.c_uint32 * 6)()
+    _check(_libc.syscall(ctypes.c_long(_SYS_CAPSET[platform.machine()]), header, nothing), "capset")
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    if seccomp_program:
+        _install_filter(base64.b64decode(seccomp_program))
+
+
+def _install_filter(program: bytes) -> None:
+    class SockFprog(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+    fprog = SockFprog(len(program) // 8, program)
+    _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(fprog))
+
+
+def _prctl(option: int, *arguments: int) -> None:
+    padded = [ctypes.c_ulong(value) for value in (*arguments, 0, 0, 0, 0)][:4]
+    _check(_libc.prctl(ctypes.c_int(option), *padded), f"prctl {option}")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a job's things lie, as the job sees them."""
+
+    workspace: str
+    temporary: str
+
+
+def build_job_view(data: str, megabytes: int, files: int) -> Places:
+    """Builds what the job sees, in the mount namespace of the calling process.
+
+    One tmpfs holds the workspace, /tmp and /dev/shm, so that one limit on size and number holds for all three.
+
+    Args:
+        data: folder below /sandbox/data to show as `data/`, or "" for none.
+        megabytes, files: the limits of that tmpfs.
+    """
+    mount("", "/", flags=MS_REC | MS_PRIVATE)
+    options = f"size={megabytes}m,nr_inodes={files + 8},mode=0755"
+    mount("tmpfs", "/job", "tmpfs", MS_NOSUID | MS_NODEV, options)
+    for name, target in (("workspace", "/workspace"), ("tmp", "/tmp"), ("shm", "/dev/shm")):
+        Path("/job", name).mkdir()
+        mount(f"/job/{name}", target, flags=MS_BIND)
+    if data:
+        Path("/workspace/data").mkdir()
+        mount(f"/sandbox/data/{data}", "/workspace/data", flags=MS_BIND | MS_REC)
+    for ours in ("/job", "/sandbox/data", f"/sandbox/{__package__}"):
+        unmount(ours)
+    mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    mount("/proc/sys", "/proc/sys", flags=MS_BIND)
+    mount("", "/proc/sys", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    return Places("/workspace", "/tmp")

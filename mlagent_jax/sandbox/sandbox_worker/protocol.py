@@ -1,0 +1,57 @@
+"""Framed messages between the host and a worker: a JSON header and any number of named byte strings.
+
+    message = length of the header (8 bytes, big-endian) | header (ASCII JSON) | the bytes of every blob in order
+    header  = {"body": {...}, "blobs": [[name, size], ...]}
+
+Reading is bounded on both sides, so that neither can exhaust the other's memory.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+MAX_HEADER_BYTES = 8 << 20
+_CHUNK_BYTES = 1 << 20
+
+
+class ProtocolError(Exception):
+    """The other side sent something that is not a message, or too much of it."""
+
+
+def send(channel: socket.socket, body: Mapping[str, Any], blobs: Mapping[str, bytes]) -> None:
+    """Writes one message; the socket's timeout applies to each blob. Raises OSError, TimeoutError."""
+    header = json.dumps({"body": body, "blobs": [[name, len(blob)] for name, blob in blobs.items()]}).encode()
+    channel.sendall(struct.pack(">Q", len(header)) + header)
+    for blob in blobs.values():
+        channel.sendall(blob)
+
+
+def receive(channel: socket.socket, max_blob_bytes: int) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Reads one message. Raises EOFError when the other side is gone, ProtocolError, OSError, TimeoutError."""
+    (size,) = struct.unpack(">Q", _read_exactly(channel, 8))
+    if size > MAX_HEADER_BYTES:
+        raise ProtocolError(f"a header of {size} bytes is above the {MAX_HEADER_BYTES} that are accepted")
+    try:
+        header = json.loads(_read_exactly(channel, size))
+        sizes = [(str(name), int(length)) for name, length in header["blobs"]]
+        body = dict(header["body"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ProtocolError(f"not a message header: {error}") from error
+    total = sum(length for _, length in sizes)
+    if total > max_blob_bytes or any(length < 0 for _, length in sizes):
+        raise ProtocolError(f"{total} bytes of content are above the {max_blob_bytes} that are accepted")
+    return body, {name: _read_exactly(channel, length) for name, length in sizes}
+
+
+def _read_exactly(channel: socket.socket, count: int) -> bytes:
+    content = bytearray()
+    while len(content) < count:
+        chunk = channel.recv(min(count - len(content), _CHUNK_BYTES))
+        if not chunk:
+            raise EOFError(f"the channel closed after {len(content)} of {count} bytes")
+        content += chunk
+    return bytes(content)

@@ -1,0 +1,265 @@
+"""The trusted parent of one script: starts it, drains its output, ends everything, and only then looks at files.
+
+In a sandbox it is process 1 of the job's own pid namespace: the program cannot signal it, and nothing that the
+program started outlives it. Without isolation it is a subreaper, which catches all but the most determined.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import select
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import namespaces, protocol, script, workspace
+from .meter import ProcessMeter
+
+_WATCH_SECONDS = 0.1
+_KILL_SECONDS = 5.0  # more than this to end a job's processes means a host in trouble
+_MAX_JOB_BYTES = 1 << 30
+# Ours, beside the script, in the same user namespace: bubblewrap's two, the zygote and the supervisor.
+_PROCESS_OVERHEAD = 4
+
+
+@dataclass
+class Output:
+    """Head and tail of a stream of any length, at most `limit` bytes together."""
+
+    limit: int
+    head: bytes = b""
+    tail: bytearray = field(default_factory=bytearray)
+    total: int = 0
+
+    def add(self, chunk: bytes) -> None:
+        self.total += len(chunk)
+        room = self.limit // 2 - len(self.head)
+        self.head += chunk[:room]
+        self.tail += chunk[room:]
+        excess = len(self.tail) - (self.limit - self.limit // 2)
+        if excess > 0:
+            del self.tail[:excess]
+
+
+def serve(channel: socket.socket, scratch: str | None) -> None:
+    """Reads one job from `channel`, runs it, answers. `scratch` is None in a sandbox. Raises OSError."""
+    job, files = protocol.receive(channel, _MAX_JOB_BYTES)
+    limits = job["limits"]
+    if scratch is None:
+        namespaces.hide_from_siblings()
+        places = namespaces.build_job_view(job["data"], limits["workspace_mb"], limits["workspace_files"])
+        _run_in(places, channel, job, files, isolated=True)
+        return
+    if sys.platform == "linux":
+        namespaces.become_subreaper()
+    folder = tempfile.mkdtemp(dir=scratch)
+    try:
+        places = namespaces.Places(f"{folder}/workspace", f"{folder}/tmp")
+        Path(places.workspace).mkdir()
+        Path(places.temporary).mkdir()
+        if job["data"]:
+            shutil.copytree(job["data"], f"{places.workspace}/data")
+        _run_in(places, channel, job, files, isolated=False)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_in(
+    places: namespaces.Places,
+    channel: socket.socket,
+    job: dict[str, Any],
+    files: dict[str, bytes],
+    isolated: bool,
+) -> None:
+    limits = job["limits"]
+    try:
+        workspace.write_files(places.workspace, files)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        protocol.send(channel, {"ran": False, "disk_full": True}, {})
+        return
+    facts, output = _Execution(places, channel, job, isolated).run()
+    facts["disk_full"] = isolated and _is_full(places.workspace)
+    try:
+        left = workspace.read_files(
+            places.workspace,
+            "data" if job["data"] else "",
+            limits["workspace_files"],
+            limits["workspace_mb"] << 20,
+        )
+    except workspace.TooMuchOutputError as error:
+        facts["too_much_output"] = str(error)
+        left = {}
+    sent = {f"file/{name}": content for name, content in left.items()}
+    protocol.send(channel, facts, {"head": output.head, "tail": bytes(output.tail), **sent})
+
+
+def _is_full(path: str) -> bool:
+    status = os.statvfs(path)
+    return status.f_bavail == 0 or status.f_favail == 0
+
+
+class _Execution:
+    """One run of the script, from fork to the death of its last descendant."""
+
+    def __init__(
+        self, places: namespaces.Places, channel: socket.socket, job: dict[str, Any], isolated: bool
+    ) -> None:
+        self.places = places
+        self.channel = channel
+        self.job = job
+        self.limits = job["limits"]
+        self.isolated = isolated
+        self.output = Output(self.limits["output_kb"] << 10)
+        self.meter = ProcessMeter(self.limits["memory_mb"] << 20, self.limits["processes"], isolated)
+        self.wait_status: int | None = None
+
+    def run(self) -> tuple[dict[str, Any], Output]:
+        oom_kills = _kernel_oom_kills()
+        begun = time.monotonic()
+        with _child_exits() as exits:
+            self.pid, self.pipe = self._start()
+            killed_for = self._watch(exits, begun + self.limits["wall_seconds"])
+            wall_seconds = time.monotonic() - begun
+            self._kill_everything()
+        while self._drain():
+            pass
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert self.wait_status is not None
+        code = os.waitstatus_to_exitcode(self.wait_status)
+        facts = {
+            "ran": True,
+            "killed_for": killed_for,
+            "exit_code": code if code >= 0 else None,
+            "signal": -code if code < 0 else None,
+            "dropped_bytes": self.output.total - len(self.output.head) - len(self.output.tail),
+            "wall_seconds": wall_seconds,
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
+            "peak_memory_mb": max(usage.ru_maxrss / 1024, self.meter.peak_bytes / 2**20),
+            "most_processes": self.meter.most_processes,
+            "kernel_oom_kills": _kernel_oom_kills() - oom_kills,
+        }
+        return facts, self.output
+
+    def _start(self) -> tuple[int, int]:
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            # Nothing of the supervisor's may run in the script's process, whatever happens.
+            try:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                tasks = self.limits["processes"] + _PROCESS_OVERHEAD if self.isolated else None
+                seccomp = self.job["seccomp"] if self.isolated else None
+                script.run(self.job["script"], self.places, writer, self.limits, tasks, seccomp)
+            finally:
+                os._exit(70)
+        os.close(writer)
+        os.set_blocking(reader, False)
+        return pid, reader
+
+    def _watch(self, exits: int, deadline: float) -> str:
+        """Follows the script to its end; returns what it has to be killed for, or "" if it ended by itself."""
+        poll = select.poll()
+        poll.register(self.pipe, select.POLLIN)
+        poll.register(exits, select.POLLIN)
+        poll.register(self.channel.fileno(), select.POLLHUP)
+        next_look = 0.0
+        while True:
+            now = time.monotonic()
+            if now >= deadline:
+                return "time"
+            if now >= next_look:
+                excess = self.meter.look(self.places.workspace, self.limits["workspace_mb"] << 20)
+                if excess:
+                    return excess
+                next_look = now + _WATCH_SECONDS
+            for descriptor, event in poll.poll(1000 * min(deadline - now, _WATCH_SECONDS)):
+                if descriptor == self.pipe and not self._drain():
+                    poll.unregister(self.pipe)
+                elif descriptor == self.channel.fileno() and event & select.POLLHUP:
+                    self._kill_everything()
+                    raise EOFError("the host is gone")
+                elif descriptor == exits:
+                    os.read(exits, 4096)
+            if self._reap():
+                return ""
+
+    def _drain(self) -> bool:
+        """Takes what is in the pipe now; False once there is nothing more to come."""
+        try:
+            chunk = os.read(self.pipe, 1 << 16)
+        except BlockingIOError:
+            return self.wait_status is None
+        self.output.add(chunk)
+        return bool(chunk)
+
+    def _reap(self) -> bool:
+        """Buries dead children, orphans among them; True once the script itself is dead."""
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == self.pid:
+                    self.wait_status = status
+                if pid == 0:
+                    break
+        return self.wait_status is not None
+
+    def _kill_everything(self) -> None:
+        """Returns when no process of the job is left. Raises TimeoutError if some will not die."""
+        give_up = time.monotonic() + _KILL_SECONDS
+        while True:
+            if self.isolated:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(-1, signal.SIGKILL)
+            else:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self.pid, signal.SIGKILL)
+                for pid in self.meter.descendants():
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, signal.SIGKILL)
+            self._reap()
+            try:
+                os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if time.monotonic() > give_up:
+                raise TimeoutError("processes of the job survived SIGKILL")
+            time.sleep(0.001)
+
+
+@contextlib.contextmanager
+def _child_exits() -> Iterator[int]:
+    """A file descriptor that becomes readable when a child has ended."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield reader
+    finally:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.close(reader)
+        os.close(writer)
+
+
+def _kernel_oom_kills() -> int:
+    """How often the kernel has killed a process of this host for want of memory, since it was started."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0

@@ -1,0 +1,97 @@
+"""Puts a job's files into its workspace, and takes out what the program left there once nothing runs any more."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class TooMuchOutputError(Exception):
+    """The workspace holds more, or larger, files than may be taken out."""
+
+
+def write_files(root: str, files: Mapping[str, bytes]) -> None:
+    """Writes files below `root`. Raises OSError (ENOSPC when they are more than the workspace can hold)."""
+    for name, content in files.items():
+        path = Path(root, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def read_files(root: str, skip: str, max_files: int, max_bytes: int) -> dict[str, bytes]:
+    """Reads every regular file below `root`, by its path relative to `root`.
+
+    Nothing may be running there any more. Links are not followed, and are left out as all special files are.
+    Names that are not printable UTF-8 come out with backslash escapes. Folders and files that the program made
+    unreadable are made readable.
+
+    Args:
+        skip: name of a top-level entry to leave out, or "".
+
+    Raises:
+        TooMuchOutputError: above `max_files` or `max_bytes`, or paths longer than the system allows.
+    """
+    found: dict[str, bytes] = {}
+    total = 0
+    folders = [root]
+    entries_seen = 0
+    while folders:
+        folder = folders.pop()
+        for entry in _entries(folder):
+            if folder == root and entry.name == skip:
+                continue
+            entries_seen += 1
+            if entries_seen > max_files:
+                raise TooMuchOutputError(f"more than {max_files} files and folders")
+            if len(os.fsencode(entry.path)) >= os.pathconf("/", "PC_PATH_MAX"):
+                raise TooMuchOutputError("folders nested too deeply")
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            elif entry.is_file(follow_symlinks=False):
+                content = _read(entry.path, max_bytes - total)
+                total += len(content)
+                found[_printable(os.path.relpath(entry.path, root))] = content
+    return dict(sorted(found.items()))
+
+
+def used_bytes(root: str) -> int:
+    """What the regular files below `root` occupy; files that vanish meanwhile count as nothing."""
+    total = 0
+    for folder, _, names in os.walk(root):
+        for name in names:
+            try:
+                status = os.lstat(os.path.join(folder, name))  # noqa: PTH118
+            except OSError:
+                continue
+            total += status.st_blocks * 512
+    return total
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except PermissionError:
+        Path(folder).chmod(stat.S_IRWXU)
+    with os.scandir(folder) as entries:
+        return list(entries)
+
+
+def _read(path: str, max_bytes: int) -> bytes:
+    # A sparse file costs the program nothing, so its size is looked at before it is read.
+    if os.lstat(path).st_size > max_bytes:
+        raise TooMuchOutputError("more bytes than the workspace may hold")
+    try:
+        return Path(path).read_bytes()
+    except PermissionError:
+        Path(path).chmod(stat.S_IRWXU)
+    return Path(path).read_bytes()
+
+
+def _printable(name: str) -> str:
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
