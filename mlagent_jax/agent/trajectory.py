@@ -64,7 +64,11 @@ class Trajectory:
     @property
     def key(self) -> str:
         """Identifies the episode within its stage, so that a resumed stage does not repeat it."""
-        return f"{self.agent}/{self.task}/{self.index}"
+        return episode_key(self.agent, self.task, self.index)
+
+
+def episode_key(agent: str, task: str, index: int) -> str:
+    return f"{agent}/{task}/{index}"
 
 
 def to_json(trajectory: Trajectory) -> dict[str, Any]:
