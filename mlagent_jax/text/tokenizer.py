@@ -6,10 +6,12 @@ Content is encoded apart from the ChatML specials, so that nothing an agent or a
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+from mlagent_jax.errors import UserError
+from mlagent_jax.files import write_atomically
 
 END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 SPECIALS = (END_OF_TEXT, IM_START, IM_END)
@@ -18,7 +20,7 @@ _SPACE = "\u2581"  # SentencePiece's stand-in for a space
 _MAX_SENTENCE = 8192  # characters; the BPE trainer numbers positions in a sentence with 16 bits
 
 
-class TokenizerError(Exception):
+class TokenizerError(UserError):
     """A tokenizer could not be trained or loaded; the message says what to do."""
 
 
@@ -82,10 +84,7 @@ class SentencePieceTokenizer:
         return b"".join(self._bytes[i] for i in ids).decode(errors="replace")
 
     def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{_SENTENCEPIECE_FILE}.{os.getpid()}"
-        temporary.write_bytes(self._model)
-        temporary.replace(folder / _SENTENCEPIECE_FILE)
+        write_atomically(folder / _SENTENCEPIECE_FILE, self._model)
 
 
 class HuggingFaceTokenizer:

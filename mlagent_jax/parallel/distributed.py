@@ -1,0 +1,109 @@
+"""Several processes as one program: how they find each other and share the first one's results."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import jax
+import numpy as np
+
+from mlagent_jax.errors import UserError
+
+T = TypeVar("T")
+
+COORDINATOR, PROCESSES, PROCESS_ID = "MLAGENT_COORDINATOR", "MLAGENT_PROCESSES", "MLAGENT_PROCESS_ID"
+
+
+def initialize(
+    coordinator: str = "",
+    processes: int = 0,
+    process_id: int = -1,
+    environment: Mapping[str, str] = os.environ,
+) -> str:
+    """Joins the other processes of this run, if there are any; call it before anything touches a device.
+
+    Looks, in this order, at the arguments, at MLAGENT_COORDINATOR (host:port), MLAGENT_PROCESSES and
+    MLAGENT_PROCESS_ID, at SLURM's variables and at a TPU pod's. Returns which it was: "explicit", "slurm",
+    "tpu" or "single". Raises UserError where they contradict or are incomplete.
+    """
+    coordinator = coordinator or environment.get(COORDINATOR, "")
+    processes = processes or _integer(environment, PROCESSES, 0)
+    process_id = process_id if process_id >= 0 else _integer(environment, PROCESS_ID, -1)
+    if coordinator or processes or process_id >= 0:
+        if not coordinator or processes < 1 or not 0 <= process_id < processes:
+            raise UserError(
+                f"coordinator {coordinator!r}, processes {processes} and process id {process_id} do not make "
+                f"a run: all three are needed (or {COORDINATOR}, {PROCESSES}, {PROCESS_ID}), and "
+                "0 <= id < processes"
+            )
+        if processes > 1:
+            jax.distributed.initialize(coordinator, processes, process_id)
+        return "explicit"
+    if _integer(environment, "SLURM_NTASKS", 1) > 1 and "SLURM_PROCID" in environment:
+        jax.distributed.initialize()  # JAX reads SLURM's variables itself
+        return "slurm"
+    if "," in environment.get("TPU_WORKER_HOSTNAMES", ""):
+        jax.distributed.initialize()  # and a TPU pod's
+        return "tpu"
+    return "single"
+
+
+def is_main() -> bool:
+    """Whether this process is the one that acts in environments, writes files and talks."""
+    return jax.process_index() == 0
+
+
+def barrier(name: str) -> None:
+    """Waits until every process has come here."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)
+
+
+def broadcast(value: T) -> T:
+    """The first process's `value` on all of them. All must call it; it must be picklable."""
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    payload = pickle.dumps(value) if is_main() else b""
+    size = int(multihost_utils.broadcast_one_to_all(np.int64(len(payload)).astype(np.int32)))
+    buffer = np.zeros(size, np.uint8)
+    if is_main():
+        buffer[:] = np.frombuffer(payload, np.uint8)
+    received: T = pickle.loads(np.asarray(multihost_utils.broadcast_one_to_all(buffer)).tobytes())
+    return received
+
+
+def on_main(work: Callable[[], T]) -> T:
+    """Runs `work` on the first process alone and gives its result to all; an error there is raised by all.
+
+    So none is left waiting for a process that has gone.
+    """
+    if jax.process_count() == 1:
+        return work()
+    result: tuple[T | None, str] = (None, "")
+    error: Exception | None = None
+    if is_main():
+        try:
+            result = (work(), "")
+        except Exception as caught:
+            error, result = caught, (None, f"the first process failed: {caught!r}")
+    value, failure = broadcast(result)
+    if error is not None:
+        raise error
+    if failure:
+        raise RuntimeError(failure)
+    return value  # type: ignore[return-value]
+
+
+def _integer(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name, "")
+    try:
+        return int(text) if text else default
+    except ValueError:
+        raise UserError(f"{name} is {text!r}, but must be a whole number") from None

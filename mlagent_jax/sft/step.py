@@ -1,0 +1,75 @@
+"""Supervised fine-tuning as pure functions: the loss on action tokens and one optimiser step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.qwen2 import Params, forward, unembedding
+from mlagent_jax.nn.losses import cross_entropy
+from mlagent_jax.training.state import TrainState
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+def loss_sum(config: Qwen2Config, params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """Sum over action tokens of -log pi(token | what is before it in its segment), and their number.
+
+    batch: rows of `text.packing`, each array [B,T]. L_SFT of arXiv 2505.23723, equation 2.
+    """
+    hidden = forward(config, params, batch["tokens"], batch["positions"], batch["segment_ids"])
+    weights = batch["action"].astype(jnp.float32)
+    return cross_entropy(hidden, unembedding(config, params), batch["targets"], weights)
+
+
+def train_step(
+    config: Qwen2Config, optimiser: optax.GradientTransformation, state: TrainState, batch: Batch
+) -> tuple[TrainState, Metrics]:
+    """One optimiser step over batch arrays [A,B,T]: A micro-batches of B rows, one after the other.
+
+    The loss is the mean over all action tokens of the A*B rows, however they are spread: the sum of each
+    micro-batch is divided by the whole batch's count, so the split changes nothing.
+    """
+    count = jnp.maximum(batch["action"].sum(), 1).astype(jnp.float32)
+
+    def micro(total: tuple[Params, jax.Array], rows: Batch) -> tuple[tuple[Params, jax.Array], None]:
+        loss, grads = jax.value_and_grad(lambda p: loss_sum(config, p, rows)[0] / count)(state.params)
+        return jax.tree.map(jnp.add, total, (grads, loss)), None
+
+    zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), state.params)
+    (grads, loss), _ = jax.lax.scan(micro, (zeros, jnp.float32(0)), batch)
+    updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics = {
+        "loss": loss,
+        "grad_norm": optax.tree.norm(grads),
+        "action_tokens": batch["action"].sum(),
+        "tokens": (batch["segment_ids"] > 0).sum(),
+    }
+    return TrainState(params, opt_state, state.step + 1), metrics
+
+
+def compile_train_step(
+    config: Qwen2Config, optimiser: optax.GradientTransformation, shardings: TrainState
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """`train_step` jitted; the state passed in is donated."""
+
+    def sft_train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        return train_step(config, optimiser, state, batch)
+
+    return jax.jit(sft_train_step, donate_argnums=0, out_shardings=(shardings, None))
+
+
+def compile_eval_step(config: Qwen2Config) -> Callable[[Any, Batch], tuple[jax.Array, jax.Array]]:
+    """`loss_sum` jitted."""
+
+    def sft_eval_step(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        return loss_sum(config, params, batch)
+
+    return jax.jit(sft_eval_step)

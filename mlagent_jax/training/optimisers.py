@@ -1,0 +1,113 @@
+"""Optimisers and learning-rate schedules by name, from optax."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import optax
+from optax import contrib
+
+from mlagent_jax.errors import UserError
+
+OPTIMISERS = ("adamw", "muon")
+SCHEDULES = ("constant", "linear", "cosine")
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """One optax chain: clip by global norm, then the optimiser.
+
+    learning_rate: peak. Muon's matrix updates are scaled to the size of AdamW's (arXiv 2502.16982), so that
+        one value serves both.
+    schedule: after `warmup_steps` of linear warm-up, "constant", or "linear" / "cosine" decay to
+        `final_fraction` of the peak over the rest.
+    clip_norm: of the global gradient norm; 0 for no clipping.
+    """
+
+    name: str = "adamw"
+    learning_rate: float = 2e-5
+    schedule: str = "constant"
+    warmup_steps: int = 0
+    final_fraction: float = 0.0
+    weight_decay: float = 0.0
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    clip_norm: float = 1.0
+
+    def validate(self, where: str = "optimiser") -> None:
+        """Raises UserError naming the field and its value."""
+        if self.name not in OPTIMISERS:
+            raise UserError(f"{where}.name is {self.name!r}, but must be one of {', '.join(OPTIMISERS)}")
+        if self.schedule not in SCHEDULES:
+            raise UserError(
+                f"{where}.schedule is {self.schedule!r}, but must be one of {', '.join(SCHEDULES)}"
+            )
+        if not self.learning_rate > 0:
+            raise UserError(f"{where}.learning_rate is {self.learning_rate}, but must be positive")
+        for name in ("warmup_steps", "weight_decay", "clip_norm"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{where}.{name} is {getattr(self, name)}, but must not be negative")
+        for name in ("b1", "b2", "final_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{where}.{name} is {getattr(self, name)}, but must be between 0 and 1")
+
+
+def make_schedule(config: OptimiserConfig, total_steps: int) -> optax.Schedule:
+    """Learning rate by step (0-based); the decay ends at `total_steps`."""
+    peak, end = config.learning_rate, config.learning_rate * config.final_fraction
+    rest = max(total_steps - config.warmup_steps, 1)
+    after: optax.Schedule
+    if config.schedule == "constant":
+        after = optax.constant_schedule(peak)
+    elif config.schedule == "linear":
+        after = optax.linear_schedule(peak, end, rest)
+    else:
+        after = optax.cosine_decay_schedule(peak, rest, config.final_fraction)
+    if not config.warmup_steps:
+        return after
+    # From peak / steps, not from 0: no step should be without effect.
+    first = peak / config.warmup_steps
+    warmup = optax.linear_schedule(first, peak, max(config.warmup_steps - 1, 1))
+    return optax.join_schedules([warmup, after], [config.warmup_steps])
+
+
+def make_optimiser(config: OptimiserConfig, total_steps: int) -> optax.GradientTransformation:
+    """Weight decay acts on matrices only, never on norms, biases or heads' biases."""
+    config.validate()
+    schedule = make_schedule(config, total_steps)
+    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
+    if config.name == "adamw":
+        rule = optax.adamw(
+            schedule, config.b1, config.b2, config.eps, weight_decay=config.weight_decay, mask=_matrices
+        )
+    else:
+        rule = contrib.muon(
+            schedule,
+            weight_decay=config.weight_decay,
+            adam_b1=config.b1,
+            adam_b2=config.b2,
+            consistent_rms=0.2,
+            muon_weight_dimension_numbers=_muon_axes,
+        )
+    return optax.chain(clip, rule)
+
+
+def _leaf_name(path: tuple[Any, ...]) -> str:
+    return str(getattr(path[-1], "key", path[-1])) if path else ""
+
+
+def _matrices(params: Any) -> Any:
+    """True for kernels and embeddings. By name: stacked over layers, norms and biases have two axes too."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: _leaf_name(path) in {"kernel", "embed", "lm_head"}, params
+    )
+
+
+def _muon_axes(params: Any) -> Any:
+    """Muon for the layers' kernels [..., in, out]; embeddings and vectors stay with AdamW, as published."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: contrib.MuonDimensionNumbers(-2, -1) if _leaf_name(path) == "kernel" else None, params
+    )

@@ -1,0 +1,41 @@
+"""What a training step takes and gives back."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from mlagent_jax.parallel.mesh import optimiser_shardings, replicated
+
+
+class TrainState(NamedTuple):
+    """params and opt_state: trees of arrays. step: int32 scalar array, updates done."""
+
+    params: Any
+    opt_state: Any
+    step: Any
+
+
+def init_state(
+    params: Any, shardings: Any, optimiser: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """A state at step 0 around `params`, which lie on the mesh with `shardings`; moments are split alike.
+
+    The state holds copies, so that it may be donated while `params` live on.
+    """
+    return jax.jit(
+        lambda p: TrainState(p, optimiser.init(p), jnp.int32(0)),
+        out_shardings=state_shardings(params, shardings, optimiser, mesh),
+    )(params)
+
+
+def state_shardings(
+    params: Any, shardings: Any, optimiser: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """Shardings for every leaf of a TrainState."""
+    moments = optimiser_shardings(optimiser, params, shardings, mesh)
+    return TrainState(shardings, moments, replicated(mesh))
