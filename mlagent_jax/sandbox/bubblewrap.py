@@ -52,6 +52,12 @@ class BubblewrapSandbox:
         check_job(job)
         return self._pool.run(job, data_below(self._data_root, job.data_dir), self._seccomp)
 
+    def __enter__(self) -> BubblewrapSandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         self._pool.close()
 
@@ -66,7 +72,13 @@ class BubblewrapSandbox:
         else:
             command = [str(program), *_arguments(visible, {path: path for path in visible})]
         return subprocess.Popen(
-            command, stdin=channel, stdout=channel, stderr=errors, env={}, start_new_session=True, cwd="/"
+            command,
+            stdin=channel.fileno(),
+            stdout=channel.fileno(),
+            stderr=errors,
+            env={},
+            start_new_session=True,
+            cwd="/",
         )
 
 
@@ -103,14 +115,14 @@ def _arguments(visible: dict[str, str], found_at: dict[str, str]) -> list[str]:
     arguments += ["--hostname", "sandbox", "--uid", _INNER_ID, "--gid", _INNER_ID, "--cap-drop", "ALL"]
     for capability in _WORKER_CAPABILITIES:
         arguments += ["--cap-add", capability]
-    for folder in _SYSTEM_FOLDERS:
-        if os.path.islink(folder):
-            arguments += ["--symlink", os.readlink(folder), folder]
-        elif os.path.isdir(folder):
-            arguments += ["--ro-bind", folder, folder]
+    for system in map(Path, _SYSTEM_FOLDERS):
+        if system.is_symlink():
+            arguments += ["--symlink", str(system.readlink()), str(system)]
+        elif system.is_dir():
+            arguments += ["--ro-bind", str(system), str(system)]
     arguments += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
-    for source, target in visible.items():
-        arguments += ["--ro-bind", found_at[source], target]
+    for source, place in visible.items():
+        arguments += ["--ro-bind", found_at[source], place]
     # Devices one by one: a whole /dev would bring terminals, and with them a second user namespace.
     arguments += ["--size", "65536", "--tmpfs", "/dev"]
     for device in _DEVICES:

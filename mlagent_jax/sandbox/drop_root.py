@@ -1,10 +1,10 @@
-"""Starts bubblewrap as an unprivileged user when we are root, so that no process in a sandbox is the host's root.
+"""Starts bubblewrap as an unprivileged user when we are root: no process in a sandbox is the host's root.
 
-A user namespace made by root would leave its processes root in the host's eyes: owners of /proc/sys, for one. The
-unprivileged user, on the other hand, may not be able to reach what the sandbox is to show: a Python below /root,
-say. So this small program, run as root in a mount namespace of its own, mounts those folders where that user can
-reach them, gives up root, and becomes bubblewrap. It runs as a script, on the standard library and its neighbour
-`sandbox_worker.namespaces` alone.
+A user namespace made by root would leave its processes root in the host's eyes: owners of /proc/sys, for
+one. The unprivileged user, on the other hand, may not be able to reach what the sandbox is to show: a Python
+below /root, say. So this small program, run as root in a mount namespace of its own, mounts those folders
+where that user can reach them, gives up root, and becomes bubblewrap. It runs as a script, on the standard
+library and its neighbour `sandbox_worker.namespaces` alone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def command(program: str, folders: list[str], arguments: Callable[[dict[str, str
 
 def main() -> None:
     sys.path.insert(0, str(Path(__file__).parent))
-    from sandbox_worker import namespaces
+    from sandbox_worker import namespaces  # type: ignore[import-not-found]
 
     plan = json.loads(sys.argv[1])
     namespaces.unshare(namespaces.CLONE_NEWNS)

@@ -29,7 +29,7 @@ class Status(enum.StrEnum):
 
     @property
     def is_corner_case(self) -> bool:
-        """Resource exhaustion: the paper's corner cases, rewarded neutrally (arXiv 2505.23723, section 4.3)."""
+        """Resource exhaustion: the paper's corner cases, rewarded neutrally (arXiv 2505.23723, 4.3)."""
         return self in {Status.TIMEOUT, Status.OOM, Status.PIDS, Status.DISK, Status.OUTPUT_LIMIT}
 
 
@@ -94,7 +94,7 @@ class SandboxUnavailableError(UserError):
 
 
 class Sandbox(Protocol):
-    """A backend. Thread-safe: several threads may call `run` at once, up to the backend's number of workers."""
+    """A backend. Thread-safe: as many threads as it has workers may have `run` serve them at once."""
 
     @property
     def name(self) -> str: ...

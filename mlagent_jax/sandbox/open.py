@@ -22,10 +22,11 @@ def open_sandbox(
         backend: "bubblewrap", "process", or "auto": bubblewrap where it works, else process.
         data_root: the folder below which every job's data lies.
         allow_unisolated: the user insists on running free code without isolation.
-        writes_free_code: the code that will run may be anything that a model writes, not only edits from a closed set.
+        writes_free_code: the code to run may be anything that a model writes, not only edits of ours.
 
     Raises:
-        SandboxUnavailableError: no isolation here, and free code is to run or bubblewrap was asked for by name.
+        SandboxUnavailableError: no isolation here, and free code is to run or bubblewrap was asked for by
+        name.
         FileNotFoundError: no `data_root`.
         ValueError: unknown backend.
     """
@@ -41,23 +42,21 @@ def open_sandbox(
             raise SandboxUnavailableError(f"The bubblewrap sandbox does not work here ({reason}). {_REMEDY}")
     if writes_free_code and not allow_unisolated:
         raise SandboxUnavailableError(
-            f"This run executes code that a model writes, and nothing would isolate it here ({reason}). {_REMEDY} "
-            "To run it unisolated at your own risk, set sandbox.allow_unisolated=True."
+            "This run executes code that a model writes, and nothing would isolate it here "
+            f"({reason}). {_REMEDY} To run it unisolated at your own risk, set sandbox.allow_unisolated=True."
         )
     logging.warning(
-        "SCRIPTS RUN WITHOUT ISOLATION (%s). They are limited in time, memory and file size, but can read and write "
-        "whatever this user can, use the network, and see other processes.%s",
+        "SCRIPTS RUN WITHOUT ISOLATION (%s). They are limited in time, memory and file size, but can read "
+        "and write whatever this user can, use the network, and see other processes. %s",
         reason,
-        " The code is a model's: you asked for this."
-        if writes_free_code
-        else " The code is our own transformations'.",
+        "The code is a model's: you asked for this." if writes_free_code else "The code is our own edits'.",
     )
     return ProcessSandbox(data_root, workers)
 
 
 _REMEDY = (
-    "Use a host that allows unprivileged user namespaces (sysctl user.max_user_namespaces above 0, on Ubuntu also "
-    "kernel.apparmor_restrict_unprivileged_userns=0; in a container, run it with --privileged)."
+    "Use a host that allows unprivileged user namespaces (sysctl user.max_user_namespaces above 0; on Ubuntu "
+    "also kernel.apparmor_restrict_unprivileged_userns=0; in a container, start it with --privileged)."
 )
 
 

@@ -24,7 +24,9 @@ _EXCEPTIONS = (
 )
 # Escape sequences of a terminal: CSI, then OSC and other strings, then two-character ones (ECMA-48).
 _ESCAPES = re.compile(
-    "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[\\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\\\|\x9c)?|\x1b[ -/]*[0-~]"
+    "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]"
+    "|(?:\x1b[\\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\\\|\x9c)?"
+    "|\x1b[ -/]*[0-~]"
 )
 
 
@@ -51,9 +53,9 @@ def to_result(facts: Mapping[str, Any], blobs: Mapping[str, bytes], limits: Limi
 def decide_status(facts: Mapping[str, Any], output: str, limits: Limits) -> Status:
     """Decides how an execution ended, from who ended it and why.
 
-    What the supervisor and the kernel saw comes first. Limits that show inside the program only as a failed call
-    (an allocation, a fork, a write) are known by the uncaught exception that they ended in: a program can print such a
-    line on purpose, and gains a corner case's neutral reward by it, not a good one.
+    What the supervisor and the kernel saw comes first. Limits that show inside the program only as a failed
+    call (an allocation, a fork, a write) are known by the uncaught exception that they ended in: a program
+    can print such a line on purpose, and gains a corner case's neutral reward by it, not a good one.
     """
     if facts["killed_for"]:
         return _KILLED_FOR[facts["killed_for"]]
@@ -80,10 +82,12 @@ def decide_status(facts: Mapping[str, Any], output: str, limits: Limits) -> Stat
 
 
 def render_output(head: bytes, tail: bytes, dropped: int, limit: int) -> tuple[str, int]:
-    """Joins what was kept of an output into clean text of at most `limit` bytes; returns it and what it leaves out.
+    """Joins what was kept of an output into clean text of at most `limit` bytes.
 
-    The text is safe to show in a terminal: no escape sequences, control or formatting characters, bytes that are
-    not UTF-8 as \\xNN.
+    Returns the text and how many bytes of the output it leaves out.
+
+    The text is safe to show in a terminal: no escape sequences, control or formatting characters, bytes that
+    are not UTF-8 as \\xNN.
     """
     if dropped == 0:
         text = clean_text((head + tail).decode("utf-8", "backslashreplace"))

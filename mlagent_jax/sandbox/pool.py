@@ -51,8 +51,8 @@ class Worker:
     """One worker process, as seen from the host. Not thread-safe: whoever holds its lease uses it alone."""
 
     def __init__(self, launch: Callable[[socket.socket, IO[bytes]], subprocess.Popen[bytes]]) -> None:
-        """Starts the process, without waiting until it can serve. `launch` gets its stdin/stdout and stderr."""
-        self._errors = tempfile.TemporaryFile()
+        """Starts the process without waiting for it; `launch` gets its standard input/output and error."""
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._channel, other_end = socket.socketpair()
         with other_end:
             self._process = launch(other_end, self._errors)
@@ -104,7 +104,7 @@ class WorkerPool:
         if size < 1:
             raise ValueError(f"a sandbox needs at least one worker, not {size}")
         self._launch = launch
-        # Linux kills a child that asked to die with its parent when the *thread* that started it ends: this one stays.
+        # A child that dies with its parent dies when the *thread* that started it ends: this one stays.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="sandbox-starter")
         self._idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
         self._size = size
@@ -182,7 +182,7 @@ def check_job(job: Job) -> None:
 
 
 def data_below(root: Path, data_dir: Path | None) -> str:
-    """The path of a job's data folder relative to `root`, "" for none. Raises ValueError, FileNotFoundError."""
+    """A job's data folder relative to `root`, or "" for none. Raises ValueError, FileNotFoundError."""
     if data_dir is None:
         return ""
     folder = data_dir.resolve(strict=True)

@@ -1,8 +1,8 @@
 """The fallback where namespaces are not to be had: the same warm worker, in a plain process with limits.
 
-What it gives: limits of memory, time and file size for each process, a temporary folder, a clean environment, and
-an end for everything that the program started. What it does not give: the program can read and write what its
-user can, and has the network. Only code that cannot be hostile may run here.
+What it gives: limits of memory, time and file size for each process, a temporary folder, a clean
+environment, and an end for everything that the program started. What it does not give: the program can read
+and write what its user can, and has the network. Only code that cannot be hostile may run here.
 """
 
 from __future__ import annotations
@@ -44,6 +44,12 @@ class ProcessSandbox:
         data = data_below(self._data_root, job.data_dir)
         return self._pool.run(job, str(self._data_root / data) if data else "", "")
 
+    def __enter__(self) -> ProcessSandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         self._pool.close()
         self._scratch.cleanup()
@@ -52,8 +58,8 @@ class ProcessSandbox:
         here = str(Path(__file__).parent)
         return subprocess.Popen(
             [sys.executable, "-c", BOOT, here, "--scratch", self._scratch.name],
-            stdin=channel,
-            stdout=channel,
+            stdin=channel.fileno(),
+            stdout=channel.fileno(),
             stderr=errors,
             env={**ENVIRONMENT, "PATH": os.environ.get("PATH", ENVIRONMENT["PATH"])},
             start_new_session=True,

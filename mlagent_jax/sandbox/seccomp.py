@@ -1,10 +1,12 @@
 """A seccomp filter that takes away the parts of the kernel that namespaces do not confine.
 
-Denied: making or entering namespaces, mounting, tracing, key rings, bpf, performance events, io_uring, memory that
-no limit counts (memfd, System V shared memory and queues), and sockets other than Unix and internet ones (the latter have nowhere to
-go). `clone3` answers "no such call", so that the C library falls back to `clone`, whose flags can be looked at.
+Denied: making or entering namespaces, mounting, tracing, key rings, bpf, performance events, io_uring,
+memory that no limit counts (memfd, System V shared memory and queues), and sockets other than Unix and
+internet ones (the latter have nowhere to go). `clone3` answers "no such call", so that the C library falls
+back to `clone`, whose flags can be looked at.
 
-Sources: seccomp(2), linux/filter.h, and the system call tables of x86-64 and of the generic interface (aarch64).
+Sources: seccomp(2), linux/filter.h, and the system call tables of x86-64 and of the generic interface
+(aarch64).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import errno
 import platform
 import struct
 
-# Classic BPF over `struct seccomp_data {int nr; u32 arch; u64 instruction_pointer; u64 args[6];}`, little-endian.
+# Classic BPF over struct seccomp_data {int nr; u32 arch; u64 instruction_pointer; u64 args[6];}
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
 _LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
@@ -23,8 +25,8 @@ _AUDIT_ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32_BIT = 0x40000000
 _ALLOWED_SOCKET_FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6
 
-# name: (x86-64, aarch64); None where an architecture lacks the call.
-_DENIED: dict[str, tuple[int | None, int | None]] = {
+# name: (x86-64, aarch64).
+_DENIED: dict[str, tuple[int, int]] = {
     "acct": (163, 89),
     "add_key": (248, 217),
     "bpf": (321, 280),
@@ -79,12 +81,12 @@ _CLONE, _CLONE3, _SOCKET, _SOCKETPAIR = (56, 220), (435, 435), (41, 198), (53, 1
 
 
 def build_filter(machine: str | None = None) -> str:
-    """Base64 of the filter program for `machine` (this host's by default), or "" for one we have no table for."""
+    """Base64 of the filter program for `machine` (default: this host), or "" for one that we do not know."""
     machine = machine or platform.machine()
     if machine not in _AUDIT_ARCHITECTURE:
         return ""
     column = list(_AUDIT_ARCHITECTURE).index(machine)
-    denied = sorted(numbers[column] for numbers in _DENIED.values() if numbers[column] is not None)
+    denied = sorted(numbers[column] for numbers in _DENIED.values())
     program = [
         _statement(_LOAD, _ARCHITECTURE),
         _jump(_JUMP_EQUAL, _AUDIT_ARCHITECTURE[machine], 1, 0),

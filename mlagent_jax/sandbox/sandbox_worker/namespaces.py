@@ -12,7 +12,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-# PyDLL holds the interpreter lock during calls: nothing of the interpreter may run between fork and its hooks.
+# PyDLL holds the interpreter lock during calls: nothing else may run between a fork and its hooks.
 _libc = ctypes.PyDLL(None, use_errno=True)
 
 CLONE_NEWNS = 0x00020000
@@ -145,7 +145,7 @@ class Places:
 def build_job_view(data: str, megabytes: int, files: int) -> Places:
     """Builds what the job sees, in the mount namespace of the calling process.
 
-    One tmpfs holds the workspace, /tmp and /dev/shm, so that one limit on size and number holds for all three.
+    One tmpfs holds the workspace, /tmp and /dev/shm, so that its limits hold for all three together.
 
     Args:
         data: folder below /sandbox/data to show as `data/`, or "" for none.

@@ -1,6 +1,6 @@
 """Framed messages between the host and a worker: a JSON header and any number of named byte strings.
 
-    message = length of the header (8 bytes, big-endian) | header (ASCII JSON) | the bytes of every blob in order
+    message = size of the header (8 bytes, big-endian) | header (ASCII JSON) | every blob in order
     header  = {"body": {...}, "blobs": [[name, size], ...]}
 
 Reading is bounded on both sides, so that neither can exhaust the other's memory.
@@ -31,7 +31,7 @@ def send(channel: socket.socket, body: Mapping[str, Any], blobs: Mapping[str, by
 
 
 def receive(channel: socket.socket, max_blob_bytes: int) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Reads one message. Raises EOFError when the other side is gone, ProtocolError, OSError, TimeoutError."""
+    """Reads one message. Raises EOFError (the other side is gone), ProtocolError, OSError, TimeoutError."""
     (size,) = struct.unpack(">Q", _read_exactly(channel, 8))
     if size > MAX_HEADER_BYTES:
         raise ProtocolError(f"a header of {size} bytes is above the {MAX_HEADER_BYTES} that are accepted")

@@ -60,10 +60,10 @@ def _connect(output: int) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    sys.stdin = open(0, encoding="utf-8", closefd=False)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     # Line by line, so that the two outputs interleave as written and nothing is lost when time runs out.
     for name, descriptor, errors in (("stdout", 1, "surrogateescape"), ("stderr", 2, "backslashreplace")):
-        stream = open(descriptor, "w", buffering=1, encoding="utf-8", errors=errors, closefd=False)
+        stream = open(descriptor, "w", 1, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
 
@@ -72,7 +72,7 @@ def _limit_threads(threads: int) -> None:
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
     if threads != 1:  # what the worker was started with
-        import threadpoolctl
+        import threadpoolctl  # type: ignore[import-untyped]
 
         threadpoolctl.threadpool_limits(threads)
 
@@ -119,7 +119,7 @@ def _execute(script: str, workspace: str) -> int:
 
 
 def _fix_seeds() -> None:
-    """A script that sets no seed draws from this one, whichever worker it meets: its result can be repeated."""
+    """A script that sets no seed draws from this one, in every worker: its result can be repeated."""
     random.seed(0)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(0)

@@ -1,4 +1,4 @@
-"""The zygote: imports what scripts import, then forks a supervisor for every job that arrives on its channel."""
+"""The zygote: imports what scripts import, then forks a supervisor for every job that arrives."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The trusted parent of one script: starts it, drains its output, ends everything, and only then looks at files.
+"""The trusted parent of one script: starts it, drains its output, ends everything, then takes out its files.
 
-In a sandbox it is process 1 of the job's own pid namespace: the program cannot signal it, and nothing that the
-program started outlives it. Without isolation it is a subreaper, which catches all but the most determined.
+In a sandbox it is process 1 of the job's own pid namespace: the program cannot signal it, and nothing that
+the program started outlives it. Without isolation it is a subreaper, which catches all but the most
+determined.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ class _Execution:
         return pid, reader
 
     def _watch(self, exits: int, deadline: float) -> str:
-        """Follows the script to its end; returns what it has to be killed for, or "" if it ended by itself."""
+        """Follows the script; returns what it has to be killed for, or "" once it ended by itself."""
         poll = select.poll()
         poll.register(self.pipe, select.POLLIN)
         poll.register(exits, select.POLLIN)

@@ -1,4 +1,4 @@
-"""Puts a job's files into its workspace, and takes out what the program left there once nothing runs any more."""
+"""Puts a job's files into its workspace, and takes out what is there once nothing runs any more."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def read_files(root: str, skip: str, max_files: int, max_bytes: int) -> dict[str
     """Reads every regular file below `root`, by its path relative to `root`.
 
     Nothing may be running there any more. Links are not followed, and are left out as all special files are.
-    Names that are not printable UTF-8 come out with backslash escapes. Folders and files that the program made
-    unreadable are made readable.
+    Names that are not printable UTF-8 come out with backslash escapes. Folders and files that the program
+    made unreadable are made readable.
 
     Args:
         skip: name of a top-level entry to leave out, or "".
