@@ -1,0 +1,114 @@
+"""Trajectories as the report's browser shows them: a small index, and packed chunks opened on demand."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mlagent_jax.agent.response import ALL_FIELDS
+from mlagent_jax.agent.trajectory import Step, Trajectory
+from mlagent_jax.evaluation.embed import packed_json, shortened
+from mlagent_jax.evaluation.scores import mean_step_reward
+
+MAX_TEXT = 20_000  # characters of one output, feedback, diff or response
+CHUNK_STEPS = 200
+
+
+def build(stages: Iterable[tuple[str, Sequence[Trajectory]]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Index entries and packed chunks for the trajectories of each (stage, trajectories).
+
+    An entry's "chunk" and "at" say where its steps lie. A chunk holds episodes of one agent and task, until
+    they have `CHUNK_STEPS` steps, so that opening one costs milliseconds whatever the size of the run.
+    """
+    index: list[dict[str, Any]] = []
+    chunks: list[str] = []
+    for stage, trajectories in stages:
+        groups: dict[tuple[str, str], list[Trajectory]] = {}
+        for each in trajectories:
+            groups.setdefault((each.agent, each.task), []).append(each)
+        for group in groups.values():
+            waiting: list[list[dict[str, Any]]] = []
+            for each in sorted(group, key=lambda trajectory: trajectory.index):
+                if waiting and sum(map(len, waiting)) + len(each.steps) > CHUNK_STEPS:
+                    chunks.append(packed_json(waiting))
+                    waiting = []
+                index.append(_entry(stage, each) | {"chunk": len(chunks), "at": len(waiting)})
+                waiting.append([_step(step) for step in each.steps])
+            chunks.append(packed_json(waiting))
+    return index, chunks
+
+
+def _entry(stage: str, trajectory: Trajectory) -> dict[str, Any]:
+    return {
+        "stage": stage,
+        "agent": trajectory.agent,
+        "task": trajectory.task,
+        "index": trajectory.index,
+        "seed": trajectory.seed,
+        "ideas": list(trajectory.ideas),
+        "outcomes": [step.outcome.value for step in trajectory.steps],
+        "init_public": trajectory.m_init_public,
+        "init_private": trajectory.m_init_private,
+        "public": trajectory.public_score,
+        "private": trajectory.private_score,
+        "curve": [step.after.public_score for step in trajectory.steps],
+        "valid": trajectory.valid,
+        "ended": trajectory.ended,
+        "reward": mean_step_reward(trajectory),
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    logprobs = step.logprobs or ()
+    return {
+        "fields": labelled_fields(shortened(step.response, MAX_TEXT)),
+        "response": shortened(step.response, MAX_TEXT),
+        "tool": step.action.tool if step.action else None,
+        "arguments": [[name, _text(value)] for name, value in step.action.arguments.items()]
+        if step.action
+        else [],
+        "outcome": step.outcome.value,
+        "status": step.status,
+        "cached": step.cached,
+        "reward": step.reward,
+        "m_before": step.m_before,
+        "m_after": step.m_after,
+        "private_before": step.before.private_score,
+        "private_after": step.after.private_score,
+        "graded": step.after.graded,
+        "seconds": step.after.seconds - step.before.seconds,
+        "snapshots": [step.before.snapshot, step.after.snapshot],
+        "tokens": len(step.tokens) if step.tokens is not None else None,
+        "logprob": sum(logprobs) / len(logprobs) if logprobs else None,
+        "diff": shortened(step.diff, MAX_TEXT),
+        "output": shortened(step.output, MAX_TEXT),
+        "feedback": shortened(step.feedback, MAX_TEXT),
+    }
+
+
+def _text(value: object) -> str:
+    return shortened(
+        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1), MAX_TEXT
+    )
+
+
+def labelled_fields(response: str) -> list[tuple[str, str]]:
+    """The labelled parts of a response, malformed ones too; what stands before the first label is under "".
+
+    A label counts where the parser finds it: its first occurrence after the one before it in the format.
+    """
+    found: list[tuple[str, int, int]] = []
+    position = 0
+    for label in ALL_FIELDS:
+        match = re.compile(rf"^[ \t]*{re.escape(label)}[ \t]*:", re.MULTILINE).search(response, position)
+        if match:
+            found.append((label, match.start(), match.end()))
+            position = match.end()
+    ends = [start for _, start, _ in found] + [len(response)]
+    lead = response[: ends[0]].strip()
+    fields = [("", lead)] if lead else []
+    return fields + [
+        (label, response[end : ends[at + 1]].strip()) for at, (label, _, end) in enumerate(found)
+    ]

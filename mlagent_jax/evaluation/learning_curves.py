@@ -1,0 +1,122 @@
+"""Which charts are made of the metrics that the learning stages record.
+
+Metric names are those of `sft/metrics.jsonl` and `ppo/metrics.jsonl`: flat objects, one a line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlagent_jax.evaluation.charts import Chart, Series, line_chart
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A chart to make where its metrics were recorded.
+
+    series: (label, metric name). band: metric names (low, high) around the first series, or (spread,) on both
+    sides.
+    """
+
+    title: str
+    x: tuple[str, str]  # metric name, axis label
+    series: tuple[tuple[str, str], ...]
+    band: tuple[str, ...] = ()
+    note: str = ""
+    floor: float | None = None
+    ceiling: float | None = None
+
+
+TOKENS = ("tokens", "tokens seen")
+UPDATE = ("step", "update")
+
+SFT = (
+    Plan(
+        "Loss",
+        TOKENS,
+        (("training rows", "loss"), ("rows not trained on", "eval_loss")),
+        note="Mean negative log-likelihood of action tokens, in nats.",
+    ),
+)
+
+PPO = (
+    Plan(
+        "Mean step reward",
+        UPDATE,
+        (("mean", "reward_mean"),),
+        band=("reward_std",),
+        note="The band is one standard deviation of the sampled steps' rewards on both sides.",
+    ),
+    Plan(
+        "Outcomes of sampled steps",
+        UPDATE,
+        tuple((name, f"outcome/{name}") for name in ("success", "neutral", "corner", "error", "malformed")),
+        note="Fractions of the steps that were scored.",
+        floor=0.0,
+        ceiling=1.0,
+    ),
+    Plan("KL to the SFT model", UPDATE, (("KL", "kl"),), note="Nats a token.", floor=0.0),
+    Plan("Entropy of the policy", UPDATE, (("entropy", "entropy"),), note="Nats a token.", floor=0.0),
+    Plan(
+        "Sampler against trainer",
+        UPDATE,
+        (("mean", "logprob_diff_mean"), ("largest", "logprob_diff_max")),
+        note="Absolute difference of a sampled token's log-probability between the two.",
+        floor=0.0,
+    ),
+)
+
+
+def charts(records: Sequence[Record], plans: Sequence[Plan]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Charts of the plans whose metrics are there, and the titles of those whose metrics are not."""
+    drawn, absent = [], []
+    for plan in plans:
+        chart = line_chart(_chart(records, plan))
+        if chart is None:
+            absent.append(plan.title)
+        else:
+            drawn.append(chart)
+    return drawn, absent
+
+
+def others(records: Sequence[Record], plans: Sequence[Plan]) -> list[dict[str, Any]]:
+    """One small chart for every further number that was recorded, by name."""
+    shown = {
+        name for plan in plans for name in (plan.x[0], *plan.band, *(metric for _, metric in plan.series))
+    }
+    names = (
+        {name for record in records for name, value in record.items() if _is_number(value)} - shown - {"step"}
+    )
+    made = (line_chart(Chart(name, "step", [_series(records, "step", name, name)])) for name in sorted(names))
+    return [chart for chart in made if chart is not None]
+
+
+def _chart(records: Sequence[Record], plan: Plan) -> Chart:
+    x_name, x_label = plan.x
+    series = [_series(records, x_name, metric, label) for label, metric in plan.series]
+    if plan.band:
+        edges = [_series(records, x_name, metric, "", like=plan.series[0][1]).y for metric in plan.band]
+        first = series[0]
+        if len(edges) == 1:
+            low = [y - spread for y, spread in zip(first.y, edges[0], strict=True)]
+            high = [y + spread for y, spread in zip(first.y, edges[0], strict=True)]
+        else:
+            low, high = list(edges[0]), list(edges[1])
+        series[0] = Series(first.label, first.x, first.y, (low, high))
+    return Chart(plan.title, x_label, series, plan.note, plan.floor, plan.ceiling)
+
+
+def _series(records: Sequence[Record], x_name: str, metric: str, label: str, like: str = "") -> Series:
+    """Points of the records that have both; with `like`, one for each point of that metric, nan if absent."""
+    kept = [each for each in records if _is_number(each.get(x_name)) and _is_number(each.get(like or metric))]
+    ys = [float(each[metric]) if _is_number(each.get(metric)) else math.nan for each in kept]
+    return Series(label, [float(each[x_name]) for each in kept], ys)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

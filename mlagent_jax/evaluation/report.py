@@ -1,0 +1,233 @@
+"""One self-contained `report.html` for a work directory, in which nothing that an agent wrote runs.
+
+The page shows what is there. A stage that has not run is named as missing; nothing is filled in.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from mlagent_jax.evaluation import episodes, learning_curves, tables
+from mlagent_jax.evaluation.embed import script_json, visible
+from mlagent_jax.evaluation.scores import is_masked
+from mlagent_jax.evaluation.workdir import Record, Run, read_run
+from mlagent_jax.files import write_atomically
+
+MINUS = "−"
+
+
+def write_report(workdir: Path, out: Path) -> Path:
+    """Writes the report of the run in `workdir` to `out`, whole or not at all.
+
+    The same files give the same bytes. Raises UserError if `workdir` is no directory or one of its files is
+    damaged.
+    """
+    write_atomically(out, render(read_run(workdir)))
+    return out
+
+
+def render(run: Run) -> str:
+    """The page as text."""
+    css, js = _source("report.css"), _source("report.js")
+    index, chunks = episodes.build([("evaluate", run.evaluated), ("collect", run.collected)])
+    task_facts = run.scores["tasks"] if run.scores else {}
+    agents = dict.fromkeys(entry["agent"] for entry in index)
+    page = {
+        "episodes": index,
+        "tasks": task_facts,
+        "agents": {name: tables.agent_title(name) for name in agents},
+    }
+    context: dict[str, Any] = {
+        "run": run,
+        "version": metadata.version("mlagent-jax"),
+        "policy": _policy(css, js),
+        "css": Markup(css),
+        "js": Markup(js),
+        "facts": _headline_facts(run),
+        "stages": _stages(run),
+        "learning": _learning(run),
+        "ideas": {name: _idea_pool(pool) for name, pool in run.ideas.items()},
+        "episodes": {"index": index, "chunks": chunks},
+        "episodes_json": Markup(script_json(page)),
+        "config_rows": flat_rows(run.config),
+        "environment_rows": flat_rows(run.environment),
+        **_score_context(run),
+    }
+    return _templates().get_template("report.html.jinja").render(context)
+
+
+def _score_context(run: Run) -> Record:
+    if run.scores is None:
+        empty: Record = dict.fromkeys(
+            ("matrix", "mean_tables", "difference_tables", "task_details", "verdicts"), ()
+        )
+        return empty | {"scores": None, "masked": 0, "scored_tasks": ()}
+    counted: dict[tuple[str, str], list[float]] = {}
+    for each in run.evaluated:
+        if not is_masked(each):
+            counted.setdefault((each.agent, each.task), []).append(each.private_score)
+    return {
+        "scores": run.scores,
+        "masked": sum(row["masked"] for row in run.scores["per_task"]),
+        "matrix": tables.matrix(run.scores),
+        "mean_tables": tables.mean_tables(run.scores),
+        "difference_tables": tables.difference_tables(run.scores),
+        "task_details": tables.task_details(run.scores, counted),
+        "verdicts": tables.verdicts(run.scores),
+        "scored_tasks": tuple(run.scores["tasks"]),
+    }
+
+
+def _learning(run: Run) -> list[Record]:
+    stages = []
+    for title, records, plans, missing in (
+        (
+            "Supervised fine-tuning",
+            run.sft_metrics,
+            learning_curves.SFT,
+            "The sft stage has not recorded anything yet.",
+        ),
+        (
+            "Step-wise PPO",
+            run.ppo_metrics,
+            learning_curves.PPO,
+            "The ppo stage has not recorded any update yet.",
+        ),
+    ):
+        charts, absent = learning_curves.charts(records, plans)
+        stages.append(
+            {
+                "title": title,
+                "recorded": bool(records),
+                "missing": missing,
+                "charts": charts,
+                "absent": absent,
+                "others": learning_curves.others(records, plans),
+            }
+        )
+    return stages
+
+
+def _stages(run: Run) -> list[Record]:
+    """What each stage has left so far, in words ("" for nothing), and whether it has finished."""
+    masked = sum(map(is_masked, run.collected))
+    collected = f"{len(run.collected)} trajectories" + (f", {masked} masked" if masked else "")
+    evaluated = f"{len(run.evaluated)} episodes" + ("" if run.scores else ", not scored yet")
+    details = {
+        "ideas": f"{len(run.ideas)} pools" if run.ideas else "",
+        "collect": collected if run.collected else "",
+        "sft": _last(run.sft_metrics, "steps"),
+        "ppo": _last(run.ppo_metrics, "updates"),
+        "evaluate": evaluated if run.evaluated else "",
+    }
+    return [{"name": name, "detail": detail, "done": name in run.done} for name, detail in details.items()]
+
+
+def _last(records: Sequence[Record], unit: str) -> str:
+    return f"{records[-1].get('step', len(records))} {unit}" if records else ""
+
+
+def _headline_facts(run: Run) -> list[tuple[str, Any]]:
+    """What a reader asks for first, as far as it is recorded. Of the last start, but for "begun"."""
+    starts = (run.environment or {}).get("starts") or [{}]
+    git = starts[-1].get("git") or {}
+    facts = {
+        "begun": starts[0].get("time"),
+        "seed": starts[-1].get("seed"),
+        "commit": (git.get("commit") or "")[:12] + (" with local changes" if git.get("dirty") else ""),
+        "Python": starts[-1].get("python"),
+        "jax": (starts[-1].get("versions") or {}).get("jax"),
+        "devices": ", ".join(starts[-1].get("devices") or ()),
+        "starts": len(starts) if len(starts) > 1 else None,
+    }
+    return [(name, value) for name, value in facts.items() if value not in (None, "")]
+
+
+def flat_rows(record: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """("a.b.0.c", value as text) for each leaf of nested dictionaries, and of lists of them, in order."""
+    rows: list[tuple[str, str]] = []
+    for name, value in (record or {}).items():
+        if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            value = {str(place): item for place, item in enumerate(value)}
+        if isinstance(value, Mapping) and value:
+            rows += [(f"{name}.{inner}", text) for inner, text in flat_rows(value)]
+        else:
+            rows.append((str(name), value if isinstance(value, str) else json.dumps(value)))
+    return rows
+
+
+def _idea_pool(pool: Record) -> Record:
+    """An idea pool as the template shows it: per axis its candidates, and whether each was kept."""
+    kept, candidates = pool.get("kept", {}), pool.get("candidates", {})
+    axes = []
+    for axis, ideas in kept.items():
+        chosen = set(ideas)
+        dropped = [idea for idea in candidates.get(axis, ()) if idea not in chosen]
+        axes.append((axis, [(idea, True) for idea in ideas] + [(idea, False) for idea in dropped]))
+    return {
+        "writer": pool.get("writer", "an unnamed writer"),
+        "embedder": pool.get("embedder", "unnamed"),
+        "version": pool.get("version", "unknown"),
+        "kept_count": sum(map(len, kept.values())),
+        "candidate_count": sum(map(len, candidates.values())),
+        "axes": axes,
+    }
+
+
+def _source(name: str) -> str:
+    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
+
+
+def _policy(css: str, js: str) -> str:
+    """A content security policy: the page's own style and script run, and nothing else does or loads."""
+
+    def digest(text: str) -> str:
+        return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest(js)}'; style-src 'sha256-{digest(css)}'; img-src "
+        "data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("mlagent_jax.evaluation", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
+    environment.filters |= {
+        "agent": tables.agent_title,
+        "score": format_score,
+        "gain": lambda value: format_signed(value, 1, factor=100, unit=" %"),
+        "points": lambda value: format_signed(value, 1, factor=100, unit=" pp"),
+        "signed": lambda value: format_signed(value, 3),
+        "percent": lambda value: "–" if value is None else f"{100 * value:.0f} %".replace("-", MINUS),
+        "outcome_bar": tables.outcome_bar,
+        "tojson_text": lambda value: json.dumps(value, separators=(",", ":")),
+    }
+    return environment
+
+
+def format_score(value: float | None) -> str:
+    """Four significant digits, as leaderboards have."""
+    return "–" if value is None else f"{value:.4g}".replace("-", MINUS)
+
+
+def format_signed(value: float | None, digits: int, *, factor: float = 1, unit: str = "") -> str:
+    if value is None:
+        return "–"
+    text = f"{value * factor:+.{digits}f}"
+    return (f"{text[1:]}" if float(text) == 0 else text).replace("-", MINUS) + unit

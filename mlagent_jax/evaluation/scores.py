@@ -1,0 +1,280 @@
+"""What agents' episodes are worth: avg@K, best@K, gains, valid rates, and how sure one can be of them.
+
+Definitions follow arXiv 2505.23723, section 5.1. All scores are private ones: neither the agent nor the
+reward has seen them. Everything is JSON-ready, and every number can be traced to stored trajectories.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlagent_jax.agent.trajectory import Trajectory
+from mlagent_jax.environment.metrics import METRICS
+from mlagent_jax.environment.state import Outcome
+from mlagent_jax.environment.task import Task
+from mlagent_jax.errors import UserError
+from mlagent_jax.evaluation import bootstrap
+from mlagent_jax.files import write_atomically
+
+SCHEMA_VERSION = 1
+SPLITS = ("held_in", "held_out")
+
+Value = Callable[[Trajectory], float | None]
+
+
+def is_masked(trajectory: Trajectory) -> bool:
+    """Whether our own fault cut the episode short, so that it says nothing about the agent."""
+    return any(step.outcome is Outcome.INFRASTRUCTURE for step in trajectory.steps)
+
+
+def relative_gain(score: float, m_init: float, *, higher_is_better: bool) -> float | None:
+    """Delta_r = beta (p - p_init) / |p_init|, beta = -1 where lower is better; None where p_init is 0.
+
+    The paper divides by p_init, which is the same for its positive scores and would turn the sign of negative
+    ones.
+    """
+    if m_init == 0:
+        return None
+    return (1 if higher_is_better else -1) * (score - m_init) / abs(m_init)
+
+
+def normalised_gain(score: float, m_init: float, m_best: float) -> float | None:
+    """(p - m_init) / (m_best - m_init): 0 is the starter, 1 is m_best, in either direction of the metric."""
+    return None if m_best == m_init else (score - m_init) / (m_best - m_init)
+
+
+def mean_step_reward(trajectory: Trajectory) -> float | None:
+    """Mean over the episode's rewarded steps; None where there is none."""
+    rewards = [step.reward for step in trajectory.steps if step.reward is not None]
+    return float(np.mean(rewards)) if rewards else None
+
+
+def score_trajectories(
+    trajectories: Iterable[Trajectory],
+    tasks: Iterable[Task],
+    *,
+    agents: Sequence[str] | None = None,
+    pairs: Sequence[tuple[str, str]] | None = None,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """All that `scores.json` holds: one row for each agent and task, split means and paired differences.
+
+    tasks: those that were evaluated; a split mean needs episodes of all of its tasks.
+    agents: in the order of the tables; by default as they first appear.
+    pairs: (agent, baseline) to compare; by default each agent with every one that came before it.
+    Raises UserError for an unknown task, a private score that is not finite, or trajectories of one task that
+    disagree on m_init.
+    """
+    tasks = list(tasks)
+    known = {task.name for task in tasks}
+    all_episodes: dict[tuple[str, str], list[Trajectory]] = {}
+    for trajectory in sorted(trajectories, key=lambda each: each.index):
+        if trajectory.task not in known:
+            raise UserError(
+                f"trajectory {trajectory.key} is of task {trajectory.task!r}, which was not evaluated"
+            )
+        if not math.isfinite(trajectory.private_score):
+            raise UserError(f"trajectory {trajectory.key} has private score {trajectory.private_score}")
+        all_episodes.setdefault((trajectory.agent, trajectory.task), []).append(trajectory)
+
+    facts = {task.name: _task_facts(task, all_episodes) for task in tasks}
+    present = list(dict.fromkeys(agent for agent, _ in all_episodes))
+    agents = [agent for agent in agents if agent in present] if agents is not None else present
+    if pairs is None:
+        pairs = [
+            (agent, earlier) for place, agent in enumerate(agents) for earlier in reversed(agents[:place])
+        ]
+    episodes = {key: [each for each in group if not is_masked(each)] for key, group in all_episodes.items()}
+    options: dict[str, Any] = {"confidence": confidence, "resamples": resamples, "seed": seed}
+    return {
+        "schema": SCHEMA_VERSION,
+        "k": max(map(len, all_episodes.values()), default=0),
+        **options,
+        "interval_covers": bootstrap.COVERS,
+        "agents": agents,
+        "tasks": facts,
+        "per_task": [
+            _row(agent, facts[task], all_episodes[agent, task])
+            for agent in agents
+            for task in facts
+            if (agent, task) in all_episodes
+        ],
+        "means": [
+            _split_mean(agent, split, facts, episodes, options)
+            for agent in agents
+            for split in SPLITS
+            if _names(facts, split)
+        ],
+        "differences": [
+            _difference(agent, baseline, split, facts, episodes, options)
+            for agent, baseline in pairs
+            for split in SPLITS
+            if _names(facts, split)
+        ],
+    }
+
+
+def _task_facts(task: Task, episodes: Mapping[tuple[str, str], Sequence[Trajectory]]) -> dict[str, Any]:
+    of_task = [each for (_, name), group in episodes.items() if name == task.name for each in group]
+    for score in ("m_init_private", "m_init_public"):
+        values = {getattr(each, score) for each in of_task}
+        if values and not math.isclose(min(values), max(values), rel_tol=1e-9):
+            raise UserError(
+                f"task {task.name!r}: its trajectories disagree on {score} ({min(values)} to {max(values)}), "
+                "so they were made from different data or starters; evaluate them again from the same"
+            )
+    return {
+        "name": task.name,
+        "title": task.title,
+        "kind": task.kind,
+        "split": task.split,
+        "metric": task.metric,
+        "higher_is_better": METRICS[task.metric].higher_is_better,
+        "m_init": of_task[0].m_init_private if of_task else None,
+        "m_init_public": of_task[0].m_init_public if of_task else None,
+        "m_best": task.m_best,
+        "m_best_source": task.m_best_source,
+    }
+
+
+def _row(agent: str, facts: Mapping[str, Any], group: Sequence[Trajectory]) -> dict[str, Any]:
+    """One agent on one task. Outcomes are counted over steps, the rest is over unmasked episodes."""
+    counted = [each for each in group if not is_masked(each)]
+    scores = np.array([each.private_score for each in counted])
+    outcomes = Counter(step.outcome for each in counted for step in each.steps)
+    steps = sum(outcomes.values())
+    row: dict[str, Any] = {
+        "agent": agent,
+        "task": facts["name"],
+        "episodes": len(counted),
+        "masked": len(group) - len(counted),
+        "steps": steps,
+        "outcomes": {outcome.value: outcomes[outcome] for outcome in Outcome},
+        "outcome_fractions": {
+            outcome.value: outcomes[outcome] / steps if steps else None
+            for outcome in Outcome
+            if outcome is not Outcome.INFRASTRUCTURE
+        },
+        "ended": dict(Counter(each.ended for each in counted)),
+    }
+    if not counted:
+        return row
+    best = float(scores.max() if facts["higher_is_better"] else scores.min())
+    row |= {
+        "avg": float(scores.mean()),
+        "best": best,
+        "sd": float(scores.std(ddof=1)) if len(counted) > 1 else None,
+        "best_relative_gain": relative_gain(
+            best, facts["m_init"], higher_is_better=facts["higher_is_better"]
+        ),
+        "best_normalised_gain": normalised_gain(best, facts["m_init"], facts["m_best"]),
+    }
+    for name, value in _values(facts).items():
+        episode_values = [number for each in counted if (number := value(each)) is not None]
+        row[name] = float(np.mean(episode_values)) if episode_values else None
+    return row
+
+
+def _values(facts: Mapping[str, Any]) -> dict[str, Value]:
+    """What is averaged over episodes. Gains are linear in the score: the mean gain is the mean's gain."""
+    m_init, m_best, higher = facts["m_init"], facts["m_best"], facts["higher_is_better"]
+    return {
+        "relative_gain": lambda each: relative_gain(each.private_score, m_init, higher_is_better=higher),
+        "normalised_gain": lambda each: normalised_gain(each.private_score, m_init, m_best),
+        "valid_rate": lambda each: float(each.valid),
+        "mean_step_reward": mean_step_reward,
+    }
+
+
+VALUE_NAMES = ("relative_gain", "normalised_gain", "valid_rate", "mean_step_reward")
+
+
+def _names(facts: Mapping[str, Mapping[str, Any]], split: str) -> list[str]:
+    return [name for name, task in facts.items() if task["split"] == split]
+
+
+def _split_mean(
+    agent: str,
+    split: str,
+    facts: Mapping[str, Mapping[str, Any]],
+    episodes: Mapping[tuple[str, str], Sequence[Trajectory]],
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Unweighted means over a split's tasks; a value is None where one of them has no episode with it."""
+    names = _names(facts, split)
+    groups = {name: episodes.get((agent, name), ()) for name in names}
+    row: dict[str, Any] = {
+        "agent": agent,
+        "split": split,
+        "tasks": names,
+        "missing_tasks": [name for name in names if not groups[name]],
+        "episodes": sum(map(len, groups.values())),
+    }
+    for value_name in VALUE_NAMES:
+        strata = [
+            [
+                number
+                for each in groups[name]
+                if (number := _values(facts[name])[value_name](each)) is not None
+            ]
+            for name in names
+        ]
+        row[value_name] = _interval(strata, options)
+    return row
+
+
+def _difference(
+    agent: str,
+    baseline: str,
+    split: str,
+    facts: Mapping[str, Mapping[str, Any]],
+    episodes: Mapping[tuple[str, str], Sequence[Trajectory]],
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """agent - baseline over pairs of episodes of the same task and index of which neither is masked."""
+    names = _names(facts, split)
+    matched: dict[str, list[tuple[Trajectory, Trajectory]]] = {}
+    for name in names:
+        others = {each.index: each for each in episodes.get((baseline, name), ())}
+        matched[name] = [
+            (each, others[each.index]) for each in episodes.get((agent, name), ()) if each.index in others
+        ]
+    row: dict[str, Any] = {
+        "agent": agent,
+        "baseline": baseline,
+        "split": split,
+        "tasks": names,
+        "missing_tasks": [name for name in names if not matched[name]],
+        "pairs": sum(map(len, matched.values())),
+    }
+    for value_name in VALUE_NAMES:
+        strata = []
+        for name in names:
+            value = _values(facts[name])[value_name]
+            halves = [(value(ours), value(theirs)) for ours, theirs in matched[name]]
+            strata.append(
+                [ours - theirs for ours, theirs in halves if ours is not None and theirs is not None]
+            )
+        row[value_name] = _interval(strata, options)
+    return row
+
+
+def _interval(
+    strata: Sequence[Sequence[float]], options: Mapping[str, Any]
+) -> dict[str, float | None] | None:
+    return asdict(bootstrap.stratified_mean(strata, **options)) if all(strata) else None
+
+
+def write_scores(path: Path, scores: Mapping[str, Any]) -> None:
+    """Writes `scores.json` whole or not at all."""
+    write_atomically(path, json.dumps(scores, indent=1, allow_nan=False) + "\n")

@@ -1,0 +1,157 @@
+"""`scores.json` in the shape of the report's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlagent_jax.evaluation.charts import interval_rows, strip_rows
+from mlagent_jax.evaluation.scores import SPLITS
+
+Record = dict[str, Any]
+
+AGENT_TITLES = {
+    "starter": "Starter",
+    "random": "Random",
+    "expert": "Expert",
+    "sft": "SFT",
+    "ppo": "SFT + PPO",
+    "sft+ppo": "SFT + PPO",
+}
+SPLIT_TITLES = {"held_in": "Held-in", "held_out": "Held-out"}
+OUTCOME_ORDER = ("success", "neutral", "corner", "error", "malformed")
+
+
+def agent_title(agent: str) -> str:
+    return AGENT_TITLES.get(agent, agent)
+
+
+def matrix(scores: Mapping[str, Any]) -> list[Record]:
+    """For each split its tasks, and for each task one cell (or None) per agent and the best average."""
+    rows = {(row["agent"], row["task"]): row for row in scores["per_task"]}
+    splits = []
+    for split in SPLITS:
+        tasks = []
+        for facts in scores["tasks"].values():
+            if facts["split"] != split:
+                continue
+            cells = [rows.get((agent, facts["name"])) for agent in scores["agents"]]
+            averages = [cell["avg"] for cell in cells if cell and cell["episodes"]]
+            leading = (max if facts["higher_is_better"] else min)(averages, default=None)
+            tasks.append({"facts": facts, "cells": cells, "leading": leading})
+        if tasks:
+            means = [_mean_of(scores, agent, split) for agent in scores["agents"]]
+            splits.append({"name": split, "title": SPLIT_TITLES[split], "tasks": tasks, "means": means})
+    return splits
+
+
+def _mean_of(scores: Mapping[str, Any], agent: str, split: str) -> Record | None:
+    return next((row for row in scores["means"] if (row["agent"], row["split"]) == (agent, split)), None)
+
+
+def mean_tables(scores: Mapping[str, Any]) -> list[Record]:
+    """For each split the agents' means, with a drawing of the intervals of the relative gain."""
+    tables = []
+    for split in SPLITS:
+        rows = [row for row in scores["means"] if row["split"] == split]
+        if rows:
+            tables.append(
+                {
+                    "title": SPLIT_TITLES[split],
+                    "tasks": rows[0]["tasks"],
+                    "rows": _with_drawing(rows, "relative_gain"),
+                }
+            )
+    return tables
+
+
+def difference_tables(scores: Mapping[str, Any]) -> list[Record]:
+    """For each split the differences, those of the agent that was evaluated last marked as leading."""
+    last = scores["agents"][-1] if scores["agents"] else None
+    tables = []
+    for split in SPLITS:
+        rows = [row for row in scores["differences"] if row["split"] == split]
+        rows.sort(key=lambda row: row["agent"] != last)
+        if rows:
+            drawn = _with_drawing(rows, "relative_gain")
+            tables.append({"title": SPLIT_TITLES[split], "rows": drawn, "leading": last})
+    return tables
+
+
+def _with_drawing(rows: Sequence[Record], value: str) -> list[Record]:
+    """The rows, each with its "drawing": its interval on a common axis, or None where there is no mean."""
+    told = [row for row in rows if row[value]]
+    drawing = interval_rows(("", row[value]["mean"], row[value]["low"], row[value]["high"]) for row in told)
+    places = iter(drawing["rows"] if drawing else ())
+    zero = drawing["zero"] if drawing else 0
+    return [row | {"drawing": next(places) | {"zero": zero} if row[value] else None} for row in rows]
+
+
+def verdicts(scores: Mapping[str, Any]) -> list[Record]:
+    """What the differences between the last agent and the one before it say, in words."""
+    if len(scores["agents"]) < 2:
+        return []
+    baseline, agent = scores["agents"][-2:]
+    told = []
+    for row in scores["differences"]:
+        if (row["agent"], row["baseline"]) != (agent, baseline):
+            continue
+        for value, name in (("relative_gain", "relative gain"), ("mean_step_reward", "mean step reward")):
+            interval = row[value]
+            if interval:
+                told.append(
+                    {
+                        "agent": agent,
+                        "baseline": baseline,
+                        "split": SPLIT_TITLES[row["split"]],
+                        "value": value,
+                        "name": name,
+                        "interval": interval,
+                        "verdict": verdict(interval),
+                    }
+                )
+    return told
+
+
+def verdict(interval: Mapping[str, float | None]) -> str:
+    """ "better", "worse", "not told apart", or "too few episodes to tell"."""
+    low, high = interval["low"], interval["high"]
+    if low is None or high is None:
+        return "too few episodes to tell"
+    if low > 0:
+        return "better"
+    return "worse" if high < 0 else "not told apart"
+
+
+def task_details(
+    scores: Mapping[str, Any], evaluated: Mapping[tuple[str, str], Sequence[float]]
+) -> list[Record]:
+    """For each task its facts and agents' rows, with the episodes' private scores drawn on one axis.
+
+    evaluated: private scores of the counted episodes by (agent, task). On the axis, better is to the right.
+    """
+    details = []
+    for name, facts in scores["tasks"].items():
+        rows = [row for row in scores["per_task"] if row["task"] == name]
+        groups = [evaluated.get((row["agent"], name), ()) for row in rows]
+        marks = [mark for mark in (facts["m_init"], facts["m_best"]) if mark is not None]
+        strips = strip_rows(groups, marks, higher_is_better=facts["higher_is_better"])
+        details.append(
+            {
+                "facts": facts,
+                "rows": [row | {"strip": strip} for row, strip in zip(rows, strips["rows"], strict=True)],
+                "marks": dict(zip(("m_init", "m_best")[-len(marks) :], strips["marks"], strict=True)),
+            }
+        )
+    return details
+
+
+def outcome_bar(row: Mapping[str, Any]) -> list[tuple[str, float, float]]:
+    """(outcome, start, width) of a bar of width 100."""
+    bar, start = [], 0.0
+    for outcome in OUTCOME_ORDER:
+        width = 100.0 * (row["outcome_fractions"].get(outcome) or 0.0)
+        if width:
+            bar.append((outcome, round(start, 2), round(width, 2)))
+        start += width
+    return bar

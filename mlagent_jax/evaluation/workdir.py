@@ -1,0 +1,86 @@
+"""What a run has left in its work directory so far, read as it stands: stages may be missing or under way."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlagent_jax.agent.trajectory import Trajectory, from_json
+from mlagent_jax.errors import UserError
+from mlagent_jax.training.metrics import read_jsonl
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Contents of a work directory; None or empty where a stage has not been there yet.
+
+    done: names of the stages that have finished.
+    """
+
+    name: str
+    config: Record | None = None
+    environment: Record | None = None
+    ideas: dict[str, Record] = field(default_factory=dict)
+    collected: list[Trajectory] = field(default_factory=list)
+    sft_metrics: list[Record] = field(default_factory=list)
+    ppo_metrics: list[Record] = field(default_factory=list)
+    rollouts: list[Record] = field(default_factory=list)
+    evaluated: list[Trajectory] = field(default_factory=list)
+    scores: Record | None = None
+    done: frozenset[str] = frozenset()
+
+
+def read_run(workdir: Path) -> Run:
+    """Raises UserError if `workdir` is no directory, and for a file that is damaged."""
+    if not workdir.is_dir():
+        raise UserError(f"there is no work directory {workdir}; give the --workdir of a run")
+    return Run(
+        name=workdir.resolve().name,
+        config=read_json(workdir / "config.json"),
+        environment=read_json(workdir / "environment.json"),
+        ideas={path.stem: read_json(path) or {} for path in _idea_files(workdir)},
+        collected=read_trajectories(workdir / "collect/trajectories.jsonl"),
+        sft_metrics=read_jsonl(workdir / "sft/metrics.jsonl"),
+        ppo_metrics=read_jsonl(workdir / "ppo/metrics.jsonl"),
+        rollouts=read_jsonl(workdir / "ppo/rollouts.jsonl"),
+        evaluated=read_trajectories(workdir / "evaluate/trajectories.jsonl"),
+        scores=read_json(workdir / "evaluate" / "scores.json"),
+        done=frozenset(path.parent.name for path in workdir.glob("*/done.json")),
+    )
+
+
+def _idea_files(workdir: Path) -> list[Path]:
+    return sorted(path for path in (workdir / "ideas").glob("*.json") if path.name != "done.json")
+
+
+def read_json(path: Path) -> Record | None:
+    """The object in `path`, None if there is no such file. Raises UserError if it is not a JSON object."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); delete it and run its stage again") from error
+    if not isinstance(value, dict):
+        raise UserError(
+            f"{path} holds a JSON {type(value).__name__} instead of an object; run its stage again"
+        )
+    return value
+
+
+def read_trajectories(path: Path) -> list[Trajectory]:
+    """Whole lines of a trajectory file, none if there is no file. Raises UserError that names a bad line."""
+    trajectories = []
+    for number, record in enumerate(read_jsonl(path), start=1):
+        try:
+            trajectories.append(from_json(record))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path}, line {number} is not a trajectory ({type(error).__name__}: {error}); delete that "
+                "line and run the stage again, which makes that episode anew"
+            ) from error
+    return trajectories
