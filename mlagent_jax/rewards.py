@@ -96,7 +96,7 @@ def reward(
     if not config.ml_specific:
         return 1.0 if outcome is Outcome.SUCCESS and gain > 0 else 0.0
     sigmoid = config.form == "sigmoid"
-    bad, neutral = (0.0, 0.5) if sigmoid else (config.low, 0.0)
+    bad, neutral = (0.0, 0.5) if sigmoid else (-1.0, 0.0)
     if outcome is Outcome.CORNER and not config.corner:
         outcome = Outcome.ERROR
     if outcome in {Outcome.MALFORMED, Outcome.ERROR}:
@@ -104,8 +104,8 @@ def reward(
     if outcome in {Outcome.NEUTRAL, Outcome.CORNER}:
         return neutral
     if not config.performance:
-        return neutral if gain == 0 else (1.0 if sigmoid else config.high) if gain > 0 else bad
-    return _sigma(_SHARPNESS * gain) if sigmoid else min(max(gain, config.low), config.high)
+        return neutral if gain == 0 else 1.0 if gain > 0 else bad
+    return _sigma(_SHARPNESS * gain) if sigmoid else float(min(max(gain, config.low), config.high))
 
 
 def _sigma(x: float) -> float:
