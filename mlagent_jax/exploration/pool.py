@@ -1,0 +1,106 @@
+"""Idea pools: a fixed, diverse set of one-line ideas per task, from which episodes are primed.
+
+Version 1: one pool. Version 2: three axes, one pool each (arXiv 2505.23723, section 4.1; v2, algorithm 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from mlagent_jax.environment.task import Task
+from mlagent_jax.exploration.diversity import farthest_point, top_by_mean_distance
+from mlagent_jax.exploration.embedding import Embedder
+from mlagent_jax.exploration.ideas import AXES, IdeaError, IdeaWriter
+
+SCHEMA_VERSION = 1
+SINGLE_POOL = "all"  # the one axis of a version 1 pool
+MAX_DRAWN = 3
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """version: "v1" or "v2". candidates, keep: of the one pool (v1; the paper: 100, 10) or per axis (v2)."""
+
+    version: str = "v2"
+    candidates: int = 40
+    keep: int = 4
+
+    def __post_init__(self) -> None:
+        if self.version not in ("v1", "v2"):
+            raise ValueError(f"ideas version is {self.version!r}, expected 'v1' or 'v2'")
+        if not 0 < self.keep <= self.candidates:
+            raise ValueError(f"cannot keep {self.keep} of {self.candidates} idea candidates")
+
+
+@dataclass(frozen=True)
+class IdeaPool:
+    """What was kept, and what it was kept from. `kept` and `candidates` map an axis to its ideas."""
+
+    task: str
+    version: str
+    writer: str
+    embedder: str
+    seed: int
+    kept: Mapping[str, tuple[str, ...]]
+    candidates: Mapping[str, tuple[str, ...]]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dictionary; `from_json` is its inverse."""
+        return {"schema": SCHEMA_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Raises KeyError, TypeError or ValueError for a record that is not of `SCHEMA_VERSION`'s form."""
+        if record["schema"] != SCHEMA_VERSION:
+            raise ValueError(f"idea pool schema {record['schema']}, but this version reads {SCHEMA_VERSION}")
+        fields = {name: value for name, value in record.items() if name != "schema"}
+        for name in ("kept", "candidates"):
+            fields[name] = {axis: tuple(ideas) for axis, ideas in fields[name].items()}
+        return cls(**fields)
+
+
+def build_pool(task: Task, writer: IdeaWriter, embedder: Embedder, config: PoolConfig, seed: int) -> IdeaPool:
+    """Candidates from `writer`, then the version's diversity rule. Deterministic in its arguments.
+
+    seed: the first idea of each axis (v2), from which the others are the farthest.
+
+    Raises IdeaError if the writer has fewer distinct ideas than are to be kept.
+    """
+    rng = np.random.default_rng(seed)
+    axes = (SINGLE_POOL,) if config.version == "v1" else AXES
+    candidates: dict[str, tuple[str, ...]] = {}
+    kept: dict[str, tuple[str, ...]] = {}
+    for axis in axes:
+        wanted = None if axis == SINGLE_POOL else axis
+        lines = tuple(dict.fromkeys(writer.write(task, wanted, config.candidates)))
+        if len(lines) < config.keep:
+            raise IdeaError(
+                f"task {task.name!r}: {writer.name} wrote {len(lines)} distinct ideas on axis {axis!r}, "
+                f"but {config.keep} are to be kept; lower ideas.keep or use another writer"
+            )
+        embeddings = embedder.embed(lines)
+        if config.version == "v1":
+            chosen = top_by_mean_distance(embeddings, config.keep)
+        else:
+            chosen = farthest_point(embeddings, config.keep, start=int(rng.integers(len(lines))))
+        candidates[axis] = lines
+        kept[axis] = tuple(lines[index] for index in chosen)
+    return IdeaPool(task.name, config.version, writer.name, embedder.name, seed, kept, candidates)
+
+
+def draw(pool: IdeaPool, rng: np.random.Generator) -> tuple[str, ...]:
+    """1 to 3 ideas for one episode: of the one pool (v1), or one each of as many axes, shuffled (v2)."""
+    if pool.version == "v1":
+        ideas = pool.kept[SINGLE_POOL]
+        count = min(int(rng.integers(1, MAX_DRAWN + 1)), len(ideas))
+        return tuple(ideas[index] for index in rng.permutation(len(ideas))[:count])
+    axes = sorted(pool.kept)
+    count = min(int(rng.integers(1, MAX_DRAWN + 1)), len(axes))
+    chosen = [axes[index] for index in rng.permutation(len(axes))[:count]]
+    return tuple(pool.kept[axis][int(rng.integers(len(pool.kept[axis])))] for axis in chosen)
+
+
