@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlagent_jax.environment.packages import PackageReader, default_cache_dir
+from mlagent_jax.environment.packages import PackageReader
 from mlagent_jax.environment.task_file import TaskFile, read_task_file
 from mlagent_jax.errors import UserError
 from mlagent_jax.files import write_atomically
@@ -88,13 +88,13 @@ def prepare_task(
     """Prepares a task's data, or finds them prepared already and unchanged. Returns the public folder.
 
     Safe to call from several processes at once and to interrupt: the public folder appears last, whole.
-    Raises TaskError, PackageError, PreparationError.
+    Packages are kept in `cache_dir`, or in `data_root` if none is given. Raises TaskError, PackageError, PreparationError.
     """
     task = read_task_file(name_or_path, tasks_dir)
     prepared = find_prepared(task, data_root)
     if prepared is not None:
         return prepared.public_dir
-    files = RawFiles(cache_dir or default_cache_dir(), task.folder)
+    files = RawFiles(cache_dir or data_root, task.folder)
     labelled = _run_prepare(task, files)
     outputs = _split(task, labelled)
     manifest = {
@@ -129,9 +129,9 @@ def find_prepared(task: TaskFile, data_root: Path) -> PreparedData | None:
     key = data_key(task)
     public_dir, labels_path = data_root / "public" / key, data_root / "labels" / f"{key}.csv"
     manifest_path = data_root / "manifests" / f"{key}.json"
-    if not public_dir.is_dir():
-        return None
     try:
+        if not public_dir.is_dir():
+            return None
         text = manifest_path.read_bytes()
         manifest = json.loads(text)
         found = {path.name: _digest([path.read_bytes()]) for path in sorted(public_dir.iterdir())}

@@ -63,7 +63,7 @@ def find_task(name_or_path: str | Path, tasks_dir: Path) -> Path:
 def read_task_file(name_or_path: str | Path, tasks_dir: Path) -> TaskFile:
     """The task's folder, read and checked. Raises TaskError, which names the file and the field."""
     folder = find_task(name_or_path, tasks_dir)
-    texts = {name: _read_text(folder, name) for name in FILES}
+    texts = {name: _read_text(folder / name) for name in FILES}
     path = folder / "task.toml"
     try:
         fields = tomllib.loads(texts["task.toml"])
@@ -101,11 +101,13 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
 }
 
 
-def _read_text(folder: Path, name: str) -> str:
+def _read_text(path: Path) -> str:
     try:
-        return (folder / name).read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise TaskError(f"the task folder {path.parent} lacks {path.name}; it needs {', '.join(FILES)}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(f"cannot read {name} of the task folder {folder}: {error}") from error
+        raise TaskError(f"cannot read {path}: {error}") from error
 
 
 def _check_fields(fields: dict[str, Any], path: Path) -> None:

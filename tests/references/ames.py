@@ -1,4 +1,4 @@
-"""Boosted trees, support vectors and ridge on log prices, averaged; every column, words on scales as ranks."""
+"""Boosted trees, support vectors and ridge on log prices, averaged; all columns, scales as ranks."""
 
 import numpy as np
 import pandas as pd
