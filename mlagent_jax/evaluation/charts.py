@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 WIDTH, HEIGHT = 420, 240
@@ -14,12 +14,16 @@ MAX_POINTS = 300
 
 @dataclass(frozen=True)
 class Series:
-    """One line. x, y: (n,), nan where nothing was recorded. band: (low, high) around y, each (n,)."""
+    """One line. x, y: (n,), nan where nothing was recorded. band: (low, high) around y, each (n,).
+
+    colour: a class of the style sheet such as an outcome's; the next free one if "".
+    """
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
     band: tuple[Sequence[float], Sequence[float]] | None = None
+    colour: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def line_chart(chart: Chart) -> dict[str, Any] | None:
         "series": [
             {
                 "label": series.label,
-                "number": number,
+                "colour": series.colour or f"s{number}",
                 "path": _path(series.x, series.y, x_scale, y_scale),
                 "band": _area(series, x_scale, y_scale) if series.band else "",
                 "dots": _dots(series, x_scale, y_scale),
@@ -178,7 +182,7 @@ def _thin(series: Series) -> Series:
         return [sum(kept) / len(kept) if kept else math.nan for kept in runs]
 
     band = (means(series.band[0]), means(series.band[1])) if series.band else None
-    return Series(series.label, means(series.x), means(series.y), band)
+    return replace(series, x=means(series.x), y=means(series.y), band=band)
 
 
 def _path(xs: Sequence[float], ys: Sequence[float], x_scale: _Scale, y_scale: _Scale) -> str:

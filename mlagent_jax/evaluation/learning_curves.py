@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlagent_jax.evaluation.charts import Chart, Series, line_chart
@@ -19,8 +19,8 @@ Record = dict[str, Any]
 class Plan:
     """A chart to make where its metrics were recorded.
 
-    series: (label, metric name). band: metric names (low, high) around the first series, or (spread,) on both
-    sides.
+    series: (label, metric name). band: metric names (low, high) around the first one, or (spread,) for both
+    sides. coloured: whether labels are outcomes, drawn in the colours that they have everywhere.
     """
 
     title: str
@@ -30,6 +30,7 @@ class Plan:
     note: str = ""
     floor: float | None = None
     ceiling: float | None = None
+    coloured: bool = False
 
 
 TOKENS = ("tokens", "tokens seen")
@@ -59,6 +60,7 @@ PPO = (
         note="Fractions of the steps that were scored.",
         floor=0.0,
         ceiling=1.0,
+        coloured=True,
     ),
     Plan("KL to the SFT model", UPDATE, (("KL", "kl"),), note="Nats a token.", floor=0.0),
     Plan("Entropy of the policy", UPDATE, (("entropy", "entropy"),), note="Nats a token.", floor=0.0),
@@ -99,6 +101,8 @@ def others(records: Sequence[Record], plans: Sequence[Plan]) -> list[dict[str, A
 def _chart(records: Sequence[Record], plan: Plan) -> Chart:
     x_name, x_label = plan.x
     series = [_series(records, x_name, metric, label) for label, metric in plan.series]
+    if plan.coloured:
+        series = [replace(line, colour=line.label) for line in series]
     if plan.band:
         edges = [_series(records, x_name, metric, "", like=plan.series[0][1]).y for metric in plan.band]
         first = series[0]
@@ -107,7 +111,7 @@ def _chart(records: Sequence[Record], plan: Plan) -> Chart:
             high = [y + spread for y, spread in zip(first.y, edges[0], strict=True)]
         else:
             low, high = list(edges[0]), list(edges[1])
-        series[0] = Series(first.label, first.x, first.y, (low, high))
+        series[0] = replace(first, band=(low, high))
     return Chart(plan.title, x_label, series, plan.note, plan.floor, plan.ceiling)
 
 

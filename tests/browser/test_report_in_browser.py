@@ -265,6 +265,7 @@ def test_fits_its_width_and_can_be_read(page, report, width, scheme, tmp_path) -
     wait_for_title(page, "SFT on ames, episode 4")
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
     assert find(page, "#viewer").rect["width"] > 0.6 * min(width, 900)
+    assert find(page, ".matrix th[scope=row]").rect["width"] < 0.4 * width, "the fixed column leaves room"
     assert low_contrast(page) == []
     folder = Path(os.environ.get("MLAGENT_SCREENSHOTS", tmp_path))
     page.save_screenshot(str(folder / f"report-{width}-{scheme}.png"))

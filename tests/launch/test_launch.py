@@ -1,0 +1,209 @@
+"""Launchers, with a probe in place of the experiment, that joins the run in the same way and tells what it sees."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LAUNCHERS = [ROOT / "launch/local/run.sh", ROOT / "launch/slurm/run.sbatch", ROOT / "launch/tpu/run.sh"]
+
+PROBE = """
+import json, os, sys, time
+from pathlib import Path
+
+assert sys.argv[1:3] == ["-m", "experiments.run"], sys.argv
+flags = dict(argument.removeprefix("--").split("=", 1) for argument in sys.argv[3:])
+process = flags.get("process_id", os.environ.get("SLURM_PROCID", "0"))
+folder = Path(flags["workdir"])
+(folder / f"pid{process}").write_text(str(os.getpid()))
+if flags.get("behaviour") == "fail" and process == "1":
+    sys.exit(7)
+if flags.get("behaviour") in ("fail", "hang"):
+    time.sleep(60)
+from mlagent_jax.parallel import distributed
+
+kind = distributed.initialize(
+    flags.get("coordinator_address", ""), int(flags.get("num_processes", 0)), int(flags.get("process_id", -1))
+)
+import jax
+
+told = distributed.broadcast(flags["note"] if distributed.is_main() else None)
+process, count = jax.process_index(), jax.process_count()
+seen = {"kind": kind, "process": process, "count": count, "flags": flags, "told": told}
+(folder / f"seen{process}.json").write_text(json.dumps(seen))
+"""
+
+NOTE = "two words, a 'quote', $HOME and *"
+
+
+@pytest.fixture
+def environment(tmp_path) -> dict[str, str]:
+    """Variables for a launcher: an interpreter that runs the probe instead of a module, and a CPU only."""
+    probe = tmp_path / "probe.py"
+    probe.write_text(PROBE)
+    python = tmp_path / "python"
+    real = shlex.quote(sys.executable)
+    python.write_text(
+        f'#!/bin/sh\n[ "$1" = -c ] && exec {real} "$@"\nexec {real} {shlex.quote(str(probe))} "$@"\n'
+    )
+    python.chmod(0o755)
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SLURM_", "MLAGENT_", "TPU_"))
+    }
+    return kept | {"PYTHON": str(python), "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+
+
+def seen_by(folder: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("seen*.json"))]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; a zombie, dead but not yet reaped by its parent, does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition, seconds: float = 30.0) -> bool:
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS, ids=lambda path: path.parent.name)
+def test_launchers_are_correct_shell(launcher) -> None:
+    subprocess.run(["bash", "-n", launcher], check=True)
+    assert os.access(launcher, os.X_OK)
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", launcher], check=True)
+
+
+def test_two_local_processes_become_one_run(tmp_path, environment) -> None:
+    arguments = [f"--workdir={tmp_path}", f"--note={NOTE}"]
+    subprocess.run([LAUNCHERS[0], "2", *arguments], env=environment, check=True, timeout=120)
+    first, second = seen_by(tmp_path)
+    assert (first["process"], second["process"]) == (0, 1)
+    assert first["count"] == second["count"] == 2
+    assert first["told"] == second["told"] == NOTE
+    assert first["kind"] == "explicit"
+
+
+def test_one_failing_process_ends_the_others(tmp_path, environment) -> None:
+    arguments = [f"--workdir={tmp_path}", "--behaviour=fail"]
+    done = subprocess.run(
+        [LAUNCHERS[0], "3", *arguments], env=environment, timeout=60, capture_output=True, text=True
+    )
+    assert done.returncode == 7
+    assert "A process ended with status 7" in done.stderr
+    pids = [int(path.read_text()) for path in tmp_path.glob("pid*")]
+    assert not any(map(is_alive, pids))
+
+
+def test_an_interrupt_ends_all_processes(tmp_path, environment) -> None:
+    arguments = [f"--workdir={tmp_path}", "--behaviour=hang"]
+    launcher = subprocess.Popen([LAUNCHERS[0], "2", *arguments], env=environment, start_new_session=True)
+    started = wait_until(lambda: len([path for path in tmp_path.glob("pid*") if path.read_text()]) == 2)
+    launcher.send_signal(signal.SIGINT)
+    assert launcher.wait(timeout=30) == 130
+    assert started
+    pids = [int(path.read_text()) for path in tmp_path.glob("pid*")]
+    assert len(pids) == 2
+    assert wait_until(lambda: not any(map(is_alive, pids)))
+
+
+@pytest.mark.parametrize("arguments", [[], ["two", "--workdir=x"], ["0"]])
+def test_local_usage(arguments, environment) -> None:
+    done = subprocess.run([LAUNCHERS[0], *arguments], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: launch/local/run.sh")
+
+
+def test_slurm_processes_find_each_other(tmp_path, environment) -> None:
+    """With an `srun` that starts two local tasks and sets what SLURM sets; JAX's detection does the rest."""
+    srun = tmp_path / "srun"
+    srun.write_text(
+        "#!/bin/bash\n"
+        "[[ $1 == --kill-on-bad-exit=1 ]] || exit 9\nshift\n"
+        'for id in 0 1; do SLURM_PROCID=$id SLURM_LOCALID=$id "$@" & done\n'
+        "wait -n && wait -n\n"
+    )
+    srun.chmod(0o755)
+    job = {
+        "SLURM_SUBMIT_DIR": str(ROOT),
+        "SLURM_JOB_ID": str(os.getpid()),  # JAX derives the port from it
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "PATH": f"{tmp_path}:{environment['PATH']}",
+    }
+    arguments = [f"--workdir={tmp_path}", f"--note={NOTE}"]
+    subprocess.run([LAUNCHERS[1], *arguments], env=environment | job, check=True, timeout=120, cwd=tmp_path)
+    first, second = seen_by(tmp_path)
+    assert (first["process"], second["process"], first["count"]) == (0, 1, 2)
+    assert first["kind"] == second["kind"] == "slurm"
+    assert second["told"] == NOTE
+
+
+def test_slurm_refuses_another_folder(tmp_path, environment) -> None:
+    job = {"SLURM_SUBMIT_DIR": str(tmp_path)}
+    done = subprocess.run([LAUNCHERS[1]], env=environment | job, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "is not the repository's root" in done.stderr
+
+
+@pytest.mark.skipif(
+    not (ROOT / ".git").exists(), reason="the TPU launcher copies a git tree, and this is none"
+)
+def test_tpu_workers_get_the_tree_and_the_same_arguments(tmp_path, environment) -> None:
+    """With a `gcloud` that copies to, and runs commands in, the home of one local worker."""
+    worker = tmp_path / "worker"
+    (worker / "bin").mkdir(parents=True)
+    gcloud = tmp_path / "gcloud"
+    gcloud.write_text(
+        "#!/bin/bash\nset -eu\n"
+        f"cd {shlex.quote(str(worker))}\n"
+        '[[ "$1 $2 $3" == "compute tpus tpu-vm" ]]\n'
+        '[[ " $* " == *" --zone=us-east1-d "* && " $* " == *" --worker=all"* ]]\n'
+        "case $4 in\n"
+        '  scp) [[ $6 == pod:* ]]; cp "$5" "${6#pod:}" ;;\n'
+        '  ssh) [[ $5 == pod ]]; command=${!#}; exec bash -c "${command#--command=}" ;;\n'
+        "esac\n"
+    )
+    gcloud.chmod(0o755)
+    # Stands for `python -m venv .venv`: makes an environment whose pip only takes notes and whose python probes.
+    maker = tmp_path / "make-environment"
+    maker.write_text(
+        '#!/bin/bash\nset -eu\n[[ "$*" == "-m venv .venv" ]]\nmkdir -p .venv/bin\n'
+        f"cp {shlex.quote(environment['PYTHON'])} .venv/bin/python\n"
+        "printf '#!/bin/sh\\necho \"$@\" > pip-arguments\\n' > .venv/bin/pip\nchmod +x .venv/bin/pip\n"
+    )
+    maker.chmod(0o755)
+    arguments = ["pod", "us-east1-d", f"--workdir={tmp_path}", f"--note={NOTE}"]
+    variables = environment | {"PATH": f"{tmp_path}:{environment['PATH']}", "PYTHON": str(maker)}
+    for _ in range(2):  # the second call finds the environment
+        subprocess.run([LAUNCHERS[2], *arguments], env=variables, check=True, timeout=120)
+    (seen,) = seen_by(tmp_path)
+    assert seen["flags"]["note"] == NOTE
+    assert (worker / "mlagent-jax" / "pyproject.toml").exists()
+    assert "jax[tpu]" in (worker / "mlagent-jax" / "pip-arguments").read_text()
+    shutil.rmtree(worker)
+
+
+def test_tpu_usage(environment) -> None:
+    done = subprocess.run([LAUNCHERS[2], "--config=x"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: launch/tpu/run.sh")
