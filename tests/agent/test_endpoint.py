@@ -194,7 +194,7 @@ def test_the_coder_writes_what_stands_in_the_first_fence(server):
     coder = EndpointCoder(endpoint_of(server))
     assert coder.edit("old script", "print one") == "import a\nprint(1)\n"
     assert coder.writes_free_code
-    system, user = server.requests[0]["messages"]
+    _, user = server.requests[0]["messages"]
     assert "old script" in user["content"] and "print one" in user["content"]
     assert server.requests[0]["temperature"] == 0.0
 
@@ -227,7 +227,7 @@ def test_understanding_goes_in_blocks(server):
 
 def test_ideas_are_the_list_after_the_marker(server, tmp_path):
     server.answer = lambda request: (
-        "Let me think.\n- not this\n[advice]\n1. Use a forest.\n2) Log the target.\n* Scale.\n1. Use a forest.\n"
+        "Hm.\n- not this\n[advice]\n1. Use a forest.\n2) Log the target.\n* Scale.\n1. Use a forest.\n"
     )
     writer = EndpointIdeaWriter(endpoint_of(server))
     task = make_task(tmp_path)
@@ -236,7 +236,7 @@ def test_ideas_are_the_list_after_the_marker(server, tmp_path):
     asked = server.requests[0]["messages"][1]["content"]
     assert "Write 10" in asked and "the model side" in asked and task.starter in asked
     server.answer = lambda request: "I have no ideas."
-    with pytest.raises(EndpointError, match="task toy: .* no list of ideas"):
+    with pytest.raises(EndpointError, match=r"task toy: .* no list of ideas"):
         writer.write(task, None, 5)
 
 

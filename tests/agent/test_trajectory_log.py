@@ -1,6 +1,5 @@
 """The trajectory log: nothing lost, nothing half-written, nothing overwritten."""
 
-import json
 import logging
 import os
 import resource
@@ -76,7 +75,7 @@ def test_a_torn_last_line_is_dropped_and_said(tmp_path, caplog, torn):
         assert len(log.keys()) == kept
         log.append(trajectory(5))
     assert "torn" in caplog.text and str(path) in caplog.text
-    assert [t.index for t in read_trajectories(path)] == [0, 1][:kept] + [5]
+    assert [t.index for t in read_trajectories(path)] == [*[0, 1][:kept], 5]
 
 
 def test_a_file_that_is_one_torn_line(tmp_path):
@@ -87,12 +86,10 @@ def test_a_file_that_is_one_torn_line(tmp_path):
     assert [t.index for t in read_trajectories(path)] == [0]
 
 
-RECORD = {"schema": 1}
+DAMAGED = [b"{broken\n", b"\n", b"[]\n", b"null\n", b"\xff\xfe\n", b'{"schema": 1}\n', b'{"schema": 9}\n']
 
 
-@pytest.mark.parametrize(
-    "line", [b"{broken\n", b"\n", b"[]\n", b"null\n", b"\xff\xfe\n", json.dumps(RECORD).encode() + b"\n", b'{"schema": 9}\n']
-)  # fmt: skip
+@pytest.mark.parametrize("line", DAMAGED)
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_damage_elsewhere_is_named_and_nothing_is_touched(tmp_path, line, position):
     path = tmp_path / "t.jsonl"
@@ -136,7 +133,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path):
         handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, old[1]))
         try:
-            with pytest.raises(TrajectoryLogError, match="cannot write .*t.jsonl: File too large"):
+            with pytest.raises(TrajectoryLogError, match=r"cannot write .*t.jsonl: File too large"):
                 log.append(trajectory(1))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, old)
