@@ -102,5 +102,3 @@ def draw(pool: IdeaPool, rng: np.random.Generator) -> tuple[str, ...]:
     count = min(int(rng.integers(1, MAX_DRAWN + 1)), len(axes))
     chosen = [axes[index] for index in rng.permutation(len(axes))[:count]]
     return tuple(pool.kept[axis][int(rng.integers(len(pool.kept[axis])))] for axis in chosen)
-
-

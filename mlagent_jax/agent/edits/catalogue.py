@@ -24,9 +24,11 @@ AXES = ("data", "model", "learning")
 MAX_PARTS = 3
 
 
-def ideas(kind: str, axis: str | None = None) -> list[str]:
-    """Every idea line for a kind of task ("tabular regression", ...), of one axis or of all."""
-    suited = [edit for edit in CATALOGUE if kind in edit.kinds and axis in (None, edit.axis)]
+def ideas(kind: str | None, axis: str | None = None) -> list[str]:
+    """Every idea line for a kind of task ("tabular regression", ...), of one axis or, for None, of all."""
+    suited = [
+        edit for edit in CATALOGUE if (kind is None or kind in edit.kinds) and axis in (None, edit.axis)
+    ]
     return list(dict.fromkeys(line for edit in suited for line in edit.lines()))
 
 
@@ -34,6 +36,12 @@ def ideas(kind: str, axis: str | None = None) -> list[str]:
 def _offered() -> dict[str, tuple[Edit, Values]]:
     """Every idea line, normalised, with what it means: most instructions are one of them."""
     return {normalise(edit.line(values)): (edit, values) for edit in CATALOGUE for values in edit.offers()}
+
+
+def axis_of(line: str) -> str:
+    """The axis of an idea line of the catalogue; "" for any other."""
+    found = _offered().get(normalise(line))
+    return found[0].axis if found else ""
 
 
 def recognise(instruction: str, problem: Problem) -> tuple[Edit, Values]:
