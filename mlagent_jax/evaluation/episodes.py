@@ -14,33 +14,44 @@ from mlagent_jax.evaluation.scores import mean_step_reward
 
 MAX_TEXT = 20_000  # characters of one output, feedback, diff or response
 CHUNK_STEPS = 200
+PPO = "ppo"
+
+Record = dict[str, Any]
 
 
-def build(stages: Iterable[tuple[str, Sequence[Trajectory]]]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Index entries and packed chunks for the trajectories of each (stage, trajectories).
+def build(
+    stages: Iterable[tuple[str, Sequence[Trajectory]]], rollouts: Sequence[Record] = ()
+) -> tuple[list[Record], list[str]]:
+    """Index entries and packed chunks for the trajectories of each (stage, trajectories), and PPO's rollouts.
 
     An entry's "chunk" and "at" say where its steps lie. A chunk holds episodes of one agent and task, until
     they have `CHUNK_STEPS` steps, so that opening one costs milliseconds whatever the size of the run.
+    rollouts: records of `ppo/rollouts.jsonl`; those of one update on one task are shown as one entry.
     """
-    index: list[dict[str, Any]] = []
-    chunks: list[str] = []
+    groups: dict[tuple[str, str, str], list[tuple[Record, list[Record]]]] = {}
     for stage, trajectories in stages:
-        groups: dict[tuple[str, str], list[Trajectory]] = {}
-        for each in trajectories:
-            groups.setdefault((each.agent, each.task), []).append(each)
-        for group in groups.values():
-            waiting: list[list[dict[str, Any]]] = []
-            for each in sorted(group, key=lambda trajectory: trajectory.index):
-                if waiting and sum(map(len, waiting)) + len(each.steps) > CHUNK_STEPS:
-                    chunks.append(packed_json(waiting))
-                    waiting = []
-                index.append(_entry(stage, each) | {"chunk": len(chunks), "at": len(waiting)})
-                waiting.append([_step(step) for step in each.steps])
-            chunks.append(packed_json(waiting))
+        for each in sorted(trajectories, key=lambda trajectory: trajectory.index):
+            steps = [_step(step) for step in each.steps]
+            groups.setdefault((stage, each.agent, each.task), []).append((_entry(stage, each), steps))
+    for (update, task), records in _by_update(rollouts).items():
+        entry = _rollout_entry(update, task, records)
+        groups.setdefault((PPO, PPO, task), []).append((entry, [_rollout_step(each) for each in records]))
+
+    index: list[Record] = []
+    chunks: list[str] = []
+    for group in groups.values():
+        waiting: list[list[Record]] = []
+        for entry, steps in group:
+            if waiting and sum(map(len, waiting)) + len(steps) > CHUNK_STEPS:
+                chunks.append(packed_json(waiting))
+                waiting = []
+            index.append(entry | {"chunk": len(chunks), "at": len(waiting)})
+            waiting.append(steps)
+        chunks.append(packed_json(waiting))
     return index, chunks
 
 
-def _entry(stage: str, trajectory: Trajectory) -> dict[str, Any]:
+def _entry(stage: str, trajectory: Trajectory) -> Record:
     return {
         "stage": stage,
         "agent": trajectory.agent,
@@ -60,7 +71,7 @@ def _entry(stage: str, trajectory: Trajectory) -> dict[str, Any]:
     }
 
 
-def _step(step: Step) -> dict[str, Any]:
+def _step(step: Step) -> Record:
     logprobs = step.logprobs or ()
     return {
         "fields": labelled_fields(shortened(step.response, MAX_TEXT)),
@@ -85,6 +96,41 @@ def _step(step: Step) -> dict[str, Any]:
         "diff": shortened(step.diff, MAX_TEXT),
         "output": shortened(step.output, MAX_TEXT),
         "feedback": shortened(step.feedback, MAX_TEXT),
+    }
+
+
+def _by_update(rollouts: Iterable[Record]) -> dict[tuple[int, str], list[Record]]:
+    groups: dict[tuple[int, str], list[Record]] = {}
+    for record in rollouts:
+        groups.setdefault((record["step"], record["task"]), []).append(record)
+    return groups
+
+
+def _rollout_entry(update: int, task: str, records: Sequence[Record]) -> Record:
+    rewards = [record["reward"] for record in records if record["reward"] is not None]
+    return {
+        "stage": PPO,
+        "agent": PPO,
+        "task": task,
+        "index": update,
+        "outcomes": [record["outcome"] for record in records],
+        "reward": sum(rewards) / len(rewards) if rewards else None,
+    }
+
+
+def _rollout_step(record: Record) -> Record:
+    """One sampled action; "origin" names the trajectory and step (from 0) whose state it started from."""
+    response = shortened(record["response"], MAX_TEXT)
+    return {
+        "origin": [record["trajectory"], record["index"]],
+        "fields": labelled_fields(response),
+        "response": response,
+        "outcome": record["outcome"],
+        "reward": record["reward"],
+        "m_before": record["m_before"],
+        "m_after": record["m_after"],
+        "tokens": record["tokens"],
+        "snapshots": [record["snapshot_before"], record["snapshot_after"]],
     }
 
 

@@ -50,8 +50,17 @@ PPO = (
         "Mean step reward",
         UPDATE,
         (("mean", "reward_mean"),),
-        band=("reward_std",),
-        note="The band is one standard deviation of the sampled steps' rewards on both sides.",
+        band=("reward_error",),
+        note="The band is 1.96 standard errors of the mean on both sides.",
+    ),
+    Plan(
+        "Spread of step rewards",
+        UPDATE,
+        (
+            ("90th percentile", "reward_p90"),
+            ("standard deviation", "reward_std"),
+            ("10th percentile", "reward_p10"),
+        ),
     ),
     Plan(
         "Outcomes of sampled steps",
@@ -62,7 +71,13 @@ PPO = (
         ceiling=1.0,
         coloured=True,
     ),
-    Plan("KL to the SFT model", UPDATE, (("KL", "kl"),), note="Nats a token.", floor=0.0),
+    Plan(
+        "KL to the SFT model",
+        UPDATE,
+        (("mean log-ratio", "kl"), ("k3 estimate", "kl_k3")),
+        note="Nats a token, over sampled tokens; both estimate the same, k3 is never negative.",
+        floor=0.0,
+    ),
     Plan("Entropy of the policy", UPDATE, (("entropy", "entropy"),), note="Nats a token.", floor=0.0),
     Plan(
         "Sampler against trainer",
@@ -72,6 +87,40 @@ PPO = (
         floor=0.0,
     ),
 )
+
+
+def with_reward_error(records: Sequence[Record]) -> list[Record]:
+    """PPO records, with `reward_error`, 1.96 standard errors of the mean reward, where that can be told."""
+    return [
+        record | {"reward_error": 1.96 * math.sqrt(error)} if (error := _mean_variance(record)) else record
+        for record in records
+    ]
+
+
+def reward_change(records: Sequence[Record]) -> Record | None:
+    """Mean step reward of the last third of the updates minus that of the first third, with a 95% interval.
+
+    The states are drawn anew for each update, so the interval covers which states were drawn and what was
+    sampled in them, not another training seed. None with less than three updates.
+    """
+    told = [record for record in records if _mean_variance(record) is not None]
+    third = len(told) // 3
+    if not third:
+        return None
+    first, last = told[:third], told[-third:]
+    means = [sum(record["reward_mean"] for record in part) / third for part in (first, last)]
+    error = math.sqrt(sum(_mean_variance(record) or 0.0 for record in first + last)) / third
+    change = means[1] - means[0]
+    interval = {"mean": change, "low": change - 1.96 * error, "high": change + 1.96 * error}
+    return {"interval": interval, "first": means[0], "last": means[1], "updates": third}
+
+
+def _mean_variance(record: Record) -> float | None:
+    """Variance of an update's mean reward, from the standard deviation over its scored actions."""
+    if not all(_is_number(record.get(name)) for name in ("reward_mean", "reward_std", "actions", "masked")):
+        return None
+    scored = record["actions"] - record["masked"]
+    return record["reward_std"] ** 2 / (scored - 1) if scored > 1 else None
 
 
 def charts(records: Sequence[Record], plans: Sequence[Plan]) -> tuple[list[dict[str, Any]], list[str]]:

@@ -38,7 +38,7 @@ def write_report(workdir: Path, out: Path) -> Path:
 def render(run: Run) -> str:
     """The page as text."""
     css, js = _source("report.css"), _source("report.js")
-    index, chunks = episodes.build([("evaluate", run.evaluated), ("collect", run.collected)])
+    index, chunks = episodes.build([("evaluate", run.evaluated), ("collect", run.collected)], run.rollouts)
     task_facts = run.scores["tasks"] if run.scores else {}
     agents = dict.fromkeys(entry["agent"] for entry in index)
     page = {
@@ -89,6 +89,7 @@ def _score_context(run: Run) -> Record:
 
 def _learning(run: Run) -> list[Record]:
     stages = []
+    updates = learning_curves.with_reward_error(run.ppo_metrics)
     for title, records, plans, missing in (
         (
             "Supervised fine-tuning",
@@ -97,8 +98,8 @@ def _learning(run: Run) -> list[Record]:
             "The sft stage has not recorded anything yet.",
         ),
         (
-            "Step-wise PPO",
-            run.ppo_metrics,
+            "PPO",
+            updates,
             learning_curves.PPO,
             "The ppo stage has not recorded any update yet.",
         ),
@@ -112,6 +113,7 @@ def _learning(run: Run) -> list[Record]:
                 "charts": charts,
                 "absent": absent,
                 "others": learning_curves.others(records, plans),
+                "change": learning_curves.reward_change(records),
             }
         )
     return stages

@@ -14,6 +14,7 @@ from mlagent_jax.evaluation.embed import visible
 pytestmark = pytest.mark.browser
 
 WIDTHS = (400, 1400)
+TRAJECTORIES = 5 * 6 * 8 + 3 * 4 + 20 * 2  # evaluated, collected, and updates of PPO on two tasks
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def current_step(page) -> str:
 
 def test_opens_with_the_first_trajectory(page) -> None:
     wait_for_title(page, "Starter on ames, episode 0")
-    assert find(page, "#count").text == "252 of 252 trajectories"
+    assert find(page, "#count").text == f"{TRAJECTORIES} of {TRAJECTORIES} trajectories"
     assert len(find_all(page, "svg[data-readout]")) >= 6
 
 
@@ -125,16 +126,20 @@ def test_an_injected_handler_would_be_refused_by_the_policy(chromium, report) ->
 def test_filters_narrow_the_list(page) -> None:
     choose(page, "agent", "sft+ppo")
     choose(page, "task", "digits8")
-    assert find(page, "#count").text == "8 of 252 trajectories"
+    assert find(page, "#count").text == f"8 of {TRAJECTORIES} trajectories"
     assert all(" digits8 " in item.text for item in find_all(page, "#episodes button"))
     choose(page, "outcome", "corner")
     count = int(find(page, "#count").text.split()[0])
     assert 0 < count < 8
     assert len(find_all(page, "#episodes button:has(.mini.corner)")) == count
     find(page, "#filters button[type=reset]").click()
-    wait(page, lambda: find(page, "#count").text == "252 of 252 trajectories", "all of them again")
+    wait(
+        page,
+        lambda: find(page, "#count").text == f"{TRAJECTORIES} of {TRAJECTORIES} trajectories",
+        "all of them again",
+    )
     choose(page, "outcome", "infrastructure")
-    assert find(page, "#count").text == "1 of 252 trajectories"
+    assert find(page, "#count").text == f"1 of {TRAJECTORIES} trajectories"
 
 
 def test_ordering_by_gain(page) -> None:
@@ -204,6 +209,14 @@ def test_addresses_of_odd_names_and_other_stages(page, report) -> None:
     assert "Primed with" in find(page, "#viewer").text
 
 
+def test_rollouts_lead_to_the_states_they_came_from(page, report) -> None:
+    go(page, report, "#trajectory=ppo/ames/20&stage=ppo&step=2")
+    wait_for_title(page, "Actions sampled for update 20 on ames")
+    assert PAYLOAD in find(page, "#viewer").text
+    find(page, "#viewer .facts a").click()
+    wait_for_title(page, "Expert on ames, episode 1")
+
+
 def test_an_address_of_nothing_says_so(page, report) -> None:
     go(page, report, "#trajectory=sft/nowhere/%E0%A4%A&step=x")
     wait_for_title(page, "There is no trajectory sft/nowhere/")
@@ -212,7 +225,7 @@ def test_an_address_of_nothing_says_so(page, report) -> None:
 def test_scores_lead_to_their_trajectories(page) -> None:
     find_all(page, ".matrix .avg")[7].click()  # second task, third agent
     wait_for_title(page, "Expert on digits8, episode 0")
-    assert find(page, "#count").text == "8 of 252 trajectories"
+    assert find(page, "#count").text == f"8 of {TRAJECTORIES} trajectories"
 
 
 def test_diffs_are_coloured_by_kind(page, report) -> None:

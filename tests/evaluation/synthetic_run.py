@@ -218,6 +218,7 @@ def write_workdir(
     write_lines(workdir / "sft/metrics.jsonl", sft_metrics(rng))
     if ppo:
         write_lines(workdir / "ppo/metrics.jsonl", ppo_metrics(rng))
+        write_lines(workdir / "ppo/rollouts.jsonl", ppo_rollouts(text))
     write_lines(workdir / "evaluate/trajectories.jsonl", [to_json(each) for each in evaluated])
     write_scores(workdir / "evaluate/scores.json", score_trajectories(evaluated, tasks, resamples=500))
     for stage in ("ideas", "collect", "sft", *(("ppo",) if ppo else ()), "evaluate"):
@@ -242,12 +243,37 @@ def sft_metrics(rng: np.random.Generator) -> list[dict[str, Any]]:
     return records
 
 
+def ppo_rollouts(text: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "step": update,
+            "task": task,
+            "trajectory": f"expert/{task}/{number % 4}",
+            "index": 0,
+            "seed": number,
+            "response": f"Thought: an action {text}\nAction: List Files\nAction Input: {{}}",
+            "outcome": "neutral" if number % 2 else "malformed",
+            "reward": 0.0 if number % 2 else -1.0,
+            "m_before": 0.5,
+            "m_after": 0.5,
+            "snapshot_before": "a",
+            "snapshot_after": "a",
+            "tokens": 40,
+        }
+        for update in range(1, 21)
+        for task in ("ames", "digits8")
+        for number in range(4)
+    ]
+
+
 def ppo_metrics(rng: np.random.Generator) -> list[dict[str, Any]]:
     return [
         {
             "step": step,
             "reward_mean": 0.4 + 0.01 * step + float(rng.normal(0, 0.03)),
             "reward_std": 0.3,
+            "actions": 32,
+            "masked": 1,
             "kl": 0.002 * step,
             "entropy": 1.2 - 0.01 * step,
             "logprob_diff_mean": 1e-6,

@@ -9,7 +9,9 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 from synthetic_run import PAYLOAD, make_step, make_task, make_trajectory, write_lines, write_workdir
 
 from mlagent_jax.agent.response import ALL_FIELDS, Thoughts, render, split_fields
@@ -19,7 +21,7 @@ from mlagent_jax.errors import UserError
 from mlagent_jax.evaluation.charts import Chart, Series, line_chart, ticks
 from mlagent_jax.evaluation.embed import packed_json, script_json, shortened, visible
 from mlagent_jax.evaluation.episodes import build, labelled_fields
-from mlagent_jax.evaluation.learning_curves import PPO, charts, others
+from mlagent_jax.evaluation.learning_curves import PPO, charts, others, reward_change
 from mlagent_jax.evaluation.report import flat_rows, format_score, format_signed, write_report
 
 
@@ -104,7 +106,12 @@ def test_every_trajectory_is_there_in_full(report) -> None:
             assert [step["reward"] for step in steps] == [s["reward"] for s in record["steps"]]
             assert [step["feedback"] for step in steps] == [visible(s["feedback"]) for s in record["steps"]]
             stored += 1
-    assert stored == len(shown) == 252
+    rollouts = [json.loads(line) for line in (workdir / "ppo/rollouts.jsonl").read_text().splitlines()]
+    in_page = [step for (stage, *_), steps in shown.items() if stage == "ppo" for step in steps]
+    assert sorted(step["response"] for step in in_page) == sorted(
+        visible(each["response"]) for each in rollouts
+    )
+    assert stored == sum(stage != "ppo" for stage, *_ in shown) == 252
 
 
 def test_the_same_files_give_the_same_bytes(report) -> None:
@@ -257,6 +264,26 @@ def test_long_series_are_averaged_and_say_so() -> None:
     assert drawn is not None
     assert drawn["series"][0]["path"].count("L") == 249
     assert "mean of 4 recorded" in drawn["note"]
+
+
+def test_reward_change_compares_the_first_with_the_last_third() -> None:
+    rng = np.random.default_rng(0)
+    samples = [rng.normal(0.1 * (update >= 4), 0.5, 64) for update in range(6)]
+    records = [
+        {"reward_mean": x.mean(), "reward_std": x.std(), "actions": 70, "masked": 6, "step": at}
+        for at, x in enumerate(samples)
+    ]
+    change = reward_change(records)
+    assert change is not None
+    first, last = np.concatenate(samples[:2]), np.concatenate(samples[4:])
+    assert change["interval"]["mean"] == pytest.approx(last.mean() - first.mean())
+    # The spread within updates is nearly that over all of them, and so the interval is nearly Welch's.
+    welch = stats.ttest_ind(last, first, equal_var=False).confidence_interval(0.95)
+    assert change["interval"]["high"] - change["interval"]["low"] == pytest.approx(
+        welch.high - welch.low, rel=0.03
+    )
+    assert reward_change(records[:2]) is None
+    assert reward_change([{"reward_mean": 0.1}] * 9) is None
 
 
 def test_metrics_that_were_not_recorded_are_named() -> None:

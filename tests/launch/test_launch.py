@@ -1,4 +1,4 @@
-"""Launchers, with a probe in place of the experiment, that joins the run in the same way and tells what it sees."""
+"""Launchers, with a probe in place of the experiment: it joins the run as that does, and says what it sees."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_tpu_workers_get_the_tree_and_the_same_arguments(tmp_path, environment) 
         "esac\n"
     )
     gcloud.chmod(0o755)
-    # Stands for `python -m venv .venv`: makes an environment whose pip only takes notes and whose python probes.
+    # Stands for `python -m venv .venv`: makes an environment whose pip takes notes and whose python probes.
     maker = tmp_path / "make-environment"
     maker.write_text(
         '#!/bin/bash\nset -eu\n[[ "$*" == "-m venv .venv" ]]\nmkdir -p .venv/bin\n'

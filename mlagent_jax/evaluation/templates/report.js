@@ -104,7 +104,7 @@
     task: distinct("task").map((name) => [name, name]),
     agent: distinct("agent").map((name) => [name, agentTitle(name)]),
     outcome: OUTCOMES.filter((name) => episodes.some(({ outcomes }) => outcomes.includes(name))).map((name) => [name, name]),
-    ended: distinct("ended").map((name) => [name, name.replaceAll("_", " ")]),
+    ended: distinct("ended").filter((name) => name !== undefined).map((name) => [name, name.replaceAll("_", " ")]),
   };
   for (const name of FILTERS) {
     const options = [["", "all"], ...choices[name]].map(([value, label]) => make("option", { value }, label));
@@ -138,8 +138,8 @@
   function listItem(number) {
     const episode = episodes[number];
     return make("li", {}, make("button", { type: "button", "data-number": number, onclick: () => open(number, 0, "push") },
-      make("span", {}, `${agentTitle(episode.agent)} · ${episode.task} · ${episode.index}`),
-      make("span", { class: "gain", title: "relative gain, private score" }, percent(gain(episode))),
+      make("span", {}, `${agentTitle(episode.agent)} · ${episode.task} · ${episode.stage === "ppo" ? "update " : ""}${episode.index}`),
+      make("span", { class: "gain", title: "relative gain, private score" }, isNumber(episode.private) ? percent(gain(episode)) : ""),
       make("span", { class: "minis", title: `${episode.stage}: ${episode.outcomes.join(", ") || "no steps"}` },
         ...episode.outcomes.map((outcome) => make("i", { class: `mini ${outcome}` })))));
   }
@@ -183,7 +183,8 @@
   }
   function show(history = "replace") {
     const episode = episodes[current.number];
-    const facts = [
+    const sampled = episode.stage === "ppo"; // actions of one update, from states of many trajectories
+    const facts = sampled ? [["mean reward", signed(episode.reward)], ["actions", String(current.steps.length)]] : [
       ["private score", `${score(episode.init_private)} → ${score(episode.private)}`],
       ["relative gain", percent(gain(episode))],
       ["public score", `${score(episode.init_public)} → ${score(episode.public)}`],
@@ -192,16 +193,18 @@
       ["mean step reward", signed(episode.reward)],
       ["seed", String(episode.seed)],
     ];
+    const title = sampled ? `Actions sampled for update ${episode.index} on ${episode.task}` :
+      `${agentTitle(episode.agent)} on ${episode.task}, episode ${episode.index}`;
     const head = [
-      make("h3", {}, `${agentTitle(episode.agent)} on ${episode.task}, episode ${episode.index}`,
-        make("small", {}, episode.stage)),
+      make("h3", {}, title, make("small", {}, episode.stage)),
       definitions(facts),
     ];
-    if (episode.ideas.length) {
+    if (episode.ideas?.length) {
       head.push(make("h4", {}, "Primed with"), make("ul", { class: "ideas" }, ...episode.ideas.map((idea) => make("li", {}, idea))));
     }
     if (current.steps.length) {
-      head.push(scoreCurve(episode), stepBar(), ...stepPanel(current.steps[current.step], episode));
+      if (!sampled) head.push(scoreCurve(episode));
+      head.push(stepBar(), ...stepPanel(current.steps[current.step], episode));
     } else {
       head.push(make("p", { class: "note" }, "This episode has no steps: the starter's own submission was scored."));
     }
@@ -236,7 +239,7 @@
     return make("div", { class: "steps", role: "group", "aria-label": "Steps" }, ...current.steps.map((step, place) =>
       make("button", {
         type: "button", class: step.outcome, "aria-current": place === current.step, "data-step": place,
-        title: `${step.tool ?? "no action"}: ${step.outcome}, reward ${signed(step.reward)}`,
+        title: `${step.tool ?? (step.origin ? "action" : "no action")}: ${step.outcome}, reward ${signed(step.reward)}`,
         onclick: () => goTo(place),
       }, String(place + 1))));
   }
@@ -257,16 +260,17 @@
     const facts = [
       ["reward", signed(step.reward)],
       ["public score", change(step.m_before, step.m_after, episode.task)],
-      ["private score", change(step.private_before, step.private_after, episode.task)],
     ];
+    if ("private_after" in step) facts.push(["private score", change(step.private_before, step.private_after, episode.task)]);
+    if (step.origin) facts.push(["from", origin(step.origin)]);
     if (step.status) facts.push(["execution", step.status.replaceAll("_", " ") + (step.cached ? ", cached" : "")]);
     if (step.seconds) facts.push(["time", `${score(step.seconds)} s`]);
-    if (step.tokens !== null) facts.push(["tokens", String(step.tokens)]);
-    if (step.logprob !== null) facts.push(["mean log-prob", score(step.logprob)]);
+    if (isNumber(step.tokens)) facts.push(["tokens", String(step.tokens)]);
+    if (isNumber(step.logprob)) facts.push(["mean log-prob", score(step.logprob)]);
     const parts = [
       make("div", { class: "step-head" },
-        make("span", {}, `Step ${current.step + 1} of ${current.steps.length}`),
-        make("span", { class: "tool" }, step.tool ?? "no action"),
+        make("span", {}, `${step.origin ? "Action" : "Step"} ${current.step + 1} of ${current.steps.length}`),
+        make("span", { class: "tool" }, step.origin ? null : step.tool ?? "no action"),
         make("span", { class: `badge ${step.outcome}` }, step.outcome),
         make("span", { class: "nav-steps" },
           make("button", { type: "button", "aria-label": "previous step", onclick: () => goTo(current.step - 1) }, "←"),
@@ -283,11 +287,18 @@
     }
     if (step.diff) parts.push(make("h4", {}, "Diff"), diff(step.diff));
     if (step.output) parts.push(make("h4", {}, "Output"), make("pre", { class: "output", tabindex: 0 }, step.output));
-    parts.push(make("h4", {}, "Feedback"), make("pre", { class: "feedback", tabindex: 0 }, step.feedback || "(none)"));
+    if ("feedback" in step) parts.push(make("h4", {}, "Feedback"), make("pre", { class: "feedback", tabindex: 0 }, step.feedback || "(none)"));
     parts.push(make("details", {}, make("summary", {}, "Raw response and snapshots"),
       make("pre", { class: "raw", tabindex: 0 }, step.response),
       make("p", { class: "note" }, `Workspace ${step.snapshots[0]} → ${step.snapshots[1]}`)));
     return parts;
+  }
+  function origin([key, place]) {
+    const [agent, task, index] = key.split("/");
+    const number = episodes.findIndex((each) => each.stage === "collect" && each.agent === agent && each.task === task &&
+      String(each.index) === index);
+    const text = `${key}, step ${place + 1}`;
+    return number < 0 ? text : make("a", { href: link(episodes[number], place) }, text);
   }
   function diff(text) {
     let inHunk = false; // only the lines before the first hunk are file names: a changed line may begin with "--" too
