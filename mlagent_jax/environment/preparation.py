@@ -88,7 +88,8 @@ def prepare_task(
     """Prepares a task's data, or finds them prepared already and unchanged. Returns the public folder.
 
     Safe to call from several processes at once and to interrupt: the public folder appears last, whole.
-    Packages are kept in `cache_dir`, or in `data_root` if none is given. Raises TaskError, PackageError, PreparationError.
+    Packages are kept in `cache_dir`, or in `data_root` if none is given. Raises TaskError, PackageError,
+    PreparationError.
     """
     task = read_task_file(name_or_path, tasks_dir)
     prepared = find_prepared(task, data_root)
@@ -270,7 +271,8 @@ def _classes(targets_csv: bytes) -> list[str]:
 
 
 def _csv(frame: pd.DataFrame) -> bytes:
-    return frame.to_csv(index=False, lineterminator="\n").encode()
+    """Carriage returns in text become newlines: CSV writers may leave them unquoted, which breaks the row."""
+    return frame.replace(r"\r\n?", "\n", regex=True).to_csv(index=False, lineterminator="\n").encode()
 
 
 def _npy(array: np.ndarray) -> bytes:

@@ -1,0 +1,126 @@
+"""Package files by pip, offline: a hand-made wheel in a local folder stands in for the index."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from mlagent_jax.environment.packages import PackageError, PackageReader, default_cache_dir, fetch_wheel
+
+MEMBER = "tinydata/table.csv"
+CONTENT = b"a,b\n1,2\n"
+
+
+@pytest.fixture
+def wheel(tmp_path, monkeypatch):
+    """A wheel whose import would fail loudly, in the only place where pip may look."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    path = folder / "tinydata-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("tinydata/__init__.py", "raise SystemExit('a data package was imported')")
+        archive.writestr(MEMBER, CONTENT)
+        archive.writestr(
+            "tinydata-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tinydata\nVersion: 1.0\n"
+        )
+        archive.writestr("tinydata-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("tinydata-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return path
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_reads_a_member_and_remembers_it(wheel, tmp_path):
+    reader = PackageReader(tmp_path / "cache")
+    assert reader.from_wheel("tinydata", "1.0", sha256(wheel), MEMBER) == CONTENT
+    assert reader.sources == [{"package": "tinydata==1.0", "member": MEMBER, "wheel_sha256": sha256(wheel)}]
+
+
+def test_a_second_read_needs_no_index(wheel, tmp_path):
+    pinned = sha256(wheel)
+    fetch_wheel("tinydata", "1.0", pinned, tmp_path / "cache")
+    wheel.unlink()
+    assert PackageReader(tmp_path / "cache").from_wheel("tinydata", "1.0", pinned, MEMBER) == CONTENT
+
+
+def test_another_file_than_the_pinned_one_is_refused_and_not_kept(wheel, tmp_path):
+    with pytest.raises(
+        PackageError, match=f"is not the pinned file: its sha256 is {sha256(wheel)}, expected 00"
+    ):
+        fetch_wheel("tinydata", "1.0", "0" * 64, tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_a_damaged_file_in_the_cache_is_fetched_again(wheel, tmp_path):
+    cached = fetch_wheel("tinydata", "1.0", sha256(wheel), tmp_path / "cache")
+    cached.write_bytes(cached.read_bytes()[:50])
+    assert sha256(fetch_wheel("tinydata", "1.0", sha256(wheel), tmp_path / "cache")) == sha256(wheel)
+
+
+def test_what_pip_says_is_passed_on(wheel, tmp_path):
+    with pytest.raises(
+        PackageError, match=r"cannot fetch tinydata==9\.9: pip says .*tinydata==9\.9.*network"
+    ):
+        fetch_wheel("tinydata", "9.9", "0" * 64, tmp_path / "cache")
+
+
+def test_a_member_that_is_not_there_is_named(wheel, tmp_path):
+    with pytest.raises(PackageError, match=r"cannot read tinydata/none\.csv from .*tinydata-1\.0"):
+        PackageReader(tmp_path / "cache").from_wheel("tinydata", "1.0", sha256(wheel), "tinydata/none.csv")
+
+
+def test_a_cache_that_cannot_be_written_is_named(wheel, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(PackageError, match="choose another folder for the data cache"):
+        fetch_wheel("tinydata", "1.0", sha256(wheel), tmp_path / "cache")
+
+
+def test_a_python_without_pip_is_told_how_to_get_it(tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    code = (
+        "from pathlib import Path\n"
+        "from mlagent_jax.environment.packages import PackageError, fetch_wheel\n"
+        "try:\n    fetch_wheel('tinydata', '1.0', '0' * 64, Path('cache'))\n"
+        "except PackageError as error:\n    print(error)\n"
+    )
+    done = subprocess.run(
+        [tmp_path / "venv" / "bin" / "python", "-c", code],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert "has no pip; add it with" in done.stdout, done.stderr
+
+
+def test_an_installed_file_is_read_without_an_import(tmp_path):
+    digits = "datasets/data/digits.csv.gz"
+    with pytest.raises(PackageError, match=r"cannot read no\.csv of the installed sklearn"):
+        PackageReader(tmp_path).from_installed("sklearn", "no.csv", "")
+    with pytest.raises(PackageError, match="package tinydata is not installed"):
+        PackageReader(tmp_path).from_installed("tinydata", "no.csv", "")
+    with pytest.raises(PackageError, match="is not the pinned file"):
+        PackageReader(tmp_path).from_installed("sklearn", digits, "0" * 64)
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom mlagent_jax.environment.packages import PackageReader\n"
+        f"assert PackageReader(Path('.')).from_installed('sklearn', '{digits}', sys.argv[1])\n"
+        "assert 'sklearn' not in sys.modules\n"
+    )
+    pinned = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
+    subprocess.run([sys.executable, "-c", code, pinned], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_the_cache_follows_xdg(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/some/where")
+    assert default_cache_dir() == Path("/some/where/mlagent-jax")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert default_cache_dir() == Path("/home/ada/.cache/mlagent-jax")

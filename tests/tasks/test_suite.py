@@ -1,0 +1,213 @@
+"""The six tasks themselves: real data, starters that leave headroom, nothing that gives answers away."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import toy
+from sklearn.datasets import load_digits
+
+from experiments import task_checks
+from mlagent_jax.environment import preparation
+from mlagent_jax.environment.grading import Graded, grade
+from mlagent_jax.environment.metrics import METRICS
+from mlagent_jax.environment.packages import default_cache_dir
+from mlagent_jax.environment.preparation import prepare_task
+from mlagent_jax.environment.task_file import list_tasks
+from mlagent_jax.environment.task_loader import load_task
+from mlagent_jax.sandbox.interface import Job, Status
+from mlagent_jax.sandbox.open import open_sandbox
+
+ROOT = Path(__file__).parents[2]
+TASKS_DIR = ROOT / "tasks"
+NAMES = list_tasks(TASKS_DIR)
+
+
+@pytest.fixture(scope="module")
+def data_root():
+    """The user's own: what is fetched once stays fetched."""
+    root = default_cache_dir() / "data"
+    for name in NAMES:
+        prepare_task(name, TASKS_DIR, root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def sandbox(data_root):
+    opened = open_sandbox("auto", 1, data_root / "public", allow_unisolated=False, writes_free_code=False)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def task(request, data_root):
+    return load_task(request.param, TASKS_DIR, data_root)
+
+
+every_task = pytest.mark.parametrize("task", NAMES, indirect=True)
+
+
+def test_three_held_in_and_three_held_out_of_each_sort(data_root):
+    tasks = [load_task(name, TASKS_DIR, data_root) for name in NAMES]
+    for split in ("held_in", "held_out"):
+        kinds = sorted(task.kind.split()[0] for task in tasks if task.split == split)
+        assert kinds == ["image", "tabular", "text"]
+
+
+# What a script may see of each task, so that a column that gives the answer away cannot come back unnoticed:
+# the order of the source (rownames), the museum's ids, which grow with the year, and the products' numbers.
+COLUMNS = {
+    "ames": 73,
+    "hotel_rates": 27,
+    "digits8": set(),
+    "mnist5k": set(),
+    "foods": {"review"},
+    "tate": {"artist", "title", "medium"},
+}
+TRAPS = {"rownames", "product", "split", "", "Unnamed: 0"}
+
+
+@every_task
+def test_only_the_columns_meant_to_be_seen_are_there(task):
+    train, test = (set(pd.read_csv(task.data_dir / f"{part}.csv").columns) for part in ("train", "test"))
+    targets = set(task.target_columns)
+    assert targets <= train
+    assert not targets & test
+    features = test - {"id"}
+    assert features == train - targets - {"id"}
+    assert not features & TRAPS
+    expected = COLUMNS[task.name]
+    assert (len(features) if isinstance(expected, int) else features) == expected
+
+
+@every_task
+def test_no_row_stands_in_both_parts_and_neither_order_nor_one_feature_tells_the_answer(task):
+    for check in (task_checks.shared_rows(task), task_checks.by_position(task)):
+        assert check.passed, check
+    if not list(task.data_dir.glob("*.npy")):  # hundreds of pixels: left to `experiments.tasks check`
+        check = task_checks.best_single_feature(task)
+        assert check.passed, check
+
+
+@every_task
+def test_the_starter_runs_within_its_limits_and_is_graded(task, sandbox):
+    job = Job({"train.py": task.starter.encode()}, "train.py", task.data_dir, task.data_digest, task.limits)
+    result = sandbox.run(job)
+    assert result.status is Status.OK, result.output
+    assert re.fullmatch(rf"validation {task.metric}: \d+\.\d{{4}}\n", result.output)
+    graded = grade(task, result.files["submission.csv"])
+    assert isinstance(graded, Graded), graded
+    better = max if METRICS[task.metric].higher_is_better else min
+    assert better(graded.public, task.m_best) == task.m_best
+    # A person's first try beats knowing nothing.
+    for submission in (task_checks.constant_submission(task), task_checks.shuffled_submission(task)):
+        nothing = grade(task, submission)
+        assert isinstance(nothing, Graded)
+        assert better(graded.public, nothing.public) == graded.public
+        assert better(graded.private, nothing.private) == graded.private
+
+
+@every_task
+def test_the_starter_keeps_to_the_idioms_that_edits_look_for(task):
+    lines = task.starter.splitlines()
+    assert 25 <= len(lines) <= 50
+    for line in (
+        r'train = pd\.read_csv\("data/train\.csv"\)\.head\(\d+\)',
+        r'test = pd\.read_csv\("data/test\.csv"\)',
+        rf'target = "{task.target_columns[0]}"',
+        r"y = train\[target\]",
+        r"X_fit, X_valid, y_fit, y_valid = train_test_split\(X, y, test_size=0\.4, random_state=0\)",
+        r"model = \w+\(.*\)",
+        r"model\.fit\(X_fit, y_fit\)",
+        r"(features|text_columns|train_images) = .*",
+        rf'print\(f"validation {task.metric}: {{score:\.4f}}"\)',
+        r'submission\.to_csv\("submission\.csv", index=False\)',
+    ):
+        assert len([found for found in lines if re.fullmatch(line, found)]) == 1, line
+
+
+@every_task
+def test_the_brief_says_what_the_agent_must_know(task):
+    direction = "higher" if METRICS[task.metric].higher_is_better else "lower"
+    assert task.kind in task.brief.lower()
+    assert f"Metric {task.metric}, {direction} is better." in task.brief
+    assert task.target_columns[0] in task.brief
+    assert "train.py: " in task.brief
+    assert task.metric in task.description
+    assert f"experiments.tasks check {task.name}" in task.m_best_source
+
+
+def whole(task):
+    """Train and test rows with their labels."""
+    train, test = (pd.read_csv(task.data_dir / f"{part}.csv") for part in ("train", "test"))
+    return pd.concat([train, test.merge(pd.read_csv(task.labels_path).drop(columns="split"), on="id")])
+
+
+@pytest.mark.parametrize("task", ["ames"], indirect=True)
+def test_ames_is_the_data_set_that_was_published(task):
+    rows = whole(task)
+    assert len(rows) == 2930
+    assert rows["sale_price"].mean() == pytest.approx(180_796.06, abs=0.01)
+    assert rows["sale_price"].agg(["min", "median", "max"]).tolist() == [12_789, 160_000, 755_000]
+
+
+@pytest.mark.parametrize("task", ["digits8"], indirect=True)
+def test_digits_are_those_that_scikit_learn_loads(task):
+    images = np.concatenate([np.load(task.data_dir / f"{part}_images.npy") for part in ("train", "test")])
+    ours = sorted(zip(map(bytes, images.reshape(len(images), -1)), whole(task)["digit"], strict=True))
+    theirs = load_digits()
+    expected = sorted(zip(map(bytes, theirs.data.astype(np.uint8)), theirs.target, strict=True))
+    assert ours == expected
+
+
+@pytest.mark.parametrize("task", ["mnist5k"], indirect=True)
+def test_mnist_has_five_hundred_of_each_digit(task):
+    assert whole(task)["digit"].value_counts().to_dict() == dict.fromkeys(range(10), 500)
+
+
+def test_manifests_say_where_data_come_from(data_root):
+    for name in NAMES:
+        task = load_task(name, TASKS_DIR, data_root)
+        manifest = json.loads((data_root / "manifests" / f"{task.data_dir.name}.json").read_text())
+        assert manifest["source"]
+        assert manifest["licence"]
+        assert all("sha256" in source or "wheel_sha256" in source for source in manifest["read"])
+
+
+LEAK = toy.PREPARE.replace("rows=rows", "rows=rows.assign(c=rows.y.round(1))")
+
+
+def test_a_leaky_column_is_found(tmp_path):
+    for name, prepare in (("leaky", LEAK), ("clean", toy.PREPARE)):
+        folder = toy.write_task(tmp_path / name, prepare=prepare, data=toy.rows(2000))
+        prepare_task(folder, tmp_path, tmp_path / "data")
+    leaky, clean = (load_task(name, tmp_path, tmp_path / "data") for name in ("leaky", "clean"))
+    check = task_checks.best_single_feature(leaky)
+    assert (check.passed, check.name) == (False, "best single feature, c")
+    assert task_checks.best_single_feature(clean).name == "best single feature, a"
+
+
+def test_a_telling_order_is_found(tmp_path, monkeypatch):
+    folder = toy.write_task(tmp_path / "sorted", data=toy.rows(2000).sort_values("y"))
+    monkeypatch.setattr(preparation, "_shuffled", lambda items, purpose: [*items][::2] + [*items][1::2])
+    prepare_task(folder, tmp_path, tmp_path / "data")
+    assert not task_checks.by_position(load_task("sorted", tmp_path, tmp_path / "data")).passed
+
+
+def test_a_shared_row_is_found(tmp_path, monkeypatch):
+    data = pd.concat([toy.rows(50)] * 2)
+    folder = toy.write_task(tmp_path / "twins", data=data)
+    monkeypatch.setattr(preparation, "_first_of_each", lambda features, arrays: [*range(len(features))])
+    prepare_task(folder, tmp_path, tmp_path / "data")
+    assert not task_checks.shared_rows(load_task("twins", tmp_path, tmp_path / "data")).passed
+
+
+@pytest.mark.slow
+@every_task
+def test_the_reference_beats_the_starter_by_a_margin_and_is_m_best(task, sandbox):
+    checks = list(task_checks.check_task(task, ROOT / "tests" / "references" / f"{task.name}.py", sandbox))
+    assert "headroom" in [check.name for check in checks]
+    assert not [check for check in checks if not check.passed]
