@@ -28,6 +28,7 @@ SCHEMA_VERSION = 1
 SPLITS = ("held_in", "held_out")
 
 Value = Callable[[Trajectory], float | None]
+Facts = Mapping[str, Mapping[str, Any]]
 
 
 def is_masked(trajectory: Trajectory) -> bool:
@@ -77,8 +78,9 @@ def score_trajectories(
     """
     tasks = list(tasks)
     known = {task.name for task in tasks}
+    trajectories = sorted(trajectories, key=lambda each: each.index)
     all_episodes: dict[tuple[str, str], list[Trajectory]] = {}
-    for trajectory in sorted(trajectories, key=lambda each: each.index):
+    for trajectory in trajectories:
         if trajectory.task not in known:
             raise UserError(
                 f"trajectory {trajectory.key} is of task {trajectory.task!r}, which was not evaluated"
@@ -94,7 +96,8 @@ def score_trajectories(
         pairs = [
             (agent, earlier) for place, agent in enumerate(agents) for earlier in reversed(agents[:place])
         ]
-    episodes = {key: [each for each in group if not is_masked(each)] for key, group in all_episodes.items()}
+    counted = {agent: unmasked(each for each in trajectories if each.agent == agent) for agent in present}
+    splits = [split for split in SPLITS if _names(facts, split)]
     options: dict[str, Any] = {"confidence": confidence, "resamples": resamples, "seed": seed}
     return {
         "schema": SCHEMA_VERSION,
@@ -110,16 +113,15 @@ def score_trajectories(
             if (agent, task) in all_episodes
         ],
         "means": [
-            _split_mean(agent, split, facts, episodes, options)
+            {"agent": agent} | split_means(split, facts, counted[agent], **options)
             for agent in agents
-            for split in SPLITS
-            if _names(facts, split)
+            for split in splits
         ],
         "differences": [
-            _difference(agent, baseline, split, facts, episodes, options)
+            {"agent": agent, "baseline": baseline}
+            | split_differences(split, facts, counted[agent], counted[baseline], **options)
             for agent, baseline in pairs
-            for split in SPLITS
-            if _names(facts, split)
+            for split in splits
         ],
     }
 
@@ -199,80 +201,75 @@ def _values(facts: Mapping[str, Any]) -> dict[str, Value]:
 VALUE_NAMES = ("relative_gain", "normalised_gain", "valid_rate", "mean_step_reward")
 
 
-def _names(facts: Mapping[str, Mapping[str, Any]], split: str) -> list[str]:
-    return [name for name, task in facts.items() if task["split"] == split]
+def unmasked(trajectories: Iterable[Trajectory]) -> dict[str, list[Trajectory]]:
+    """Episodes by task, without those that infrastructure cut short."""
+    groups: dict[str, list[Trajectory]] = {}
+    for each in trajectories:
+        if not is_masked(each):
+            groups.setdefault(each.task, []).append(each)
+    return groups
 
 
-def _split_mean(
-    agent: str,
-    split: str,
-    facts: Mapping[str, Mapping[str, Any]],
-    episodes: Mapping[tuple[str, str], Sequence[Trajectory]],
-    options: Mapping[str, Any],
+def split_means(
+    split: str, facts: Facts, episodes: Mapping[str, Sequence[Trajectory]], **options: Any
 ) -> dict[str, Any]:
-    """Unweighted means over a split's tasks; a value is None where one of them has no episode with it."""
+    """Unweighted means over a split's tasks; a value is None where one of them has no episode with it.
+
+    facts: the "tasks" of `scores.json`. episodes: one agent's by task, none masked. options: of
+    `bootstrap.stratified_mean`.
+    """
     names = _names(facts, split)
-    groups = {name: episodes.get((agent, name), ()) for name in names}
+    groups = {name: episodes.get(name, ()) for name in names}
     row: dict[str, Any] = {
-        "agent": agent,
         "split": split,
         "tasks": names,
         "missing_tasks": [name for name in names if not groups[name]],
         "episodes": sum(map(len, groups.values())),
     }
     for value_name in VALUE_NAMES:
-        strata = [
-            [
-                number
-                for each in groups[name]
-                if (number := _values(facts[name])[value_name](each)) is not None
-            ]
-            for name in names
-        ]
+        values = {name: _values(facts[name])[value_name] for name in names}
+        strata = [[values[name](each) for each in groups[name]] for name in names]
         row[value_name] = _interval(strata, options)
     return row
 
 
-def _difference(
-    agent: str,
-    baseline: str,
+def split_differences(
     split: str,
-    facts: Mapping[str, Mapping[str, Any]],
-    episodes: Mapping[tuple[str, str], Sequence[Trajectory]],
-    options: Mapping[str, Any],
+    facts: Facts,
+    ours: Mapping[str, Sequence[Trajectory]],
+    theirs: Mapping[str, Sequence[Trajectory]],
+    **options: Any,
 ) -> dict[str, Any]:
-    """agent - baseline over pairs of episodes of the same task and index of which neither is masked."""
+    """As `split_means`, of ours - theirs over pairs of episodes of the same task and index."""
     names = _names(facts, split)
-    matched: dict[str, list[tuple[Trajectory, Trajectory]]] = {}
+    pairs: dict[str, list[tuple[Trajectory, Trajectory]]] = {}
     for name in names:
-        others = {each.index: each for each in episodes.get((baseline, name), ())}
-        matched[name] = [
-            (each, others[each.index]) for each in episodes.get((agent, name), ()) if each.index in others
-        ]
+        others = {each.index: each for each in theirs.get(name, ())}
+        pairs[name] = [(each, others[each.index]) for each in ours.get(name, ()) if each.index in others]
     row: dict[str, Any] = {
-        "agent": agent,
-        "baseline": baseline,
         "split": split,
         "tasks": names,
-        "missing_tasks": [name for name in names if not matched[name]],
-        "pairs": sum(map(len, matched.values())),
+        "missing_tasks": [name for name in names if not pairs[name]],
+        "pairs": sum(map(len, pairs.values())),
     }
     for value_name in VALUE_NAMES:
-        strata = []
-        for name in names:
-            value = _values(facts[name])[value_name]
-            halves = [(value(ours), value(theirs)) for ours, theirs in matched[name]]
-            strata.append(
-                [ours - theirs for ours, theirs in halves if ours is not None and theirs is not None]
-            )
+        values = {name: _values(facts[name])[value_name] for name in names}
+        strata = [[_minus(values[name](a), values[name](b)) for a, b in pairs[name]] for name in names]
         row[value_name] = _interval(strata, options)
     return row
 
 
-def _interval(
-    strata: Sequence[Sequence[float]], options: Mapping[str, Any]
-) -> dict[str, float | None] | None:
-    return asdict(bootstrap.stratified_mean(strata, **options)) if all(strata) else None
+def _names(facts: Facts, split: str) -> list[str]:
+    return [name for name, task in facts.items() if task["split"] == split]
+
+
+def _minus(ours: float | None, theirs: float | None) -> float | None:
+    return None if ours is None or theirs is None else ours - theirs
+
+
+def _interval(strata: Sequence[Sequence[float | None]], options: Mapping[str, Any]) -> dict[str, Any] | None:
+    told = [[value for value in values if value is not None] for values in strata]
+    return asdict(bootstrap.stratified_mean(told, **options)) if all(told) else None
 
 
 def write_scores(path: Path, scores: Mapping[str, Any]) -> None:

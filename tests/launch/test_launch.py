@@ -1,4 +1,4 @@
-"""Launchers, with a probe in place of the experiment: it joins the run as that does, and says what it sees."""
+"""Launchers, with a probe in place of the experiment: it joins the run as that does and says what it sees."""
 
 from __future__ import annotations
 

@@ -1,0 +1,134 @@
+"""Several finished runs side by side, such as the paper's component ablation (arXiv 2505.23723 v2, table
+2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mlagent_jax.agent.trajectory import Trajectory
+from mlagent_jax.errors import UserError
+from mlagent_jax.evaluation import bootstrap, scores
+from mlagent_jax.evaluation.workdir import read_json, read_trajectories
+
+VALUES = ("relative_gain", "normalised_gain", "valid_rate")  # rewards differ by what was ablated
+OVER_RUNS = (
+    "Student's interval over independent runs. It covers the training seed and the chance in the episodes, "
+    "not other tasks or data splits."
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row: runs that differ in their seed only, and which of their evaluated agents stands for them."""
+
+    label: str
+    agent: str
+    workdirs: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class _Run:
+    seed: int
+    facts: Mapping[str, Mapping[str, Any]]
+    episodes: Mapping[str, Sequence[Trajectory]]
+
+
+def compare(variants: Sequence[Variant], **options: Any) -> dict[str, Any]:
+    """Means of each variant, and its differences from the first one, by split.
+
+    With one run for each variant the intervals are over episodes (`bootstrap.COVERS`), with several over runs
+    (`OVER_RUNS`); differences pair episodes by task and index, and runs by seed. options: of
+    `bootstrap.stratified_mean`.
+    Raises UserError for a run that has not been evaluated, lacks the agent, or differs in its tasks or
+    starters from the others, and for variants with different seeds.
+    """
+    runs = {variant: [_read(path, variant.agent) for path in variant.workdirs] for variant in variants}
+    _check(runs)
+    reference = runs[variants[0]]
+    several = len(reference) > 1
+    facts = reference[0].facts
+    rows = []
+    for variant, group in runs.items():
+        row: dict[str, Any] = {
+            "label": variant.label,
+            "agent": variant.agent,
+            "workdirs": [str(path) for path in variant.workdirs],
+            "seeds": [run.seed for run in group],
+        }
+        for split in [
+            name for name in scores.SPLITS if any(task["split"] == name for task in facts.values())
+        ]:
+            means = [scores.split_means(split, run.facts, run.episodes, **options) for run in group]
+            changes = [
+                scores.split_differences(split, ours.facts, ours.episodes, theirs.episodes, **options)
+                for ours, theirs in zip(group, reference, strict=True)
+            ]
+            row[split] = {name: _joined([mean[name] for mean in means]) for name in VALUES}
+            if group is not reference:
+                row[f"{split}_difference"] = {
+                    name: _joined([change[name] for change in changes]) for name in VALUES
+                }
+        rows.append(row)
+    return {
+        "reference": variants[0].label,
+        "tasks": {name: task["split"] for name, task in facts.items()},
+        "interval_covers": OVER_RUNS if several else bootstrap.COVERS,
+        "rows": rows,
+    }
+
+
+def _read(workdir: Path, agent: str) -> _Run:
+    found = read_json(workdir / "evaluate" / "scores.json")
+    config = read_json(workdir / "config.json")
+    if found is None or config is None:
+        missing = "config.json" if config is None else "evaluate/scores.json"
+        raise UserError(f"{workdir} has no {missing}: finish the run first, up to its evaluate stage")
+    if agent not in found["agents"]:
+        raise UserError(f"{workdir} evaluated {', '.join(found['agents'])}, but not {agent!r}")
+    trajectories = read_trajectories(workdir / "evaluate" / "trajectories.jsonl")
+    return _Run(
+        seed=config.get("seed", 0),
+        facts=found["tasks"],
+        episodes=scores.unmasked(each for each in trajectories if each.agent == agent),
+    )
+
+
+def _check(runs: Mapping[Variant, Sequence[_Run]]) -> None:
+    (first, reference), *others = runs.items()
+    seeds = sorted(run.seed for run in reference)
+    for variant, group in others:
+        if sorted(run.seed for run in group) != seeds:
+            raise UserError(
+                f"{variant.label} has runs of seeds {sorted(run.seed for run in group)}, but {first.label} "
+                f"of {seeds}: runs are compared seed by seed, so give the same seeds in the same order"
+            )
+    for variant, group in runs.items():
+        if [run.seed for run in group] != [run.seed for run in reference]:
+            raise UserError(
+                f"the runs of {variant.label} and {first.label} are not in the same order of seeds"
+            )
+        for run, workdir in zip(group, variant.workdirs, strict=True):
+            if run.facts.keys() != reference[0].facts.keys():
+                raise UserError(f"{workdir} was evaluated on other tasks than {first.workdirs[0]}")
+            for name, task in run.facts.items():
+                expected = reference[0].facts[name]["m_init"]
+                if not math.isclose(task["m_init"], expected, rel_tol=1e-9):
+                    raise UserError(
+                        f"{workdir}: the starter of {name!r} scores {task['m_init']}, but {expected} in "
+                        f"{first.workdirs[0]}: the runs are of different data or starters"
+                    )
+
+
+def _joined(intervals: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+    """The interval of the only run, or one over the runs' means, with those; None if a run has no mean."""
+    told = [interval for interval in intervals if interval is not None]
+    if len(told) < len(intervals):
+        return None
+    if len(told) == 1:
+        return dict(told[0])
+    means = [interval["mean"] for interval in told]
+    return asdict(bootstrap.student_mean(means)) | {"runs": means}
