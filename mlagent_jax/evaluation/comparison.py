@@ -1,5 +1,4 @@
-"""Several finished runs side by side, such as the paper's component ablation (arXiv 2505.23723 v2, table
-2)."""
+"""Finished runs side by side, such as the paper's component ablation (arXiv 2505.23723 v2, table 2)."""
 
 from __future__ import annotations
 
@@ -98,18 +97,13 @@ def _read(workdir: Path, agent: str) -> _Run:
 
 
 def _check(runs: Mapping[Variant, Sequence[_Run]]) -> None:
-    (first, reference), *others = runs.items()
-    seeds = sorted(run.seed for run in reference)
-    for variant, group in others:
-        if sorted(run.seed for run in group) != seeds:
-            raise UserError(
-                f"{variant.label} has runs of seeds {sorted(run.seed for run in group)}, but {first.label} "
-                f"of {seeds}: runs are compared seed by seed, so give the same seeds in the same order"
-            )
+    first, reference = next(iter(runs.items()))
     for variant, group in runs.items():
-        if [run.seed for run in group] != [run.seed for run in reference]:
+        seeds, expected_seeds = [run.seed for run in group], [run.seed for run in reference]
+        if seeds != expected_seeds:
             raise UserError(
-                f"the runs of {variant.label} and {first.label} are not in the same order of seeds"
+                f"{variant.label} has runs of seeds {seeds}, but {first.label} of {expected_seeds}: runs are "
+                "compared seed by seed, so give the same seeds in the same order"
             )
         for run, workdir in zip(group, variant.workdirs, strict=True):
             if run.facts.keys() != reference[0].facts.keys():
