@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.response import ACTION_FIELDS, ALL_FIELDS
-from mlagent_jax.environment.feedback import clip
+from mlagent_jax.agent.trajectory import Step
+from mlagent_jax.environment.feedback import clip, clip_lines, without_diff
 from mlagent_jax.environment.task import Task
 from mlagent_jax.environment.tools import TOOLS
 from mlagent_jax.text.chat import Message
 
 STYLES = ("full", "compact")
-_COMPACT_HEAD = 0.3  # of a clipped observation; the score stands at its end
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,16 @@ def messages(form: PromptFormat, situation: Situation, with_ideas: bool = False)
     chat = [Message("system", _system(form)), Message("user", _task(form, situation.task, ideas))]
     for step in situation.steps:
         chat.append(Message("assistant", step.response, step.tokens))
-        chat.append(Message("user", observation(form, step.feedback)))
+        if not step.after.done:  # nothing follows the last feedback
+            chat.append(Message("user", observation(form, step)))
     return chat
 
 
-def observation(form: PromptFormat, feedback: str) -> str:
-    """The feedback as the agent sees it: its middle is cut out if it is long."""
-    return clip(feedback, form.observation_chars, _COMPACT_HEAD if form.style == "compact" else 0.5)
+def observation(form: PromptFormat, step: Step) -> str:
+    """A step's feedback as the agent sees it, its middle cut out if it is long. Compact, it has no diff."""
+    if form.style == "compact":
+        return clip_lines(without_diff(step.feedback, step.diff), form.observation_chars)
+    return clip(step.feedback, form.observation_chars)
 
 
 def _system(form: PromptFormat) -> str:

@@ -32,6 +32,19 @@ def clip(text: str, limit: int, head: float = 0.5) -> str:
     return text[:first] + mark + text[len(text) - (kept - first) :]
 
 
+def clip_lines(text: str, limit: int) -> str:
+    """As `clip`, by whole lines: the first and as many of the last as there is room for."""
+    if len(text) <= limit:
+        return text
+    first, *rest = text.split("\n")
+    left = limit - len(first) - len("\n...")
+    kept: list[str] = []
+    while rest and left > len(rest[-1]):
+        left -= len(rest[-1]) + 1
+        kept.insert(0, rest.pop())
+    return "\n".join([first, "...", *kept]) if kept else clip(text, limit, head=0.3)
+
+
 def number(score: float) -> str:
     """A score as shown to agents: four decimals, or six digits where it is large or tiny."""
     return f"{score:.4f}" if score == 0 or 1e-2 <= abs(score) < 1e3 else f"{score:.6g}"
@@ -47,7 +60,12 @@ def comparison(metric: str, score: float, before: float, higher_is_better: bool)
 
 
 def saved(path: str, diff: str) -> str:
-    return f"Saved to {path}.\n{clip(diff.rstrip(), MAX_DIFF_CHARS)}"
+    return join(f"Saved to {path}.", _shown(diff))
+
+
+def without_diff(text: str, diff: str) -> str:
+    """The feedback of an edit less its diff, for agents that must be brief: they know what they asked for."""
+    return text.replace(f"\n{_shown(diff)}", "", 1) if diff else text
 
 
 def ran(result: Result, limits: Limits) -> str:
@@ -69,6 +87,10 @@ def judged(reason: str) -> str:
 def join(*parts: str) -> str:
     """The parts that are not empty, each on lines of its own."""
     return "\n".join(part for part in parts if part)
+
+
+def _shown(diff: str) -> str:
+    return clip(diff.rstrip(), MAX_DIFF_CHARS)
 
 
 def _exhausted(status: Status, limits: Limits) -> str:

@@ -198,9 +198,9 @@ class Environment:
 
     def _run(self, state: EnvState | None, files: Files, script: str) -> _Run:
         """Runs and grades. Raises WorkspaceError for a script that is not there, _SandboxFault for ours."""
-        if script not in files:
-            raise WorkspaceError(f"there is no {script!r}; files: {', '.join(sorted(files))}")
         inputs = {path: content for path, content in files.items() if path != SUBMISSION}
+        if script not in inputs:
+            raise WorkspaceError(f"there is no script {script!r}; files: {', '.join(sorted(inputs))}")
         limits = self._limits(state)
         result = self._sandbox.run(Job(inputs, script, self.task.data_dir, self.task.data_digest, limits))
         if result.status is Status.SANDBOX_ERROR:

@@ -45,7 +45,8 @@ class SnapshotStore:
         identity = hashlib.sha256(content).hexdigest()
         path = self._path(kind, identity)
         if _read(path, identity) is None:
-            write_atomically(path, zlib.compress(content, _LEVEL))
+            # Waiting for the disk would cost more than many a script; hashes tell what a power cut took.
+            write_atomically(path, zlib.compress(content, _LEVEL), sync=False)
         return identity
 
     def _get_object(self, kind: str, identity: str) -> bytes:

@@ -17,6 +17,7 @@ MAX_PATH_CHARS = 120
 MAX_FILE_BYTES = 1 << 20  # of a file that a tool reads whole or writes
 MAX_FILES = 256  # that tools may make; a script's own files are the sandbox's to limit
 MAX_INSPECTED_LINES = 100
+_MAX_LINE = 10**9  # larger numbers are not lines of any file here, and too much for islice
 
 Files = Mapping[str, bytes]
 
@@ -97,7 +98,7 @@ def inspect_lines(files: Files, path: str, first: int, last: int, data_dir: Path
     name = clean_path(path)
     source = None if name in files else _data_file(name, data_dir)
     lines = read_text(files, name, data_dir).splitlines() if source is None else _data_lines(source)
-    chosen = list(islice(lines, first - 1, last))
+    chosen = list(islice(lines, first - 1, last)) if last <= _MAX_LINE else []
     if not chosen:
         raise WorkspaceError(f"{name} has fewer than {first} lines")
     return "\n".join(f"{number} {line}" for number, line in enumerate(chosen, first))

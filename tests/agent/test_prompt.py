@@ -23,7 +23,7 @@ def situation(tmp_path):
         after = environment.step(state, action)
         steps.append(
             Step(state, say(action), action, after.outcome, after.feedback, after.state, 0.1,
-                 after.m_before, after.m_after, tokens=(5, 6), logprobs=(-0.1, -0.2))
+                 after.m_before, after.m_after, after.diff, tokens=(5, 6), logprobs=(-0.1, -0.2))
         )  # fmt: skip
         state = after.state
     return Situation(environment.task, tuple(steps), ideas=("use a forest", "take the log"), seed=1)
@@ -78,10 +78,26 @@ def test_the_compact_prompt_is_short_and_keeps_the_score(situation):
     chat = messages(COMPACT, situation)
     assert len(chat[0].content.split()) < 60
     assert chat[1].content == situation.task.brief
-    for message, step in zip(chat[3::2], situation.steps, strict=True):
-        assert len(message.content) == 120 < len(step.feedback)
-        assert message.content.startswith("Saved to train.py.")
-        assert message.content.endswith(step.feedback[-60:]) and "Public mae" in message.content[-60:]
+    assert [message.content for message in chat[3::2]] == [
+        "Saved to train.py.\nvalidation mae: 2.0000\nPublic mae 2.0000, better than 5.0000.",
+        "Saved to train.py.\nvalidation mae: 8.0000\nPublic mae 8.0000, worse than 2.0000.",
+    ]
+
+
+def test_long_feedback_is_cut_in_its_middle(situation):
+    longer = "first line\n" + "a line of output\n" * 99 + "Public mae 2.0000, better than 5.0000."
+    step = replace(situation.steps[0], feedback=longer, diff="")
+    compact = messages(COMPACT, replace(situation, steps=(step,)))[-1].content
+    assert compact.startswith("first line\n...\na line") and compact.endswith("better than 5.0000.")
+    assert len(compact) <= 120
+    full = messages(PromptFormat("full", 200), replace(situation, steps=(step,)))[-1].content
+    assert full.startswith("first line\na line") and full.endswith("better than 5.0000.") and len(full) == 200
+
+
+def test_nothing_follows_the_last_action(situation):
+    last = replace(situation.steps[1], after=replace(situation.steps[1].after, done="final_answer"))
+    chat = messages(FULL, replace(situation, steps=(situation.steps[0], last)))
+    assert [m.role for m in chat[2:]] == ["assistant", "user", "assistant"]
 
 
 def test_without_thought_the_prompt_asks_for_none(situation):

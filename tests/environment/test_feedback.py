@@ -24,6 +24,30 @@ def test_clipping_by_example():
     assert feedback.clip("0123456789abcdefghij", 15, head=0.2) == "01 ... cdefghij"
 
 
+@given(st.text("ab\n", max_size=60), st.integers(10, 60))
+def test_clipping_by_lines_keeps_whole_lines(text, limit):
+    cut = feedback.clip_lines(text, limit)
+    assert len(cut) <= limit
+    if len(text) <= limit:
+        assert cut == text
+    elif "\n...\n" in cut:
+        head, _, tail = cut.partition("\n...\n")
+        assert text.startswith(head + "\n") and text.endswith("\n" + tail)
+
+
+def test_clipping_by_lines_by_example():
+    text = "Saved.\nepoch 1\nepoch 2\nPublic mae 1.0."
+    assert feedback.clip_lines(text, 35) == "Saved.\n...\nepoch 2\nPublic mae 1.0."
+    assert feedback.clip_lines(text, 30) == "Saved.\n...\nPublic mae 1.0."
+    assert feedback.clip_lines("x" * 50 + "the end", 20) == "xxxx ... xxxxthe end"
+
+
+def test_a_diff_can_be_left_out_however_long():
+    for diff in ("--- a\n+++ b\n-x\n+y", "+" * 9_999):
+        shown = feedback.join(feedback.saved("b", diff), "printed")
+        assert "+" in shown and feedback.without_diff(shown, diff) == "Saved to b.\nprinted"
+
+
 def test_numbers_are_short_and_tell_scores_apart():
     assert [feedback.number(x) for x in (0.15234, 0.97, 0.0, 40.12346, -0.5)] == [
         "0.1523", "0.9700", "0.0000", "40.1235", "-0.5000",
