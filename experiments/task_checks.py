@@ -15,7 +15,7 @@ from mlagent_jax.environment.metrics import METRICS, Prediction
 from mlagent_jax.environment.task import Task
 from mlagent_jax.sandbox.interface import Job, Limits, Sandbox
 
-REFERENCE_LIMITS = Limits(wall_seconds=120.0, cpu_seconds=120, memory_mb=4096)
+REFERENCE_LIMITS = Limits(wall_seconds=300.0, cpu_seconds=150, memory_mb=4096)
 MOST_BY_ONE_FEATURE = 0.8  # of the way from knowing nothing to m_best
 MOST_BY_POSITION = 0.1
 TOLERANCE = 0.05  # of the way from m_init to m_best, between machines and library versions
