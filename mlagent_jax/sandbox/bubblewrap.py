@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
 from typing import IO
 
 from mlagent_jax.sandbox import drop_root, sandbox_worker, seccomp
-from mlagent_jax.sandbox.interface import Job, Result
+from mlagent_jax.sandbox.interface import Job, Result, SandboxUnavailableError
 from mlagent_jax.sandbox.pool import BOOT, ENVIRONMENT, WorkerPool, check_job, data_below
 
 # What a program may see of the system: enough to run Python.
@@ -37,6 +38,7 @@ class BubblewrapSandbox:
 
     Raises:
         FileNotFoundError: no `data_root`, or no bubblewrap in this environment.
+        SandboxUnavailableError: `data_root` cannot be read by the user that we become when we are root.
     """
 
     name = "bubblewrap"
@@ -45,12 +47,25 @@ class BubblewrapSandbox:
     def __init__(self, data_root: Path, workers: int = 2) -> None:
         self._data_root = data_root.resolve(strict=True)
         self._seccomp = seccomp.build_filter()
+        self._readable: set[str] = set()
+        _check_readable(self._data_root)
         self._pool = WorkerPool(workers, self._launch)
 
     def run(self, job: Job) -> Result:
-        """See `Sandbox.run`. Raises ValueError for a job that is not one (see `check_job`)."""
+        """See `Sandbox.run`.
+
+        Raises:
+            ValueError: a job that is not one; see `check_job`.
+            SandboxUnavailableError: its data cannot be read by the user that we become when we are root.
+        """
         check_job(job)
-        return self._pool.run(job, data_below(self._data_root, job.data_dir), self._seccomp)
+        data = data_below(self._data_root, job.data_dir)
+        if data and data not in self._readable:
+            folder = self._data_root / data
+            for path in (folder, *folder.rglob("*")):
+                _check_readable(path)
+            self._readable.add(data)
+        return self._pool.run(job, data, self._seccomp)
 
     def __enter__(self) -> BubblewrapSandbox:
         return self
@@ -79,6 +94,16 @@ class BubblewrapSandbox:
             env={},
             start_new_session=True,
             cwd="/",
+        )
+
+
+def _check_readable(path: Path) -> None:
+    """Root's workers run as another user: raises SandboxUnavailableError for what that one could not read."""
+    needed = stat.S_IROTH | (stat.S_IXOTH if path.is_dir() else 0)
+    if os.geteuid() == 0 and path.stat().st_mode & needed != needed:
+        raise SandboxUnavailableError(
+            f"{path} can be read by root only, and scripts run as user {drop_root.UNPRIVILEGED_ID}: "
+            f"chmod -R o+rX {path}"
         )
 
 

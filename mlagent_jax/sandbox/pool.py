@@ -76,11 +76,11 @@ class Worker:
         """Ends the process and all below it. A thread that waits in `run` gets a WorkerError."""
         with contextlib.suppress(OSError):
             self._channel.shutdown(socket.SHUT_RDWR)  # asks it to clean up and go
-        try:
-            self._process.wait(timeout=_CLOSE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        # A worker that has served may have a job to end and a folder to remove; another has nothing.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=_CLOSE_SECONDS if self._ready else 0)
+        self._process.kill()
+        self._process.wait()
         self._channel.close()
         self._errors.close()
 

@@ -1,0 +1,125 @@
+"""Hostile and faulty programs: each ends as it should, and harms nothing that is not its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import time
+from pathlib import Path
+
+import pytest
+from hostile_programs import CONFUSION, ESCAPES, EXHAUSTION, Hostile
+from sandboxes import QUICK, Host, assert_settles, script_job
+
+from mlagent_jax.sandbox.interface import Result, Status
+
+pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="system calls by x86-64 numbers")
+
+# Each prints this if something worked that must not.
+_WORKED = ("SUCCEEDED", "OPENED", "RAISED", "FOUND", "WROTE")
+
+
+def run(host: Host, program: Hostile) -> Result:
+    """Runs `program` and checks what holds after every one, whatever it tried."""
+    limits = dataclasses.replace(QUICK, wall_seconds=program.wall_seconds)
+    begun = time.monotonic()
+    result = host.sandbox.run(script_job(program.source, limits, host.data_dir))
+    assert time.monotonic() - begun <= program.wall_seconds + 5
+    assert result.status in program.statuses, (result.status, result.error, result.output[-2000:])
+    assert program.prints in result.output
+    assert not [word for word in _WORKED if word in result.output], result.output
+    assert len(result.output) <= limits.output_kb << 10
+    assert sum(map(len, result.files.values())) <= limits.workspace_mb << 20
+    assert_settles(host.workers)  # nothing is left, and the worker is the same as before
+    assert host.canary.read_text() == "untouched"
+    assert (host.data_dir / "train.csv").read_text() == "id\n1\n"
+    after = host.sandbox.run(
+        script_job("import numpy\nprint(open('data/train.csv').read())", data_dir=host.data_dir)
+    )
+    assert (after.status, after.output) == (Status.OK, "id\n1\n\n")
+    return result
+
+
+def _each(programs: tuple[Hostile, ...]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("program", programs, ids=lambda program: program.name.replace(" ", "-"))
+
+
+@_each(EXHAUSTION)
+def test_exhaustion(host: Host, program: Hostile) -> None:
+    free = os.statvfs(host.canary.parent).f_bavail
+    run(host, program)
+    assert abs(os.statvfs(host.canary.parent).f_bavail - free) * 4096 < 1 << 30
+
+
+@_each(ESCAPES)
+def test_escape(host: Host, program: Hostile) -> None:
+    result = run(host, program)
+    assert "late" not in result.files
+
+
+@_each(CONFUSION)
+def test_confusion(host: Host, program: Hostile) -> None:
+    result = run(host, program)
+    assert all(name.isprintable() for name in result.files)
+    assert not {"submission.csv", "zero", "root", "loop"} & set(result.files)
+
+
+def test_finds_no_secret(host: Host) -> None:
+    """Labels, other tasks' data and the host's environment, looked for in every file that can be opened."""
+    source = f"""
+import os, sys
+secret = {host.secret[::-1]!r}[::-1].encode()
+skipped = ("/usr", "/proc/", sys.prefix, sys.base_prefix)
+looked = 0
+def look(path):
+    global looked
+    try:
+        with open(path, "rb") as file:
+            looked += 1
+            if secret in file.read(1 << 20):
+                print("FOUND", path)
+    except OSError:
+        pass
+for top, folders, names in os.walk("/"):
+    folders[:] = [name for name in folders if not os.path.join(top, name).startswith(skipped)]
+    for name in names:
+        if not top.startswith("/dev"):
+            look(os.path.join(top, name))
+for pid in os.listdir("/proc"):
+    if pid.isdigit():
+        for name in ("environ", "cmdline", "mounts", "mountinfo"):
+            look(f"/proc/{{pid}}/{{name}}")
+        for folder in ("fd", "root", "cwd"):
+            try:
+                print(pid, folder, len(os.listdir(f"/proc/{{pid}}/{{folder}}"))) if pid == "1" else None
+            except OSError:
+                pass
+print("SECRET" in os.environ, sorted(os.environ))
+print("looked", looked > 5)
+"""
+    result = run(host, Hostile("search", source, (Status.OK,)))
+    assert result.output.startswith("False ['HOME', 'KMP_")
+    assert result.output.endswith("looked True\n")
+    assert host.secret not in result.output
+
+
+def test_sees_no_host_paths(host: Host) -> None:
+    """Neither the user's home nor this repository, beyond the interpreter itself."""
+    places = [
+        str(Path.home()),
+        str(Path(__file__).parents[2]),
+        str(host.canary.parent),
+        "/var",
+        "/home",
+        "/opt",
+    ]
+    source = f"""
+import os, pathlib
+for place in {places}:
+    texts = [str(path) for path in pathlib.Path(place).rglob("*.md")]
+    print(place, texts[:3], os.path.isdir(place) and os.listdir(place))
+"""
+    result = run(host, Hostile("paths", source, (Status.OK,)))
+    for line in result.output.splitlines():
+        assert line.endswith(("False", "['.pyenv']", "['.venv']")) or "site-packages" in line, line

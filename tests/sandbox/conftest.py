@@ -1,0 +1,38 @@
+"""One warm sandbox of each backend for all tests here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sandboxes import open_backend
+
+from mlagent_jax.sandbox.interface import Sandbox
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tasks' public folders, as a prepared data root holds them."""
+    root = tmp_path_factory.mktemp("prepared") / "public"
+    for task in ("mine", "other"):
+        (root / task / "deep").mkdir(parents=True)
+        (root / task / "train.csv").write_text(f"id,owner\n1,{task}-canary\n")
+        (root / task / "deep" / "more.txt").write_text(task)
+    return root
+
+
+@pytest.fixture(scope="session", params=["bubblewrap", "process"])
+def sandbox(request: pytest.FixtureRequest, data_root: Path) -> Iterator[Sandbox]:
+    """Every backend in turn."""
+    opened = open_backend(request.param, data_root)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def isolated(data_root: Path) -> Iterator[Sandbox]:
+    """The backend that isolates."""
+    opened = open_backend("bubblewrap", data_root)
+    yield opened
+    opened.close()

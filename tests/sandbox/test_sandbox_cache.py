@@ -1,0 +1,185 @@
+"""The cache: identical jobs run once, everything that matters is in the key, nothing is lost in a kill."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from mlagent_jax.sandbox.cache import CachedSandbox, CacheError
+from mlagent_jax.sandbox.interface import Job, Limits, Result, Status
+
+JOB = Job({"train.py": b"print(1)", "notes/a.txt": b"a"}, "train.py", Path("/data"), "digest")
+RESULT = Result(
+    status=Status.FAILED,
+    exit_code=3,
+    output="été\n",
+    dropped_bytes=7,
+    wall_seconds=0.25,
+    cpu_seconds=0.125,
+    peak_memory_mb=12.5,
+    files={"train.py": b"print(1)", "binary": bytes(range(256)) * 100, "empty": b""},
+)
+
+
+class Recorder:
+    """A backend that counts its runs and gives back what it was told to."""
+
+    isolated = True
+
+    def __init__(
+        self, result: Result = RESULT, name: str = "fake", wait: threading.Event | None = None
+    ) -> None:
+        self.result = result
+        self.name = name
+        self.wait = wait
+        self.runs = 0
+        self.closed = False
+
+    def run(self, job: Job) -> Result:
+        self.runs += 1
+        if self.wait:
+            assert self.wait.wait(10)
+        return self.result
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_second_run_is_a_hit_and_identical(tmp_path: Path) -> None:
+    inner = Recorder()
+    with CachedSandbox(inner, tmp_path / "new" / "cache.sqlite") as cache:
+        first, second = cache.run(JOB), cache.run(JOB)
+        assert first == RESULT
+        assert second == dataclasses.replace(RESULT, cached=True)
+        assert (inner.runs, cache.hits, cache.misses) == (1, 1, 1)
+        assert (cache.name, cache.isolated) == ("fake", True)
+    assert inner.closed
+
+
+def test_survives_being_reopened(tmp_path: Path) -> None:
+    with CachedSandbox(Recorder(), tmp_path / "cache") as cache:
+        cache.run(JOB)
+    inner = Recorder()
+    with CachedSandbox(inner, tmp_path / "cache") as cache:
+        assert cache.run(JOB) == dataclasses.replace(RESULT, cached=True)
+        assert inner.runs == 0
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        dataclasses.replace(JOB, files={**JOB.files, "notes/a.txt": b"b"}),
+        dataclasses.replace(JOB, files={**JOB.files, "more": b""}),
+        dataclasses.replace(JOB, files={"train.py": b"print(1)", "notes/b.txt": b"a"}),
+        dataclasses.replace(JOB, script="notes/a.txt"),
+        dataclasses.replace(JOB, data_digest="other"),
+        dataclasses.replace(JOB, limits=Limits(wall_seconds=31)),
+    ],
+)
+def test_what_matters_is_in_the_key(tmp_path: Path, other: Job) -> None:
+    with CachedSandbox(Recorder(), tmp_path / "cache") as cache:
+        assert cache.key(other) != cache.key(JOB)
+
+
+def test_what_does_not_matter_is_not_in_the_key(tmp_path: Path) -> None:
+    with CachedSandbox(Recorder(), tmp_path / "cache") as cache:
+        reordered = dict(reversed(JOB.files.items()))
+        moved = dataclasses.replace(JOB, files=reordered, data_dir=Path("/elsewhere"))
+        assert cache.key(moved) == cache.key(JOB)
+
+
+def test_backends_do_not_share(tmp_path: Path) -> None:
+    with CachedSandbox(Recorder(name="a"), tmp_path / "cache") as a:
+        a.run(JOB)
+    inner = Recorder(name="b")
+    with CachedSandbox(inner, tmp_path / "cache") as b:
+        assert not b.run(JOB).cached
+
+
+def test_a_fault_of_ours_is_never_kept(tmp_path: Path) -> None:
+    inner = Recorder(Result(Status.SANDBOX_ERROR, error="broken"))
+    with CachedSandbox(inner, tmp_path / "cache") as cache:
+        assert cache.run(JOB).status is Status.SANDBOX_ERROR
+        inner.result = RESULT
+        assert cache.run(JOB) == RESULT
+        assert inner.runs == 2
+
+
+def test_data_without_a_digest_is_refused(tmp_path: Path) -> None:
+    with (
+        CachedSandbox(Recorder(), tmp_path / "cache") as cache,
+        pytest.raises(ValueError, match="needs data_digest"),
+    ):
+        cache.run(dataclasses.replace(JOB, data_digest=""))
+
+
+def test_identical_jobs_that_arrive_together_run_once(tmp_path: Path) -> None:
+    gate = threading.Event()
+    inner = Recorder(wait=gate)
+    with CachedSandbox(inner, tmp_path / "cache") as cache, ThreadPoolExecutor(4) as threads:
+        futures = [threads.submit(cache.run, JOB) for _ in range(4)]
+        other = threads.submit(cache.run, dataclasses.replace(JOB, data_digest="other"))
+        gate.set()
+        results = [future.result(10) for future in futures]
+        other.result(10)
+        assert inner.runs == 2
+        assert sorted(result.cached for result in results) == [False, True, True, True]
+        assert (cache.hits, cache.misses) == (3, 2)
+
+
+def test_a_failing_backend_fails_all_who_wait_and_the_next_tries_again(tmp_path: Path) -> None:
+    class Broken(Recorder):
+        def run(self, job: Job) -> Result:
+            super().run(job)
+            raise ValueError("no job")
+
+    gate = threading.Event()
+    with CachedSandbox(Broken(wait=gate), tmp_path / "cache") as cache, ThreadPoolExecutor(2) as threads:
+        futures = [threads.submit(cache.run, JOB) for _ in range(2)]
+        gate.set()
+        for future in futures:
+            with pytest.raises(ValueError, match="no job"):
+                future.result(10)
+        with pytest.raises(ValueError, match="no job"):
+            cache.run(JOB)
+
+
+def test_is_whole_after_a_kill(tmp_path: Path) -> None:
+    """A process that stores without pause is killed: what it said that it stored is there, and whole."""
+    program = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_sandbox_cache import *
+cache = CachedSandbox(Recorder(), Path({str(tmp_path / "cache")!r}))
+for number in range(100_000):
+    cache.run(dataclasses.replace(JOB, data_digest=str(number)))
+    print(number, flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        for _ in range(50):
+            last = int(writer.stdout.readline())
+        writer.kill()
+    inner = Recorder()
+    with CachedSandbox(inner, tmp_path / "cache") as cache:
+        for number in range(last + 1):
+            result = cache.run(dataclasses.replace(JOB, data_digest=str(number)))
+            assert result == dataclasses.replace(RESULT, cached=True)
+        assert inner.runs == 0
+        assert cache.run(JOB).status is Status.FAILED  # and it can be written to
+
+
+def test_names_a_file_that_is_no_cache(tmp_path: Path) -> None:
+    path = tmp_path / "cache"
+    path.write_text("this is not a database, and long enough to be seen as none" * 10)
+    with pytest.raises(CacheError, match=r"cache cannot be used .*delete the file"):
+        CachedSandbox(Recorder(), path)
+    assert path.read_text().startswith("this is not")
+    with pytest.raises(CacheError, match="make its folder writable"):
+        CachedSandbox(Recorder(), path / "below" / "a-file")

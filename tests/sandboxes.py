@@ -1,0 +1,94 @@
+"""What the tests of sandboxes share."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mlagent_jax.sandbox.bubblewrap import BubblewrapSandbox
+from mlagent_jax.sandbox.interface import Job, Limits, Sandbox, Status
+from mlagent_jax.sandbox.process import ProcessSandbox
+
+QUICK = Limits(
+    wall_seconds=20,
+    cpu_seconds=20,
+    memory_mb=768,
+    processes=24,
+    workspace_mb=8,
+    workspace_files=200,
+    output_kb=16,
+)
+
+
+@dataclass(frozen=True)
+class Host:
+    """A sandbox and its surroundings.
+
+    secret: stands in the environment of the host, in the labels and in another task's data.
+    canary: a file of the host's that nothing may change.
+    data_dir: the data of the task whose scripts run.
+    workers: the processes of the sandbox while it runs nothing.
+    """
+
+    sandbox: Sandbox
+    secret: str
+    canary: Path
+    data_dir: Path
+    workers: set[int]
+
+
+def open_backend(name: str, data_root: Path, workers: int = 1) -> Sandbox:
+    """Opens a backend by name; skips without namespaces, or fails where MLAGENT_REQUIRE asks for them."""
+    if name == "process":
+        return ProcessSandbox(data_root, workers)
+    reason = why_no_namespaces()
+    if reason and "namespaces" in os.environ.get("MLAGENT_REQUIRE", ""):
+        pytest.fail(f"MLAGENT_REQUIRE asks for namespaces, and there are none: {reason}")
+    if reason:
+        pytest.skip(f"no namespaces here: {reason}")
+    return BubblewrapSandbox(data_root, workers)
+
+
+@functools.cache
+def why_no_namespaces() -> str:
+    """Why bubblewrap does not work on this host, or "" if it does."""
+    try:
+        sandbox = BubblewrapSandbox(Path(__file__).parent, workers=1)
+    except FileNotFoundError as error:
+        return str(error)
+    with sandbox:
+        result = sandbox.run(script_job("print('hello')"))
+    return "" if result.status is Status.OK else result.error or result.output
+
+
+def script_job(source: str, limits: Limits = QUICK, data_dir: Path | None = None) -> Job:
+    """A job of one script, `train.py`."""
+    return Job({"train.py": source.encode()}, "train.py", data_dir, "digest" if data_dir else "", limits)
+
+
+def descendants(pid: int | None = None) -> set[int]:
+    """All living processes below `pid`, this one by default."""
+    found: set[int] = set()
+    unvisited = [pid or os.getpid()]
+    while unvisited:
+        for task in Path(f"/proc/{unvisited.pop()}/task").glob("*"):
+            try:
+                children = {int(child) for child in (task / "children").read_text().split()}
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            unvisited += children - found
+            found |= children
+    return found
+
+
+def assert_settles(expected: set[int]) -> None:
+    """Fails unless the processes below this one are soon `expected`: a supervisor answers, then ends."""
+    deadline = time.monotonic() + 2
+    while descendants() != expected and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert descendants() == expected
