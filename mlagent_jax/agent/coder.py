@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+
 import libcst as cst
 
 from mlagent_jax.agent.edits import catalogue, pipeline, script
 from mlagent_jax.environment.coder import CoderError
 
 _SHOWN_COLUMNS = 12
+
+# CPython 3.11 counts the depth of `ast.parse` for all threads together and fails when two of them parse at once
+# (SystemError: AST constructor recursion depth mismatch).
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class ScriptedCoder:
@@ -18,7 +24,8 @@ class ScriptedCoder:
 
     def edit(self, script: str, instruction: str) -> str:
         """Raises CoderError if it doesn't understand the instruction or it doesn't fit the script."""
-        return catalogue.apply(script, instruction)
+        with _ONE_AT_A_TIME:
+            return catalogue.apply(script, instruction)
 
     def understand(self, text: str, question: str) -> str:
         """A fixed summary, whatever the question: of a script, what it reads, fits and prints."""
