@@ -1,0 +1,91 @@
+"""The whole loop on a laptop: six real tasks, a 1.5M-parameter Qwen2 trained from nothing, two CPU cores.
+
+    python -m experiments.run --config=experiments/configs/quickstart.py --workdir=runs/quickstart
+
+The expert, the coder and the idea writer are scripted stand-ins, and the policy is tiny: what it shows is the
+system learning, not what a 7B learns. Expected time and figures: README.md.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0
+
+    config.tasks = ConfigDict(
+        {
+            "held_in": ("ames", "digits8", "foods"),
+            "held_out": ("hotel_rates", "mnist5k", "tate"),
+            "data_dir": "",
+        }
+    )
+    config.sandbox = ConfigDict({"backend": "auto", "workers": 2, "allow_unisolated": False})
+    config.episode = ConfigDict({"steps": 15, "seconds": 1800.0})
+    config.prompt = ConfigDict({"style": "compact", "observation_chars": 240, "thought": True})
+    config.reward = ConfigDict({"form": "linear"})
+    config.agents = ConfigDict(
+        {
+            "expert": "scripted",
+            "coder": "scripted",
+            "idea_writer": "scripted",
+            "endpoint": {"base_url": "", "model": ""},
+        }
+    )
+
+    config.ideas = ConfigDict({"version": "v2", "candidates": 40, "keep": 4})
+    config.collect = ConfigDict({"episodes_per_task": 130, "batch": 32})
+
+    config.model = ConfigDict(
+        {
+            "pretrained": "",
+            "vocab_size": 1536,
+            "shape": {
+                "hidden_size": 160,
+                "intermediate_size": 480,
+                "num_hidden_layers": 4,
+                "num_attention_heads": 5,
+                "num_key_value_heads": 5,
+                "tie_word_embeddings": True,
+                "rope_theta": 10_000.0,
+            },
+        }
+    )
+    config.sampling = ConfigDict(
+        {
+            "temperature": 1.0,
+            "context": 512,
+            "max_new_tokens": 96,
+            "batch": 32,
+            "buckets": (128, 256, 384, 512),
+        }
+    )
+    config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})
+
+    config.sft = ConfigDict(
+        {
+            "row_length": 512,
+            "batch_rows": 8,
+            "micro_rows": 8,
+            "epochs": 0.0,
+            "steps": 225,
+            "eval_fraction": 0.05,
+            "eval_every": 50,
+            "checkpoint_every": 25,
+            "keep": 2,
+            "optimiser": {
+                "name": "muon",
+                "learning_rate": 3e-3,
+                "schedule": "cosine",
+                "warmup_steps": 10,
+                "final_fraction": 0.05,
+                "weight_decay": 0.01,
+            },
+        }
+    )
+    config.rl = ConfigDict({"start": "sft", "rollouts": "states"})
+    config.ppo = ConfigDict({"updates": 15})
+    config.evaluate = ConfigDict(
+        {"episodes": 8, "agents": ("starter", "random", "expert", "sft", "ppo"), "temperature": 1.0}
+    )
+    return config

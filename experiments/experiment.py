@@ -1,0 +1,219 @@
+"""What the stages of a run share: tasks, sandbox, snapshots and environments, opened when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from absl import logging
+from jax.sharding import Mesh
+
+from experiments.settings import Settings, SettingsError
+from experiments.workdir import Workdir
+from mlagent_jax.agent.coder import ScriptedCoder
+from mlagent_jax.agent.endpoint import Endpoint, EndpointCoder, EndpointIdeaWriter, EndpointPolicy
+from mlagent_jax.agent.episode import Stepper
+from mlagent_jax.agent.expert import ScriptedExpert
+from mlagent_jax.agent.model_policy import ModelPolicy
+from mlagent_jax.agent.policy import Policy
+from mlagent_jax.environment.coder import Coder
+from mlagent_jax.environment.grading import grade
+from mlagent_jax.environment.mdp import Environment
+from mlagent_jax.environment.packages import default_cache_dir
+from mlagent_jax.environment.preparation import prepare_task
+from mlagent_jax.environment.snapshots import SnapshotStore
+from mlagent_jax.environment.task import Task
+from mlagent_jax.environment.task_loader import load_task
+from mlagent_jax.exploration.ideas import IdeaWriter, ScriptedIdeaWriter
+from mlagent_jax.generate.sampler import Sampler
+from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.hf import load_hf, save_hf
+from mlagent_jax.models.qwen2 import init_params
+from mlagent_jax.parallel import distributed
+from mlagent_jax.parallel.mesh import make_mesh, param_shardings, put, to_local
+from mlagent_jax.sandbox.cache import CachedSandbox
+from mlagent_jax.sandbox.open import open_sandbox
+from mlagent_jax.text.tokenizer import Tokenizer, load_tokenizer
+
+
+class Experiment:
+    """One run. Close it, or use it in a `with`: sandboxes and threads live as long as it does."""
+
+    def __init__(self, settings: Settings, workdir: Workdir):
+        self.settings = settings
+        self.workdir = workdir
+        self._resources = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._resources.close()
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        return make_mesh(self.settings.mesh)
+
+    @cached_property
+    def data_root(self) -> Path:
+        given = self.settings.tasks.data_dir
+        return Path(given).expanduser().resolve() if given else default_cache_dir() / "data"
+
+    @cached_property
+    def held_in(self) -> list[Task]:
+        return self._load(self.settings.tasks.held_in)
+
+    @cached_property
+    def held_out(self) -> list[Task]:
+        return self._load(self.settings.tasks.held_out)
+
+    @property
+    def tasks(self) -> list[Task]:
+        return [*self.held_in, *self.held_out]
+
+    @cached_property
+    def store(self) -> SnapshotStore:
+        return SnapshotStore(self.workdir.snapshots)
+
+    @cached_property
+    def coder(self) -> Coder:
+        return EndpointCoder(self.endpoint) if self.settings.agents.coder == "endpoint" else ScriptedCoder()
+
+    @cached_property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(self.settings.agents.endpoint)
+
+    @cached_property
+    def expert(self) -> Policy:
+        if self.settings.agents.expert == "endpoint":
+            return self._endpoint_policy("expert", with_ideas=True)
+        return ScriptedExpert()
+
+    @cached_property
+    def endpoint_policy(self) -> Policy:
+        """The endpoint's model as an agent to be evaluated."""
+        return self._endpoint_policy("endpoint", with_ideas=False)
+
+    @cached_property
+    def idea_writer(self) -> IdeaWriter:
+        if self.settings.agents.idea_writer == "endpoint":
+            return EndpointIdeaWriter(self.endpoint)
+        return ScriptedIdeaWriter(self.settings.seed)
+
+    @cached_property
+    def sandbox(self) -> CachedSandbox:
+        """Every execution of the run goes through one cache, so that a resumed stage repeats nothing."""
+        settings = self.settings.sandbox
+        tasks = self.tasks  # prepared before a sandbox binds their folder
+        logging.info("Executions are cached in %s for %d tasks", self.workdir.executions, len(tasks))
+        backend = open_sandbox(
+            backend=settings.backend,
+            workers=settings.workers,
+            data_root=self.data_root / "public",
+            allow_unisolated=settings.allow_unisolated,
+            writes_free_code=self.coder.writes_free_code,
+        )
+        return self._resources.enter_context(closing(CachedSandbox(backend, self.workdir.executions)))
+
+    @cached_property
+    def stepper(self) -> Stepper:
+        environments = {
+            task.name: Environment(task, self.sandbox, self.store, self.coder, grade, self.settings.episode)
+            for task in self.tasks
+        }
+        return self._resources.enter_context(
+            Stepper(
+                environments,
+                self.settings.reward,
+                threads=self.settings.sandbox.workers,
+                thought=self.settings.prompt.thought,
+            )
+        )
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        pretrained = self.settings.model.pretrained
+        return load_tokenizer(Path(pretrained) if pretrained else self.workdir.tokenizer)
+
+    @cached_property
+    def model(self) -> Qwen2Config:
+        settings = self.settings.model
+        if settings.pretrained:
+            return self._pretrained[0]
+        return Qwen2Config(vocab_size=self.tokenizer.vocab_size, **settings.shape)
+
+    def initial_params(self) -> Any:
+        """What fine-tuning starts from."""
+        if self.settings.model.pretrained:
+            return self._pretrained[1]
+        return init_params(self.model, self.settings.seed)
+
+    @cached_property
+    def _pretrained(self) -> tuple[Qwen2Config, Any]:
+        settings = self.settings.model
+        return load_hf(Path(settings.pretrained), **settings.shape)
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        sampling = self.settings.sampling
+        return Sampler(
+            self.model,
+            buckets=sampling.buckets,
+            batch_size=sampling.batch,
+            max_new_tokens=sampling.max_new_tokens,
+            stop_ids=(self.tokenizer.im_end,),
+        )
+
+    def policy(self, name: str, params: Any, temperature: float) -> ModelPolicy:
+        """An agent that samples from `params`, which lie whole on this process's device."""
+        return ModelPolicy(name, self.sampler, params, self.tokenizer, self.settings.prompt, temperature)
+
+    def trained_params(self, stage: str, needed_by: str) -> Any:
+        """What "sft" or "ppo" has learnt, laid out over the mesh. Raises MissingInputError."""
+        folder = self.workdir.root / stage
+        distributed.on_main(lambda: self.workdir.require(needed_by, folder / "checkpoints", made_by=stage))
+        from mlagent_jax.sft.loop import load_params
+
+        return load_params(folder, self.model, self.mesh)
+
+    def params_before_rl(self, needed_by: str) -> Any:
+        """Where RL starts, laid out over the mesh."""
+        if self.settings.rl.start == "sft":
+            return self.trained_params("sft", needed_by)
+        return put(self.initial_params(), param_shardings(self.model, self.mesh))
+
+    def export(self, folder: Path, params: Any) -> None:
+        """Writes model (in Hugging Face's form) and tokenizer to `folder/hf`; all processes must call it."""
+        whole = to_local(params, self.mesh)
+        if distributed.is_main():
+            save_hf(folder / "hf", self.model, whole)
+            self.tokenizer.save(folder / "hf")
+
+    def execution_counts(self) -> dict[str, int]:
+        """How many executions the sandbox ran since this start, and how many the cache answered."""
+        return {"executions": self.sandbox.misses, "cached_executions": self.sandbox.hits}
+
+    def _endpoint_policy(self, name: str, with_ideas: bool) -> Policy:
+        return EndpointPolicy(
+            self.endpoint,
+            self.settings.prompt,
+            name=name,
+            with_ideas=with_ideas,
+            writes_free_code=self.coder.writes_free_code,
+        )
+
+    def _load(self, names: Sequence[str]) -> list[Task]:
+        folder = Path(self.settings.tasks.folder)
+        for name in names:
+            prepare_task(name, folder, self.data_root)
+        tasks = [load_task(name, folder, self.data_root) for name in names]
+        if len({task.name for task in tasks}) < len(tasks):
+            raise SettingsError(f"config.tasks names a task twice: {', '.join(names)}")
+        logging.info("Tasks ready: %s", ", ".join(f"{task.name} ({task.kind})" for task in tasks))
+        return tasks

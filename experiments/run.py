@@ -1,0 +1,118 @@
+"""Runs an experiment: ideas -> collect -> sft -> ppo -> evaluate -> report.
+
+    python -m experiments.run --config=experiments/configs/quickstart.py --workdir=DIR
+    python -m experiments.run --config=... --workdir=DIR --stages=sft,ppo --config.ppo.updates=20
+
+The same command resumes a run that was interrupted at any moment. Under SLURM or on TPU VMs it is started
+once per host; elsewhere name the processes by --coordinator_address, --num_processes and --process_id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sys
+from collections.abc import Sequence
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from experiments.experiment import Experiment
+from experiments.settings import Settings, SettingsError
+from experiments.stages import RUN_STAGE, STAGES
+from experiments.workdir import Workdir
+from mlagent_jax.errors import UserError
+from mlagent_jax.parallel import distributed
+
+INTERRUPTED = 130  # the shell's exit status for Ctrl-C
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Configuration file; any field can be set as --config.FIELD=VALUE.", lock_config=True
+)
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Where the run is kept; an interrupted run is resumed from there."
+)
+STAGES_FLAG = flags.DEFINE_list("stages", list(STAGES), "Which stages to run; they run in their fixed order.")
+PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the configuration and stop.")
+COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", "", "host:port of process 0, for several processes."
+)
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes take part.")
+PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0.")
+
+
+def main(argv: Sequence[str]) -> int:
+    del argv
+    try:
+        return _run()
+    except UserError as error:
+        return _fail(str(error))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return _fail(
+            f"the disk is full ({error.filename or WORKDIR.value}): free some space; the same command resumes"
+        )
+    except KeyboardInterrupt:
+        print("\nInterrupted; what is finished is kept. The same command resumes.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run() -> int:
+    settings = Settings.from_config(_config())
+    if PRINT_CONFIG.value:
+        print(CONFIG.value)
+        return 0
+    stages = _stages(STAGES_FLAG.value)
+    if not WORKDIR.value:
+        raise SettingsError(
+            "--workdir is missing: name a folder to keep the run in, e.g. --workdir=runs/quickstart"
+        )
+    distributed.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    workdir = Workdir.at(WORKDIR.value)
+    claim = workdir.claimed(CONFIG.value.to_dict()) if distributed.is_main() else contextlib.nullcontext()
+    with claim, Experiment(settings, workdir) as experiment:
+        if distributed.is_main():
+            workdir.record_environment(settings.seed)
+            logging.info("Configuration (stored in %s):\n%s", workdir.root / "config.json", CONFIG.value)
+        for stage in stages:
+            RUN_STAGE[stage](experiment)
+    return 0
+
+
+def _config():
+    if CONFIG.value is None:
+        raise SettingsError(
+            "--config is missing: name a configuration file, e.g. --config=experiments/configs/quickstart.py"
+        )
+    return CONFIG.value
+
+
+def _stages(names: Sequence[str]) -> list[str]:
+    unknown = [name for name in names if name not in STAGES]
+    if unknown or not names:
+        raise SettingsError(f"--stages={','.join(names)}: there are the stages {', '.join(STAGES)}")
+    return [stage for stage in STAGES if stage in names]
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 1
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    """absl's parser, with a sentence in place of a traceback for a field that the configuration lacks."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError, TypeError) as error:
+        print(f"error: the configuration has no such field: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+def console_main() -> None:
+    logging.set_verbosity(logging.INFO)
+    app.run(main, flags_parser=_parse_flags)
+
+
+if __name__ == "__main__":
+    console_main()

@@ -1,0 +1,33 @@
+"""Exploration-enriched fine-tuning: a tokenizer if there is none, packed rows, loss on action tokens only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experiments.experiment import Experiment
+from experiments.stages.collect import chats, expert_trajectories
+from experiments.stages.stage import run_on_all
+from mlagent_jax.parallel import distributed
+from mlagent_jax.sft.loop import train
+from mlagent_jax.text.chat import encode_chat
+
+STAGE = "sft"
+
+
+def run(experiment: Experiment) -> None:
+    run_on_all(STAGE, experiment, _fine_tune)
+
+
+def _fine_tune(experiment: Experiment) -> dict[str, Any]:
+    settings, workdir = experiment.settings, experiment.workdir
+    expert = distributed.on_main(lambda: chats(experiment, expert_trajectories(experiment, needed_by=STAGE)))
+    sequences = [encode_chat(experiment.tokenizer, chat) for chat in expert]
+    params = train(
+        settings.sft, experiment.model, experiment.initial_params(), sequences, workdir.sft, experiment.mesh
+    )
+    experiment.export(workdir.sft, params)
+    return {
+        "parameters": experiment.model.num_parameters,
+        "trajectories": len(sequences),
+        "mean_tokens": round(sum(len(sequence.tokens) for sequence in sequences) / len(sequences)),
+    }
