@@ -98,7 +98,7 @@ def _task(form: PromptFormat, task: Task, ideas: Sequence[str]) -> str:
     else:
         limits = task.limits
         text = (
-            f"{task.title}\n\n{task.description.strip()}\n\n"
+            f"{task.description.strip()}\n\n"
             "The script to improve is train.py; the data are under data/, read-only. "
             f"The metric is {task.metric}. "
             f"One run may take {limits.wall_seconds:g} seconds and {limits.memory_mb} MB of memory."

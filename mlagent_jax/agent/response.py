@@ -60,7 +60,7 @@ def split_fields(text: str, labels: tuple[str, ...] = ALL_FIELDS) -> dict[str, s
         match = _find(label, text, position)
         if match is None:
             fault = "is not in its place" if _find(label, text, 0) else "is missing"
-            raise _FormatError(f'the field "{label}:" {fault}. Start lines with {order} in this order.')
+            raise _FormatError(f'lines must start with {order} in this order; "{label}:" {fault}.')
         ends.append(match.start())
         starts.append(match.end())
         position = match.end()

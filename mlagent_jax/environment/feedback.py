@@ -5,6 +5,8 @@ Each kind of failure starts with a prefix of its own, so that a log can be sorte
 
 from __future__ import annotations
 
+import re
+
 from mlagent_jax.sandbox.interface import Limits, Result, Status
 
 BAD_ACTION = "Invalid action:"  # no such tool
@@ -18,6 +20,9 @@ OUT_OF_RESOURCES = "ResourceLimit:"
 
 MAX_DIFF_CHARS = 4_000
 MAX_OUTPUT_CHARS = 4_000
+
+# Lines by which a traceback underlines part of the line above: many tokens for little.
+_CARETS = re.compile(r"^ +[~^]+ *\n", re.MULTILINE)
 
 
 def clip(text: str, limit: int, head: float = 0.5) -> str:
@@ -70,7 +75,7 @@ def without_diff(text: str, diff: str) -> str:
 
 def ran(result: Result, limits: Limits) -> str:
     """What a script printed, head and tail; of a failure, first its kind and last the error itself."""
-    output = clip(result.output.strip(), MAX_OUTPUT_CHARS)
+    output = clip(_CARETS.sub("", result.output).strip(), MAX_OUTPUT_CHARS)
     if result.status is Status.OK:
         return output
     if result.status.is_corner_case:

@@ -21,11 +21,11 @@ FINAL_ANSWER = "Final Answer"
 
 @dataclass(frozen=True)
 class Argument:
-    """One named argument of a tool; `kind` is str or int, `meaning` what the prompt says of it."""
+    """One named argument of a tool. kind: str or int. template: what stands for its value in the usage."""
 
     name: str
     kind: type[str] | type[int]
-    meaning: str
+    template: str | int
 
 
 @dataclass(frozen=True)
@@ -40,47 +40,47 @@ class Tool:
     @property
     def usage(self) -> str:
         """A template of the tool's Action Input."""
-        return json.dumps({argument.name: f"[{argument.meaning}]" for argument in self.arguments})
+        return json.dumps({argument.name: argument.template for argument in self.arguments})
 
 
 _TOOLS = (
     Tool(
         LIST_FILES,
         "Lists a folder of the workspace.",
-        (Argument("dir_path", str, 'a folder, e.g. "." or "data"'),),
+        (Argument("dir_path", str, "[a folder, such as . or data]"),),
         "The names in the folder; folders end with a slash.",
     ),
     Tool(
         COPY_FILE,
         "Copies a file, for example to keep a version that works.",
         (
-            Argument("source", str, "the file to copy"),
-            Argument("destination", str, "the name of the copy"),
+            Argument("source", str, "[the file to copy]"),
+            Argument("destination", str, "[the name of the copy]"),
         ),
         "Whether the file was copied.",
     ),
     Tool(
         INSPECT,
-        f"Shows lines of a text file, at most {MAX_INSPECTED_LINES} at a time.",
+        f"Shows lines of a text file, both ends included, at most {MAX_INSPECTED_LINES} at a time.",
         (
-            Argument("script_name", str, "the file to look into"),
-            Argument("start_line_number", int, "first line, from 1"),
-            Argument("end_line_number", int, "last line, included"),
+            Argument("script_name", str, "[the file to look into]"),
+            Argument("start_line_number", int, 1),
+            Argument("end_line_number", int, MAX_INSPECTED_LINES),
         ),
         "The lines, each with its number.",
     ),
     Tool(
         EXECUTE,
         "Runs a Python script that is in the workspace.",
-        (Argument("script_name", str, "the script to run"),),
+        (Argument("script_name", str, "[the script to run]"),),
         "What the script printed, or its error.",
     ),
     Tool(
         UNDERSTAND,
         "Has an assistant read a whole file and report on what you ask about.",
         (
-            Argument("file_name", str, "the file to read"),
-            Argument("things_to_look_for", str, "what to report, with the context that is needed"),
+            Argument("file_name", str, "[the file to read]"),
+            Argument("things_to_look_for", str, "[what to report, with the context that is needed]"),
         ),
         "The assistant's report.",
     ),
@@ -88,16 +88,16 @@ _TOOLS = (
         EDIT,
         "Has an assistant edit a script by your instruction, saves it, and runs it.",
         (
-            Argument("script_name", str, "the script to edit"),
-            Argument("edit_instruction", str, "what to change and how, in detail"),
-            Argument("save_name", str, "the name to save the edited script under"),
+            Argument("script_name", str, "[the script to edit]"),
+            Argument("edit_instruction", str, "[what to change and how, in detail]"),
+            Argument("save_name", str, "[the name to save the edited script under]"),
         ),
         "The change as a diff, and what the edited script printed, or its error.",
     ),
     Tool(
         FINAL_ANSWER,
         "Ends the work; the last valid submission counts.",
-        (Argument("final_answer", str, "a short account of what was reached"),),
+        (Argument("final_answer", str, "[a short account of what was reached]"),),
         "Nothing.",
     ),
 )
@@ -117,7 +117,7 @@ def check(action: Action) -> Malformed | None:
             faults += _type_fault(argument, action.arguments[argument.name])
     if not faults:
         return None
-    return Malformed(f"{feedback.BAD_INPUT} {tool.name}: {'; '.join(faults)}. Use {tool.usage}")
+    return Malformed(f"{feedback.BAD_INPUT} {tool.name} takes {tool.usage}: {'; '.join(faults)}.")
 
 
 def _unknown(name: str) -> str:
@@ -125,7 +125,7 @@ def _unknown(name: str) -> str:
     guess = next((known for known in TOOLS if close and known.lower() == close[0]), None)
     hint = f" Did you mean {guess}?" if guess else ""
     shown = feedback.clip(name, 40)
-    return f"{feedback.BAD_ACTION} there is no tool {shown!r}.{hint} Tools: {', '.join(TOOLS)}."
+    return f"{feedback.BAD_ACTION} the tools are {', '.join(TOOLS)}; there is no {shown!r}.{hint}"
 
 
 def _type_fault(argument: Argument, value: object) -> list[str]:
