@@ -1,0 +1,69 @@
+"""The JAX policy: prompt format, tokenizer and sampler behind the interface that every agent has."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlagent_jax.agent.policy import Response, Situation
+from mlagent_jax.agent.prompt import PromptFormat, messages
+from mlagent_jax.generate.sampler import Sampler
+from mlagent_jax.text.chat import encode_prompt, response_text
+from mlagent_jax.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class ModelPolicy:
+    """Samples responses from `params`.
+
+    The prompt's ids hold the ids that earlier responses were sampled as, never re-made from text. Response i
+    depends on its situation and seed alone, whatever else is in the batch.
+    """
+
+    name: str
+    sampler: Sampler
+    params: Any
+    tokenizer: Tokenizer
+    form: PromptFormat
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    writes_free_code = False  # it writes instructions; code is the coder's
+
+    def with_params(self, params: Any) -> ModelPolicy:
+        return dataclasses.replace(self, params=params)
+
+    def with_sampling(self, temperature: float) -> ModelPolicy:
+        """At this temperature, from the whole vocabulary: then a trainer can repeat the log-probs."""
+        return dataclasses.replace(self, temperature=temperature, top_k=0, top_p=1.0)
+
+    def prompt(self, situation: Situation) -> np.ndarray:
+        """int32 (T,): what the model reads before it answers."""
+        return encode_prompt(self.tokenizer, messages(self.form, situation))
+
+    def fits(self, situation: Situation) -> bool:
+        return len(self.prompt(situation)) <= self.sampler.buckets[-1]
+
+    def respond(self, situations: Sequence[Situation]) -> list[Response]:
+        generations = self.sampler.generate(
+            self.params,
+            [self.prompt(situation).tolist() for situation in situations],
+            [response_seed(situation) for situation in situations],
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+        )
+        return [
+            Response(response_text(self.tokenizer, answer.tokens), answer.tokens, answer.logprobs)
+            for answer in generations
+        ]
+
+
+def response_seed(situation: Situation) -> int:
+    """In [0, 2^32): from the episode's seed and the step, so that every step has randomness of its own."""
+    return int(np.random.SeedSequence([situation.seed, len(situation.steps)]).generate_state(1)[0])

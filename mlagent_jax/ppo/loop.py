@@ -1,0 +1,184 @@
+"""The PPO loop: sample, act, measure, update, write down. No update is ever lost or done twice."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+
+from mlagent_jax.agent.model_policy import ModelPolicy
+from mlagent_jax.errors import UserError
+from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.parallel import distributed
+from mlagent_jax.parallel.mesh import batch_degree, to_local
+from mlagent_jax.ppo.batch import make_batch
+from mlagent_jax.ppo.config import PPOConfig
+from mlagent_jax.ppo.diagnostics import rollout_metrics, update_metrics
+from mlagent_jax.ppo.rollout import Collector, Rollout, shuffled_rewards
+from mlagent_jax.ppo.step import Learners
+from mlagent_jax.ppo.update import Updater
+from mlagent_jax.training.checkpoints import Checkpoints
+from mlagent_jax.training.metrics import MetricsWriter, append_jsonl, drop_after
+from mlagent_jax.training.progress import ProgressBar
+from mlagent_jax.training.state import TrainState
+
+CHECKPOINT_ITEMS = ("params", "training")
+
+
+def train(
+    config: PPOConfig,
+    model: Qwen2Config,
+    params: Any,
+    collector: Collector | None,
+    policy: ModelPolicy,
+    workdir: Path,
+    mesh: Mesh,
+) -> Any:
+    """Trains from the SFT model `params`, which stays the KL's reference; returns the actor's parameters.
+
+    collector: step-wise (`StateCollector`) or episode-wise (`EpisodeCollector`); needed on the main process
+    only, which alone samples and acts. policy: how to sample; its params and temperature are set here.
+    Goes on from the newest checkpoint in `workdir`, to the same bits as an uninterrupted run. Writes
+    checkpoints, metrics.jsonl, rollouts.jsonl and TensorBoard events there.
+    Raises UserError for settings that cannot work, and where not one action of an update could be scored.
+    """
+    check(config, policy, mesh)
+    policy = policy.with_sampling(config.temperature)
+    updater = Updater(config, model, params, mesh)
+    states = updater.initial_states()
+    main = distributed.is_main()
+    rollouts_path = workdir / "rollouts.jsonl"
+    with Checkpoints(workdir / "checkpoints", CHECKPOINT_ITEMS, config.keep) as checkpoints:
+        start = checkpoints.latest() or 0
+        if start:
+            states = restore(checkpoints, states)
+        if main:
+            drop_after(rollouts_path, start)
+        writer = MetricsWriter(workdir, start, enabled=main)
+        with ProgressBar("ppo", config.updates, start, shown=main) as bar:
+            for update in range(start, config.updates):
+                clock = _Clock()
+                rollouts, records = _collect(config, collector, policy, states, update, mesh, clock)
+                states, line = learn(config, updater, states, rollouts, update, clock)
+                tokens = sum(len(rollout.tokens) for rollout in rollouts)
+                line |= {"tokens_per_second": tokens / clock.total} | clock.seconds
+                if main:
+                    append_jsonl(rollouts_path, [{"step": update + 1} | record for record in records])
+                writer.write(update + 1, line)
+                save(checkpoints, update + 1, states)
+                bar.advance(f"reward {line['reward_mean']:.3f}, KL {line['kl']:.4f}, {clock.total:.1f} s")
+        writer.close()
+    return states.actor.params
+
+
+def check(config: PPOConfig, policy: ModelPolicy, mesh: Mesh) -> None:
+    """Raises UserError where settings of the policy, the mesh and PPO do not go together."""
+    config.validate()
+    needed = policy.sampler.buckets[-1] + policy.sampler.max_new_tokens
+    if needed > config.row_length:
+        raise UserError(
+            f"ppo.row_length is {config.row_length}, but a prompt of {policy.sampler.buckets[-1]} and a "
+            f"response of {policy.sampler.max_new_tokens} tokens need {needed}"
+        )
+    if config.micro_rows % batch_degree(mesh):
+        raise UserError(
+            f"ppo.micro_rows is {config.micro_rows}, but rows are split over {batch_degree(mesh)} devices "
+            "(mesh.data x mesh.fsdp); make it a multiple of that"
+        )
+
+
+def learn(
+    config: PPOConfig,
+    updater: Updater,
+    states: Learners,
+    rollouts: Sequence[Rollout],
+    update: int,
+    clock: _Clock | None = None,
+) -> tuple[Learners, dict[str, float]]:
+    """One update from given rollouts: the new states (the old ones are donated) and its metrics."""
+    clock = clock or _Clock()
+    line = rollout_metrics(rollouts)
+    if config.shuffle_rewards:
+        rollouts = shuffled_rewards(rollouts, config.seed, update)
+    batch = make_batch(config, rollouts, update)
+    measured = updater.measure(states, batch)
+    clock.lap("logprob")
+    states, learnt, norms = updater.update(states, batch, measured, update)
+    clock.lap("update")
+    line |= update_metrics(batch.arrays | measured, learnt, config.clip_low, config.clip_high) | norms
+    broken = [name for name in ("policy_loss", "actor_grad_norm") if not math.isfinite(line[name])]
+    if broken:
+        raise UserError(
+            f"{broken[0]} of PPO update {update + 1} is not finite; the checkpoint before it is whole: lower "
+            "ppo.actor_optimiser.learning_rate and start again from the SFT model"
+        )
+    return states, line
+
+
+def save(checkpoints: Checkpoints, update: int, states: Learners) -> None:
+    """The actor's parameters apart from the rest, so that a later stage can read them alone."""
+    actor, critic = states
+    checkpoints.save(update, params=actor.params, training=(actor.opt_state, actor.step, critic))
+
+
+def restore(checkpoints: Checkpoints, states: Learners) -> Learners:
+    """The newest saved states, with the shardings of `states`."""
+    actor, critic = states
+    saved = checkpoints.restore(params=actor.params, training=(actor.opt_state, actor.step, critic))
+    opt_state, step, critic = saved["training"]
+    return Learners(TrainState(saved["params"], opt_state, step), critic)
+
+
+def _collect(
+    config: PPOConfig,
+    collector: Collector | None,
+    policy: ModelPolicy,
+    states: Learners,
+    update: int,
+    mesh: Mesh,
+    clock: _Clock,
+) -> tuple[list[Rollout], list[dict[str, Any]]]:
+    """The update's rollouts, the same on every process, and on the main one the records of their actions."""
+    params = to_local(states.actor.params, mesh)
+    records: list[dict[str, Any]] = []
+
+    def work() -> tuple[list[Rollout], dict[str, float]]:
+        assert collector is not None, "the main process needs a collector"
+        got = collector.collect(policy.with_params(params), config.batch_size, config.seed, update)
+        records.extend(got.records)
+        return got.rollouts, got.seconds
+
+    rollouts, seconds = distributed.on_main(work)
+    clock.note(seconds)
+    scored = sum(action.reward is not None for rollout in rollouts for action in rollout.actions)
+    if not scored:
+        raise UserError(
+            f"none of the {len(rollouts)} rollouts of PPO update {update + 1} could be scored: all met a "
+            "failure of our own infrastructure; mend the sandbox and run the same command again"
+        )
+    return rollouts, records
+
+
+class _Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self._began = self._last = time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, phase: str) -> None:
+        now = time.monotonic()
+        self.seconds[f"seconds/{phase}"] = now - self._last
+        self._last = now
+
+    def note(self, seconds: dict[str, float]) -> None:
+        self.seconds |= {f"seconds/{phase}": value for phase, value in seconds.items()}
+        self._last = time.monotonic()
+
+    @property
+    def total(self) -> float:
+        return time.monotonic() - self._began

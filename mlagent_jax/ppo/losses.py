@@ -1,0 +1,53 @@
+"""PPO's losses (arXiv 1707.06347), token by token; what they are summed with is the caller's `weights`."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def policy_loss(
+    logprobs: jax.Array,
+    old_logprobs: jax.Array,
+    advantages: jax.Array,
+    clip_low: float,
+    clip_high: float,
+    dual_clip: float = 0.0,
+) -> jax.Array:
+    """-min(r A, clip(r, 1 - low, 1 + high) A) with r = pi / pi_old, per token, any shape.
+
+    dual_clip: c > 1 bounds the loss of tokens with A < 0 by -c A (arXiv 1912.09729, equation 5); 0 for none.
+    """
+    ratio = jnp.exp(logprobs - old_logprobs)
+    clipped = jnp.clip(ratio, 1.0 - clip_low, 1.0 + clip_high)
+    loss = -jnp.minimum(ratio * advantages, clipped * advantages)
+    if dual_clip:
+        loss = jnp.where(advantages < 0, jnp.minimum(loss, -dual_clip * advantages), loss)
+    return loss
+
+
+def value_loss(values: jax.Array, old_values: jax.Array, returns: jax.Array, clip: float) -> jax.Array:
+    """Half the squared error; with `clip` > 0 the larger of it and that of a value within `clip` of the
+    old.
+    """
+    error = jnp.square(values - returns)
+    if clip:
+        near = old_values + jnp.clip(values - old_values, -clip, clip)
+        error = jnp.maximum(error, jnp.square(near - returns))
+    return 0.5 * error
+
+
+def token_weights(mask: np.ndarray, action_lengths: np.ndarray, aggregation: str) -> np.ndarray:
+    """Float32 weights that sum to 1 over a whole minibatch, so that a sum over any split of it is the mean.
+
+    mask: bool [R,T], tokens that count. action_lengths: int [R,T], such tokens in the action that each is
+        part of.
+    """
+    if aggregation == "token_mean":
+        weights = mask.astype(np.float64)
+    elif aggregation == "action_mean":
+        weights = np.where(mask, 1.0 / np.maximum(action_lengths, 1), 0.0)
+    else:
+        raise ValueError(f"aggregation {aggregation!r} is neither token_mean nor action_mean")
+    return (weights / max(weights.sum(), 1e-9)).astype(np.float32)

@@ -1,0 +1,89 @@
+"""The pool of states for step-wise RL: every step of the expert's trajectories that an action can follow.
+
+The objective is the expectation over this fixed distribution (arXiv 2505.23723, equation 4):
+J(theta) = E_{s ~ d_expert, a ~ pi_theta(.|s)} [R(s, a)].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlagent_jax.agent.episode import Turn, turn_at
+from mlagent_jax.agent.policy import Situation
+from mlagent_jax.agent.trajectory import Trajectory
+from mlagent_jax.environment.state import Outcome
+from mlagent_jax.environment.task import Task
+from mlagent_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class PoolState:
+    """Step `index` of stored episode `trajectory`, about to be acted from anew."""
+
+    trajectory: str
+    index: int
+    turn: Turn
+
+
+class StatePool:
+    """Uniform over steps, so longer episodes weigh more, as in the expert's own state distribution."""
+
+    def __init__(
+        self,
+        trajectories: Sequence[Trajectory],
+        tasks: Mapping[str, Task],
+        fits: Callable[[Situation], bool],
+    ):
+        """tasks: by name; trajectories of others are left out. fits: leaves out states too long for the
+        policy.
+
+        Raises UserError where nothing is left.
+        """
+        self._trajectories = [trajectory for trajectory in trajectories if trajectory.task in tasks]
+        self._tasks = tasks
+        every = [
+            (number, index)
+            for number, trajectory in enumerate(self._trajectories)
+            for index, step in enumerate(trajectory.steps)
+            if not step.before.done and not _met_a_fault(trajectory, index)
+        ]
+        self.steps = [where for where in every if fits(self._turn(*where, seed=0).situation)]
+        self.too_long = len(every) - len(self.steps)
+        if not self.steps:
+            raise UserError(
+                f"no state to learn from: {len(self._trajectories)} of {len(trajectories)} trajectories are "
+                f"of the tasks {', '.join(sorted(tasks))}, with {len(every)} states, of which "
+                f"{self.too_long} are too long for the policy; collect trajectories of these tasks, or raise "
+                "the context length"
+            )
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def sample(self, count: int, seed: int, update: int) -> list[PoolState]:
+        """`count` states with the seeds of their responses; the same for the same seed and update.
+
+        Without replacement within a pass over the pool: update u takes the u-th part of a shuffled stream.
+        """
+        size, start = len(self.steps), count * update
+        chosen = []
+        for position in range(start, start + count):
+            order = np.random.default_rng([seed, 2, position // size]).permutation(size)
+            chosen.append(self.steps[order[position % size]])
+        seeds = np.random.SeedSequence([seed, 3, update]).generate_state(count)
+        return [
+            PoolState(self._trajectories[number].key, index, self._turn(number, index, int(response_seed)))
+            for (number, index), response_seed in zip(chosen, seeds, strict=True)
+        ]
+
+    def _turn(self, number: int, index: int, seed: int) -> Turn:
+        trajectory = self._trajectories[number]
+        return turn_at(trajectory, index, self._tasks[trajectory.task], seed)
+
+
+def _met_a_fault(trajectory: Trajectory, index: int) -> bool:
+    """A state whose history holds a fault of ours would show the policy what no agent should learn from."""
+    return any(step.outcome is Outcome.INFRASTRUCTURE for step in trajectory.steps[:index])

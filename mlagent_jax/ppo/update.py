@@ -1,0 +1,171 @@
+"""PPO's compiled functions, and how a batch of packed rows goes through them on a mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.value_head import value_head_axes
+from mlagent_jax.parallel.mesh import RULES, batch_sharding, param_shardings, put, replicated
+from mlagent_jax.ppo import step
+from mlagent_jax.ppo.batch import Arrays, PPOBatch
+from mlagent_jax.ppo.config import PPOConfig
+from mlagent_jax.ppo.kl import kl_estimate
+from mlagent_jax.ppo.step import Learners
+from mlagent_jax.training.optimisers import make_optimiser, make_schedule
+from mlagent_jax.training.state import init_state, state_shardings
+
+_UNTRAINED = frozenset({"sampler_logprobs", "rewards", "ends"})  # of no use in the gradient
+
+
+class Updater:
+    """Everything about an update that stays the same from one to the next."""
+
+    def __init__(self, config: PPOConfig, model: Qwen2Config, reference: Any, mesh: Mesh):
+        """reference: the SFT model's parameters, from which actor and critic start; the same on every
+        process.
+        """
+        self._config, self._mesh = config, mesh
+        steps = config.updates * config.epochs * -(-config.batch_size // config.minibatch_size)
+        self._optimisers = Learners(
+            make_optimiser(config.actor_optimiser, steps), make_optimiser(config.critic_optimiser, steps)
+        )
+        self._schedules = Learners(
+            make_schedule(config.actor_optimiser, steps), make_schedule(config.critic_optimiser, steps)
+        )
+        actor = param_shardings(model, mesh)
+        self._reference = put(reference, actor)
+        self._param_shardings = Learners(actor, _critic_shardings(config, actor, mesh))
+        critic = jax.jit(
+            lambda params: step.init_critic(config, model, params), out_shardings=self._param_shardings.critic
+        )
+        self._initial = Learners(self._reference, critic(self._reference))
+        self._compile(model)
+
+    def _compile(self, model: Qwen2Config) -> None:
+        config, everywhere = self._config, replicated(self._mesh)
+        states = self._for_both(state_shardings)
+
+        def ppo_measure(params: Learners, reference: Any, rows: step.Rows) -> dict[str, jax.Array]:
+            return step.measure(config, model, params, reference, rows)
+
+        def ppo_gradients(params: Learners, total: Learners, rows: step.Rows) -> Any:
+            return step.add_gradients(config, model, params, total, rows)
+
+        def ppo_apply(states: Learners, gradients: Learners, actor_too: bool) -> Any:
+            return step.apply_gradients(self._optimisers, states, gradients, actor_too)
+
+        self._measure = jax.jit(ppo_measure, out_shardings=everywhere)
+        self._zeros = jax.jit(step.zero_gradients, out_shardings=self._param_shardings)
+        self._gradients = jax.jit(
+            ppo_gradients, donate_argnums=1, out_shardings=(self._param_shardings, everywhere)
+        )
+        self._apply = jax.jit(
+            ppo_apply, donate_argnums=0, static_argnums=2, out_shardings=(states, everywhere)
+        )
+
+    def initial_states(self) -> Learners:
+        """Actor and critic at step 0, in buffers of their own."""
+        return self._for_both(init_state)
+
+    def _for_both(self, make: Callable[[Any, Any, Any, Mesh], Any]) -> Learners:
+        pairs = zip(self._initial, self._param_shardings, self._optimisers, strict=True)
+        actor, critic = (make(params, shardings, rule, self._mesh) for params, shardings, rule in pairs)
+        return Learners(actor, critic)
+
+    def measure(self, states: Learners, batch: PPOBatch) -> Arrays:
+        """`step.measure` of every row, on the host, [R,T] each."""
+        params = Learners(states.actor.params, states.critic.params)
+        names = set(batch.arrays) - {"weights", "sampler_logprobs"}
+        parts = [
+            self._measure(params, self._reference, self._rows(batch.arrays, chunk, names))
+            for chunk in self._chunks(0, len(batch.arrays["tokens"]))
+        ]
+        return _to_host(parts)
+
+    def update(
+        self, states: Learners, batch: PPOBatch, measured: Arrays, update: int
+    ) -> tuple[Learners, Arrays, dict[str, float]]:
+        """All epochs. Returns the new states, `step.loss`'s second result by row, and a few scalars."""
+        config = self._config
+        arrays = batch.arrays | measured
+        if config.normalise_advantages:
+            arrays["advantages"] = normalised(arrays["advantages"], arrays["mask"])
+        names = set(arrays) - _UNTRAINED
+        on_device = [
+            [self._rows(arrays, chunk, names) for chunk in self._chunks(*minibatch)]
+            for minibatch in batch.minibatches
+        ]
+        actor_too = update >= config.critic_warmup
+        order = np.random.default_rng([config.seed, 7, update])
+        epochs_done = 0
+        for _ in range(config.epochs):
+            outcomes: dict[int, Arrays] = {}
+            for number in order.permutation(len(on_device)):
+                states, outcomes[number], norms = self._step(states, on_device[number], actor_too)
+            epochs_done += 1
+            learnt = {
+                name: np.concatenate([outcomes[i][name] for i in range(len(on_device))])
+                for name in outcomes[0]
+            }
+            if config.target_kl and self._moved(arrays, learnt) > config.target_kl:
+                break
+        scalars = {name: float(value) for name, value in norms.items()}
+        scalars |= {
+            "epochs": epochs_done,
+            "actor_lr": float(self._schedules.actor(int(states.actor.step) - 1)) if actor_too else 0.0,
+            "critic_lr": float(self._schedules.critic(int(states.critic.step) - 1)),
+        }
+        return states, learnt, scalars
+
+    def _step(
+        self, states: Learners, minibatch: list[step.Rows], actor_too: bool
+    ) -> tuple[Learners, Arrays, dict[str, jax.Array]]:
+        params = Learners(states.actor.params, states.critic.params)
+        total, outcomes = self._zeros(params), []
+        for rows in minibatch:
+            total, outcome = self._gradients(params, total, rows)
+            outcomes.append(outcome)
+        learnt = _to_host(outcomes)
+        states, norms = self._apply(states, total, actor_too)
+        return states, learnt, norms
+
+    def _moved(self, arrays: Arrays, learnt: Arrays) -> float:
+        mask = arrays["mask"]
+        return float(np.mean(kl_estimate(arrays["old_logprobs"][mask], learnt["logprobs"][mask], "k3")))
+
+    def _chunks(self, start: int, stop: int) -> list[slice]:
+        size = self._config.micro_rows
+        return [slice(first, first + size) for first in range(start, stop, size)]
+
+    def _rows(self, arrays: Arrays, chunk: slice, names: set[str]) -> step.Rows:
+        chosen = {name: arrays[name][chunk] for name in sorted(names)}
+        rows: step.Rows = put(chosen, batch_sharding(self._mesh))
+        return rows
+
+
+def normalised(advantages: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Mean 0 and deviation 1 over the masked tokens, 0 elsewhere; float32."""
+    chosen = advantages[mask].astype(np.float64)
+    scaled = (advantages - chosen.mean()) / (chosen.std() + 1e-8)
+    return np.where(mask, scaled, 0.0).astype(np.float32)
+
+
+def _critic_shardings(config: PPOConfig, actor: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
+    head = {
+        name: NamedSharding(mesh, P(*(RULES[axis] for axis in axes)))
+        for name, axes in value_head_axes().items()
+    }
+    if config.critic != "separate":
+        return {"head": head}
+    return {"head": head, "trunk": {name: part for name, part in actor.items() if name != "lm_head"}}
+
+
+def _to_host(parts: list[dict[str, jax.Array]]) -> Arrays:
+    return {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in parts[0]}
