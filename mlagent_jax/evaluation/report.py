@@ -122,20 +122,26 @@ def _learning(run: Run) -> list[Record]:
 def _stages(run: Run) -> list[Record]:
     """What each stage has left so far, in words ("" for nothing), and whether it has finished."""
     masked = sum(map(is_masked, run.collected))
-    collected = f"{len(run.collected)} trajectories" + (f", {masked} masked" if masked else "")
-    evaluated = f"{len(run.evaluated)} episodes" + ("" if run.scores else ", not scored yet")
     details = {
-        "ideas": f"{len(run.ideas)} pools" if run.ideas else "",
-        "collect": collected if run.collected else "",
-        "sft": _last(run.sft_metrics, "steps"),
-        "ppo": _last(run.ppo_metrics, "updates"),
-        "evaluate": evaluated if run.evaluated else "",
+        "ideas": _count(len(run.ideas), "pool"),
+        "collect": _count(len(run.collected), "trajectory") + (f", {masked} masked" if masked else ""),
+        "sft": _count(_last_step(run.sft_metrics), "step"),
+        "ppo": _count(_last_step(run.ppo_metrics), "update"),
+        "evaluate": _count(len(run.evaluated), "episode"),
     }
+    if run.evaluated and not run.scores:
+        details["evaluate"] += ", not scored yet"
     return [{"name": name, "detail": detail, "done": name in run.done} for name, detail in details.items()]
 
 
-def _last(records: Sequence[Record], unit: str) -> str:
-    return f"{records[-1].get('step', len(records))} {unit}" if records else ""
+def _last_step(records: Sequence[Record]) -> int:
+    return records[-1].get("step", len(records)) if records else 0
+
+
+def _count(number: int, noun: str) -> str:
+    """ "3 steps", "1 step", and "" for none."""
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{number} {noun if number == 1 else plural}" if number else ""
 
 
 def _headline_facts(run: Run) -> list[tuple[str, Any]]:
@@ -163,7 +169,7 @@ def flat_rows(record: Mapping[str, Any] | None) -> list[tuple[str, str]]:
         if isinstance(value, Mapping) and value:
             rows += [(f"{name}.{inner}", text) for inner, text in flat_rows(value)]
         else:
-            rows.append((str(name), value if isinstance(value, str) else json.dumps(value)))
+            rows.append((str(name), value if isinstance(value, str) and value else json.dumps(value)))
     return rows
 
 

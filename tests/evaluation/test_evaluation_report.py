@@ -173,7 +173,7 @@ def test_a_line_cut_off_by_a_kill_is_passed_over(tmp_path) -> None:
     path.parent.mkdir()
     path.write_text(record + record[:100])
     page = Page(write_report(tmp_path, tmp_path / "report.html").read_text())
-    assert "1 trajectories" in page.text
+    assert "1 trajectory" in page.text
 
 
 # ---- text ----
@@ -303,13 +303,14 @@ def test_number_formats() -> None:
 
 
 def test_flat_rows_name_every_leaf() -> None:
-    record = {"a": {"b": 1, "c": {}}, "d": [{"e": None}, {"e": "x"}], "f": [1, 2]}
+    record = {"a": {"b": 1, "c": {}}, "d": [{"e": None}, {"e": "x"}], "f": [1, 2], "g": ""}
     assert flat_rows(record) == [
         ("a.b", "1"),
         ("a.c", "{}"),
         ("d.0.e", "null"),
         ("d.1.e", "x"),
         ("f", "[1, 2]"),
+        ("g", '""'),
     ]
 
 

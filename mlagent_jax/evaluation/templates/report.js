@@ -276,12 +276,15 @@
           make("button", { type: "button", "aria-label": "previous step", onclick: () => goTo(current.step - 1) }, "←"),
           make("button", { type: "button", "aria-label": "next step", onclick: () => goTo(current.step + 1) }, "→")),
         definitions(facts)),
-      make("h4", {}, "Response"),
-      make("dl", { class: "fields" }, ...step.fields.flatMap(([name, text]) =>
-        [make("dt", {}, name || "(no field)"), make("dd", {}, text || "–")])),
     ];
+    // An action that was understood is shown as it was, not once more as the agent spelled it.
+    const said = step.fields.filter(([name]) => !step.tool || !name.startsWith("Action"));
+    if (said.length) {
+      parts.push(make("h4", {}, "Response"), make("dl", { class: "fields" }, ...said.flatMap(([name, text]) =>
+        [make("dt", {}, name || "(no field)"), make("dd", {}, text || "–")])));
+    }
     if (step.tool) {
-      parts.push(make("h4", {}, "Action as it was understood"), make("dl", { class: "fields action" },
+      parts.push(make("h4", {}, "Action"), make("dl", { class: "fields action" },
         make("dt", {}, "tool"), make("dd", {}, step.tool),
         ...step.arguments.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)])));
     }
