@@ -129,10 +129,10 @@ class Environment:
         """One action. Raises ValueError for a state that has ended, SnapshotError for a lost workspace."""
         if state.done:
             raise ValueError(f"this episode has ended ({state.done}): nothing can follow")
-        fault = action if isinstance(action, Malformed) else tools.check(action)
-        if isinstance(action, Malformed) or fault is not None:
-            assert fault is not None
-            return self._after(state, _Effect(Outcome.MALFORMED, fault.feedback))
+        if isinstance(action, Action):
+            action = tools.check(action) or action
+        if isinstance(action, Malformed):
+            return self._after(state, _Effect(Outcome.MALFORMED, action.feedback))
         files = self._store.get(state.snapshot)
         try:
             effect = self._calls[action.tool](state, files, dict(action.arguments))
@@ -271,16 +271,15 @@ class Environment:
         raise StarterError(f"the starter of task {name} must run and submit; mend its {STARTER}: {problem}")
 
     def _attempt_starter(self) -> _Run:
-        files = {STARTER: self.task.starter.encode()}
-        for attempt in range(1, _STARTER_ATTEMPTS + 1):
+        faults = []
+        for _ in range(_STARTER_ATTEMPTS):
             try:
-                return self._run(None, files, STARTER)
-            except _SandboxFault as error:
-                if attempt == _STARTER_ATTEMPTS:
-                    raise StarterError(
-                        f"the sandbox failed {attempt} times on the starter of task {self.task.name}: {error}"
-                    ) from None
-        raise AssertionError("unreachable")
+                return self._run(None, {STARTER: self.task.starter.encode()}, STARTER)
+            except _SandboxFault as fault:
+                faults.append(str(fault))
+        raise StarterError(
+            f"the sandbox failed {len(faults)} times on the starter of task {self.task.name}: {faults[-1]}"
+        )
 
 
 def _failure(result: Result) -> Outcome:
