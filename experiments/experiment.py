@@ -37,6 +37,7 @@ from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import make_mesh, param_shardings, put, to_local
 from mlagent_jax.sandbox.cache import CachedSandbox
 from mlagent_jax.sandbox.open import open_sandbox
+from mlagent_jax.sft.loop import load_params
 from mlagent_jax.text.tokenizer import Tokenizer, load_tokenizer
 
 
@@ -178,8 +179,6 @@ class Experiment:
         """What "sft" or "ppo" has learnt, laid out over the mesh. Raises MissingInputError."""
         folder = self.workdir.root / stage
         distributed.on_main(lambda: self.workdir.require(needed_by, folder / "checkpoints", made_by=stage))
-        from mlagent_jax.sft.loop import load_params
-
         return load_params(folder, self.model, self.mesh)
 
     def params_before_rl(self, needed_by: str) -> Any:

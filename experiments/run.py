@@ -9,15 +9,16 @@ once per host; elsewhere name the processes by --coordinator_address, --num_proc
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from experiments.experiment import Experiment
+from experiments.seeds import compare_seeds, with_seed
 from experiments.settings import Settings, SettingsError
 from experiments.stages import RUN_STAGE, STAGES
 from experiments.workdir import Workdir
@@ -34,9 +35,7 @@ WORKDIR = flags.DEFINE_string(
 )
 STAGES_FLAG = flags.DEFINE_list("stages", list(STAGES), "Which stages to run; they run in their fixed order.")
 PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the configuration and stop.")
-COORDINATOR = flags.DEFINE_string(
-    "coordinator_address", "", "host:port of process 0, for several processes."
-)
+COORDINATOR = flags.DEFINE_string("coordinator_address", "", "host:port of process 0, for several processes.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes take part.")
 PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0.")
 
@@ -70,14 +69,30 @@ def _run() -> int:
         )
     distributed.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     workdir = Workdir.at(WORKDIR.value)
-    claim = workdir.claimed(CONFIG.value.to_dict()) if distributed.is_main() else contextlib.nullcontext()
-    with claim, Experiment(settings, workdir) as experiment:
+    if not settings.seeds:
+        _run_one(CONFIG.value, workdir, stages)
+        return 0
+    with _claim(workdir, CONFIG.value):
+        for seed in settings.seeds:
+            _run_one(with_seed(CONFIG.value, seed), workdir.of_seed(seed), stages)
+        if "evaluate" in stages and distributed.is_main():
+            print(compare_seeds(workdir, settings.seeds))
+    return 0
+
+
+def _run_one(config: ConfigDict, workdir: Workdir, stages: Sequence[str]) -> None:
+    settings = Settings.from_config(config)
+    with _claim(workdir, config), Experiment(settings, workdir) as experiment:
         if distributed.is_main():
             workdir.record_environment(settings.seed)
-            logging.info("Configuration (stored in %s):\n%s", workdir.root / "config.json", CONFIG.value)
+            logging.info("Configuration (stored in %s):\n%s", workdir.root / "config.json", config)
         for stage in stages:
             RUN_STAGE[stage](experiment)
-    return 0
+
+
+def _claim(workdir: Workdir, config: ConfigDict) -> AbstractContextManager[None]:
+    """Only the first process writes to the work directory."""
+    return workdir.claimed(config.to_dict()) if distributed.is_main() else nullcontext()
 
 
 def _config():
@@ -103,7 +118,7 @@ def _fail(message: str) -> int:
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     """absl's parser, with a sentence in place of a traceback for a field that the configuration lacks."""
     try:
-        return app.parse_flags_with_usage(argv)
+        return app.parse_flags_with_usage(list(argv))
     except (AttributeError, KeyError, TypeError) as error:
         print(f"error: the configuration has no such field: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

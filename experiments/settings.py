@@ -135,9 +135,13 @@ class EvaluateSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides a run."""
+    """Everything that decides a run.
+
+    seeds: if any, a run for each in its place, and a comparison over them.
+    """
 
     seed: int
+    seeds: tuple[int, ...]
     tasks: TaskSettings
     sandbox: SandboxSettings
     episode: EpisodeLimits
@@ -157,7 +161,10 @@ class Settings:
     @classmethod
     def from_config(cls, config: ConfigDict) -> Settings:
         """Raises SettingsError for a missing, unknown or wrong field, by its full name."""
-        settings: Settings = build(cls, config.to_dict(), "config")
+        values = config.to_dict()
+        for stage in ("sft", "ppo"):
+            values.get(stage, {}).setdefault("seed", values.get("seed"))
+        settings = build(cls, values, "config")
         settings.sft.validate()
         settings.ppo.validate()
         settings.mesh.validate()

@@ -53,6 +53,10 @@ class Workdir:
     def at(cls, path: str) -> Workdir:
         return cls(Path(path).expanduser().resolve())
 
+    def of_seed(self, seed: int) -> Workdir:
+        """The work directory of one of several runs."""
+        return Workdir(self.root / f"seed_{seed}")
+
     @property
     def ideas(self) -> Path:
         return self.root / "ideas"

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
+    config.seeds = ()  # several seeds: a run each, compared at the end
 
     config.tasks = ConfigDict(
         {
@@ -23,7 +24,7 @@ def get_config() -> ConfigDict:
     config.sandbox = ConfigDict({"backend": "auto", "workers": 2, "allow_unisolated": False})
     config.episode = ConfigDict({"steps": 15, "seconds": 1800.0})
     config.prompt = ConfigDict({"style": "compact", "observation_chars": 240, "thought": True})
-    config.reward = ConfigDict({"form": "linear"})
+    config.reward = ConfigDict({"form": "linear", "ml_specific": True})
     config.agents = ConfigDict(
         {
             "expert": "scripted",
@@ -84,7 +85,7 @@ def get_config() -> ConfigDict:
         }
     )
     config.rl = ConfigDict({"start": "sft", "rollouts": "states"})
-    config.ppo = ConfigDict({"updates": 15})
+    config.ppo = ConfigDict({"updates": 15, "batch_size": 32, "minibatch_size": 32})
     config.evaluate = ConfigDict(
         {"episodes": 8, "agents": ("starter", "random", "expert", "sft", "ppo"), "temperature": 1.0}
     )

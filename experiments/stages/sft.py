@@ -20,6 +20,8 @@ def run(experiment: Experiment) -> None:
 
 def _fine_tune(experiment: Experiment) -> dict[str, Any]:
     settings, workdir = experiment.settings, experiment.workdir
+    if settings.rl.start == "base":
+        return {"skipped": "config.rl.start is 'base'"}
     expert = distributed.on_main(lambda: chats(experiment, expert_trajectories(experiment, needed_by=STAGE)))
     sequences = [encode_chat(experiment.tokenizer, chat) for chat in expert]
     params = train(

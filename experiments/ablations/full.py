@@ -1,0 +1,14 @@
+"""The whole system at quickstart size: what the ablations beside this file are compared with.
+
+python -m experiments.run --config=experiments/ablations/full.py --workdir=runs/full
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import quickstart
+
+
+def get_config() -> ConfigDict:
+    config = quickstart.get_config()
+    config.evaluate.agents = ("starter", "sft", "ppo")
+    return config

@@ -1,0 +1,14 @@
+"""Without the ML-specific reward: 1 for an edit that raised the score, 0 for all else.
+
+python -m experiments.run --config=experiments/ablations/no_reward.py --workdir=runs/no_reward
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.ablations import full
+
+
+def get_config() -> ConfigDict:
+    config = full.get_config()
+    config.reward.ml_specific = False
+    return config

@@ -1,0 +1,18 @@
+"""Without step-wise RL: PPO on whole episodes from the task description.
+
+An update takes as many actions as in the full system (a quarter of the sequences, of about four actions each).
+
+    python -m experiments.run --config=experiments/ablations/no_stepwise.py --workdir=runs/no_stepwise
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.ablations import full
+
+
+def get_config() -> ConfigDict:
+    config = full.get_config()
+    config.rl.rollouts = "episodes"
+    config.ppo.batch_size = config.ppo.batch_size // 4
+    config.ppo.minibatch_size = config.ppo.minibatch_size // 4
+    return config
