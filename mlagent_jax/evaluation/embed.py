@@ -55,7 +55,7 @@ def script_json(value: Any) -> str:
 def packed_json(value: Any) -> str:
     """`value` as gzipped JSON in base64, the same bytes for the same value."""
     text = json.dumps(visible_data(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+    return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
 
 
 def shortened(text: str, limit: int) -> str:
