@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from mlagent_jax.sandbox.bubblewrap import BubblewrapSandbox
 from mlagent_jax.sandbox.interface import Job, Limits, Sandbox, Status
+from mlagent_jax.sandbox.pool import PRELOAD
 from mlagent_jax.sandbox.process import ProcessSandbox
 
 QUICK = Limits(
@@ -42,23 +44,28 @@ class Host:
     workers: set[int]
 
 
-def open_backend(name: str, data_root: Path, workers: int = 1) -> Sandbox:
-    """Opens a backend by name; skips without namespaces, or fails where MLAGENT_REQUIRE asks for them."""
-    if name == "process":
-        return ProcessSandbox(data_root, workers)
-    reason = why_no_namespaces()
+def open_backend(
+    name: str, data_root: Path, workers: int = 1, preload: Sequence[str] = PRELOAD
+) -> BubblewrapSandbox | ProcessSandbox:
+    """Opens a backend by name; see `require`."""
+    require(name)
+    return {"bubblewrap": BubblewrapSandbox, "process": ProcessSandbox}[name](data_root, workers, preload)
+
+
+def require(name: str) -> None:
+    """Skips where a backend cannot work, or fails where MLAGENT_REQUIRE asks for namespaces."""
+    reason = why_no_namespaces() if name == "bubblewrap" else ""
     if reason and "namespaces" in os.environ.get("MLAGENT_REQUIRE", ""):
         pytest.fail(f"MLAGENT_REQUIRE asks for namespaces, and there are none: {reason}")
     if reason:
         pytest.skip(f"no namespaces here: {reason}")
-    return BubblewrapSandbox(data_root, workers)
 
 
 @functools.cache
 def why_no_namespaces() -> str:
     """Why bubblewrap does not work on this host, or "" if it does."""
     try:
-        sandbox = BubblewrapSandbox(Path(__file__).parent, workers=1)
+        sandbox = BubblewrapSandbox(Path(__file__).parent, workers=1, preload=())
     except FileNotFoundError as error:
         return str(error)
     with sandbox:

@@ -2,9 +2,9 @@
 
     python -m experiments.benchmarks.sandbox --repeats=20
 
-The script imports pandas and scikit-learn, fits a small model, and prints how long that took after its imports.
-Overhead is all the rest of the time until its result is in hand: starting, importing, isolating, ending, reading
-its files. Bar: at most 0.1 s in a warm sandbox.
+The script imports pandas and scikit-learn, fits a small model, and prints how long that took after its
+imports. Overhead is all the rest of the time until its result is in hand: starting, importing, isolating,
+ending, reading its files. Bar: at most 0.1 s in a warm sandbox.
 """
 
 from __future__ import annotations
@@ -58,10 +58,11 @@ def main(argv: Sequence[str]) -> None:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         data = _write_data(root)
         cold = _cold_run(root / "cold", data)
-        sandboxes: list[Sandbox] = [
-            stack.enter_context(kind(root / "public", workers=1))
-            for kind in (BubblewrapSandbox, ProcessSandbox)
-        ]
+        public = root / "public"
+        sandboxes: tuple[Sandbox, ...] = (
+            stack.enter_context(BubblewrapSandbox(public, workers=1)),
+            stack.enter_context(ProcessSandbox(public, workers=1)),
+        )
         runs = {f"warm, {sandbox.name}": _warm_run(sandbox, data) for sandbox in sandboxes}
         runs["cold, python script.py"] = cold
         starts = {name: _timed(run) for name, run in runs.items()}  # workers import; files come into memory

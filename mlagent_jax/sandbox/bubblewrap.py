@@ -7,12 +7,13 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 from mlagent_jax.sandbox import drop_root, sandbox_worker, seccomp
 from mlagent_jax.sandbox.interface import Job, Result, SandboxUnavailableError
-from mlagent_jax.sandbox.pool import BOOT, ENVIRONMENT, WorkerPool, check_job, data_below
+from mlagent_jax.sandbox.pool import BOOT, ENVIRONMENT, PRELOAD, WorkerPool, check_job, data_below
 
 # What a program may see of the system: enough to run Python.
 _SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
@@ -35,6 +36,7 @@ class BubblewrapSandbox:
     Args:
         data_root: the folder below which every job's `data_dir` lies.
         workers: how many jobs may run at once.
+        preload: modules that every worker imports once, before its first job.
 
     Raises:
         FileNotFoundError: no `data_root`, or no bubblewrap in this environment.
@@ -44,7 +46,8 @@ class BubblewrapSandbox:
     name = "bubblewrap"
     isolated = True
 
-    def __init__(self, data_root: Path, workers: int = 2) -> None:
+    def __init__(self, data_root: Path, workers: int = 2, preload: Sequence[str] = PRELOAD) -> None:
+        self._preload = preload
         self._data_root = data_root.resolve(strict=True)
         self._seccomp = seccomp.build_filter()
         self._readable: set[str] = set()
@@ -83,9 +86,9 @@ class BubblewrapSandbox:
         visible = {path: path for path in _python_folders()}
         visible |= {str(self._data_root): "/sandbox/data", str(worker): f"/sandbox/{worker.name}"}
         if os.geteuid() == 0:
-            command = drop_root.command(str(program), list(visible), lambda at: _arguments(visible, at))
+            command = drop_root.command(str(program), list(visible), lambda at: self._arguments(visible, at))
         else:
-            command = [str(program), *_arguments(visible, {path: path for path in visible})]
+            command = [str(program), *self._arguments(visible, {path: path for path in visible})]
         return subprocess.Popen(
             command,
             stdin=channel.fileno(),
@@ -95,6 +98,40 @@ class BubblewrapSandbox:
             start_new_session=True,
             cwd="/",
         )
+
+    def _arguments(self, visible: dict[str, str], found_at: dict[str, str]) -> list[str]:
+        """What comes after `bwrap`.
+
+        Args:
+            visible: host path -> path in the sandbox.
+            found_at: host path -> where bwrap finds it.
+        """
+        arguments = ["--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
+        arguments += ["--hostname", "sandbox", "--uid", _INNER_ID, "--gid", _INNER_ID, "--cap-drop", "ALL"]
+        for capability in _WORKER_CAPABILITIES:
+            arguments += ["--cap-add", capability]
+        for system in map(Path, _SYSTEM_FOLDERS):
+            if system.is_symlink():
+                arguments += ["--symlink", str(system.readlink()), str(system)]
+            elif system.is_dir():
+                arguments += ["--ro-bind", str(system), str(system)]
+        arguments += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+        for source, place in visible.items():
+            arguments += ["--ro-bind", found_at[source], place]
+        # Devices one by one: a whole /dev would bring terminals, and with them a second user namespace.
+        arguments += ["--size", "65536", "--tmpfs", "/dev"]
+        for device in _DEVICES:
+            arguments += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
+        for number, stream in enumerate(("stdin", "stdout", "stderr")):
+            arguments += ["--symlink", f"/proc/self/fd/{number}", f"/dev/{stream}"]
+        arguments += ["--symlink", "/proc/self/fd", "/dev/fd", "--proc", "/proc"]
+        for folder in ("/dev/shm", "/job", "/tmp", "/workspace"):
+            arguments += ["--dir", folder]
+        arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
+        for variable, value in ENVIRONMENT.items():
+            arguments += ["--setenv", variable, value]
+        worker = [sys.executable, "-c", BOOT, "/sandbox", "--isolated", "--preload", *self._preload]
+        return [*arguments, "--", *worker]
 
 
 def _check_readable(path: Path) -> None:
@@ -127,37 +164,3 @@ def _python_folders() -> list[str]:
             if folder not in folders and not folder.startswith("/usr"):
                 folders.append(folder)
     return folders
-
-
-def _arguments(visible: dict[str, str], found_at: dict[str, str]) -> list[str]:
-    """What comes after `bwrap`.
-
-    Args:
-        visible: host path -> path in the sandbox.
-        found_at: host path -> where bwrap finds it.
-    """
-    arguments = ["--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
-    arguments += ["--hostname", "sandbox", "--uid", _INNER_ID, "--gid", _INNER_ID, "--cap-drop", "ALL"]
-    for capability in _WORKER_CAPABILITIES:
-        arguments += ["--cap-add", capability]
-    for system in map(Path, _SYSTEM_FOLDERS):
-        if system.is_symlink():
-            arguments += ["--symlink", str(system.readlink()), str(system)]
-        elif system.is_dir():
-            arguments += ["--ro-bind", str(system), str(system)]
-    arguments += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
-    for source, place in visible.items():
-        arguments += ["--ro-bind", found_at[source], place]
-    # Devices one by one: a whole /dev would bring terminals, and with them a second user namespace.
-    arguments += ["--size", "65536", "--tmpfs", "/dev"]
-    for device in _DEVICES:
-        arguments += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
-    for number, stream in enumerate(("stdin", "stdout", "stderr")):
-        arguments += ["--symlink", f"/proc/self/fd/{number}", f"/dev/{stream}"]
-    arguments += ["--symlink", "/proc/self/fd", "/dev/fd", "--proc", "/proc"]
-    for folder in ("/dev/shm", "/job", "/tmp", "/workspace"):
-        arguments += ["--dir", folder]
-    arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
-    for variable, value in ENVIRONMENT.items():
-        arguments += ["--setenv", variable, value]
-    return [*arguments, "--", sys.executable, "-c", BOOT, "/sandbox", "--isolated"]

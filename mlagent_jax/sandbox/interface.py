@@ -39,7 +39,7 @@ class Limits:
 
     wall_seconds: float = 30.0
     cpu_seconds: int = 30
-    memory_mb: int = 1024  # address space of each process
+    memory_mb: int = 1024  # address space of each process, and memory of all together
     processes: int = 32
     open_files: int = 256
     workspace_mb: int = 64  # the writable workspace, in memory

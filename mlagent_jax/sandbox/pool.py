@@ -7,6 +7,7 @@ import dataclasses
 import queue
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -27,7 +28,7 @@ _ATTEMPTS = 3
 
 # The whole environment of a program; HOME, TMPDIR and the thread counts are set for each job.
 ENVIRONMENT = {
-    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
     "HOME": "/tmp",
     "TMPDIR": "/tmp",
     "LANG": "C.UTF-8",
@@ -39,6 +40,40 @@ ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
+# What the scripts of the tasks import, ready in every worker before its first job.
+PRELOAD = (
+    "numpy",
+    "numpy.ma",
+    "pandas",
+    "scipy.linalg",
+    "scipy.optimize",
+    "scipy.sparse",
+    "scipy.stats",
+    "sklearn.cluster",
+    "sklearn.compose",
+    "sklearn.decomposition",
+    "sklearn.discriminant_analysis",
+    "sklearn.dummy",
+    "sklearn.ensemble",
+    "sklearn.feature_extraction.text",
+    "sklearn.feature_selection",
+    "sklearn.gaussian_process",
+    "sklearn.impute",
+    "sklearn.kernel_approximation",
+    "sklearn.kernel_ridge",
+    "sklearn.linear_model",
+    "sklearn.manifold",
+    "sklearn.metrics",
+    "sklearn.model_selection",
+    "sklearn.naive_bayes",
+    "sklearn.neighbors",
+    "sklearn.neural_network",
+    "sklearn.pipeline",
+    "sklearn.preprocessing",
+    "sklearn.svm",
+    "sklearn.tree",
+)
+
 # Starts the worker from the folder that holds its package, named by the first argument.
 BOOT = "import sys; sys.path[0] = sys.argv.pop(1); from sandbox_worker import server; server.main()"
 
@@ -127,21 +162,23 @@ class WorkerPool:
         error = ""
         for attempt in range(1, _ATTEMPTS + 1):
             worker = self._idle.get()
+            sound = False
             try:
                 if self._closed:
                     return Result(Status.SANDBOX_ERROR, error="the sandbox is closed")
-                if worker is None:
-                    worker = self._start()
+                worker = worker or self._start()
                 facts, blobs = worker.run(body, dict(job.files), limits.wall_seconds, max_bytes)
-                return outcome.to_result(facts, blobs, limits)
+                result = outcome.to_result(facts, blobs, limits)
+                sound = True
+                return result
             except (WorkerError, OSError, KeyError, TypeError) as failure:
                 error = f"{type(failure).__name__}: {failure}"
                 logging.warning("sandbox worker failed (attempt %d of %d): %s", attempt, _ATTEMPTS, error)
-                if worker is not None:
-                    self._discard(worker)
-                    worker = None
             finally:
-                self._idle.put(worker)
+                # After anything else, Ctrl-C among it, its answer to this job may still be on its way.
+                if not sound and worker is not None:
+                    self._discard(worker)
+                self._idle.put(worker if sound else None)
         return Result(Status.SANDBOX_ERROR, error=f"the sandbox failed {_ATTEMPTS} times: {error}")
 
     def close(self) -> None:

@@ -7,16 +7,16 @@ and write what its user can, and has the network. Only code that cannot be hosti
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 from mlagent_jax.sandbox.interface import Job, Result
-from mlagent_jax.sandbox.pool import BOOT, ENVIRONMENT, WorkerPool, check_job, data_below
+from mlagent_jax.sandbox.pool import BOOT, ENVIRONMENT, PRELOAD, WorkerPool, check_job, data_below
 
 
 class ProcessSandbox:
@@ -25,6 +25,7 @@ class ProcessSandbox:
     Args:
         data_root: the folder below which every job's `data_dir` lies.
         workers: how many jobs may run at once.
+        preload: modules that every worker imports once, before its first job.
 
     Raises:
         FileNotFoundError: no `data_root`.
@@ -33,7 +34,8 @@ class ProcessSandbox:
     name = "process"
     isolated = False
 
-    def __init__(self, data_root: Path, workers: int = 2) -> None:
+    def __init__(self, data_root: Path, workers: int = 2, preload: Sequence[str] = PRELOAD) -> None:
+        self._preload = preload
         self._data_root = data_root.resolve(strict=True)
         self._scratch = tempfile.TemporaryDirectory(prefix="mlagent-sandbox-")
         self._pool = WorkerPool(workers, self._launch)
@@ -57,11 +59,11 @@ class ProcessSandbox:
     def _launch(self, channel: socket.socket, errors: IO[bytes]) -> subprocess.Popen[bytes]:
         here = str(Path(__file__).parent)
         return subprocess.Popen(
-            [sys.executable, "-c", BOOT, here, "--scratch", self._scratch.name],
+            [sys.executable, "-c", BOOT, here, "--scratch", self._scratch.name, "--preload", *self._preload],
             stdin=channel.fileno(),
             stdout=channel.fileno(),
             stderr=errors,
-            env={**ENVIRONMENT, "PATH": os.environ.get("PATH", ENVIRONMENT["PATH"])},
+            env=ENVIRONMENT,
             start_new_session=True,
             cwd="/",
         )

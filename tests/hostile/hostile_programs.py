@@ -289,8 +289,10 @@ print('left')
         "kills all it can",
         """
 import os, signal
+for number in sorted(set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}):
+    signal.signal(number, signal.SIG_IGN)
 for pid in (1, os.getppid(), -1):
-    for number in (signal.SIGSTOP, signal.SIGKILL):
+    for number in sorted(signal.Signals):
         try:
             os.kill(pid, number)
         except OSError as error:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from sandboxes import open_backend, script_job
+from sandboxes import open_backend, require, script_job
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.sandbox.interface import SandboxUnavailableError, Status
@@ -25,7 +25,7 @@ def no_namespaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_isolates_where_it_can(data_root: Path) -> None:
-    open_backend("bubblewrap", data_root).close()  # skips here
+    require("bubblewrap")
     with open_sandbox("auto", 1, data_root, allow_unisolated=False, writes_free_code=True) as sandbox:
         assert (sandbox.name, sandbox.isolated) == ("bubblewrap", True)
         assert sandbox.run(script_job("print(1)")).status is Status.OK
@@ -75,13 +75,13 @@ def test_refuses_what_makes_no_sense(data_root: Path) -> None:
 
 
 def test_names_data_that_only_root_can_read(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_backend("bubblewrap", data_root).close()  # skips here
+    require("bubblewrap")
     if os.geteuid() != 0:
         pytest.skip("only root hands its data to another user")
     hidden = data_root / "hidden"
     hidden.mkdir()
     (hidden / "train.csv").touch(0o600)
-    with open_backend("bubblewrap", data_root) as sandbox:
+    with open_backend("bubblewrap", data_root, preload=()) as sandbox:
         with pytest.raises(SandboxUnavailableError, match=r"train\.csv .*chmod -R o\+rX"):
             sandbox.run(script_job("open('data/train.csv')", data_dir=hidden))
         (hidden / "train.csv").chmod(0o644)

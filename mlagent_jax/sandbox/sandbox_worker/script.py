@@ -59,7 +59,10 @@ def _connect(output: int) -> None:
     os.dup2(null, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    for descriptor in map(int, os.listdir("/dev/fd")):  # noqa: PTH208
+        if descriptor > 2:
+            with contextlib.suppress(OSError):  # the one that listed them
+                os.close(descriptor)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     # Line by line, so that the two outputs interleave as written and nothing is lost when time runs out.
     for name, descriptor, errors in (("stdout", 1, "surrogateescape"), ("stderr", 2, "backslashreplace")):
@@ -105,7 +108,7 @@ def _execute(script: str, workspace: str) -> int:
     _fix_seeds()
     try:
         with io.open_code(path) as file:
-            code = compile(file.read(), path, "exec")
+            code = compile(file.read(), path, "exec", dont_inherit=True)
         exec(code, main.__dict__)
         return 0
     except SystemExit as request:

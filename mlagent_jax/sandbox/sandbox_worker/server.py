@@ -9,47 +9,11 @@ import importlib
 import os
 import select
 import socket
-import sys
 import time
 import traceback
-import warnings
 from typing import NoReturn
 
 from . import namespaces, protocol, supervisor
-
-# What the scripts of the tasks import, with what those imports load only on first use.
-PRELOAD = (
-    "numpy",
-    "numpy.ma",
-    "pandas",
-    "scipy.linalg",
-    "scipy.optimize",
-    "scipy.sparse",
-    "scipy.stats",
-    "sklearn.cluster",
-    "sklearn.compose",
-    "sklearn.decomposition",
-    "sklearn.discriminant_analysis",
-    "sklearn.dummy",
-    "sklearn.ensemble",
-    "sklearn.feature_extraction.text",
-    "sklearn.feature_selection",
-    "sklearn.gaussian_process",
-    "sklearn.impute",
-    "sklearn.kernel_approximation",
-    "sklearn.kernel_ridge",
-    "sklearn.linear_model",
-    "sklearn.manifold",
-    "sklearn.metrics",
-    "sklearn.model_selection",
-    "sklearn.naive_bayes",
-    "sklearn.neighbors",
-    "sklearn.neural_network",
-    "sklearn.pipeline",
-    "sklearn.preprocessing",
-    "sklearn.svm",
-    "sklearn.tree",
-)
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -57,22 +21,26 @@ def main(argv: list[str] | None = None) -> NoReturn:
     parser = argparse.ArgumentParser()
     parser.add_argument("--isolated", action="store_true", help="give every job namespaces of its own")
     parser.add_argument("--scratch", help="where unisolated jobs get their temporary folders")
+    parser.add_argument("--preload", nargs="*", default=[], help="modules to import before the first job")
     options = parser.parse_args(argv)
     channel = _take_channel()
     if options.isolated:
         namespaces.forbid_user_namespaces()
     begun = time.perf_counter()
-    _preload()
+    _preload(options.preload)
     protocol.send(channel, {"ready": True, "import_seconds": time.perf_counter() - begun}, {})
-    while _wait_for_message(channel):
+    sound = True
+    while sound and _wait_for_message(channel):
         pid = namespaces.fork_into_namespaces() if options.isolated else os.fork()
         if pid == 0:
             _serve_one(channel, None if options.isolated else options.scratch)
         _, status = os.waitpid(pid, 0)
-        if status != 0:  # what it left on the channel cannot be trusted: the host starts a fresh worker
-            print(f"the supervisor of a job ended with wait status {status}", file=sys.stderr, flush=True)
-            os._exit(1)
-    os._exit(0)  # taking down all that was imported would only cost time
+        # If not, what the supervisor left on the channel cannot be trusted: the host starts a fresh worker.
+        sound = status == 0
+    if options.scratch:
+        with contextlib.suppress(OSError):  # other workers' jobs may still be there
+            os.rmdir(options.scratch)  # noqa: PTH106
+    os._exit(0 if sound else 1)  # taking down all that was imported would only cost time
 
 
 def _take_channel() -> socket.socket:
@@ -86,13 +54,11 @@ def _take_channel() -> socket.socket:
     return channel
 
 
-def _preload() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name in PRELOAD:
-            # The stack may be older or newer than this list: a script that wants more imports it itself.
-            with contextlib.suppress(ModuleNotFoundError):
-                importlib.import_module(name)
+def _preload(names: list[str]) -> None:
+    for name in names:
+        # A module that is not here is a matter for the script that wants it.
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(name)
     # Objects made so far are never garbage: keep the collector from touching (and so copying) their pages.
     gc.collect()
     gc.freeze()

@@ -54,6 +54,8 @@ class Output:
 
 def serve(channel: socket.socket, scratch: str | None) -> None:
     """Reads one job from `channel`, runs it, answers. `scratch` is None in a sandbox. Raises OSError."""
+    # Process 1 is deaf to its namespace but for signals that it handles: Python's handler would be one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     job, files = protocol.receive(channel, _MAX_JOB_BYTES)
     limits = job["limits"]
     if scratch is None:
@@ -63,6 +65,7 @@ def serve(channel: socket.socket, scratch: str | None) -> None:
         return
     if sys.platform == "linux":
         namespaces.become_subreaper()
+    Path(scratch).mkdir(exist_ok=True)
     folder = tempfile.mkdtemp(dir=scratch)
     try:
         places = namespaces.Places(f"{folder}/workspace", f"{folder}/tmp")
@@ -161,7 +164,9 @@ class _Execution:
             try:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                tasks = self.limits["processes"] + _PROCESS_OVERHEAD if self.isolated else None
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+                counted = self.isolated and _processes_are_counted_by_namespace()
+                tasks = self.limits["processes"] + _PROCESS_OVERHEAD if counted else None
                 seccomp = self.job["seccomp"] if self.isolated else None
                 script.run(self.job["script"], self.places, writer, self.limits, tasks, seccomp)
             finally:
@@ -255,6 +260,12 @@ def _child_exits() -> Iterator[int]:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.close(reader)
         os.close(writer)
+
+
+def _processes_are_counted_by_namespace() -> bool:
+    """Whether RLIMIT_NPROC counts this user namespace's processes, or (before Linux 5.14) all of the user's."""
+    major, minor = os.uname().release.split(".")[:2]
+    return (int(major), int(minor)) >= (5, 14)
 
 
 def _kernel_oom_kills() -> int:
