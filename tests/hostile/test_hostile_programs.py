@@ -6,11 +6,13 @@ import dataclasses
 import os
 import platform
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hostile_programs import CONFUSION, ESCAPES, EXHAUSTION, Hostile
-from sandboxes import QUICK, Host, assert_settles, script_job
+from sandboxes import QUICK, Host, assert_settles, descendants, open_backend, script_job
 
 from mlagent_jax.sandbox.interface import Result, Status
 
@@ -123,3 +125,63 @@ for place in {places}:
     result = run(host, Hostile("paths", source, (Status.OK,)))
     for line in result.output.splitlines():
         assert line.endswith(("False", "['.pyenv']", "['.venv']")) or "site-packages" in line, line
+
+
+@pytest.mark.slow
+def test_many_jobs_of_all_kinds_on_two_workers(host: Host) -> None:
+    """Every job gets its own result, whoever ran before it on the same worker; nothing is left of any."""
+    hostile = [program for program in (*EXHAUSTION, *ESCAPES, *CONFUSION) if program.wall_seconds > 2]
+    jobs: list[Hostile] = []
+    for number in range(90):
+        harmless = Hostile(f"{number}", f"print({number})", (Status.OK,), f"{number}\n")
+        jobs.append(hostile[number // 3 % len(hostile)] if number % 3 == 0 else harmless)
+    before = descendants()
+    pool = open_backend("bubblewrap", host.data_dir.parent, workers=2)
+    with pool as sandbox, ThreadPoolExecutor(6) as threads:
+        results = list(
+            threads.map(lambda job: sandbox.run(script_job(job.source, data_dir=host.data_dir)), jobs)
+        )
+    for program, result in zip(jobs, results, strict=True):
+        assert result.status in program.statuses, (program.name, result)
+        assert program.prints in result.output
+    assert_settles(before)
+
+
+@pytest.fixture(scope="module")
+def unisolated(host: Host) -> Iterator[Host]:
+    with open_backend("process", host.data_dir.parent) as sandbox:
+        assert sandbox.run(script_job("")).status is Status.OK
+        time.sleep(0.5)  # its supervisor ends
+        yield dataclasses.replace(host, sandbox=sandbox, workers=descendants())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "thread bomb",
+        "memory hog",
+        "one array too large",
+        "memory hog in children",
+        "disk filler",
+        "disk filler in pieces",
+        "output without end",
+        "sleeper",
+        "deaf to signals",
+        "waits for input",
+        "daemon",
+        "kills itself",
+        "links instead of files",
+        "writes to every descriptor",
+    ],
+)
+def test_without_isolation(unisolated: Host, name: str) -> None:
+    """What the fallback bounds as well: no more than a script of ours could do by mistake."""
+    program = next(program for program in (*EXHAUSTION, *ESCAPES, *CONFUSION) if program.name == name)
+    limits = dataclasses.replace(QUICK, wall_seconds=program.wall_seconds)
+    result = unisolated.sandbox.run(script_job(program.source, limits, unisolated.data_dir))
+    assert result.status in program.statuses, (result.status, result.error, result.output[-2000:])
+    assert not [word for word in _WORKED if word in result.output], result.output
+    assert "late" not in result.files
+    assert not {"submission.csv", "zero", "root", "loop"} & set(result.files)
+    assert_settles(unisolated.workers)
+    assert unisolated.sandbox.run(script_job("print(1)")).output == "1\n"
