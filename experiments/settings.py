@@ -94,15 +94,14 @@ class ModelSettings:
 class SamplingSettings:
     """How the policy's responses are sampled in rollouts and evaluation.
 
-    context: tokens of state and response together. max_new_tokens: of a response. batch: prompts at once.
-    buckets: prompt lengths that are compiled for.
+    max_new_tokens: of a response. batch: prompts at once. buckets: prompt lengths that are compiled for; a
+    state longer than the last of them ends its episode.
     """
 
     temperature: float = 1.0
-    context: int = 512
-    max_new_tokens: int = 80
+    max_new_tokens: int = 512
     batch: int = 32
-    buckets: tuple[int, ...] = (128, 256, 384, 512)
+    buckets: tuple[int, ...] = (1024, 2048, 4096, 8192, 14_488)
 
 
 @dataclass(frozen=True)

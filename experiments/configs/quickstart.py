@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict(
         {
             "pretrained": "",
-            "vocab_size": 1536,
+            "vocab_size": 1024,
             "shape": {
                 "hidden_size": 160,
                 "intermediate_size": 480,
@@ -53,13 +53,7 @@ def get_config() -> ConfigDict:
         }
     )
     config.sampling = ConfigDict(
-        {
-            "temperature": 1.0,
-            "context": 512,
-            "max_new_tokens": 96,
-            "batch": 32,
-            "buckets": (128, 256, 384, 512),
-        }
+        {"temperature": 1.0, "max_new_tokens": 48, "batch": 32, "buckets": (160, 320, 464)}
     )
     config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})
 
@@ -85,7 +79,19 @@ def get_config() -> ConfigDict:
         }
     )
     config.rl = ConfigDict({"start": "sft", "rollouts": "states"})
-    config.ppo = ConfigDict({"updates": 15, "batch_size": 32, "minibatch_size": 32})
+    config.ppo = ConfigDict(
+        {
+            "updates": 15,
+            "batch_size": 64,
+            "minibatch_size": 64,
+            "row_length": 512,
+            "micro_rows": 8,
+            "critic": "shared",
+            "kl_coefficient": 0.02,
+            "actor_optimiser": {"name": "adamw", "learning_rate": 3e-4},
+            "critic_optimiser": {"name": "adamw", "learning_rate": 3e-3},
+        }
+    )
     config.evaluate = ConfigDict(
         {"episodes": 8, "agents": ("starter", "random", "expert", "sft", "ppo"), "temperature": 1.0}
     )

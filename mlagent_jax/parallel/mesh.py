@@ -106,13 +106,14 @@ def optimiser_shardings(
     params: arrays or shapes. shardings: theirs.
     """
     state = jax.eval_shape(optimiser.init, params)
-    return optax.tree.map_params(
-        optimiser,
-        lambda _, sharding: sharding,
-        state,
-        shardings,
-        transform_non_params=lambda _: replicated(mesh),
-    )
+    # By path, not by `optax.tree.map_params`: that stops at the holes which muon leaves for AdamW's parameters.
+    by_path = dict(jax.tree_util.tree_leaves_with_path(shardings))
+
+    def of(path: tuple[Any, ...], _: Any) -> NamedSharding:
+        starts = range(len(path))
+        return next((by_path[path[start:]] for start in starts if path[start:] in by_path), replicated(mesh))
+
+    return jax.tree_util.tree_map_with_path(of, state)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -130,10 +131,15 @@ def batch_degree(mesh: Mesh) -> int:
 
 
 def put(tree: Any, shardings: Any) -> Any:
-    """Places host arrays, the same on every process, on the mesh; shardings is a prefix of the tree."""
+    """Places arrays on the mesh; shardings is a prefix of the tree.
+
+    tree: host arrays, the same on every process, or arrays that already lie on the mesh in some way.
+    """
 
     def place(sharding: NamedSharding, subtree: Any) -> Any:
         def one(value: Any) -> jax.Array:
+            if isinstance(value, jax.Array) and not value.is_fully_addressable:
+                return jax.jit(lambda x: x, out_shardings=sharding)(value)
             value = np.asarray(value)
             return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
