@@ -6,7 +6,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.model_selection import train_test_split
 from sklearn.tree import DecisionTreeClassifier
 
-train = pd.read_csv("data/train.csv").head(300)
+train = pd.read_csv("data/train.csv").head(100)
 test = pd.read_csv("data/test.csv")
 train_images = np.load("data/train_images.npy")[: len(train)]
 test_images = np.load("data/test_images.npy")

@@ -6,7 +6,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_error
 from sklearn.model_selection import train_test_split
 
-train = pd.read_csv("data/train.csv").head(800)
+train = pd.read_csv("data/train.csv").head(1200)
 test = pd.read_csv("data/test.csv")
 
 target = "year"
