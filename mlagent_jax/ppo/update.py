@@ -41,16 +41,16 @@ class Updater:
         )
         actor = param_shardings(model, mesh)
         self._reference = put(reference, actor)
-        self._param_shardings = Learners(actor, _critic_shardings(config, actor, mesh))
-        critic = jax.jit(
-            lambda params: step.init_critic(config, model, params), out_shardings=self._param_shardings.critic
+        self._shardings = Learners(actor, _critic_shardings(config, actor, mesh))
+        self._make_critic = jax.jit(
+            lambda params: step.init_critic(config, model, params), out_shardings=self._shardings.critic
         )
-        self._initial = Learners(self._reference, critic(self._reference))
         self._compile(model)
 
     def _compile(self, model: Qwen2Config) -> None:
         config, everywhere = self._config, replicated(self._mesh)
-        states = self._for_both(state_shardings)
+        critic = jax.eval_shape(self._make_critic, self._reference)
+        states = self._for_both(state_shardings, Learners(self._reference, critic))
 
         def ppo_measure(params: Learners, reference: Any, rows: step.Rows) -> dict[str, jax.Array]:
             return step.measure(config, model, params, reference, rows)
@@ -62,9 +62,9 @@ class Updater:
             return step.apply_gradients(self._optimisers, states, gradients, actor_too)
 
         self._measure = jax.jit(ppo_measure, out_shardings=everywhere)
-        self._zeros = jax.jit(step.zero_gradients, out_shardings=self._param_shardings)
+        self._zeros = jax.jit(step.zero_gradients, out_shardings=self._shardings)
         self._gradients = jax.jit(
-            ppo_gradients, donate_argnums=1, out_shardings=(self._param_shardings, everywhere)
+            ppo_gradients, donate_argnums=1, out_shardings=(self._shardings, everywhere)
         )
         self._apply = jax.jit(
             ppo_apply, donate_argnums=0, static_argnums=2, out_shardings=(states, everywhere)
@@ -72,12 +72,11 @@ class Updater:
 
     def initial_states(self) -> Learners:
         """Actor and critic at step 0, in buffers of their own."""
-        return self._for_both(init_state)
+        return self._for_both(init_state, Learners(self._reference, self._make_critic(self._reference)))
 
-    def _for_both(self, make: Callable[[Any, Any, Any, Mesh], Any]) -> Learners:
-        pairs = zip(self._initial, self._param_shardings, self._optimisers, strict=True)
-        actor, critic = (make(params, shardings, rule, self._mesh) for params, shardings, rule in pairs)
-        return Learners(actor, critic)
+    def _for_both(self, make: Callable[[Any, Any, Any, Mesh], Any], params: Learners) -> Learners:
+        parts = zip(params, self._shardings, self._optimisers, strict=True)
+        return Learners(*(make(tree, shardings, rule, self._mesh) for tree, shardings, rule in parts))
 
     def measure(self, states: Learners, batch: PPOBatch) -> Arrays:
         """`step.measure` of every row, on the host, [R,T] each."""

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.qwen2 import abstract_params
 from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import batch_degree, batch_sharding, param_shardings, put
 from mlagent_jax.sft.config import SFTConfig
@@ -125,6 +127,20 @@ def make_rows(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[PackedRo
 
 def total_steps(config: SFTConfig, rows: PackedRows) -> int:
     return config.steps or max(1, round(config.epochs * len(rows.tokens) / config.batch_rows))
+
+
+def load_params(folder: Path, model: Qwen2Config, mesh: Mesh) -> Any:
+    """What the stage that wrote `folder/checkpoints` learnt last, "sft" or "ppo", laid out over the mesh.
+
+    Raises CheckpointError where there is none, or it is of another model.
+    """
+    target = jax.tree.map(
+        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
+        abstract_params(model),
+        param_shardings(model, mesh),
+    )
+    with Checkpoints(folder / "checkpoints", CHECKPOINT_ITEMS) as checkpoints:
+        return checkpoints.restore(params=target)["params"]
 
 
 def save(checkpoints: Checkpoints, state: TrainState) -> None:

@@ -52,7 +52,9 @@ def test_gae_is_its_definition_over_masks_and_ends(seed, gamma, lam, density):
 
 
 def test_rewards_stay_floats():
-    """A published library scatters scores into an array of token ids' type: 0.7 becomes 0 and 1.6 becomes 1."""
+    """A published library scatters scores into an array of token ids' type: 0.7 becomes 0 and 1.6 becomes
+    1.
+    """
     mask = np.ones((1, 3), bool)
     ends = np.array([[False, False, True]])
     values = np.zeros((1, 3), np.int32)
@@ -87,7 +89,8 @@ def test_policy_loss_and_gradient_token_by_token(low, high, dual):
         lambda x: policy_loss(x, jnp.array(old), jnp.array(advantages), low, high, dual).sum()
     )
     ratio = np.exp(logprobs - old)
-    # The published cases: no gradient once the ratio has left the range on the side that the advantage favours.
+    # The published cases: no gradient once the ratio has left the range on the side that the advantage
+    # favours.
     dead = ((ratio > 1 + high) & (advantages > 0)) | ((ratio < 1 - low) & (advantages < 0))
     if dual:
         dead |= (ratio > dual) & (advantages < 0)
@@ -123,7 +126,9 @@ REFERENCE = jax.nn.log_softmax(jnp.array([1.0, 0.0, 0.5, -0.5]))
 
 
 def expected_estimate(logits, estimator):
-    """E over pi of the estimator, enumerated, with pi's weights held still: what averaging samples would give."""
+    """E over pi of the estimator, enumerated, with pi's weights held still: what averaging samples would
+    give.
+    """
     logprobs = jax.nn.log_softmax(logits)
     return jnp.sum(jax.lax.stop_gradient(jnp.exp(logprobs)) * kl_estimate(logprobs, REFERENCE, estimator))
 

@@ -1,0 +1,92 @@
+import jax
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AbstractMesh, AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from mlagent_jax.errors import UserError
+from mlagent_jax.models.config import Qwen2Config, qwen2_5
+from mlagent_jax.models.qwen2 import abstract_params
+from mlagent_jax.parallel.mesh import (
+    MeshConfig,
+    batch_sharding,
+    check_model_fits,
+    make_mesh,
+    optimiser_shardings,
+    param_shardings,
+    put,
+)
+from mlagent_jax.training.optimisers import OptimiserConfig, make_optimiser
+
+
+def pretend(data=1, fsdp=1, tensor=1):
+    """A mesh of devices that are not there; enough to ask how things would be laid out."""
+    return AbstractMesh((data, fsdp, tensor), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+
+
+def test_axes_are_stated_and_the_rest_is_filled_in():
+    mesh = make_mesh(MeshConfig())
+    assert mesh.axis_names == ("data", "fsdp", "tensor")
+    assert mesh.shape["fsdp"] == len(jax.devices())
+    assert set(mesh.axis_types) == {AxisType.Auto}
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        (MeshConfig(data=0), "mesh.data is 0"),
+        (MeshConfig(data=-1, fsdp=-1), "only one of mesh.data, mesh.fsdp and mesh.tensor"),
+        (MeshConfig(data=64, fsdp=3), r"data=64 x fsdp=3 x tensor=1 does not make up the \d+ devices"),
+    ],
+)
+def test_degrees_that_cannot_be_are_refused(config, message):
+    with pytest.raises(UserError, match=message):
+        make_mesh(config)
+
+
+def test_tensor_degree_must_divide_the_heads_of_7b():
+    model = qwen2_5("7b")
+    check_model_fits(model, pretend(fsdp=8, tensor=4))
+    with pytest.raises(UserError, match=r"mesh.tensor is 8, which does not divide .* num_attention_heads 28"):
+        check_model_fits(model, pretend(tensor=8))
+    with pytest.raises(UserError, match=r"num_key_value_heads 4; choose one of 1, 2, 4"):
+        check_model_fits(model, pretend(tensor=7))
+
+
+def test_kernels_are_split_over_both_axes_and_vectors_as_their_matrices():
+    specs = jax.tree.map(lambda s: s.spec, param_shardings(qwen2_5("7b"), pretend(fsdp=4, tensor=2)))
+    attention = specs["layers"]["attention"]
+    assert attention["q_proj"]["kernel"] == P(None, "fsdp", "tensor")
+    assert attention["o_proj"]["kernel"] == P(None, "tensor", "fsdp")
+    assert attention["q_proj"]["bias"] == P(None, "tensor")
+    assert specs["embed"] == P("tensor", "fsdp")
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_moments_lie_where_their_parameters_lie(name):
+    model = Qwen2Config(30, 16, 24, 2, 2, 1)
+    mesh = pretend(fsdp=2, tensor=1)
+    shardings = param_shardings(model, mesh)
+    optimiser = make_optimiser(OptimiserConfig(name=name), 10)
+    laid_out = optimiser_shardings(optimiser, abstract_params(model), shardings, mesh)
+    state = jax.eval_shape(optimiser.init, abstract_params(model))
+    assert jax.tree.structure(laid_out) == jax.tree.structure(state)
+    moments = [
+        (path[-1].key, sharding.spec)
+        for path, sharding in jax.tree_util.tree_leaves_with_path(laid_out)
+        if any(getattr(key, "name", "") == "mu" for key in path)
+    ]
+    assert len(moments) == len(jax.tree.leaves(shardings))
+    assert ("embed", P("tensor", "fsdp")) in moments
+    counters = optax.tree.get_all_with_path(laid_out, "count")
+    assert counters and all(sharding.spec == P() for _, sharding in counters)
+
+
+def test_put_places_host_arrays():
+    mesh = make_mesh(MeshConfig())
+    sharding = batch_sharding(mesh, leading=1)
+    assert sharding.spec == P(None, ("data", "fsdp"))
+    placed = put({"a": np.arange(8.0).reshape(1, 8)}, sharding)
+    np.testing.assert_array_equal(placed["a"], [np.arange(8.0)])
+    assert isinstance(placed["a"].sharding, NamedSharding)

@@ -1,0 +1,83 @@
+"""The smallest thing that PPO can learn: after the prompt "1 c", say c + 1. Partial credit, so rewards are fractions.
+
+Run as a program, it trains in the folder given, and kills itself with -9 once update KILL_AT is on paper.
+"""
+
+import dataclasses
+import os
+import signal
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from mlagent_jax.agent.model_policy import ModelPolicy
+from mlagent_jax.agent.prompt import PromptFormat
+from mlagent_jax.generate.sampler import Sampler
+from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.qwen2 import init_params
+from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
+from mlagent_jax.ppo.config import PPOConfig
+from mlagent_jax.ppo.loop import train
+from mlagent_jax.ppo.rollout import ActionSample, Collected, Rollout
+from mlagent_jax.training.metrics import MetricsWriter
+from mlagent_jax.training.optimisers import OptimiserConfig
+
+V, STOP = 10, 0
+MODEL = Qwen2Config(V, 16, 32, 1, 2, 1, tie_word_embeddings=True, initializer_range=0.1)
+SAMPLER = Sampler(MODEL, buckets=(2,), batch_size=16, max_new_tokens=2, stop_ids=(STOP,))
+CONFIG = PPOConfig(
+    updates=30,
+    batch_size=64,
+    minibatch_size=32,
+    epochs=2,
+    row_length=32,
+    micro_rows=4,
+    kl_coefficient=0.0,
+    critic="shared",
+    actor_optimiser=OptimiserConfig(learning_rate=1e-2),
+    critic_optimiser=OptimiserConfig(learning_rate=1e-1),
+)
+
+
+class BanditCollector:
+    def collect(self, policy, count, seed, update):
+        rng = np.random.default_rng([seed, update])
+        prompts = [[1, int(c)] for c in rng.integers(2, V - 1, count)]
+        seeds = rng.integers(0, 2**32, count).tolist()
+        answers = policy.sampler.generate(policy.params, prompts, seeds, policy.temperature)
+        rollouts, records = [], []
+        for prompt, answer in zip(prompts, answers, strict=True):
+            said = answer.tokens[0]
+            reward = 0.9 if said == prompt[1] + 1 else 0.3 if said > 1 else 0.0
+            tokens = np.array([*prompt, *answer.tokens], np.int32)
+            action = ActionSample((2, len(tokens)), answer.logprobs, reward, "success", not answer.stopped)
+            rollouts.append(Rollout(tokens, (action,)))
+            records.append({"prompt": prompt, "response": list(answer.tokens), "reward": reward})
+        return Collected(rollouts, records, {"generate": 0.0, "environment": 0.0})
+
+
+def run(folder, **changes):
+    policy = ModelPolicy("toy", SAMPLER, None, None, PromptFormat())
+    config = dataclasses.replace(CONFIG, **changes)
+    mesh = make_mesh(MeshConfig())
+    return train(config, MODEL, init_params(MODEL, 0), BanditCollector(), policy, folder, mesh)
+
+
+def main():
+    folder, kill_at = Path(sys.argv[1]), int(sys.argv[2])
+    write = MetricsWriter.write
+
+    def write_or_die(self, step, values):
+        write(self, step, values)
+        if step == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    MetricsWriter.write = write_or_die
+    params = run(folder, updates=4, critic="separate", kl_coefficient=0.01)
+    np.savez(folder / "params.npz", *jax.tree.leaves(params))
+
+
+if __name__ == "__main__":
+    main()
