@@ -105,7 +105,9 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise TaskError(f"the task folder {path.parent} lacks {path.name}; it needs {', '.join(FILES)}") from None
+        raise TaskError(
+            f"the task folder {path.parent} lacks {path.name}; it needs {', '.join(FILES)}"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise TaskError(f"cannot read {path}: {error}") from error
 
