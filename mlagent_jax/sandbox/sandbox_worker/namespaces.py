@@ -9,6 +9,7 @@ import base64
 import ctypes
 import os
 import platform
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,11 +153,20 @@ def build_job_view(data: str, megabytes: int, files: int) -> Places:
         megabytes, files: the limits of that tmpfs.
     """
     mount("", "/", flags=MS_REC | MS_PRIVATE)
-    options = f"size={megabytes}m,nr_inodes={files + 8},mode=0755"
-    mount("tmpfs", "/job", "tmpfs", MS_NOSUID | MS_NODEV, options)
+    # A Python that is installed below /tmp would vanish behind the job's own.
+    pythons = {
+        path for prefix in (sys.base_prefix, sys.prefix) for path in (prefix, os.path.realpath(prefix))
+    }
+    hidden = {path: os.open(path, os.O_PATH) for path in pythons if path.startswith("/tmp/")}
+    inodes = files + 8 + sum(len(Path(path).parts) for path in hidden)
+    mount("tmpfs", "/job", "tmpfs", MS_NOSUID | MS_NODEV, f"size={megabytes}m,nr_inodes={inodes},mode=0755")
     for name, target in (("workspace", "/workspace"), ("tmp", "/tmp"), ("shm", "/dev/shm")):
         Path("/job", name).mkdir()
         mount(f"/job/{name}", target, flags=MS_BIND)
+    for path, descriptor in sorted(hidden.items()):  # outer ones first
+        Path(path).mkdir(parents=True, exist_ok=True)
+        mount(f"/proc/self/fd/{descriptor}", path, flags=MS_BIND | MS_REC)
+        os.close(descriptor)
     if data:
         Path("/workspace/data").mkdir()
         mount(f"/sandbox/data/{data}", "/workspace/data", flags=MS_BIND | MS_REC)
