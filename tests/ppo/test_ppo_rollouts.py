@@ -1,0 +1,221 @@
+"""States from stored episodes, sampled actions and their consequences: real runs, real grading, a tiny model."""
+
+import dataclasses
+
+import fakes
+import numpy as np
+import pytest
+
+from mlagent_jax.agent.episode import EpisodeRequest, Stepper, run_episodes
+from mlagent_jax.agent.model_policy import ModelPolicy, response_seed
+from mlagent_jax.agent.policy import Response, Situation
+from mlagent_jax.agent.prompt import PromptFormat, messages
+from mlagent_jax.environment.state import Outcome
+from mlagent_jax.errors import UserError
+from mlagent_jax.generate.sampler import Sampler
+from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.qwen2 import init_params
+from mlagent_jax.ppo.batch import make_batch
+from mlagent_jax.ppo.config import PPOConfig
+from mlagent_jax.ppo.episodes import EpisodeCollector
+from mlagent_jax.ppo.rollout import StateCollector
+from mlagent_jax.ppo.states import StatePool
+from mlagent_jax.rewards import RewardConfig
+from mlagent_jax.sandbox.interface import Result, Status
+from mlagent_jax.text.chat import encode_chat, encode_prompt, tokenizer_texts
+from mlagent_jax.text.tokenizer import train_sentencepiece
+
+FORM = PromptFormat(style="compact", observation_chars=60)
+LINES = [
+    fakes.say(fakes.edit(fakes.script(12.5))),  # mae 5 -> 2.5
+    fakes.say(fakes.execute()),
+    "no action at all",
+    fakes.say(fakes.final()),
+]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    return fakes.make_environment(tmp_path_factory.mktemp("environment"))
+
+
+@pytest.fixture(scope="module")
+def stepper(environment):
+    with Stepper({"toy": environment}, RewardConfig(), threads=2, retry_seconds=0.0) as stepper:
+        yield stepper
+
+
+@pytest.fixture(scope="module")
+def expert(stepper):
+    """Three stored episodes of four steps each."""
+    requests = [EpisodeRequest("toy", index, index) for index in range(3)]
+    return list(run_episodes(fakes.ListPolicy(LINES), requests, stepper))
+
+
+@pytest.fixture(scope="module")
+def tasks(environment):
+    return {"toy": environment.task}
+
+
+@pytest.fixture(scope="module")
+def policy(expert, tasks, tmp_path_factory):
+    chats = [messages(FORM, Situation(tasks["toy"], episode.steps)) for episode in expert]
+    tokenizer = train_sentencepiece(tokenizer_texts(chats), 420, tmp_path_factory.mktemp("tokenizer"))
+    model = Qwen2Config(tokenizer.vocab_size, 16, 24, 1, 2, 1, initializer_range=0.3)
+    stops = (tokenizer.im_end, tokenizer.end_of_text)
+    sampler = Sampler(model, buckets=(700,), batch_size=4, max_new_tokens=8, stop_ids=stops)
+    return ModelPolicy("tiny", sampler, init_params(model, 0), tokenizer, FORM)
+
+
+def fits(situation):
+    return True
+
+
+def test_pool_holds_every_step_with_what_came_before_and_no_ideas(expert, tasks):
+    pool = StatePool(expert, tasks, fits)
+    assert len(pool) == 12
+    for state in pool.sample(12, seed=0, update=0):
+        episode = next(e for e in expert if e.key == state.trajectory)
+        assert state.turn.state == episode.steps[state.index].before
+        assert state.turn.situation.steps == episode.steps[: state.index]
+        assert state.turn.situation.ideas == ()
+
+
+def test_pool_is_uniform_over_steps_and_a_function_of_seed_and_update(expert, tasks):
+    pool = StatePool(expert, tasks, fits)
+    where = [
+        (state.trajectory, state.index)
+        for update in range(6)
+        for state in pool.sample(4, seed=1, update=update)
+    ]
+    assert len(set(where[:12])) == len(set(where[12:])) == 12  # each state once in a pass
+    assert where[:12] != where[12:]
+    again = [pool.sample(4, seed=1, update=update) for update in (5, 3)]  # in any order: a resumed run
+    assert [(s.trajectory, s.index) for s in again[0]] == where[20:24]
+    assert [s.turn.situation.seed for s in again[1]] == [
+        s.turn.situation.seed for s in pool.sample(4, seed=1, update=3)
+    ]
+    other = pool.sample(4, seed=2, update=0)
+    assert [s.turn.situation.seed for s in other] != [s.turn.situation.seed for s in pool.sample(4, 1, 0)]
+
+
+def test_pool_leaves_out_what_cannot_be_learnt_from(expert, tasks):
+    assert len(StatePool(expert, tasks, lambda situation: len(situation.steps) < 2)) == 6
+    first = expert[0]
+    fault = dataclasses.replace(first.steps[1], outcome=Outcome.INFRASTRUCTURE, reward=None)
+    faulty = dataclasses.replace(first, steps=(first.steps[0], fault, *first.steps[2:]))
+    assert len(StatePool([faulty], tasks, fits)) == 2
+    with pytest.raises(UserError, match="0 of 3 trajectories are of the tasks other"):
+        StatePool(expert, {"other": tasks["toy"]}, fits)
+    with pytest.raises(UserError, match="with 12 states, of which 12 are too long"):
+        StatePool(expert, tasks, lambda situation: False)
+
+
+def test_policy_reads_the_ids_that_were_sampled(policy, expert, tasks):
+    step = expert[0].steps[0]
+    odd = tuple(policy.tokenizer.encode(letter)[0] for letter in "abc")  # not how the text would be tokenised
+    sampled = dataclasses.replace(step, response="abc", tokens=(*odd, policy.tokenizer.im_end))
+    prompt = policy.prompt(Situation(tasks["toy"], (sampled,))).tolist()
+    assert any(tuple(prompt[i : i + 3]) == odd for i in range(len(prompt)))
+
+
+def test_response_depends_on_situation_and_seed_alone(policy, expert, tasks):
+    situations = [Situation(tasks["toy"], expert[0].steps[:n], (), seed) for n in range(3) for seed in (1, 2)]
+    together = policy.respond(situations)
+    for situation, response in zip(situations, together, strict=True):
+        assert policy.respond([situation]) == [response]
+        assert len(response.tokens) == len(response.logprobs) <= 8
+    assert len({response.tokens for response in together}) > 1
+    assert len({response_seed(situation) for situation in situations}) == 6
+
+
+def test_policy_says_when_the_context_is_full(policy, expert, tasks):
+    long = Situation(tasks["toy"], expert[0].steps * 4)
+    assert policy.fits(Situation(tasks["toy"], ())) and not policy.fits(long)
+
+
+class Dictated:
+    """A ModelPolicy that says what it is told, with made-up log-probs."""
+
+    def __init__(self, policy, lines):
+        self.sampler, self.tokenizer, self.form, self.name = policy.sampler, policy.tokenizer, FORM, "told"
+        self.prompt, self.fits, self.lines = policy.prompt, policy.fits, lines
+
+    def respond(self, situations):
+        said = []
+        for i, situation in enumerate(situations):
+            text = self.lines[(i if len(self.lines) > 4 else len(situation.steps)) % len(self.lines)]
+            tokens = (*self.tokenizer.encode(text), self.tokenizer.im_end)
+            said.append(Response(text, tokens, tuple(-0.1 * n for n in range(len(tokens)))))
+        return said
+
+
+def test_state_collector_acts_once_from_each_state(policy, expert, tasks, stepper):
+    told = Dictated(policy, [fakes.say(fakes.edit(fakes.script(11.5)))])
+    pool = StatePool(expert, tasks, fits)
+    got = StateCollector(pool, stepper).collect(told, 6, seed=0, update=1)
+    states = pool.sample(6, seed=0, update=1)
+    for state, rollout, record in zip(states, got.rollouts, got.records, strict=True):
+        prompt = policy.prompt(state.turn.situation)
+        np.testing.assert_array_equal(rollout.tokens[: len(prompt)], prompt)
+        (action,) = rollout.actions
+        assert action.span == (len(prompt), len(rollout.tokens)) and not action.truncated
+        # (m_t - m_{t+1}) / (m_init - m_best) for an mae: a fraction, and it arrives as one.
+        before = state.turn.state.public_score
+        assert action.reward == pytest.approx((before - 1.5) / 4.0) == record["reward"]
+        assert (record["task"], record["trajectory"], record["index"]) == (
+            "toy",
+            state.trajectory,
+            state.index,
+        )
+        assert record["m_before"] == before and record["m_after"] == 1.5 and record["outcome"] == "success"
+    config = PPOConfig(row_length=800, micro_rows=2, minibatch_size=4)
+    batch = make_batch(config, got.rollouts, 1)
+    assert sorted(batch.arrays["rewards"][batch.arrays["ends"]].round(4).tolist()) == sorted(
+        round(record["reward"], 4) for record in got.records
+    )
+
+
+def test_failures_of_ours_have_no_reward(policy, expert, tasks, tmp_path):
+    broken = fakes.PlainSandbox()
+    environment = fakes.make_environment(tmp_path, broken)
+    environment.initial_state()  # the starter runs; after it nothing does
+    broken.run = lambda job: Result(Status.SANDBOX_ERROR, error="the sandbox is gone")
+    told = Dictated(policy, [fakes.say(fakes.edit(fakes.script(11.5)))])
+    pool = StatePool(expert, tasks, fits)
+    # The states' snapshots are in the other environment's store: only the start is in this one's.
+    first = [state for state in pool.sample(12, 0, 0) if state.index == 0][:1]
+    with Stepper({"toy": environment}, RewardConfig(), threads=1, retries=1, retry_seconds=0.0) as stepper:
+        collector = StateCollector(pool, stepper)
+        pool.sample = lambda *_: first
+        got = collector.collect(told, 1, 0, 0)
+    assert got.rollouts[0].actions[0].reward is None
+    assert got.records[0]["outcome"] == "infrastructure" and got.records[0]["reward"] is None
+
+
+def test_episode_collector_learns_from_every_action_of_whole_episodes(policy, stepper):
+    told = Dictated(policy, LINES)
+    got = EpisodeCollector(["toy"], stepper, parallel=2).collect(told, 3, seed=0, update=2)
+    assert len(got.rollouts) == 3 and len(got.records) == 12
+    assert sorted({record["trajectory"] for record in got.records}) == [f"told/toy/{i}" for i in (6, 7, 8)]
+    for rollout in got.rollouts:
+        said = [
+            told.tokenizer.decode(rollout.tokens[slice(*action.span)].tolist()) for action in rollout.actions
+        ]
+        assert said == [line + "<|im_end|>" for line in LINES]
+        assert [action.reward for action in rollout.actions] == [2.5 / 4.0, 0.0, -1.0, 0.0]
+        assert rollout.actions[-1].span[1] == len(rollout.tokens)
+    to_go = PPOConfig(row_length=1024, micro_rows=1)
+    own = dataclasses.replace(to_go, reward_to_go=False)
+    assert make_batch(to_go, got.rollouts, 0).arrays["ends"].sum() == 3
+    assert make_batch(own, got.rollouts, 0).arrays["ends"].sum() == 12
+
+
+def test_episode_prompts_are_those_of_the_states(policy, stepper, tasks):
+    """What PPO trains on is what the policy saw: each action's context is the prompt it was sampled after."""
+    told = Dictated(policy, LINES)
+    (episode,) = run_episodes(told, [EpisodeRequest("toy", 0, 0)], stepper)
+    encoded = encode_chat(policy.tokenizer, messages(FORM, Situation(tasks["toy"], episode.steps)))
+    for n, (start, _) in enumerate(encoded.spans):
+        prompt = encode_prompt(policy.tokenizer, messages(FORM, Situation(tasks["toy"], episode.steps[:n])))
+        np.testing.assert_array_equal(encoded.tokens[:start], prompt)
