@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from mlagent_jax.sandbox.bubblewrap import BubblewrapSandbox
-from mlagent_jax.sandbox.interface import Job, Limits, Sandbox, Status
+from mlagent_jax.sandbox.interface import Job, Limits, Sandbox
+from mlagent_jax.sandbox.open import why_not_bubblewrap
 from mlagent_jax.sandbox.pool import PRELOAD
 from mlagent_jax.sandbox.process import ProcessSandbox
 
@@ -64,13 +65,7 @@ def require(name: str) -> None:
 @functools.cache
 def why_no_namespaces() -> str:
     """Why bubblewrap does not work on this host, or "" if it does."""
-    try:
-        sandbox = BubblewrapSandbox(Path(__file__).parent, workers=1, preload=())
-    except FileNotFoundError as error:
-        return str(error)
-    with sandbox:
-        result = sandbox.run(script_job("print('hello')"))
-    return "" if result.status is Status.OK else result.error or result.output
+    return why_not_bubblewrap(Path(__file__).parent)
 
 
 def script_job(source: str, limits: Limits = QUICK, data_dir: Path | None = None) -> Job:

@@ -37,6 +37,7 @@ class BubblewrapSandbox:
         data_root: the folder below which every job's `data_dir` lies.
         workers: how many jobs may run at once.
         preload: modules that every worker imports once, before its first job.
+        attempts: how often a job is tried when its worker, not its script, fails.
 
     Raises:
         FileNotFoundError: no `data_root`, or no bubblewrap in this environment.
@@ -46,13 +47,15 @@ class BubblewrapSandbox:
     name = "bubblewrap"
     isolated = True
 
-    def __init__(self, data_root: Path, workers: int = 2, preload: Sequence[str] = PRELOAD) -> None:
+    def __init__(
+        self, data_root: Path, workers: int = 2, preload: Sequence[str] = PRELOAD, attempts: int = 3
+    ) -> None:
         self._preload = preload
         self._data_root = data_root.resolve(strict=True)
         self._seccomp = seccomp.build_filter()
         self._readable: set[str] = set()
         _check_readable(self._data_root)
-        self._pool = WorkerPool(workers, self._launch)
+        self._pool = WorkerPool(workers, self._launch, attempts)
 
     def run(self, job: Job) -> Result:
         """See `Sandbox.run`.

@@ -7,7 +7,7 @@ from pathlib import Path
 from absl import logging
 
 from mlagent_jax.sandbox.bubblewrap import BubblewrapSandbox
-from mlagent_jax.sandbox.interface import Job, Limits, Sandbox, SandboxUnavailableError, Status
+from mlagent_jax.sandbox.interface import Job, Sandbox, SandboxUnavailableError, Status
 from mlagent_jax.sandbox.process import ProcessSandbox
 
 BACKENDS = ("auto", "bubblewrap", "process")
@@ -35,9 +35,9 @@ def open_sandbox(
     data_root.resolve(strict=True)
     reason = "it was asked for by name"
     if backend != "process":
-        isolated, reason = _try_bubblewrap(data_root, workers)
-        if isolated is not None:
-            return isolated
+        reason = why_not_bubblewrap(data_root)
+        if not reason:
+            return BubblewrapSandbox(data_root, workers)
         if backend == "bubblewrap":
             raise SandboxUnavailableError(f"The bubblewrap sandbox does not work here ({reason}). {_REMEDY}")
     if writes_free_code and not allow_unisolated:
@@ -60,14 +60,14 @@ _REMEDY = (
 )
 
 
-def _try_bubblewrap(data_root: Path, workers: int) -> tuple[Sandbox | None, str]:
-    """A bubblewrap sandbox that has run a program, or None and the reason why not."""
+def why_not_bubblewrap(data_root: Path) -> str:
+    """Why bubblewrap cannot isolate a program on this host, as tried with a small one; "" if it can."""
+    program = b"import os; print(os.getpid())"
     try:
-        sandbox = BubblewrapSandbox(data_root, workers)
+        with BubblewrapSandbox(data_root, workers=1, preload=(), attempts=1) as sandbox:
+            result = sandbox.run(Job({"probe.py": program}, "probe.py"))
     except FileNotFoundError as error:
-        return None, str(error)
-    result = sandbox.run(Job({"probe.py": b"print('ready')"}, "probe.py", limits=Limits(wall_seconds=30)))
-    if result.status is Status.OK and result.output == "ready\n":
-        return sandbox, ""
-    sandbox.close()
-    return None, result.error or f"a first program ended with status {result.status}: {result.output[-200:]}"
+        return str(error)
+    if result.status is Status.OK and result.output == "2\n":  # next to the supervisor, and nobody else
+        return ""
+    return result.error or f"a first program ended as {result.status}: {result.output[-200:].strip()}"

@@ -24,7 +24,6 @@ from mlagent_jax.sandbox.sandbox_worker import protocol
 _READY_SECONDS = 120.0  # importing the scientific stack from a slow disk
 _GRACE_SECONDS = 15.0  # above a job's own limit: filling and reading its workspace, killing its processes
 _CLOSE_SECONDS = 6.0
-_ATTEMPTS = 3
 
 # The whole environment of a program; HOME, TMPDIR and the thread counts are set for each job.
 ENVIRONMENT = {
@@ -123,22 +122,28 @@ class Worker:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1)
         self._errors.seek(0)
-        lines = self._errors.read()[-2000:].decode("utf-8", "backslashreplace").strip().splitlines()
-        return (
-            "; the worker's last words: " + " | ".join(line.strip() for line in lines[-3:]) if lines else ""
-        )
+        said = self._errors.read()[-4000:].decode("utf-8", "backslashreplace").strip()
+        logging.debug("a sandbox worker's last words:\n%s", said)
+        return f"; the worker's last words: {said.splitlines()[-1].strip()}" if said else ""
 
 
 class WorkerPool:
-    """Runs jobs on `size` workers, each leased to one job at a time. Thread-safe."""
+    """Runs jobs on `size` workers, each leased to one job at a time. Thread-safe.
+
+    A job whose worker fails is tried on a fresh one, `attempts` times in all.
+    """
 
     def __init__(
-        self, size: int, launch: Callable[[socket.socket, IO[bytes]], subprocess.Popen[bytes]]
+        self,
+        size: int,
+        launch: Callable[[socket.socket, IO[bytes]], subprocess.Popen[bytes]],
+        attempts: int = 3,
     ) -> None:
         """Starts all workers at once; the first jobs wait until theirs has imported its modules."""
         if size < 1:
             raise ValueError(f"a sandbox needs at least one worker, not {size}")
         self._launch = launch
+        self._attempts = attempts
         # A child that dies with its parent dies when the *thread* that started it ends: this one stays.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="sandbox-starter")
         self._idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
@@ -160,7 +165,7 @@ class WorkerPool:
         }
         max_bytes = (limits.workspace_mb << 20) + (limits.output_kb << 10) + 4096
         error = ""
-        for attempt in range(1, _ATTEMPTS + 1):
+        for attempt in range(1, self._attempts + 1):
             worker = self._idle.get()
             sound = False
             try:
@@ -172,14 +177,15 @@ class WorkerPool:
                 sound = True
                 return result
             except (WorkerError, OSError, KeyError, TypeError) as failure:
-                error = f"{type(failure).__name__}: {failure}"
-                logging.warning("sandbox worker failed (attempt %d of %d): %s", attempt, _ATTEMPTS, error)
+                error = str(failure) if isinstance(failure, WorkerError) else repr(failure)
+                if attempt < self._attempts:
+                    logging.warning("a sandbox worker failed, the job is tried on a fresh one: %s", error)
             finally:
                 # After anything else, Ctrl-C among it, its answer to this job may still be on its way.
                 if not sound and worker is not None:
                     self._discard(worker)
                 self._idle.put(worker if sound else None)
-        return Result(Status.SANDBOX_ERROR, error=f"the sandbox failed {_ATTEMPTS} times: {error}")
+        return Result(Status.SANDBOX_ERROR, error=f"no worker could run the job: {error}")
 
     def close(self) -> None:
         """Ends every worker, also those that are busy: their jobs come back as `SANDBOX_ERROR`."""
