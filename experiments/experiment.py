@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -68,11 +69,11 @@ class Experiment:
 
     @cached_property
     def held_in(self) -> list[Task]:
-        return self._load(self.settings.tasks.held_in)
+        return self._load(self.settings.tasks.held_in, "held_in")
 
     @cached_property
     def held_out(self) -> list[Task]:
-        return self._load(self.settings.tasks.held_out)
+        return self._load(self.settings.tasks.held_out, "held_out")
 
     @property
     def tasks(self) -> list[Task]:
@@ -207,11 +208,12 @@ class Experiment:
             writes_free_code=self.coder.writes_free_code,
         )
 
-    def _load(self, names: Sequence[str]) -> list[Task]:
+    def _load(self, names: Sequence[str], split: str) -> list[Task]:
+        """The configuration, not the task's folder, decides what is held out of this run."""
         folder = Path(self.settings.tasks.folder)
         for name in names:
             prepare_task(name, folder, self.data_root)
-        tasks = [load_task(name, folder, self.data_root) for name in names]
+        tasks = [replace(load_task(name, folder, self.data_root), split=split) for name in names]
         if len({task.name for task in tasks}) < len(tasks):
             raise SettingsError(f"config.tasks names a task twice: {', '.join(names)}")
         logging.info("Tasks ready: %s", ", ".join(f"{task.name} ({task.kind})" for task in tasks))

@@ -13,6 +13,7 @@ import errno
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from logging import INFO, LogRecord
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -124,8 +125,14 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         sys.exit(2)
 
 
+def _is_worth_reading(record: LogRecord) -> bool:
+    """orbax tells each file it writes by the logger that we share with it."""
+    return record.levelno > INFO or "orbax" not in record.pathname
+
+
 def console_main() -> None:
     logging.set_verbosity(logging.INFO)
+    logging.get_absl_handler().addFilter(_is_worth_reading)
     app.run(main, flags_parser=_parse_flags)
 
 

@@ -42,7 +42,12 @@ def _score(experiment: Experiment, policies: list[Policy]) -> dict[str, Any]:
         [(policy, requests) for policy in policies],
         batch=experiment.settings.sampling.batch,
     )
-    scores = score_trajectories(trajectories, experiment.tasks, seed=experiment.settings.seed)
+    scores = score_trajectories(
+        trajectories,
+        experiment.tasks,
+        agents=experiment.settings.evaluate.agents,
+        seed=experiment.settings.seed,
+    )
     write_scores(experiment.workdir.scores, scores)
     return {"episodes": len(trajectories)} | experiment.execution_counts()
 
