@@ -19,7 +19,7 @@ from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import batch_degree, batch_sharding, param_shardings, put
 from mlagent_jax.sft.config import SFTConfig
 from mlagent_jax.sft.step import compile_eval_step, compile_train_step
-from mlagent_jax.text.chat import Encoded
+from mlagent_jax.text.chat import Encoded, require_supervision
 from mlagent_jax.text.packing import PackedRows, pack, pad_rows
 from mlagent_jax.training.checkpoints import Checkpoints
 from mlagent_jax.training.metrics import MetricsWriter
@@ -99,6 +99,8 @@ def train(
 
 def make_rows(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[PackedRows, PackedRows | None]:
     """Training and held-out rows; whole sequences are held out, at least one if `eval_fraction` is not 0."""
+    for number, sequence in enumerate(sequences):
+        require_supervision(sequence, f"trajectory {number}")
     order = np.random.default_rng([config.seed, 0]).permutation(len(sequences))
     held_out = int(np.ceil(config.eval_fraction * len(sequences)))
     if held_out >= len(sequences):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlagent_jax.errors import UserError
 from mlagent_jax.text.tokenizer import Tokenizer
 
 ROLES = ("system", "user", "assistant")
@@ -37,7 +38,7 @@ class Encoded:
     spans: tuple[tuple[int, int], ...]
 
 
-class NothingSupervisedError(ValueError):
+class NothingSupervisedError(UserError):
     """A sequence without one token to learn from: training on it would look healthy and teach nothing."""
 
 

@@ -94,6 +94,12 @@ def test_held_out_share_is_whole_sequences_and_reproducible():
     assert make_rows(SFTConfig(row_length=8, eval_fraction=0.0), sequences(8))[1] is None
 
 
+def test_a_trajectory_without_an_action_is_refused_by_number():
+    silent = Encoded(np.arange(8, dtype=np.int32), np.zeros(8, bool), ())
+    with pytest.raises(UserError, match="trajectory 2 has 8 tokens, none of them an assistant's"):
+        make_rows(SFTConfig(row_length=8), [*sequences(2), silent])
+
+
 @pytest.mark.parametrize(
     "config, count, message",
     [
