@@ -31,7 +31,7 @@ class ScriptedCoder:
         """A fixed summary, whatever the question: of a script, what it reads, fits and prints."""
         try:
             module = script.parse(text)
-            problem = script.problem(module)
+            problem = script.problem(text)
         except CoderError:
             return _describe_lines(text)
         return _describe_script(module, problem)

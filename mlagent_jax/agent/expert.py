@@ -28,6 +28,7 @@ from mlagent_jax.environment.tools import (
 )
 from mlagent_jax.environment.workspace import STARTER
 
+_EDITS = (3, 5)  # ideas tried in an episode, at least and at most
 LAST_EDIT = 12  # steps after which it only finishes, so that an episode stays well below 15
 
 
@@ -116,9 +117,9 @@ def _plan(situation: Situation) -> _Plan:
     rng = random.Random(f"expert/{situation.seed}/plan")
     looks = rng.sample(_LOOKS, rng.choices((0, 1, 2), (4, 5, 1))[0])
     own = [idea for idea in own_ideas(situation.task.kind) if idea not in situation.ideas]
-    count = max(rng.randint(3, 6) - len(situation.ideas), 1)
+    count = max(rng.randint(*_EDITS) - len(situation.ideas), 1)
     chosen = set(rng.sample(own, min(count, len(own))))
-    # In the repertoire's order, as a person works: fewer different scripts, and a habit that can be learned.
+    # In the repertoire's order, as a person works: few different scripts, and a habit that can be learned.
     return _Plan(tuple(looks), (*situation.ideas, *(idea for idea in own if idea in chosen)))
 
 

@@ -21,8 +21,8 @@ _PRINTED = re.compile(r"validation [^:\n]*: *(-?\d+(?:\.\d+)?(?:e-?\d+)?)", re.I
 class Progress:
     """best: the script with the best score seen. standing: the script whose submission counts now.
 
-    last: "start", "look" (a valid action without a score), "better", "worse" or "same" (than the score before,
-        as feedback has it), "failed" or "invalid". new_best: whether the last step found the best script.
+    last: "start", "look" (a valid action without a score), "better", "worse" or "same" (than the score
+        before, as feedback has it), "failed" or "invalid". new_best: whether the last step found `best`.
     tried: instructions given so far. scripts: those in the workspace, oldest first.
     failed_script: what the last edit saved, if it failed.
     """
@@ -74,7 +74,7 @@ def _scripts(step: Step) -> tuple[str, str]:
 
 
 def _score(step: Step, task: Task) -> float | None:
-    """What the step told of the script it ran: the public score if the task shows it, else what it printed."""
+    """What the step told of the script it ran: the public score if it is shown, else what it printed."""
     if step.status != Status.OK or step.outcome not in (Outcome.SUCCESS, Outcome.NEUTRAL):
         return None
     if task.show_public_score:

@@ -30,8 +30,8 @@ _OWN = {
     ),
 }
 _BAD = (
-    "Train on the first 100 rows only",
-    "Use a single decision tree of depth 2",
+    "Train on the first 80 rows only",
+    "Use a single decision tree of depth 3",
     "Reduce the features to 2 components",
 )
 

@@ -74,13 +74,13 @@ def apply(text: str, instruction: str) -> str:
 
     Raises CoderError, with a sentence for the agent, if a part is not understood or does not fit the script.
     """
-    module = script.parse(text)
-    problem = script.problem(module)
+    script.parse(text)
+    problem = script.problem(text)
     for edit, values in _parts(instruction, problem):
         if not any(kind.startswith(problem.data) for kind in edit.kinds):
             raise CoderError(f"{edit.lines()[0]!r} suits no {problem.kind} script")
-        module = script.parse(tidy(edit.apply(module, problem, values)))
-    return module.code
+        text = tidy(edit.apply(script.parse(text), problem, values))
+    return text
 
 
 def _parts(instruction: str, problem: Problem) -> list[tuple[Edit, Values]]:

@@ -84,7 +84,7 @@ EDITS = (
         "Train on the first {n} rows only",
         r"first|only & rows",
         _read_rows,
-        {"n": Number((50, 100, 200), 20, 100_000)},
+        {"n": Number((40, 80, 160), 20, 100_000)},
         unless=(r"characters|letters|random",),
     ),
     data_edit(
@@ -100,6 +100,7 @@ EDITS = (
         r"(leave|drop|remove|outlier|extreme).* & target|outlier",
         fit_on("without_outliers", "{p}"),
         {"p": Number((1, 2, 10, 25), 0.1, 40, whole=False)},
+        unless=(r"huber|resist",),
         kinds=REGRESSION,
     ),
     data_edit(

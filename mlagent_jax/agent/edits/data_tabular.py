@@ -34,8 +34,10 @@ def _encode(encoder: str) -> Apply:
         if _CATEGORIES not in features:
             module = script.assign(module, "features", script.expression(f"{features} + {_CATEGORIES}"))
         chosen = 'make_column_selector(dtype_exclude="number")'
-        source = f'make_column_transformer(({encoder}, {chosen}), remainder="passthrough")'
-        return pipeline.write(module, pipeline.read(module).with_step(fill(source, values)))
+        continuous = ', target_type="continuous"' if problem.target == "regression" else ""
+        filled = encoder.replace("{continuous}", continuous)
+        source = f'make_column_transformer(({filled}, {chosen}), remainder="passthrough")'
+        return pipeline.write(module, pipeline.read(module).with_step(source))
 
     return apply
 
@@ -91,7 +93,7 @@ EDITS = (
         "target_encode",
         "Encode the categorical columns by their mean target",
         r"(mean|average) target|target encod|target mean",
-        _encode("TargetEncoder(random_state=0)"),
+        _encode("TargetEncoder(random_state=0{continuous})"),
     ),
     _edit(
         "raw_categories",

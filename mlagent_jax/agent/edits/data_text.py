@@ -137,7 +137,7 @@ EDITS = (
     _edit(
         "letters_too",
         "Count groups of 2 to 4 letters beside the words",
-        r"letters|characters|grams & beside|too|also|add",
+        r"letters|characters|\bgrams & beside|too|also|add",
         _unite('TfidfVectorizer(analyzer="char_wb", max_features=2000, ngram_range=(2, 4))'),
         (r"length|number of",),
     ),

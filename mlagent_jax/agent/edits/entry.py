@@ -107,6 +107,7 @@ def normalise(text: str) -> str:
     """Lower case, British spellings made American, one space, no punctuation but what numbers need."""
     text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)  # thousands
     text = re.sub(r"(?<!\d)[.,](?!\d)|[^\w\s.%={}]|(?<=\d)[.,](?!\d)", " ", text.lower().replace("-", " "))
+    text = re.sub(r"^(?:replace|swap|change) (?:the )?\w+ (?:by|with|for|to) (?!their)", "use ", text)
     text = re.sub(r"\bneighbour", "neighbor", text)
     text = re.sub(r"is(e[ds]?|ing|ation|er)\b", r"iz\1", text)
     return " ".join(text.split())

@@ -9,6 +9,7 @@ from libcst import matchers as m
 
 from mlagent_jax.agent.edits import knobs, pipeline, rows, script
 from mlagent_jax.agent.edits.entry import ALL, CLASSIFICATION, REGRESSION, Edit, Number, Values
+from mlagent_jax.agent.edits.estimators import estimator, kind
 from mlagent_jax.agent.edits.script import Problem
 from mlagent_jax.environment.coder import CoderError
 
@@ -31,30 +32,31 @@ def _knob(knob: str, otherwise: str = "") -> Apply:
     def apply(module: cst.Module, problem: Problem, values: Values) -> cst.Module:
         model = pipeline.read(module)
         if otherwise and not knobs.has(model.core(), knob):
-            kind = "Classifier" if problem.target == "classification" else "Regressor"
-            model = model.with_estimator(otherwise.format(Kind=kind))
+            model = model.with_estimator(estimator(otherwise, problem, {}))
         value = next(iter(values.values()), None)
         return pipeline.write(module, model.map_core(lambda call: knobs.turn(call, knob, value)))
 
     return apply
 
 
-def _average(name: str, classification: str, regression: str) -> Apply:
+def _average(name: str, classification: str, regression: str = "") -> Apply:
+    """Averages the model with another one; `regression` where it is of another class than for classification."""
+
     def apply(module: cst.Module, problem: Problem, values: Values) -> cst.Module:
-        source, voting = {
-            "classification": (classification, "VotingClassifier"),
-            "regression": (regression, "VotingRegressor"),
-        }[problem.target]
-        return pipeline.write(module, pipeline.read(module).average_with(name, source, voting))
+        template = classification if problem.target == "classification" or not regression else regression
+        other = estimator(template, problem, values)
+        return pipeline.write(
+            module, pipeline.read(module).average_with(name, other, f"Voting{kind(problem)}")
+        )
 
     return apply
 
 
 def _wrap(wrapper: str, arguments: str = "") -> Apply:
     def apply(module: cst.Module, problem: Problem, values: Values) -> cst.Module:
-        kind = "Classifier" if problem.target == "classification" else "Regressor"
-        filled = arguments.format(**{name: f"{value:g}" for name, value in values.items()})
-        return pipeline.write(module, pipeline.read(module).wrapped(wrapper.format(Kind=kind), filled))
+        name = estimator(wrapper, problem, values)
+        filled = estimator(arguments, problem, values)
+        return pipeline.write(module, pipeline.read(module).wrapped(name, filled))
 
     return apply
 
@@ -262,17 +264,13 @@ EDITS = (
         "average_forest",
         "Average the model with a random forest",
         f"{_AVERAGE} & forest",
-        _average(
-            "forest",
-            "RandomForestClassifier(n_estimators=100, random_state=0)",
-            "RandomForestRegressor(n_estimators=100, random_state=0)",
-        ),
+        _average("forest", "RandomForest{Kind}(n_estimators=100, random_state=0)"),
     ),
     _edit(
         "average_neighbors",
         "Average the model with nearest neighbors",
         f"{_AVERAGE} & neighbor",
-        _average("neighbors", "KNeighborsClassifier(n_neighbors=5)", "KNeighborsRegressor(n_neighbors=5)"),
+        _average("neighbors", "KNeighbors{Kind}(n_neighbors=5)"),
     ),
     _edit(
         "average_linear",
@@ -284,11 +282,7 @@ EDITS = (
         "average_boosting",
         "Average the model with gradient boosting",
         f"{_AVERAGE} & boost",
-        _average(
-            "boosting",
-            "HistGradientBoostingClassifier(max_iter=50, random_state=0)",
-            "HistGradientBoostingRegressor(max_iter=50, random_state=0)",
-        ),
+        _average("boosting", "HistGradientBoosting{Kind}(max_iter=50, random_state=0)"),
     ),
     _edit(
         "one_vs_rest",

@@ -19,6 +19,7 @@ from mlagent_jax.agent.edits.entry import (
     Number,
     Values,
 )
+from mlagent_jax.agent.edits.estimators import estimator
 from mlagent_jax.agent.edits.script import Problem
 
 _COMBINED = (r"average|vote|ensemble|bag|stack|tune|cross",)  # belongs to the learning axis
@@ -28,10 +29,9 @@ def _use(**sources: str) -> Callable[[cst.Module, Problem, Values], cst.Module]:
     """Puts an estimator in place; `sources` by target, or `both` with {Kind} for Classifier or Regressor."""
 
     def apply(module: cst.Module, problem: Problem, values: Values) -> cst.Module:
-        source = sources.get(problem.target) or sources["both"]
-        kind = "Classifier" if problem.target == "classification" else "Regressor"
-        filled = source.format(Kind=kind, **{name: f"{value:g}" for name, value in values.items()})
-        return pipeline.write(module, pipeline.read(module).with_estimator(filled))
+        template = sources.get(problem.target) or sources["both"]
+        chosen = estimator(template, problem, values)
+        return pipeline.write(module, pipeline.read(module).with_estimator(chosen))
 
     return apply
 
@@ -87,7 +87,7 @@ EDITS = (
         "tree",
         "Use a single decision tree of depth {d}",
         r"(decision|single|one|regression) (decision )?tree",
-        {"d": _count(1, 2, 4, 8, 16, high=100)},
+        {"d": _count(1, 3, 5, 10, 20, high=100)},
         both="DecisionTree{Kind}(max_depth={d}, random_state=0)",
     ),
     _model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ class Problem:
 _REGRESSION_METRICS = ("rmsle", "rmse", "mae", "mse", "r2", "medae", "mape", "spearman", "pearson")
 
 
+@functools.lru_cache(maxsize=64)  # trees are never changed in place
 def parse(text: str) -> cst.Module:
     """Raises CoderError if the text is not Python."""
     try:
@@ -35,9 +37,8 @@ def parse(text: str) -> cst.Module:
         raise CoderError(f"the script is not valid Python (line {error.raw_line})") from error
 
 
-def problem(module: cst.Module) -> Problem:
+def problem(text: str) -> Problem:
     """Read off the data it loads and the metric it prints. Raises CoderError if it loads none."""
-    text = module.code
     if "vectorizer" in text:
         data = "text"
     elif "images" in text:

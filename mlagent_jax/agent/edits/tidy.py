@@ -7,6 +7,7 @@ and its execution is found in the cache.
 from __future__ import annotations
 
 import ast
+import functools
 
 import libcst as cst
 
@@ -16,29 +17,35 @@ from mlagent_jax.agent.edits.names import IMPORTS, MODULE_ALIASES, helpers
 
 def tidy(module: cst.Module) -> str:
     """The script's text with its preamble put in order. Idempotent."""
-    return _with_imports(_with_helpers(module)).code
-
-
-def _names(code: str) -> set[str]:
-    """Names used anywhere but in imports, keyword arguments and attributes."""
-    return {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
-
-
-def _with_helpers(module: cst.Module) -> cst.Module:
     sources = helpers()
-    body = [
-        node for node in module.body if not (isinstance(node, cst.FunctionDef) and node.name.value in sources)
-    ]
-    used = sorted(_names(module.with_changes(body=body).code) & set(sources))
-    if len(body) == len(module.body) and not used:
-        return module
+    body = [node for node in module.body if not _is_helper(node)]
+    used = _names(module.with_changes(body=body).code)
+    added = sorted(used & set(sources))
+    used = used.union(*(_names(sources[name]) for name in added))
+    if len(body) != len(module.body) or added:
+        module = module.with_changes(body=_with_helpers(body, added))
+    return _with_imports(module, used).code
+
+
+@functools.lru_cache(maxsize=64)
+def _names(code: str) -> frozenset[str]:
+    """Names used anywhere but in imports, keyword arguments and attributes."""
+    return frozenset(node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name))
+
+
+def _is_helper(node: cst.CSTNode) -> bool:
+    return isinstance(node, cst.FunctionDef) and node.name.value in helpers()
+
+
+def _with_helpers(body: list, names: list[str]) -> list:
+    """The statements with these helper functions after the preamble."""
     place = _end_of_preamble(body)
-    functions = [script.statements(sources[name])[0] for name in used]
+    functions = [script.statements(helpers()[name])[0] for name in names]
     new = [node.with_changes(leading_lines=_blank(2)) for node in functions]
     rest = body[place:]
     if rest:
-        rest[0] = rest[0].with_changes(leading_lines=_blank(2 if used else 1))
-    return module.with_changes(body=[*body[:place], *new, *rest])
+        rest[0] = rest[0].with_changes(leading_lines=_blank(2 if names else 1))
+    return [*body[:place], *new, *rest]
 
 
 def _blank(lines: int) -> list[cst.EmptyLine]:
@@ -62,9 +69,8 @@ def _import(node: cst.CSTNode) -> cst.Import | cst.ImportFrom | None:
     return line if isinstance(line, cst.Import | cst.ImportFrom) else None
 
 
-def _with_imports(module: cst.Module) -> cst.Module:
+def _with_imports(module: cst.Module, used: frozenset[str]) -> cst.Module:
     """Plain imports, then `from` imports, both sorted; what the script imported itself stays if used."""
-    used = _names(module.code)
     plain = {MODULE_ALIASES[name] for name in used if name in MODULE_ALIASES}
     members: dict[str, set[str]] = {}
     rest = []
