@@ -121,8 +121,11 @@ class Worker:
     def _last_words(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1)
-        self._errors.seek(0)
-        said = self._errors.read()[-4000:].decode("utf-8", "backslashreplace").strip()
+        try:
+            self._errors.seek(0)
+            said = self._errors.read()[-4000:].decode("utf-8", "backslashreplace").strip()
+        except ValueError:  # another thread has closed this worker meanwhile
+            return ""
         logging.debug("a sandbox worker's last words:\n%s", said)
         return f"; the worker's last words: {said.splitlines()[-1].strip()}" if said else ""
 

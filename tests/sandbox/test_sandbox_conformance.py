@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sandboxes import QUICK, descendants, open_backend, require, script_job
+from sandboxes import QUICK, assert_settles, descendants, open_backend, require, script_job
 
 from mlagent_jax.sandbox.interface import Job, Sandbox, Status
 
@@ -324,3 +324,23 @@ def _is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+@pytest.mark.parametrize("backend", ["bubblewrap", "process"])
+def test_closing_ends_a_running_job(backend: str, data_root: Path) -> None:
+    before = descendants()
+    pool = open_backend(backend, data_root, preload=())
+    assert pool.run(script_job("print(1)")).output == "1\n"
+    results = []
+    waiting = threading.Thread(
+        target=lambda: results.append(pool.run(script_job("import time; time.sleep(15)")))
+    )
+    waiting.start()
+    time.sleep(0.5)
+    begun = time.monotonic()
+    pool.close()
+    waiting.join(5)
+    assert time.monotonic() - begun < 8
+    assert results[0].status is Status.SANDBOX_ERROR
+    assert pool.run(script_job("")).error == "the sandbox is closed"
+    assert_settles(before)
