@@ -96,12 +96,12 @@ def _claim(workdir: Workdir, config: ConfigDict) -> AbstractContextManager[None]
     return workdir.claimed(config.to_dict()) if distributed.is_main() else nullcontext()
 
 
-def _config():
-    if CONFIG.value is None:
-        raise SettingsError(
-            "--config is missing: name a configuration file, e.g. --config=experiments/configs/quickstart.py"
-        )
-    return CONFIG.value
+def _config() -> ConfigDict:
+    if isinstance(CONFIG.value, ConfigDict):
+        return CONFIG.value
+    given = config_flags.get_config_filename(flags.FLAGS["config"]) if CONFIG.value is not None else ""
+    problem = f"can't be read: there is no file {given}" if given else "is missing: name a configuration file"
+    raise SettingsError(f"--config {problem}, e.g. --config=experiments/configs/quickstart.py")
 
 
 def _stages(names: Sequence[str]) -> list[str]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from experiments.experiment import Experiment
-from experiments.stages.collect import expert_trajectories
+from experiments.stages.collect import chats, expert_trajectories
 from experiments.stages.stage import run_on_all
 from mlagent_jax.agent.model_policy import ModelPolicy
+from mlagent_jax.agent.trajectory_log import is_masked
 from mlagent_jax.parallel import distributed
 from mlagent_jax.ppo.episodes import EpisodeCollector
 from mlagent_jax.ppo.loop import train
-from mlagent_jax.ppo.rollout import Collector, StateCollector
+from mlagent_jax.ppo.rollout import Collector, Rollout, StateCollector, demonstration
 from mlagent_jax.ppo.states import StatePool
+from mlagent_jax.text.chat import encode_chat
+from mlagent_jax.text.packing import cut_at_step
 
 STAGE = "ppo"
 
@@ -27,7 +30,14 @@ def _train(experiment: Experiment) -> dict[str, Any]:
     policy = experiment.policy(STAGE, params, settings.ppo.temperature)
     collector = _collector(experiment, policy) if distributed.is_main() else None
     trained = train(
-        settings.ppo, experiment.model, params, collector, policy, experiment.workdir.ppo, experiment.mesh
+        settings.ppo,
+        experiment.model,
+        params,
+        collector,
+        policy,
+        experiment.workdir.ppo,
+        experiment.mesh,
+        demonstrations=distributed.on_main(lambda: _demonstrations(experiment)),
     )
     experiment.export(experiment.workdir.ppo, trained)
     return {"updates": settings.ppo.updates} | (experiment.execution_counts() if collector else {})
@@ -36,9 +46,21 @@ def _train(experiment: Experiment) -> dict[str, Any]:
 def _collector(experiment: Experiment, policy: ModelPolicy) -> Collector:
     settings = experiment.settings
     if settings.rl.rollouts == "episodes":
-        return EpisodeCollector(
-            [task.name for task in experiment.held_in], experiment.stepper, settings.sampling.batch
-        )
+        names = [task.name for task in experiment.held_in]
+        return EpisodeCollector(names, experiment.stepper, settings.sampling.batch)
     trajectories = expert_trajectories(experiment, needed_by=STAGE)
     pool = StatePool(trajectories, {task.name: task for task in experiment.held_in}, policy.fits)
     return StateCollector(pool, experiment.stepper)
+
+
+def _demonstrations(experiment: Experiment) -> list[Rollout]:
+    """What the expert did and earned, for a critic that starts from it."""
+    ppo = experiment.settings.ppo
+    if ppo.critic_start != "expert":
+        return []
+    expert = [t for t in expert_trajectories(experiment, needed_by=STAGE) if not is_masked(t)]
+    encoded = [encode_chat(experiment.tokenizer, chat) for chat in chats(experiment, expert)]
+    return [
+        demonstration(cut_at_step(sequence, ppo.row_length), [step.reward for step in trajectory.steps])
+        for sequence, trajectory in zip(encoded, expert, strict=True)
+    ]

@@ -8,6 +8,7 @@ from mlagent_jax.errors import UserError
 from mlagent_jax.training.optimisers import OptimiserConfig
 
 CRITICS = ("separate", "shared", "none")
+CRITIC_STARTS = ("zero", "expert")
 AGGREGATIONS = ("token_mean", "action_mean")
 KL_ESTIMATORS = ("k1", "k2", "k3")
 KL_PLACES = ("reward", "loss")
@@ -32,7 +33,8 @@ class PPOConfig:
     critic: a "separate" network that starts as the SFT model, a value head that "shared"s the actor's trunk,
         or "none", where the batch's mean is all the baseline there is.
     critic_trunk_gradient: whether the shared head's loss moves the trunk.
-    critic_warmup: first updates in which only the critic learns.
+    critic_start: "zero", or "expert": a value head fitted to what the expert's actions earned, with the ridge
+        penalty `critic_ridge`. critic_warmup: first updates in which only the critic learns.
     target_kl: no further epoch once the approximate KL to the old policy is above it; 0 for no such stop.
     shuffle_rewards: a control: rewards are permuted within the batch, and nothing should be learnt.
     """
@@ -60,6 +62,8 @@ class PPOConfig:
     kl_in: str = "reward"
     critic: str = "separate"
     critic_trunk_gradient: bool = False
+    critic_start: str = "zero"
+    critic_ridge: float = 0.01
     critic_warmup: int = 0
     target_kl: float = 0.0
     shuffle_rewards: bool = False
@@ -81,7 +85,7 @@ class PPOConfig:
         for name in ("clip_low", "clip_high", "value_clip", "value_coefficient", "entropy_coefficient"):
             if getattr(self, name) < 0:
                 raise UserError(f"ppo.{name} is {getattr(self, name)}, but must not be negative")
-        for name in ("kl_coefficient", "critic_warmup", "target_kl"):
+        for name in ("kl_coefficient", "critic_ridge", "critic_warmup", "target_kl"):
             if getattr(self, name) < 0:
                 raise UserError(f"ppo.{name} is {getattr(self, name)}, but must not be negative")
         if self.dual_clip and not self.dual_clip > 1:
@@ -93,6 +97,7 @@ class PPOConfig:
     def _check_choices(self) -> None:
         choices = {
             "critic": CRITICS,
+            "critic_start": CRITIC_STARTS,
             "aggregation": AGGREGATIONS,
             "kl_estimator": KL_ESTIMATORS,
             "kl_in": KL_PLACES,

@@ -17,6 +17,7 @@ from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import batch_degree, to_local
 from mlagent_jax.ppo.batch import make_batch
 from mlagent_jax.ppo.config import PPOConfig
+from mlagent_jax.ppo.critic_start import fit_value_head
 from mlagent_jax.ppo.diagnostics import rollout_metrics, update_metrics
 from mlagent_jax.ppo.rollout import Collector, Rollout, shuffled_rewards
 from mlagent_jax.ppo.step import Learners
@@ -37,11 +38,13 @@ def train(
     policy: ModelPolicy,
     workdir: Path,
     mesh: Mesh,
+    demonstrations: Sequence[Rollout] = (),
 ) -> Any:
     """Trains from the SFT model `params`, which stays the KL's reference; returns the actor's parameters.
 
     collector: step-wise (`StateCollector`) or episode-wise (`EpisodeCollector`); needed on the main process
     only, which alone samples and acts. policy: how to sample; its params and temperature are set here.
+    demonstrations: the expert's actions and rewards, the same on every process, for `critic_start` "expert".
     Goes on from the newest checkpoint in `workdir`, to the same bits as an uninterrupted run. Writes
     checkpoints, metrics.jsonl, rollouts.jsonl and TensorBoard events there.
     Raises UserError for settings that cannot work, and where not one action of an update could be scored.
@@ -49,7 +52,7 @@ def train(
     check(config, policy, mesh)
     policy = policy.with_sampling(config.temperature)
     updater = Updater(config, model, params, mesh)
-    states = updater.initial_states()
+    states = updater.initial_states(_value_head(config, model, params, demonstrations, mesh))
     main = distributed.is_main()
     rollouts_path = workdir / "rollouts.jsonl"
     with Checkpoints(workdir / "checkpoints", CHECKPOINT_ITEMS, config.keep) as checkpoints:
@@ -73,6 +76,16 @@ def train(
                 bar.advance(f"reward {line['reward_mean']:.3f}, KL {line['kl']:.4f}, {clock.total:.1f} s")
         writer.close()
     return states.actor.params
+
+
+def _value_head(
+    config: PPOConfig, model: Qwen2Config, params: Any, demonstrations: Sequence[Rollout], mesh: Mesh
+) -> Any:
+    if config.critic == "none" or config.critic_start == "zero":
+        return None
+    if not demonstrations:
+        raise UserError("ppo.critic_start is 'expert', but there are no expert actions to fit the critic to")
+    return fit_value_head(config, model, params, demonstrations, mesh)
 
 
 def check(config: PPOConfig, policy: ModelPolicy, mesh: Mesh) -> None:

@@ -14,6 +14,7 @@ from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.agent.trajectory import Step
 from mlagent_jax.environment.state import Outcome
 from mlagent_jax.ppo.states import PoolState, StatePool
+from mlagent_jax.text.chat import Encoded
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,15 @@ def action_sample(policy: ModelPolicy, step: Step, start: int) -> ActionSample:
         outcome=str(step.outcome),
         truncated=step.tokens[-1] not in policy.sampler.stop_ids,
     )
+
+
+def demonstration(encoded: Encoded, rewards: Sequence[float | None]) -> Rollout:
+    """An agent's episode as a rollout: what its actions were and earned. They were not sampled here."""
+    actions = tuple(
+        ActionSample((start, stop), (0.0,) * (stop - start), reward, "demonstration", False)
+        for (start, stop), reward in zip(encoded.spans, rewards, strict=False)
+    )
+    return Rollout(encoded.tokens, actions)
 
 
 def action_record(trajectory: str, task: str, index: int, seed: int, step: Step) -> dict[str, Any]:

@@ -70,9 +70,12 @@ class Updater:
             ppo_apply, donate_argnums=0, static_argnums=2, out_shardings=(states, everywhere)
         )
 
-    def initial_states(self) -> Learners:
-        """Actor and critic at step 0, in buffers of their own."""
-        return self._for_both(init_state, Learners(self._reference, self._make_critic(self._reference)))
+    def initial_states(self, value_head: Any = None) -> Learners:
+        """Actor and critic at step 0, in buffers of their own. value_head: in place of one of zeros."""
+        critic = self._make_critic(self._reference)
+        if value_head is not None:
+            critic |= {"head": put(value_head, self._shardings.critic["head"])}
+        return self._for_both(init_state, Learners(self._reference, critic))
 
     def _for_both(self, make: Callable[[Any, Any, Any, Mesh], Any], params: Learners) -> Learners:
         parts = zip(params, self._shardings, self._optimisers, strict=True)

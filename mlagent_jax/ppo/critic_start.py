@@ -1,0 +1,70 @@
+"""Where the critic starts: a value head fitted to what the expert's own actions earned.
+
+PPO at this scale has few updates, too few for a critic of zeros to learn which states pay. The expert's steps are
+states of the same pool with known rewards, and the SFT model that the actor starts from imitates the expert, so
+their least-squares fit is close to the value of the first policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.qwen2 import forward
+from mlagent_jax.models.value_head import ValueParams
+from mlagent_jax.parallel.mesh import batch_sharding, put, replicated
+from mlagent_jax.ppo.batch import make_batch
+from mlagent_jax.ppo.config import PPOConfig
+from mlagent_jax.ppo.rollout import Rollout
+
+
+def fit_value_head(
+    config: PPOConfig, model: Qwen2Config, params: Any, demonstrations: Sequence[Rollout], mesh: Mesh
+) -> ValueParams:
+    """Ridge regression of each action's reward on the trunk's output at each of its tokens.
+
+    params: of the trunk, laid out over `mesh`. demonstrations: rollouts whose actions have rewards; their
+    log-probs do not matter. `config.critic_ridge` is the penalty, per observation. The bias is not penalised.
+    """
+    arrays = make_batch(config, demonstrations, update=0).arrays
+    targets = _earned(arrays["rewards"], arrays["mask"])
+    hidden_of = jax.jit(
+        lambda p, rows: forward(model, p, rows["tokens"], rows["positions"], rows["segment_ids"]),
+        out_shardings=replicated(mesh),
+    )
+    size = model.hidden_size + 1
+    gram, moment, count = np.zeros((size, size)), np.zeros(size), 0
+    for start in range(0, len(targets), config.micro_rows):
+        chunk = slice(start, start + config.micro_rows)
+        rows = {name: arrays[name][chunk] for name in ("tokens", "positions", "segment_ids")}
+        hidden = np.asarray(hidden_of(params, put(rows, batch_sharding(mesh))), np.float64)
+        chosen = hidden[arrays["mask"][chunk]]
+        features = np.concatenate([chosen, np.ones((len(chosen), 1))], axis=1)
+        gram += features.T @ features
+        moment += features.T @ targets[chunk][arrays["mask"][chunk]]
+        count += len(chosen)
+    penalty = np.diag([config.critic_ridge * count] * model.hidden_size + [0.0])
+    solution = np.linalg.solve(gram + penalty, moment).astype(model.param_dtype)
+    return {"kernel": solution[:-1], "bias": solution[-1]}
+
+
+def _earned(rewards: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """[R,T]: at each action token, the reward that stands at the action's last one.
+
+    An action's mask is a run of positions that ends where its reward stands, and a gap follows it.
+    """
+    earned = np.zeros(rewards.shape, np.float64)
+    for row, columns in enumerate(mask):
+        current = 0.0
+        for column in range(len(columns) - 1, -1, -1):
+            if not columns[column]:
+                continue
+            if column + 1 == len(columns) or not columns[column + 1]:
+                current = float(rewards[row, column])
+            earned[row, column] = current
+    return earned
