@@ -4,7 +4,9 @@ VENV ?= .venv
 RUN ?= runs/quickstart
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check -q
 
-.PHONY: quickstart test test-all lint benchmarks clean
+.PHONY: install quickstart test test-all lint benchmarks clean
+
+install: $(VENV)/.installed
 
 quickstart: $(VENV)/.installed
 	$(VENV)/bin/python -m experiments.run --config=experiments/configs/quickstart.py --workdir=$(RUN)

@@ -92,13 +92,12 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How the policy's responses are sampled in rollouts and evaluation.
+    """How much the policy reads and says, in rollouts and evaluation.
 
     max_new_tokens: of a response. batch: prompts at once. buckets: prompt lengths that are compiled for; a
     state longer than the last of them ends its episode.
     """
 
-    temperature: float = 1.0
     max_new_tokens: int = 512
     batch: int = 32
     buckets: tuple[int, ...] = (1024, 2048, 4096, 8192, 14_488)

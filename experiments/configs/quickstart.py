@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
     )
 
     config.ideas = ConfigDict({"version": "v2", "candidates": 40, "keep": 4})
-    config.collect = ConfigDict({"episodes_per_task": 130, "batch": 32})
+    config.collect = ConfigDict({"episodes_per_task": 80, "batch": 32})
 
     config.model = ConfigDict(
         {
@@ -52,9 +52,7 @@ def get_config() -> ConfigDict:
             },
         }
     )
-    config.sampling = ConfigDict(
-        {"temperature": 1.0, "max_new_tokens": 48, "batch": 32, "buckets": (160, 320, 464)}
-    )
+    config.sampling = ConfigDict({"max_new_tokens": 48, "batch": 32, "buckets": (160, 320, 464)})
     config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})
 
     config.sft = ConfigDict(
@@ -81,18 +79,22 @@ def get_config() -> ConfigDict:
     config.rl = ConfigDict({"start": "sft", "rollouts": "states"})
     config.ppo = ConfigDict(
         {
-            "updates": 15,
+            "updates": 16,
             "batch_size": 64,
             "minibatch_size": 64,
             "row_length": 512,
             "micro_rows": 8,
+            "temperature": 0.8,
             "critic": "shared",
-            "kl_coefficient": 0.02,
-            "actor_optimiser": {"name": "adamw", "learning_rate": 3e-4},
-            "critic_optimiser": {"name": "adamw", "learning_rate": 3e-3},
+            "critic_start": "expert",
+            "critic_ridge": 3e-4,
+            "kl_coefficient": 0.05,
+            "entropy_coefficient": 0.01,
+            "actor_optimiser": {"name": "adamw", "learning_rate": 2e-4},
+            "critic_optimiser": {"name": "adamw", "learning_rate": 1e-3},
         }
     )
     config.evaluate = ConfigDict(
-        {"episodes": 8, "agents": ("starter", "random", "expert", "sft", "ppo"), "temperature": 1.0}
+        {"episodes": 8, "agents": ("starter", "random", "expert", "sft", "ppo"), "temperature": 0.8}
     )
     return config

@@ -16,6 +16,7 @@ from flax import nnx
 
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.nn.attention import attention
+from mlagent_jax.nn.linear import linear
 from mlagent_jax.nn.norm import rms_norm
 from mlagent_jax.nn.rope import apply_rope, rope_tables
 
@@ -34,7 +35,7 @@ class Linear(nnx.Module):
         self.bias = _constant(config, shape[1:], axes[1:], 0.0) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = x @ self.kernel[...].astype(x.dtype)
+        y = linear(x, self.kernel[...].astype(x.dtype))
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 
