@@ -22,11 +22,11 @@ _OWN = {
         "Standardize the features",
     ),
     "text": (
-        "Count the 3000 most frequent words",
+        "Count the 1000 most frequent words",
+        "Read all text columns",
         "Weight words by TF-IDF with logarithmic counts",
-        "Count pairs of words too",
-        "Use a linear support vector machine with C = 0.1",
-        "Use ridge regression with alpha = 1",
+        "Use a linear support vector machine with C = 0.01",
+        "Use ridge regression with alpha = 10",
     ),
 }
 _BAD = (

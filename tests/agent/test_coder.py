@@ -21,7 +21,7 @@ def test_it_writes_no_free_code():
 
 def test_an_edit():
     edited = ScriptedCoder().edit(starter("ames"), "Use 5 nearest neighbors")
-    assert "model = KNeighborsRegressor(n_neighbors=5)" in edited
+    assert "model = make_pipeline(StandardScaler(), KNeighborsRegressor(n_neighbors=5))" in edited
     assert "from sklearn.neighbors import KNeighborsRegressor" in edited and "Ridge" not in edited
 
 

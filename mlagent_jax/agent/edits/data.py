@@ -144,6 +144,7 @@ EDITS = (
         r"row & sum",
         step("FunctionTransformer(normalize)"),
         unless=(r"column",),
+        kinds=DENSE,
     ),
     data_edit(
         "select",

@@ -116,6 +116,7 @@ def _edit(
 
 
 _BOOSTING = "HistGradientBoosting{Kind}(max_iter=100, random_state=0)"
+_NETWORK = "MLP{Kind}(hidden_layer_sizes=[64], random_state=0)"
 _FOREST = "RandomForest{Kind}(n_estimators=50, random_state=0)"
 _AVERAGE = r"average|vote|voting|ensemble|blend|combine"
 
@@ -171,10 +172,10 @@ EDITS = (
     ),
     _edit(
         "iterations",
-        "Train for {n} iterations",
+        "Train a network for {n} iterations",
         r"(train|run) & (iteration|epoch|round)",
-        _knob("iterations"),
-        {"n": Number((10, 500), 1, 2000)},
+        _knob("iterations", otherwise=_NETWORK),
+        {"n": Number((10, 50, 500), 1, 2000)},
         unless=(r"boost",),
     ),
     _edit(
@@ -201,9 +202,9 @@ EDITS = (
     ),
     _edit(
         "stop_early",
-        "Stop training early when validation stalls",
+        "Train a network and stop early",
         r"(stop|stopping).*early|early.*(stop|stopping)",
-        _knob("stop_early"),
+        _knob("stop_early", otherwise=_NETWORK),
     ),
     _edit(
         "weight_neighbors",
@@ -283,14 +284,6 @@ EDITS = (
         "Average the model with gradient boosting",
         f"{_AVERAGE} & boost",
         _average("boosting", "HistGradientBoosting{Kind}(max_iter=50, random_state=0)"),
-    ),
-    _edit(
-        "one_vs_rest",
-        "Fit one classifier for each class",
-        r"(one|each|per).*class & (fit|train|one vs)",
-        _wrap("OneVsRestClassifier"),
-        kinds=CLASSIFICATION,
-        unless=(r"centroid",),
     ),
     _edit(
         "calibrate",

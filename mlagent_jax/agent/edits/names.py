@@ -21,7 +21,8 @@ _MODULES = {
     "sklearn.feature_selection": "SelectKBest VarianceThreshold f_classif f_regression",
     "sklearn.impute": "SimpleImputer",
     "sklearn.kernel_approximation": "Nystroem",
-    "sklearn.linear_model": "ElasticNet HuberRegressor Lasso LogisticRegression Ridge RidgeClassifier",
+    "sklearn.linear_model": """
+        ElasticNet HuberRegressor Lasso LogisticRegression Ridge RidgeClassifier SGDClassifier SGDRegressor""",
     "sklearn.model_selection": "GridSearchCV",
     "sklearn.multiclass": "OneVsRestClassifier",
     "sklearn.naive_bayes": "GaussianNB MultinomialNB",

@@ -64,6 +64,9 @@ class Pipeline:
         place = after[0] if after else len(others)
         return replace(self, steps=(*others[:place], step, *others[place:]))
 
+    def has(self, slot: str) -> bool:
+        return any(_slot(step) == slot for step in self.steps)
+
     def with_estimator(self, source: str) -> Pipeline:
         return replace(self, estimator=cst.ensure_type(script.expression(source), cst.Call))
 
