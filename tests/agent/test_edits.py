@@ -259,3 +259,57 @@ def test_tables_are_scaled_for_models_that_need_it():
     ranked = catalogue.apply(STARTERS["ames"], "Replace the features by their ranks")
     assert "StandardScaler" not in catalogue.apply(ranked, "Use 5 nearest neighbors")
     assert "StandardScaler" not in catalogue.apply(STARTERS["foods"], "Use 5 nearest neighbors")
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.sampled_from(sorted(STARTERS)), st.data())
+def test_any_instruction_edits_or_is_refused(name, data):
+    """Idea lines with words left out, doubled or replaced: what a small model might say."""
+    line = data.draw(st.sampled_from(catalogue.ideas(None)))
+    words = line.split()
+    for _ in range(data.draw(st.integers(0, 3))):
+        index = data.draw(st.integers(0, len(words)))
+        words[index : index + 1] = data.draw(
+            st.lists(
+                st.sampled_from([*words, "and", ";", "0", "-1", "1e9", "99", ""]) | st.text(max_size=8),
+                max_size=2,
+            )
+        )
+    try:
+        compile(catalogue.apply(STARTERS[name], " ".join(words)), "edited", "exec")
+    except CoderError as error:
+        assert len(str(error)) < 400
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("model.fit(X_fit, y_fit)", "model.fit(X=X_fit, y=y_fit)"),
+        ("model.fit(X_fit, y_fit)", "model.fit(*balanced(X_fit, y_fit))"),
+        ("model.fit(X_fit, y_fit)", "model.fit()"),
+        ("model.fit(X_fit, y_fit)", "model.fit(*[X_fit, y_fit])"),
+        ("model.fit(X_fit, y_fit)", "if True:\n    model.fit(X_fit, y_fit)"),
+        ("model = Ridge(alpha=1.0)", "model = sklearn.linear_model.Ridge()"),
+        ("model = Ridge(alpha=1.0)", "model = VotingRegressor(members)"),
+        ("model = Ridge(alpha=1.0)", "model = BaggingRegressor()"),
+        ("model = Ridge(alpha=1.0)", "model = VotingRegressor([])"),
+        ("model = Ridge(alpha=1.0)", "model = VotingRegressor([(Ridge(),)])"),
+        ("model = Ridge(alpha=1.0)", "model = VotingRegressor()"),
+        ("model = Ridge(alpha=1.0)", "model = make_pipeline()"),
+        ("model = Ridge(alpha=1.0)", "model = make_pipeline(*steps)"),
+        ("model = Ridge(alpha=1.0)", "model: Ridge = Ridge()"),
+        ("train = pd.read_csv", "train = other = pd.read_csv"),
+        ("predictions = np.clip", "result = np.clip"),
+        ("from sklearn.linear_model import Ridge", "from sklearn.linear_model import *"),
+        ("import numpy as np", "import numpy as np, os.path"),
+    ],
+)
+def test_scripts_written_in_another_way_are_edited_or_refused(old, new):
+    text = STARTERS["ames"]
+    assert old in text
+    changed = text.replace(old, new, 1)
+    for edit in entries("tabular regression"):
+        try:
+            compile(catalogue.apply(changed, edit.lines()[0]), edit.id, "exec")
+        except CoderError as error:
+            assert len(str(error)) < 300

@@ -53,7 +53,7 @@ def _read_rows(module: cst.Module, problem: Problem, values: Values) -> cst.Modu
     """Reads the first n training rows, or all of them."""
     value = script.assigned(module, "train")
     if script.is_method(value, "head"):
-        value = cst.ensure_type(cst.ensure_type(value, cst.Call).func, cst.Attribute).value
+        value = script.expect(script.expect(value, cst.Call).func, cst.Attribute).value
     source = script.source_of(value)
     if "read_csv" not in source:
         raise CoderError("found no 'train = pd.read_csv(...)' in the script")

@@ -24,8 +24,8 @@ _CLEANING = {
 def _read(module: cst.Module) -> tuple[cst.Call, list[str]]:
     """The main vectorizer, and the sources of those united with it."""
     value = script.assigned(module, "vectorizer")
-    if script.callee(value) == "make_union":
-        main, *extras = (arg.value for arg in cst.ensure_type(value, cst.Call).args)
+    if isinstance(value, cst.Call) and value.args and script.callee(value) == "make_union":
+        main, *extras = (arg.value for arg in value.args)
     else:
         main, extras = value, []
     if not isinstance(main, cst.Call):
@@ -67,7 +67,7 @@ def _unite(source: str) -> Apply:
 
 def _hash(module: cst.Module, problem: Problem, values: Values) -> cst.Module:
     _, extras = _read(module)
-    main = cst.ensure_type(script.expression(f"HashingVectorizer(n_features={values['n']:g})"), cst.Call)
+    main = script.expect(script.expression(f"HashingVectorizer(n_features={values['n']:g})"), cst.Call)
     return _write(module, main, extras)
 
 

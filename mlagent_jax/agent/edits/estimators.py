@@ -30,6 +30,6 @@ def estimator(template: str, problem: Problem, values: Values) -> str:
     numbers = {name: f"{value:g}" for name, value in values.items()}
     source = template.format(Kind=kind(problem), **numbers)
     if problem.data == "image" and source.startswith("HistGradientBoosting"):
-        call = cst.ensure_type(script.expression(source), cst.Call)
+        call = script.expect(script.expression(source), cst.Call)
         source = script.source_of(script.with_keywords(call, _THRIFTY))
     return source

@@ -87,7 +87,7 @@ def _split(change: Callable[[Values], Mapping[str, str]]) -> Apply:
     def apply(module: cst.Module, problem: Problem, values: Values) -> cst.Module:
         for index, node in enumerate(module.body):
             for found in m.findall(node, m.Call(func=m.Name("train_test_split"))):
-                call = cst.ensure_type(found, cst.Call)
+                call = script.expect(found, cst.Call)
                 return script.replace_in(module, index, call, script.with_keywords(call, change(values)))
         raise CoderError("the script does not call train_test_split")
 

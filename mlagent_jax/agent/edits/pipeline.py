@@ -57,7 +57,7 @@ class Pipeline:
 
     def with_step(self, source: str) -> Pipeline:
         """With the step put into its slot, in place of what was there."""
-        step = cst.ensure_type(script.expression(source), cst.Call)
+        step = script.expect(script.expression(source), cst.Call)
         others = [old for old in self.steps if _slot(old) != _slot(step)]
         rank = _ORDER.index(_slot(step))
         after = [index for index, old in enumerate(others) if _slot(old) in _ORDER[rank:]]
@@ -68,13 +68,13 @@ class Pipeline:
         return any(_slot(step) == slot for step in self.steps)
 
     def with_estimator(self, source: str) -> Pipeline:
-        return replace(self, estimator=cst.ensure_type(script.expression(source), cst.Call))
+        return replace(self, estimator=script.expect(script.expression(source), cst.Call))
 
     def wrapped(self, wrapper: str, arguments: str = "") -> Pipeline:
         """With the estimator as first argument of `wrapper`; the same wrapper is replaced, not doubled."""
         inner = self.estimator
         if script.callee(inner) == wrapper:
-            inner = cst.ensure_type(inner.args[0].value, cst.Call)
+            inner = script.expect(_first_argument(inner), cst.Call)
         return self.with_estimator(
             f"{wrapper}({script.source_of(inner)}{', ' if arguments else ''}{arguments})"
         )
@@ -95,7 +95,7 @@ class Pipeline:
     def map_core(self, change: Callable[[cst.Call], cst.Call]) -> Pipeline:
         core = self.core()
         return replace(
-            self, estimator=cst.ensure_type(self.estimator.deep_replace(core, change(core)), cst.Call)
+            self, estimator=script.expect(self.estimator.deep_replace(core, change(core)), cst.Call)
         )
 
 
@@ -104,7 +104,7 @@ def read(module: cst.Module) -> Pipeline:
     value = script.assigned(module, "model")
     target = None
     if script.callee(value) == "TransformedTargetRegressor":
-        call = cst.ensure_type(value, cst.Call)
+        call = script.expect(value, cst.Call)
         named = {arg.keyword.value: arg.value for arg in call.args if arg.keyword is not None}
         value = named.pop("regressor", value)
         target = {name: script.source_of(node) for name, node in named.items()}
@@ -113,7 +113,7 @@ def read(module: cst.Module) -> Pipeline:
         raise CoderError(
             f"cannot edit 'model = {script.source_of(value)}'; expected a call such as Ridge(alpha=1.0)"
         )
-    *steps, estimator = (cst.ensure_type(part, cst.Call) for part in parts)
+    *steps, estimator = (script.expect(part, cst.Call) for part in parts)
     return Pipeline(estimator, tuple(steps), target)
 
 
@@ -143,21 +143,34 @@ def _slot(step: cst.Call) -> str:
     return _SLOT.get(name, name)
 
 
+def _first_argument(call: cst.Call) -> cst.BaseExpression:
+    if not call.args:
+        raise CoderError(f"cannot edit '{script.source_of(call)}': it names no estimator inside")
+    return call.args[0].value
+
+
 def _members(estimator: cst.Call) -> dict[str, str]:
+    """Names and sources of the members of a vote; empty for any other estimator."""
     if not script.callee(estimator).startswith("Voting"):
         return {}
-    pairs = cst.ensure_type(estimator.args[0].value, cst.List).elements
     members = {}
-    for pair in pairs:
-        name, member = (element.value for element in cst.ensure_type(pair.value, cst.Tuple).elements)
-        members[str(cst.ensure_type(name, cst.SimpleString).evaluated_value)] = script.source_of(member)
+    for element in script.expect(_first_argument(estimator), cst.List).elements:
+        name, member = _member(element)
+        members[name] = script.source_of(member)
     return members
+
+
+def _member(element: cst.BaseElement) -> tuple[str, cst.BaseExpression]:
+    pair = script.expect(element.value, cst.Tuple).elements
+    if len(pair) != 2:
+        raise CoderError("cannot edit this vote: each of its members must be a name and an estimator")
+    return str(script.expect(pair[0].value, cst.SimpleString).evaluated_value), pair[1].value
 
 
 def _core(estimator: cst.Call) -> cst.Call:
     if not script.callee(estimator).startswith(_WRAPPERS) or not estimator.args:
         return estimator
     inner = estimator.args[0].value
-    if isinstance(inner, cst.List):  # the first member of a vote
-        inner = cst.ensure_type(inner.elements[0].value, cst.Tuple).elements[1].value
+    if isinstance(inner, cst.List) and inner.elements:  # the first member of a vote
+        _, inner = _member(inner.elements[0])
     return _core(inner) if isinstance(inner, cst.Call) else estimator

@@ -32,7 +32,7 @@ def fit_on(module: cst.Module, helper: str, argument: str = "") -> cst.Module:
     if not fits:
         raise CoderError("found no 'model.fit(X_fit, y_fit)' in the script")
     for index in fits:
-        fit = cst.ensure_type(m.findall(module.body[index], _FIT)[0], cst.Call)
+        fit = script.expect(m.findall(module.body[index], _FIT)[0], cst.Call)
         rows, passes = _read(fit)
         passes[helper] = argument
         module = script.replace_in(module, index, fit, _write(rows, passes))
@@ -40,16 +40,20 @@ def fit_on(module: cst.Module, helper: str, argument: str = "") -> cst.Module:
 
 
 def _read(fit: cst.Call) -> tuple[list[str], dict[str, str]]:
-    """The plain rows, and the helpers they pass through with their third argument."""
+    """The plain rows, and the helpers they pass through, each with its third argument, if any."""
     passes: dict[str, str] = {}
     call = fit
-    while len(call.args) and call.args[0].star == "*":
-        call = cst.ensure_type(call.args[0].value, cst.Call)
-        passes[script.callee(call)] = ", ".join(
-            script.source_of(arg.value) for arg in call.args if not arg.star
-        )
-        if not call.args[0].star:
-            passes[script.callee(call)] = ", ".join(script.source_of(arg.value) for arg in call.args[2:])
+    while call.args and call.args[0].star == "*":
+        call = script.expect(call.args[0].value, cst.Call)
+        name = script.callee(call)
+        if name not in _ORDER:
+            raise CoderError(
+                f"cannot edit '{script.source_of(fit)}': it doesn't know {script.source_of(call.func)!r}"
+            )
+        more = call.args[1:] if call.args and call.args[0].star else call.args[2:]
+        passes[name] = ", ".join(script.source_of(arg.value) for arg in more)
+    if len(call.args) < 2:
+        raise CoderError(f"cannot edit '{script.source_of(fit)}'; expected model.fit(X_fit, y_fit)")
     return [script.source_of(arg.value) for arg in call.args[:2]], passes
 
 
@@ -58,4 +62,4 @@ def _write(rows: list[str], passes: dict[str, str]) -> cst.Call:
     for helper in sorted(passes, key=_ORDER.index):
         third = f", {passes[helper]}" if passes[helper] else ""
         inside = f"*{helper}({inside}{third})"
-    return cst.ensure_type(script.expression(f"model.fit({inside})"), cst.Call)
+    return script.expect(script.expression(f"model.fit({inside})"), cst.Call)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import libcst as cst
 from libcst import matchers as m
 
 from mlagent_jax.environment.coder import CoderError
+
+Node = TypeVar("Node", bound=cst.CSTNode)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,15 @@ def problem(text: str) -> Problem:
     return Problem(data, "regression" if printed.startswith(_REGRESSION_METRICS) else "classification")
 
 
+def expect(node: object, kind: type[Node]) -> Node:
+    """`node`, if it is of this kind. Raises CoderError for a script that is written in another way."""
+    if not isinstance(node, kind):
+        raise CoderError(
+            f"cannot edit this part of the script: found {type(node).__name__}, not {kind.__name__}"
+        )
+    return node
+
+
 def expression(source: str) -> cst.BaseExpression:
     return cst.parse_expression(source)
 
@@ -74,8 +86,8 @@ def assigned(module: cst.Module, name: str) -> cst.BaseExpression:
         raise CoderError(
             f"expected exactly one top-level line '{name} = ...' in the script, found {len(found)}"
         )
-    statement = cst.ensure_type(found[0], cst.SimpleStatementLine)
-    return cst.ensure_type(statement.body[0], cst.Assign).value
+    statement = expect(found[0], cst.SimpleStatementLine)
+    return expect(statement.body[0], cst.Assign).value
 
 
 def assign(module: cst.Module, name: str, value: cst.BaseExpression) -> cst.Module:
