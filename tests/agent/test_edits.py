@@ -16,6 +16,28 @@ from mlagent_jax.environment.coder import CoderError
 STARTERS = {path.parent.name: path.read_text() for path in Path(__file__).parents[2].glob("tasks/*/train.py")}
 KINDS = {name: script.problem(text).kind for name, text in STARTERS.items()}
 
+# One entry of each way to change a script.
+ONE_OF_EACH_SORT = [
+    "all_rows",
+    "standardize",
+    "select",
+    "outliers",
+    "correlated",
+    "one_hot",
+    "raw_categories",
+    "forest",
+    "neighbors",
+    "log_target",
+    "refit",
+    "clip",
+    "strength",
+    "rate",
+    "tune",
+    "bag",
+    "average_forest",
+    "valid_share",
+]
+
 every_starter = pytest.mark.parametrize("name", sorted(STARTERS))
 
 
@@ -45,7 +67,7 @@ def test_ids_are_unique_and_the_catalogue_is_large():
 def test_every_idea_makes_another_valid_script(name):
     starter = STARTERS[name]
     for edit in entries(KINDS[name]):
-        for line in edit.lines():
+        for line in dict.fromkeys([edit.lines()[-1], edit.lines()[0]]):
             edited = catalogue.apply(starter, line)
             compile(edited, line, "exec")
             assert edited != starter, line
@@ -309,6 +331,8 @@ def test_scripts_written_in_another_way_are_edited_or_refused(old, new):
     assert old in text
     changed = text.replace(old, new, 1)
     for edit in entries("tabular regression"):
+        if edit.id not in ONE_OF_EACH_SORT:
+            continue
         try:
             compile(catalogue.apply(changed, edit.lines()[0]), edit.id, "exec")
         except CoderError as error:
