@@ -57,10 +57,8 @@ def number(score: float) -> str:
 
 def comparison(metric: str, score: float, before: float, higher_is_better: bool) -> str:
     """E.g. "Public rmsle 0.1523, better than 0.2011."."""
-    if score == before:
-        word = "same as"
-    else:
-        word = "better than" if (score > before) == higher_is_better else "worse than"
+    better = (score > before) == higher_is_better
+    word = "same as" if score == before else "better than" if better else "worse than"
     return f"Public {metric} {number(score)}, {word} {number(before)}."
 
 

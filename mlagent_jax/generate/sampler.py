@@ -167,7 +167,7 @@ def prefill(
         return attention(q, k, v, segments, backend=config.attention, query_chunk=config.query_chunk)
 
     x = embed(config, params, tokens)
-    for layer, empty in zip(
+    for layer, empty in zip(  # noqa: B007 (`attend` reads it)
         unstack_layers(config, params), empty_cache(config, B, P + max_new_tokens), strict=True
     ):
         x = block(config, layer)(x, rope, attend)
@@ -224,7 +224,7 @@ def decode(
 
         x = embed(config, params, token[:, None])
         old: LayerCache
-        for layer, old in zip(layers, cache, strict=True):
+        for layer, old in zip(layers, cache, strict=True):  # noqa: B007 (`attend` reads it)
             x = block(config, layer)(x, rope, attend)
         return updated, final_norm(config, params, x[:, 0])
 

@@ -20,7 +20,7 @@ _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 
 # Path in one of our layers -> name in one of theirs. They store projections as [out, in], we as [in, out].
-_LAYER = {
+_LAYER: dict[tuple[str, ...], str] = {
     ("input_norm", "scale"): "input_layernorm.weight",
     ("mlp_norm", "scale"): "post_attention_layernorm.weight",
     **{("attention", f"{x}_proj", "kernel"): f"self_attn.{x}_proj.weight" for x in "qkvo"},

@@ -74,4 +74,4 @@ def _scan_chunks(
         return chosen - normaliser, entropy
 
     _, (logprobs, entropy) = jax.lax.scan(lambda _, x: (None, one(unembed, *x)), None, (hidden, targets))
-    return tuple(x.swapaxes(0, 1).reshape(B, -1)[:, :T] for x in (logprobs, entropy))  # type: ignore[return-value]
+    return tuple(x.swapaxes(0, 1).reshape(B, -1)[:, :T] for x in (logprobs, entropy))

@@ -176,7 +176,9 @@ def test_without_isolation(unisolated: Host, name: str) -> None:
     program = next(program for program in (*EXHAUSTION, *ESCAPES, *CONFUSION) if program.name == name)
     limits = dataclasses.replace(QUICK, wall_seconds=program.wall_seconds)
     result = unisolated.sandbox.run(script_job(program.source, limits, unisolated.data_dir))
-    assert result.status in program.statuses, (result.status, result.error, result.output[-2000:])
+    # Without a file system of its own, a workspace that fills up too fast to be seen is found at the end.
+    late = {Status.OUTPUT_LIMIT} if Status.DISK in program.statuses else set()
+    assert result.status in {*program.statuses, *late}, (result.status, result.error, result.output[-2000:])
     assert not [word for word in _WORKED if word in result.output], result.output
     assert "late" not in result.files
     assert not {"submission.csv", "zero", "root", "loop"} & set(result.files)
