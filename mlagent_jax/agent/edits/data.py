@@ -183,7 +183,6 @@ EDITS = (
         step("Nystroem(n_components={k}, random_state=0)"),
         {"k": Number((50, 200), 1, 2000)},
         unless=(r"support vector",),
-        kinds=DENSE,
     ),
     data_edit(
         "clusters",
@@ -191,6 +190,5 @@ EDITS = (
         r"cluster",
         step('make_union("passthrough", KMeans(n_clusters={k}, random_state=0))'),
         {"k": Number((5, 20), 2, 500)},
-        kinds=DENSE,
     ),
 )
