@@ -24,8 +24,6 @@ lint: $(VENV)/.installed-test
 
 benchmarks: $(VENV)/.installed-test
 	$(VENV)/bin/python -m experiments.benchmarks.sandbox
-	$(VENV)/bin/python -m experiments.benchmarks.training
-	$(VENV)/bin/python -m experiments.benchmarks.decoding
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
