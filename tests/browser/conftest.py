@@ -45,6 +45,7 @@ def chromium(tmp_path_factory) -> Iterator:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     service = webdriver.ChromeService(driver)  # named, so that selenium looks for none on the network
     session = webdriver.Chrome(options=options, service=service)
+    session.set_script_timeout(120)  # of seconds: a busy machine is slow, which is no failure
     yield session
     session.quit()
 
