@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import libcst as cst
 
 from mlagent_jax.agent.edits import pipeline, rows, script
-from mlagent_jax.agent.edits.entry import ALL, DENSE, REGRESSION, Edit, Number, Values
+from mlagent_jax.agent.edits.entry import ALL, DENSE, REGRESSION, TABULAR, Edit, Number, Values
 from mlagent_jax.agent.edits.script import Problem
 from mlagent_jax.environment.coder import CoderError
 
@@ -175,6 +175,7 @@ EDITS = (
         step("PolynomialFeatures(degree={d})"),
         {"d": Number((2, 3), 2, 4)},
         unless=(r"support vector|svm|svc|svr",),
+        kinds=TABULAR,  # elsewhere there are too many features to multiply
     ),
     data_edit(
         "kernel",
@@ -183,6 +184,7 @@ EDITS = (
         step("Nystroem(n_components={k}, random_state=0)"),
         {"k": Number((50, 200), 1, 2000)},
         unless=(r"support vector",),
+        kinds=DENSE,
     ),
     data_edit(
         "clusters",
@@ -190,5 +192,6 @@ EDITS = (
         r"cluster",
         step('make_union("passthrough", KMeans(n_clusters={k}, random_state=0))'),
         {"k": Number((5, 20), 2, 500)},
+        kinds=DENSE,
     ),
 )

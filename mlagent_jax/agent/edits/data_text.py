@@ -105,7 +105,14 @@ def _edit(
 
 
 EDITS = (
-    _edit("tfidf", "Weight words by TF-IDF", r"tf ?idf", _count(tfidf=True), (r"sublinear|log",)),
+    _edit("tfidf", "Weight words by TF-IDF", r"tf ?idf", _count(tfidf=True), (r"sublinear|log|pair",)),
+    _edit(
+        "tfidf_pairs",
+        "Weight {n} words and pairs of words by TF-IDF",
+        r"tf ?idf & pair|bigram",
+        _count(tfidf=True, max_features="{n}", ngram_range="(1, 2)", sublinear_tf="True"),
+        n=Number((1000, 4000, 16000), 5, 200_000),
+    ),
     _edit(
         "sublinear",
         "Weight words by TF-IDF with logarithmic counts",
@@ -121,10 +128,13 @@ EDITS = (
     ),
     _edit("every_word", "Count every word", r"(every|all).*word", _count(max_features="None")),
     _edit(
-        "pairs", "Count pairs of words too", r"pair|bigram", _count(ngram_range="(1, 2)"), (r"triple|only",)
+        "pairs",
+        "Count pairs of words too",
+        r"pair|bigram",
+        _count(ngram_range="(1, 2)"),
+        (r"triple|only|tf ?idf",),
     ),
     _edit("triples", "Count pairs and triples of words too", r"triple|trigram", _count(ngram_range="(1, 3)")),
-    _edit("only_pairs", "Count only pairs of words", r"only & pair|bigram", _count(ngram_range="(2, 2)")),
     _edit(
         "letters",
         "Count groups of {a} to {b} letters instead of words",

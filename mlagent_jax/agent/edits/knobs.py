@@ -31,7 +31,7 @@ _KEYWORDS: dict[str, dict[tuple[str, ...], tuple[str, str | None]]] = {
     "strength": {
         _LINEAR: ("alpha", None),
         _MARGINS: ("C", _INVERSE),
-        ("HuberRegressor", "MLP", "MultinomialNB", "SGD"): ("alpha", None),
+        ("HuberRegressor", "MLP", "MultinomialNB", "ComplementNB", "SGD"): ("alpha", None),
         ("HistGradientBoosting",): ("l2_regularization", None),
         ("DecisionTree", *_FORESTS): ("ccp_alpha", None),
     },

@@ -9,7 +9,7 @@ from libcst import matchers as m
 
 from mlagent_jax.agent.edits import knobs, pipeline, rows, script
 from mlagent_jax.agent.edits.entry import ALL, CLASSIFICATION, REGRESSION, Edit, Number, Values
-from mlagent_jax.agent.edits.estimators import estimator, kind
+from mlagent_jax.agent.edits.estimators import estimator, install, kind
 from mlagent_jax.agent.edits.script import Problem
 from mlagent_jax.environment.coder import CoderError
 
@@ -32,7 +32,7 @@ def _knob(knob: str, otherwise: str = "") -> Apply:
     def apply(module: cst.Module, problem: Problem, values: Values) -> cst.Module:
         model = pipeline.read(module)
         if otherwise and not knobs.has(model.core(), knob):
-            model = model.with_estimator(estimator(otherwise, problem, {}))
+            model = install(model, otherwise, problem, {})
         value = next(iter(values.values()), None)
         return pipeline.write(module, model.map_core(lambda call: knobs.turn(call, knob, value)))
 

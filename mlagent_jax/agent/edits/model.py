@@ -19,25 +19,18 @@ from mlagent_jax.agent.edits.entry import (
     Number,
     Values,
 )
-from mlagent_jax.agent.edits.estimators import estimator
+from mlagent_jax.agent.edits.estimators import install
 from mlagent_jax.agent.edits.script import Problem
 
 _COMBINED = (r"average|vote|ensemble|bag|stack|tune|cross",)  # belongs to the learning axis
 
 
-def _use(scaled: bool, sources: Mapping[str, str]) -> Callable[[cst.Module, Problem, Values], cst.Module]:
-    """Puts an estimator in place; `sources` by target, or `both` with {Kind} for Classifier or Regressor.
-
-    scaled: columns of a table are standardised for it, unless they are scaled already.
-    """
+def _use(sources: Mapping[str, str]) -> Callable[[cst.Module, Problem, Values], cst.Module]:
+    """Puts an estimator in place; `sources` by target, or `both` with {Kind} for Classifier or Regressor."""
 
     def apply(module: cst.Module, problem: Problem, values: Values) -> cst.Module:
         template = sources.get(problem.target) or sources["both"]
-        chosen = estimator(template, problem, values)
-        model = pipeline.read(module).with_estimator(chosen)
-        if scaled and problem.data == "tabular" and not model.has("scale"):
-            model = model.with_step("StandardScaler()")
-        return pipeline.write(module, model)
+        return pipeline.write(module, install(pipeline.read(module), template, problem, values))
 
     return apply
 
@@ -49,13 +42,10 @@ def _model(
     numbers: Mapping[str, Number] | None = None,
     kinds: frozenset[str] = ALL,
     unless: tuple[str, ...] = (),
-    scaled: bool = False,
     **sources: str,
 ) -> Edit:
     words = tuple(keywords.split(" & "))
-    return Edit(
-        id, "model", kinds, wording, _use(scaled, sources), words, (*_COMBINED, *unless), numbers or {}
-    )
+    return Edit(id, "model", kinds, wording, _use(sources), words, (*_COMBINED, *unless), numbers or {})
 
 
 def _count(*offered: float, high: float) -> Number:
@@ -105,7 +95,6 @@ EDITS = (
         r"neighbor|knn|kn neighbors",
         {"k": _count(1, 3, 5, 10, 30, 100, high=1000)},
         unless=(r"weight|distance",),
-        scaled=True,
         both="KNeighbors{Kind}(n_neighbors={k})",
     ),
     _model(
@@ -114,7 +103,6 @@ EDITS = (
         r"support vector|svm|svc|svr",
         {"c": _real(0.1, 1, 10, 100)},
         unless=(r"linear|polynomial|degree",),
-        scaled=True,
         classification="SVC(C={c})",
         regression="SVR(C={c})",
     ),
@@ -123,7 +111,6 @@ EDITS = (
         "Use a linear support vector machine with C = {c}",
         r"linear & support vector|svm|svc|svr",
         {"c": _real(0.01, 0.1, 1, 10)},
-        scaled=True,
         classification="LinearSVC(C={c}, random_state=0)",
         regression="LinearSVR(C={c}, random_state=0)",
     ),
@@ -132,7 +119,7 @@ EDITS = (
         "Use a polynomial support vector machine of degree {d}",
         r"polynomial|degree & support vector|svm|svc|svr",
         {"d": _count(2, 3, high=10)},
-        scaled=True,
+        kinds=DENSE,
         classification='SVC(degree={d}, kernel="poly")',
         regression='SVR(degree={d}, kernel="poly")',
     ),
@@ -180,7 +167,6 @@ EDITS = (
         "Use a linear model fitted by gradient descent with alpha = {a}",
         r"gradient descent|\bsgd\b",
         {"a": _real(0.0001, 0.001, 0.01)},
-        scaled=True,
         both="SGD{Kind}(alpha={a}, random_state=0)",
     ),
     _model(
@@ -189,7 +175,6 @@ EDITS = (
         r"(neural|mlp|perceptron)",
         {"n": _count(16, 32, 64, 128, high=1024)},
         unless=(r"layers|convolution|deep",),
-        scaled=True,
         both="MLP{Kind}(hidden_layer_sizes=[{n}], random_state=0)",
     ),
     _model(
@@ -198,7 +183,6 @@ EDITS = (
         r"(neural|mlp|perceptron|network) & (layers|deep)",
         {"n": _count(16, 64, high=512)},
         unless=(r"convolution",),
-        scaled=True,
         both="MLP{Kind}(hidden_layer_sizes=[{n}, {n}], random_state=0)",
     ),
     _model(
@@ -214,8 +198,15 @@ EDITS = (
         r"bayes",
         {"a": _real(0.01, 0.1, 1)},
         kinds=TEXT | IMAGE,
-        unless=(r"gaussian",),
+        unless=(r"gaussian|complement",),
         both="MultinomialNB(alpha={a})",
+    ),
+    _model(
+        "complement_bayes",
+        "Use complement naive Bayes",
+        r"complement & bayes",
+        kinds=TEXT & CLASSIFICATION,
+        both="ComplementNB()",
     ),
     _model(
         "linear_discriminant",

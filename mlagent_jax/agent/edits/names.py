@@ -25,7 +25,7 @@ _MODULES = {
         ElasticNet HuberRegressor Lasso LogisticRegression Ridge RidgeClassifier SGDClassifier SGDRegressor""",
     "sklearn.model_selection": "GridSearchCV",
     "sklearn.multiclass": "OneVsRestClassifier",
-    "sklearn.naive_bayes": "GaussianNB MultinomialNB",
+    "sklearn.naive_bayes": "ComplementNB GaussianNB MultinomialNB",
     "sklearn.neighbors": "KNeighborsClassifier KNeighborsRegressor NearestCentroid",
     "sklearn.neural_network": "MLPClassifier MLPRegressor",
     "sklearn.pipeline": "make_pipeline make_union",
