@@ -46,7 +46,8 @@ def get_config() -> ConfigDict:
                 "intermediate_size": 480,
                 "num_hidden_layers": 4,
                 "num_attention_heads": 5,
-                "num_key_value_heads": 5,
+                # One key head for five query heads: a step is cheaper, and the cache a fifth of the size.
+                "num_key_value_heads": 1,
                 "tie_word_embeddings": True,
                 "rope_theta": 10_000.0,
             },

@@ -1,8 +1,8 @@
 """A dense key-value cache for one batch of rows.
 
-Prompts are right-padded to P slots and generated tokens follow from slot P on, the same slot for every row: so a step
-writes one contiguous slice, and no scatter. Where a key sits says nothing about its position, because rotary
-embeddings have been applied before it is stored.
+Prompts are right-padded to P slots and generated tokens follow from slot P on, the same slot for every row: so a
+step writes one contiguous slice, and scatters nothing. Where a key sits says nothing about its position, because
+rotary embeddings are applied before it is stored.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-
-from mlagent_jax.models.config import Qwen2Config
 
 
 class LayerCache(NamedTuple):
@@ -25,14 +23,8 @@ class LayerCache(NamedTuple):
 Cache = list[LayerCache]
 
 
-def empty_cache(config: Qwen2Config, batch: int, slots: int) -> Cache:
-    shape = (batch, config.num_key_value_heads, slots, config.head_dim)
-    zeros = lambda: jnp.zeros(shape, config.dtype)  # noqa: E731
-    return [LayerCache(zeros(), zeros()) for _ in range(config.num_hidden_layers)]
-
-
-def write(cache: LayerCache, k: jax.Array, v: jax.Array, slot: int | jax.Array) -> LayerCache:
-    """Puts k, v [B,Q,K,H] into the slots [slot, slot + Q) of every row."""
+def write(cache: LayerCache, k: jax.Array, v: jax.Array, slot: jax.Array) -> LayerCache:
+    """Puts k, v [B,1,K,H] into one slot of every row."""
     start = (0, 0, slot, 0)
     return LayerCache(
         jax.lax.dynamic_update_slice(cache.k, k.swapaxes(1, 2), start),
@@ -40,12 +32,12 @@ def write(cache: LayerCache, k: jax.Array, v: jax.Array, slot: int | jax.Array) 
     )
 
 
-def attend_cache(q: jax.Array, cache: LayerCache, mask: jax.Array) -> jax.Array:
-    """q [B,1,N,H], mask [B,S] of the slots that hold a live key -> [B,1,N,H]."""
+def attend_cache(q: jax.Array, cache: LayerCache, live: jax.Array) -> jax.Array:
+    """q [B,1,N,H], live [B,S] true for slots that hold a key of the row -> [B,1,N,H]; softmax in float32."""
     B, _, N, H = q.shape
     K = cache.k.shape[1]
     q = q.reshape(B, K, N // K, H) * H**-0.5
     scores = jnp.einsum("bkgh,bksh->bkgs", q, cache.k, preferred_element_type=jnp.float32)
-    scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    scores = jnp.where(live[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(cache.v.dtype)
     return jnp.einsum("bkgs,bksh->bkgh", weights, cache.v).reshape(B, 1, N, H)

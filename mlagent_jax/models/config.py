@@ -13,12 +13,12 @@ REMAT_POLICIES = ("none", "dots", "full")
 
 @dataclass(frozen=True)
 class Qwen2Config:
-    """Architecture (names as in a Hugging Face `config.json`) and execution (ours). Hashable, so it can be static.
+    """Architecture (names as in a Hugging Face `config.json`) and execution (ours). Hashable: static under jit.
 
-    attention: backend of `mlagent_jax.nn.attention`; stated here, never guessed from the devices present, so that
-        the same model lowers for hardware that is not there.
+    attention: backend of `mlagent_jax.nn.attention`; stated here, never guessed from the devices present, so
+        that the same model lowers for hardware that is not there.
     query_chunk: queries per block of the `xla_chunked` backend, tokens.
-    remat: what the backward pass recomputes in each layer: "none", "dots" (all but matrix products) or "full".
+    remat: what the backward pass computes again in a layer: "none", "dots" (all but matrix products) or "full".
     scan_layers: run the layers as one `lax.scan` (compile time independent of depth) or unrolled.
     dtype: of activations; param_dtype: of stored parameters.
     """
@@ -51,11 +51,7 @@ class Qwen2Config:
                     f"{self.num_attention_heads}; set head_dim"
                 )
             object.__setattr__(self, "head_dim", self.hidden_size // self.num_attention_heads)
-        sizes = (
-            "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads "
-            "head_dim max_position_embeddings query_chunk"
-        )
-        for name in sizes.split():
+        for name in (*_HF_REQUIRED, "head_dim", "max_position_embeddings", "query_chunk"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.num_attention_heads % self.num_key_value_heads:
@@ -169,7 +165,7 @@ def _unsupported(hf: Mapping[str, Any]) -> list[str]:
 
 
 def qwen2_5(size: str, **execution: Any) -> Qwen2Config:
-    """A published Qwen2.5 size: "0.5b", "1.5b", "3b", "7b" or "14b" (Qwen2.5 technical report, arXiv 2412.15115)."""
+    """A published size, "0.5b", "1.5b", "3b", "7b" or "14b" (Qwen2.5 technical report, arXiv 2412.15115)."""
     #        D     F      L   N   K  V        tied
     sizes = {
         "0.5b": (896, 4864, 24, 14, 2, 151_936, True),
@@ -189,21 +185,5 @@ def qwen2_5(size: str, **execution: Any) -> Qwen2Config:
         num_attention_heads=N,
         num_key_value_heads=K,
         tie_word_embeddings=tied,
-        **execution,
-    )
-
-
-def quickstart(vocab_size: int, **execution: Any) -> Qwen2Config:
-    """About 1.4M parameters: what two CPU cores can train from nothing in minutes."""
-    return Qwen2Config(
-        vocab_size=vocab_size,
-        hidden_size=160,
-        intermediate_size=480,
-        num_hidden_layers=4,
-        num_attention_heads=5,
-        num_key_value_heads=5,
-        max_position_embeddings=1024,
-        rope_theta=10_000.0,
-        tie_word_embeddings=True,
         **execution,
     )

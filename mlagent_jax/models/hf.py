@@ -27,7 +27,7 @@ _LAYER: dict[tuple[str, ...], str] = {
     **{("attention", f"{x}_proj", "bias"): f"self_attn.{x}_proj.bias" for x in "qkv"},
     **{("mlp", f"{x}_proj", "kernel"): f"mlp.{x}_proj.weight" for x in ("gate", "up", "down")},
 }
-_TOP = {
+_TOP: dict[tuple[str, ...], str] = {
     ("embed",): "model.embed_tokens.weight",
     ("norm", "scale"): "model.norm.weight",
     ("lm_head",): "lm_head.weight",
@@ -39,7 +39,7 @@ def load_hf(folder: str | Path, **execution: Any) -> tuple[Qwen2Config, Params]:
     """Reads a Qwen2 checkpoint, one file or sharded; `execution` sets fields of the config that are ours.
 
     Parameters are cast to config.param_dtype. Raises FileNotFoundError, and ValueError naming what in the
-    configuration is not implemented or which tensors are missing, unexpected, of the wrong shape, or unreadable.
+    configuration is not implemented, or which tensors are missing, unexpected, misshapen or unreadable.
     """
     folder = Path(folder)
     config = Qwen2Config.from_hf(_read_json(folder / "config.json"), **execution)
@@ -75,7 +75,7 @@ def load_hf(folder: str | Path, **execution: Any) -> tuple[Qwen2Config, Params]:
 
 
 def save_hf(folder: str | Path, config: Qwen2Config, params: Params) -> None:
-    """Writes `config.json` and `model.safetensors`, which `transformers` loads. Each file appears whole or not at all.
+    """Writes `config.json` and `model.safetensors`, which `transformers` loads. A file appears whole or not at all.
 
     Raises ValueError for a config that Hugging Face's Qwen2 cannot express.
     """

@@ -1,7 +1,7 @@
 """Qwen2 / Qwen2.5 (arXiv 2407.10671, 2412.15115) in Flax NNX, used functionally.
 
-Parameters are a nested dict of arrays, with all layers stacked along a leading axis L; the modules below only say how
-they are made and used. `forward(config, params, ...)` is pure: jit it, differentiate it, donate to it.
+Parameters are a nested dict of arrays, with all layers stacked along a leading axis L; the modules below only say
+how they are made and used. `forward(config, params, ...)` is pure: jit it, differentiate it, donate to it.
 """
 
 from __future__ import annotations
@@ -152,8 +152,8 @@ def forward(
 ) -> jax.Array:
     """The last hidden states, after the final norm.
 
-    tokens, positions, segment_ids: [B,T] int. Positions count from 0 in each segment; segment id 0 is padding, whose
-    outputs are finite and meaningless. Returns [B,T,D] in config.dtype; multiply by `unembedding` for logits.
+    tokens, positions, segment_ids: [B,T] int. Positions count from 0 in each segment; segment id 0 is padding,
+    whose outputs are finite and meaningless. Returns [B,T,D] in config.dtype; times `unembedding` gives logits.
     """
 
     def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """Log-probabilities and cross-entropy over a large vocabulary, a few positions at a time.
 
-Logits [B,T,V] never exist whole: 152,064 words x 4,096 positions x 4 bytes are 2.5 GB a row. Each chunk of positions is
-multiplied out, reduced and forgotten; the backward pass makes it again.
+Logits [B,T,V] never exist whole: 152,064 words x 4,096 positions x 4 bytes are 2.5 GB a row. Each chunk of positions
+is multiplied out, reduced and forgotten; the backward pass makes it again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rotary position embeddings (Su et al. 2021, arXiv 2104.09864), in the half-split layout that Hugging Face uses."""
+"""Rotary position embeddings (Su et al. 2021, arXiv 2104.09864), in Hugging Face's half-split layout."""
 
 from __future__ import annotations
 
