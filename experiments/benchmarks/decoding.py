@@ -1,0 +1,73 @@
+"""Decoding with the quickstart's model: our sampler beside `transformers.generate`, in one run.
+
+    python -m experiments.benchmarks.decoding --repeats=9         # needs torch: pip install -e '.[parity]'
+
+Prompts of 300 tokens, 48 sampled tokens each at temperature 0.8, no stop, so that both do the same work; one static
+batch, which is the best case of `generate`. Bar: twice its tokens/s, at batch 1 and 8.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from absl import app, flags
+
+from experiments.benchmarks.side_by_side import HEADER, compare, quickstart_model, torch_twin
+from mlagent_jax.generate.sampler import Sampler
+from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.qwen2 import Params
+
+REPEATS = flags.DEFINE_integer("repeats", 9, "Timed batches of each kind; they take turns.", lower_bound=1)
+BATCHES = (1, 8, 32)
+JUDGED = (1, 8)
+PROMPT, NEW, TEMPERATURE = 300, 48, 0.8
+BAR = 2.0
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    config, params = quickstart_model()
+    twin = torch_twin(config, params).eval()
+    print(f"{REPEATS.value} batches of each kind, load average {os.getloadavg()[0]:.1f}\n{HEADER}")
+    ratios = {}
+    for batch in BATCHES:
+        prompts = np.random.default_rng(0).integers(0, config.vocab_size, (batch, PROMPT))
+        result = compare(_ours(config, params, prompts), _theirs(twin, prompts), REPEATS.value)
+        ratios[batch] = result.ratio
+        print(result.row(f"batch {batch}", batch * NEW), flush=True)
+    met = min(ratios[batch] for batch in JUDGED) >= BAR
+    print(
+        f"bar: {BAR} times the tokens/s at batch {' and '.join(map(str, JUDGED))}: {'met' if met else 'MISSED'}"
+    )
+
+
+def _ours(config: Qwen2Config, params: Params, prompts: np.ndarray) -> Callable[[], object]:
+    sampler = Sampler(config, buckets=(320,), batch_size=len(prompts), max_new_tokens=NEW, stop_ids=())
+    return lambda: sampler.generate(params, prompts.tolist(), range(len(prompts)), temperature=TEMPERATURE)
+
+
+def _theirs(model, prompts: np.ndarray) -> Callable[[], object]:  # type: ignore[no-untyped-def]
+    import torch
+
+    inputs = torch.from_numpy(prompts)
+    settings = {"do_sample": True, "temperature": TEMPERATURE, "top_k": 0, "top_p": 1.0, "pad_token_id": 0}
+
+    def run() -> None:
+        with torch.inference_mode():
+            made = model.generate(
+                inputs,
+                attention_mask=torch.ones_like(inputs),
+                max_new_tokens=NEW,
+                min_new_tokens=NEW,
+                eos_token_id=None,
+                **settings,
+            )
+        assert made.shape[1] == PROMPT + NEW
+
+    return run
+
+
+if __name__ == "__main__":
+    app.run(main)
