@@ -32,6 +32,15 @@ class Comparison:
     def ratios(self) -> list[float]:
         return [theirs / ours for ours, theirs in zip(self.ours, self.theirs, strict=True)]
 
+    def less(self, part: Comparison) -> Comparison:
+        """The work without a part of it that was timed alone."""
+        return Comparison(
+            *(
+                [whole - statistics.median(alone) for whole in seconds]
+                for seconds, alone in ((self.ours, part.ours), (self.theirs, part.theirs))
+            )
+        )
+
     def row(self, name: str, tokens: int) -> str:
         """tokens: that one repeat works through."""
         rates = [tokens / statistics.median(seconds) for seconds in (self.ours, self.theirs)]

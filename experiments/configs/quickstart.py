@@ -50,6 +50,9 @@ def get_config() -> ConfigDict:
                 "num_key_value_heads": 1,
                 "tie_word_embeddings": True,
                 "rope_theta": 10_000.0,
+                # Four layers compile in seconds, and unrolled they train an eighth faster on a CPU.
+                "scan_layers": False,
+                "query_chunk": 64,
             },
         }
     )

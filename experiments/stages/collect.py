@@ -13,7 +13,7 @@ from experiments.stages.stage import run_on_main
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.prompt import messages
 from mlagent_jax.agent.trajectory import Trajectory
-from mlagent_jax.agent.trajectory_log import is_masked, read_trajectories
+from mlagent_jax.agent.trajectory_log import read_trajectories
 from mlagent_jax.exploration.collection import plan_episodes
 from mlagent_jax.exploration.pool import IdeaPool
 from mlagent_jax.text.chat import Message, tokenizer_texts
@@ -62,5 +62,5 @@ def chats(experiment: Experiment, trajectories: Iterable[Trajectory]) -> list[li
     return [
         messages(experiment.settings.prompt, Situation(tasks[trajectory.task], trajectory.steps))
         for trajectory in trajectories
-        if not is_masked(trajectory)
+        if not trajectory.is_masked
     ]

@@ -8,7 +8,6 @@ from experiments.experiment import Experiment
 from experiments.stages.collect import chats, expert_trajectories
 from experiments.stages.stage import run_on_all
 from mlagent_jax.agent.model_policy import ModelPolicy
-from mlagent_jax.agent.trajectory_log import is_masked
 from mlagent_jax.parallel import distributed
 from mlagent_jax.ppo.episodes import EpisodeCollector
 from mlagent_jax.ppo.loop import train
@@ -58,7 +57,7 @@ def _demonstrations(experiment: Experiment) -> list[Rollout]:
     ppo = experiment.settings.ppo
     if ppo.critic_start != "expert":
         return []
-    expert = [t for t in expert_trajectories(experiment, needed_by=STAGE) if not is_masked(t)]
+    expert = [t for t in expert_trajectories(experiment, needed_by=STAGE) if not t.is_masked]
     encoded = [encode_chat(experiment.tokenizer, chat) for chat in chats(experiment, expert)]
     return [
         demonstration(cut_at_step(sequence, ppo.row_length), [step.reward for step in trajectory.steps])

@@ -66,6 +66,11 @@ class Trajectory:
         """Identifies the episode within its stage, so that a resumed stage does not repeat it."""
         return episode_key(self.agent, self.task, self.index)
 
+    @property
+    def is_masked(self) -> bool:
+        """Whether a fault of ours is in it, so that it says nothing of the agent: it is counted, never scored."""
+        return any(step.outcome is Outcome.INFRASTRUCTURE for step in self.steps)
+
 
 def episode_key(agent: str, task: str, index: int) -> str:
     return f"{agent}/{task}/{index}"

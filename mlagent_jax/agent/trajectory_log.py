@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Self
 
 from mlagent_jax.agent.trajectory import Trajectory, from_json, to_json
-from mlagent_jax.environment.state import Outcome
 from mlagent_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -42,11 +41,6 @@ def read_trajectories(path: Path) -> Iterator[Trajectory]:
         raise TrajectoryLogError(f"cannot read {path}: {error.strerror}") from error
 
 
-def is_masked(trajectory: Trajectory) -> bool:
-    """Whether a fault of ours is in it: it is counted, and nothing of it is scored."""
-    return any(step.outcome is Outcome.INFRASTRUCTURE for step in trajectory.steps)
-
-
 class TrajectoryLog:
     """Appends to `path`, as its only writer. Raises TrajectoryLogError if it cannot be opened or read."""
 
@@ -60,7 +54,7 @@ class TrajectoryLog:
             raise TrajectoryLogError(f"cannot write {path}: {error.strerror}") from error
         try:
             self._lock()
-            self._keys = {t.key for t in read_trajectories(path) if not is_masked(t)}
+            self._keys = {t.key for t in read_trajectories(path) if not t.is_masked}
             self._drop_torn_line()
         except BaseException:
             os.close(self._file)
@@ -88,7 +82,7 @@ class TrajectoryLog:
             raise TrajectoryLogError(
                 f"cannot write {self._path}: {error.strerror}; mend that and start again: its lines are kept"
             ) from error
-        if not is_masked(trajectory):
+        if not trajectory.is_masked:
             self._keys.add(trajectory.key)
 
     def close(self) -> None:

@@ -18,7 +18,6 @@ from markupsafe import Markup
 
 from mlagent_jax.evaluation import episodes, learning_curves, tables
 from mlagent_jax.evaluation.embed import script_json, visible
-from mlagent_jax.evaluation.scores import is_masked
 from mlagent_jax.evaluation.workdir import Record, Run, read_run
 from mlagent_jax.files import write_atomically
 
@@ -73,7 +72,7 @@ def _score_context(run: Run) -> Record:
         return empty | {"scores": None, "masked": 0, "scored_tasks": ()}
     counted: dict[tuple[str, str], list[float]] = {}
     for each in run.evaluated:
-        if not is_masked(each):
+        if not each.is_masked:
             counted.setdefault((each.agent, each.task), []).append(each.private_score)
     return {
         "scores": run.scores,
@@ -121,7 +120,7 @@ def _learning(run: Run) -> list[Record]:
 
 def _stages(run: Run) -> list[Record]:
     """What each stage has left so far, in words ("" for nothing), and whether it has finished."""
-    masked = sum(map(is_masked, run.collected))
+    masked = sum(each.is_masked for each in run.collected)
     details = {
         "ideas": _count(len(run.ideas), "pool"),
         "collect": _count(len(run.collected), "trajectory") + (f", {masked} masked" if masked else ""),

@@ -31,11 +31,6 @@ Value = Callable[[Trajectory], float | None]
 Facts = Mapping[str, Mapping[str, Any]]
 
 
-def is_masked(trajectory: Trajectory) -> bool:
-    """Whether our own fault cut the episode short, so that it says nothing about the agent."""
-    return any(step.outcome is Outcome.INFRASTRUCTURE for step in trajectory.steps)
-
-
 def relative_gain(score: float, m_init: float, *, higher_is_better: bool) -> float | None:
     """Delta_r = beta (p - p_init) / |p_init|, beta = -1 where lower is better; None where p_init is 0.
 
@@ -151,7 +146,7 @@ def _task_facts(task: Task, episodes: Mapping[tuple[str, str], Sequence[Trajecto
 
 def _row(agent: str, facts: Mapping[str, Any], group: Sequence[Trajectory]) -> dict[str, Any]:
     """One agent on one task. Outcomes are counted over steps, the rest is over unmasked episodes."""
-    counted = [each for each in group if not is_masked(each)]
+    counted = [each for each in group if not each.is_masked]
     scores = np.array([each.private_score for each in counted])
     outcomes = Counter(step.outcome for each in counted for step in each.steps)
     steps = sum(outcomes.values())
@@ -205,7 +200,7 @@ def unmasked(trajectories: Iterable[Trajectory]) -> dict[str, list[Trajectory]]:
     """Episodes by task, without those that infrastructure cut short."""
     groups: dict[str, list[Trajectory]] = {}
     for each in trajectories:
-        if not is_masked(each):
+        if not each.is_masked:
             groups.setdefault(each.task, []).append(each)
     return groups
 

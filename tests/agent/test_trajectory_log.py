@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from mlagent_jax.agent.trajectory import Step, Trajectory
-from mlagent_jax.agent.trajectory_log import TrajectoryLog, TrajectoryLogError, is_masked, read_trajectories
+from mlagent_jax.agent.trajectory_log import TrajectoryLog, TrajectoryLogError, read_trajectories
 from mlagent_jax.environment.state import Action, EnvState, Outcome
 from mlagent_jax.errors import UserError
 
@@ -57,7 +57,7 @@ def test_masked_episodes_are_kept_and_run_again(tmp_path):
         assert log.keys() == frozenset()
         log.append(trajectory(0))
         assert log.keys() == {"expert/ames/0"}
-        assert [is_masked(t) for t in log.read()] == [True, False]
+        assert [t.is_masked for t in log.read()] == [True, False]
 
 
 @pytest.mark.parametrize("torn", [b"{", b'{"task": "ames"', b"\0" * 40, b"x" * 200_000, None])
