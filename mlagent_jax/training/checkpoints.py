@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +28,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, items: Sequence[str], keep: int = 2, asynchronous: bool = False):
         self._folder = folder.absolute()
+        self._asynchronous = asynchronous
         self._manager = ocp.CheckpointManager(
             self._folder,
             item_handlers={name: ocp.StandardCheckpointHandler() for name in items},
@@ -38,9 +41,20 @@ class Checkpoints:
         return step
 
     def save(self, step: int, **items: Any) -> None:
-        """items: trees of arrays, by name. They appear together, whole, or not at all."""
+        """items: trees of arrays, by name. They appear together, whole, or not at all.
+
+        Raises OSError (ENOSPC) where the disk is full; earlier checkpoints are as they were.
+        """
         composite = ocp.args.Composite(**{name: ocp.args.StandardSave(tree) for name, tree in items.items()})
-        self._manager.save(step, args=composite, force=True)
+        try:
+            self._manager.save(step, args=composite, force=True)
+            if not self._asynchronous:
+                self._manager.wait_until_finished()
+        except ValueError as error:
+            # tensorstore has an error type of its own for what the operating system said.
+            if os.strerror(errno.ENOSPC) in str(error):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder)) from error
+            raise
 
     def restore(self, step: int | None = None, **targets: Any) -> dict[str, Any]:
         """The named items of `step` (the newest by default), with their targets' dtypes and shardings.

