@@ -126,8 +126,8 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _is_worth_reading(record: LogRecord) -> bool:
-    """orbax tells each file it writes by the logger that we share with it, and twice what it then raises."""
-    return "orbax" not in record.pathname or (record.levelno > INFO and not record.exc_info)
+    """orbax tells each file it writes by the logger that we share with it."""
+    return record.levelno > INFO or "orbax" not in record.pathname
 
 
 def console_main() -> None:

@@ -83,7 +83,10 @@ def metrics(path: Path) -> list[Any]:
 def results(workdir: Path) -> dict[str, Any]:
     """All that a run found out, less how long it took."""
     return {
-        "ideas": {path.name: json.loads(path.read_text()) for path in (workdir / "ideas").glob("*.json")},
+        "ideas": {
+            path.name: without_timing(json.loads(path.read_text()))
+            for path in (workdir / "ideas").glob("*.json")
+        },
         "collect": episodes(workdir / "collect/trajectories.jsonl"),
         "sft": metrics(workdir / "sft/metrics.jsonl"),
         "ppo": metrics(workdir / "ppo/metrics.jsonl"),
@@ -154,7 +157,7 @@ def test_killed_in_every_stage_it_resumes_to_the_same_result(finished, tmp_path)
 # A small file system that ends with the process tree, and so needs no cleaning up.
 FILL_AND_FREE = """
 run() { "$@" > out 2>&1; }
-for filled in ideas:300 ideas,collect:200 ideas,collect,sft:150 ideas,collect,sft,ppo:60; do
+for filled in ideas:300 ideas,collect:150 ideas,collect,sft:100 ideas,collect,sft,ppo:60; do
   run "$@" --stages=${filled%:*} || { cat out; exit 2; }
   room=$(df -k --output=avail /mnt | tail -1)
   head -c $((room - ${filled#*:}))k /dev/zero > /mnt/filler
