@@ -176,5 +176,17 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     )
 
 
+def check_vocabulary(tokenizer: Tokenizer, vocab_size: int, where: str) -> None:
+    """Raises TokenizerError where the tokenizer has ids that a model of `vocab_size` has no embedding for.
+
+    Models may have more: their matrices are padded to round sizes.
+    """
+    if tokenizer.vocab_size > vocab_size:
+        raise TokenizerError(
+            f"the tokenizer has {tokenizer.vocab_size} ids, but the model in {where} has embeddings for "
+            f"vocab_size {vocab_size} only; take the tokenizer that belongs to this model"
+        )
+
+
 def _valid(text: str) -> str:
     return text.encode(errors="replace").decode()
