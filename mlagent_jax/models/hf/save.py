@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -73,7 +72,7 @@ def save_hf(
     fetch = _Fetch(leaves, dtype)
     failure: Exception | None = None
     with ExitStack() as replacement:
-        aside = distributed.on_main(lambda: replacement.enter_context(_replaced_export(folder)))
+        aside = distributed.on_main(lambda: replacement.enter_context(replaced_export(folder)))
         for name, specs in shards.items():
             fetched = (fetch(tensors[spec.name]) for spec in specs)
             if distributed.is_main() and failure is None:
@@ -153,22 +152,19 @@ def _checked(config: Qwen2Config, params: Params) -> dict[tuple[str, ...], jax.A
     return leaves
 
 
-def _replaced_export(folder: Path) -> Any:
+def replaced_export(folder: Path) -> AbstractContextManager[Path]:
+    """`replaced_folder` for an export. Raises UserError where `folder` holds anything else than an older one."""
     if folder.exists():
+        if not folder.is_dir():
+            raise UserError(f"cannot export to {folder}: it is not a folder")
         foreign = [
             path.name
-            for path in _entries(folder)
+            for path in sorted(folder.iterdir())
             if not path.is_file() or not any(fnmatch(path.name, pattern) for pattern in _EXPORTED)
         ]
         if foreign:
             raise UserError(
-                f"{folder} holds {some(sorted(foreign))}, which an export would remove; "
+                f"{folder} holds {some(foreign)}, which an export would remove; "
                 "choose a new folder or an older export's"
             )
     return replaced_folder(folder)
-
-
-def _entries(folder: Path) -> Iterator[Path]:
-    if not folder.is_dir():
-        raise UserError(f"cannot export to {folder}: it is not a folder")
-    return folder.iterdir()
