@@ -32,14 +32,14 @@ from mlagent_jax.environment.task_loader import load_task
 from mlagent_jax.exploration.ideas import IdeaWriter, ScriptedIdeaWriter
 from mlagent_jax.generate.sampler import Sampler
 from mlagent_jax.models.config import Qwen2Config
-from mlagent_jax.models.hf import load_hf, save_hf
+from mlagent_jax.models.hf import load_config, load_hf, save_hf
 from mlagent_jax.models.qwen2 import init_params
 from mlagent_jax.parallel import distributed
-from mlagent_jax.parallel.mesh import make_mesh, param_shardings, put, to_local
+from mlagent_jax.parallel.mesh import make_mesh, param_shardings, put
 from mlagent_jax.sandbox.cache import CachedSandbox
 from mlagent_jax.sandbox.open import open_sandbox
 from mlagent_jax.sft.loop import load_params
-from mlagent_jax.text.tokenizer import Tokenizer, load_tokenizer
+from mlagent_jax.text.tokenizer import Tokenizer, check_vocabulary, load_tokenizer
 
 
 class Experiment:
@@ -147,19 +147,17 @@ class Experiment:
     def model(self) -> Qwen2Config:
         settings = self.settings.model
         if settings.pretrained:
-            return self._pretrained[0]
+            config = load_config(settings.pretrained, **settings.shape)
+            check_vocabulary(self.tokenizer, config.vocab_size, settings.pretrained)
+            return config
         return Qwen2Config(vocab_size=self.tokenizer.vocab_size, **settings.shape)
 
     def initial_params(self) -> Any:
-        """What fine-tuning starts from."""
-        if self.settings.model.pretrained:
-            return self._pretrained[1]
-        return init_params(self.model, self.settings.seed)
-
-    @cached_property
-    def _pretrained(self) -> tuple[Qwen2Config, Any]:
+        """What fine-tuning starts from; a checkpoint's lie on the mesh. Not kept here: a stage owns its own."""
         settings = self.settings.model
-        return load_hf(Path(settings.pretrained), **settings.shape)
+        if settings.pretrained:
+            return load_hf(settings.pretrained, self.mesh, **settings.shape)[1]
+        return init_params(self.model, self.settings.seed)
 
     @cached_property
     def sampler(self) -> Sampler:
@@ -190,10 +188,7 @@ class Experiment:
 
     def export(self, folder: Path, params: Any) -> None:
         """Writes model (in Hugging Face's form) and tokenizer to `folder/hf`; all processes must call it."""
-        whole = to_local(params, self.mesh)
-        if distributed.is_main():
-            save_hf(folder / "hf", self.model, whole)
-            self.tokenizer.save(folder / "hf")
+        save_hf(folder / "hf", self.model, params, self.tokenizer)
 
     def execution_counts(self) -> dict[str, int]:
         """How many executions the sandbox ran since this start, and how many the cache answered."""

@@ -1,4 +1,4 @@
-"""The shape of a Qwen2 / Qwen2.5 model, and how it is to be computed."""
+"""The shape of a Qwen2 / Qwen2.5 or Llama model, and how it is to be computed."""
 
 from __future__ import annotations
 
@@ -69,41 +69,41 @@ class Qwen2Config:
 
     @classmethod
     def from_hf(cls, hf: Mapping[str, Any], **execution: Any) -> Qwen2Config:
-        """Reads a Hugging Face `config.json`; `execution` sets our own fields.
+        """Reads the `config.json` of a Hugging Face Qwen2 or Llama model; `execution` sets our own fields.
 
-        Raises ValueError naming every feature of the file that this model does not implement.
+        Llama's network is Qwen2's without the biases of queries, keys and values. Raises ValueError naming
+        every feature of the file that this model does not implement, with its value.
         """
+        if "model_type" not in hf:
+            raise ValueError("the model's config.json lacks model_type")
         refused = _unsupported(hf)
         if refused:
-            raise ValueError(f"this Qwen2 does not implement {'; '.join(refused)}")
-        rope = hf.get("rope_parameters") or {}
+            raise ValueError(f"this model does not implement {'; '.join(refused)}")
         fields = {name: hf[name] for name in _HF_FIELDS if hf.get(name) is not None}
-        missing = [name for name in _HF_REQUIRED if name not in fields]
+        if hf["model_type"] == "llama":  # checkpoints older than grouped heads do not state them
+            fields.setdefault("num_key_value_heads", fields.get("num_attention_heads"))
+        missing = [name for name in _HF_REQUIRED if fields.get(name) is None]
         if missing:
             raise ValueError(f"the model's config.json lacks {', '.join(missing)}")
-        if "rope_theta" in rope:
-            fields["rope_theta"] = rope["rope_theta"]
-        elif "rope_theta" not in fields:
-            fields["rope_theta"] = 10_000.0  # the default of transformers' Qwen2Config
+        fields["attention_bias"] = hf["model_type"] == "qwen2"
+        # 10,000 is the default of both models in transformers.
+        fields["rope_theta"] = float(_rope(hf).get("rope_theta") or hf.get("rope_theta") or 10_000.0)
         return cls(**{**fields, **execution})
 
     def to_hf(self) -> dict[str, Any]:
         """A `config.json` that `transformers` reads, in the spelling that versions 4 and 5 both understand.
 
-        Raises ValueError for shapes that Hugging Face's Qwen2 cannot express.
+        Qwen2ForCausalLM, or LlamaForCausalLM for a model without biases.
         """
-        if not self.attention_bias:
-            raise ValueError(
-                "Hugging Face's Qwen2 always has attention biases; attention_bias=False has no export"
-            )
         fields = {name: getattr(self, name) for name in _HF_FIELDS}
-        del fields["attention_bias"]
+        kind = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "use_sliding_window": False}
+        if not self.attention_bias:
+            kind = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+            kind |= {"attention_bias": False, "mlp_bias": False}
         return {
-            "architectures": ["Qwen2ForCausalLM"],
-            "model_type": "qwen2",
+            **kind,
             "hidden_act": "silu",
             "attention_dropout": 0.0,
-            "use_sliding_window": False,
             "torch_dtype": self.param_dtype,
             **fields,
         }
@@ -139,33 +139,48 @@ _HF_FIELDS = (
     "rope_theta",
     "rms_norm_eps",
     "tie_word_embeddings",
-    "attention_bias",
     "initializer_range",
 )
 
 
+def _rope(hf: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the file says of rotary embeddings, in the spelling of transformers 5 or 4."""
+    return {**(hf.get("rope_scaling") or {}), **(hf.get("rope_parameters") or {})}
+
+
 def _unsupported(hf: Mapping[str, Any]) -> list[str]:
     """Names what in `hf` changes the computation in a way that this model does not follow."""
-    rope = hf.get("rope_parameters") or hf.get("rope_scaling") or {}
+    model_type = hf["model_type"]
+    if model_type not in ("qwen2", "llama"):
+        return [f"model_type={model_type!r} (only 'qwen2' and 'llama')"]
+    rope = _rope(hf)
     rope_type = rope.get("rope_type", rope.get("type", "default"))
+    # Llama's flag gives o_proj a bias as well; Qwen2 has the others whatever its file says.
+    bias = model_type == "qwen2"
     checks = {
-        "model_type": hf.get("model_type", "qwen2") != "qwen2",
+        "architectures": not all(name.endswith("ForCausalLM") for name in hf.get("architectures") or ()),
         "hidden_act": hf.get("hidden_act", "silu") != "silu",
+        "attention_bias": bool(hf.get("attention_bias", bias)) != bias,
         "attention_dropout": bool(hf.get("attention_dropout")),
         "use_sliding_window": bool(hf.get("use_sliding_window")),
         "layer_types": any(kind != "full_attention" for kind in hf.get("layer_types") or ()),
         "quantization_config": hf.get("quantization_config") is not None,
         "num_experts": bool(hf.get("num_experts")),
+        "num_local_experts": bool(hf.get("num_local_experts")),
         "mlp_bias": bool(hf.get("mlp_bias")),
+        "pretraining_tp": hf.get("pretraining_tp", 1) not in (None, 1),
     }
     refused = [f"{name}={hf[name]!r}" for name, bad in checks.items() if bad]
     if rope_type != "default":
         refused.append(f"rope type {rope_type!r}")
+    rotated = rope.get("partial_rotary_factor", hf.get("partial_rotary_factor")) or 1
+    if rotated != 1:
+        refused.append(f"partial_rotary_factor={rotated!r}")
     return refused
 
 
 def qwen2_5(size: str, **execution: Any) -> Qwen2Config:
-    """A published size, "0.5b", "1.5b", "3b", "7b" or "14b" (Qwen2.5 technical report, arXiv 2412.15115)."""
+    """A published size, from "0.5b" to "72b" (Qwen2.5 technical report, arXiv 2412.15115)."""
     #        D     F      L   N   K  V        tied
     sizes = {
         "0.5b": (896, 4864, 24, 14, 2, 151_936, True),
@@ -173,6 +188,8 @@ def qwen2_5(size: str, **execution: Any) -> Qwen2Config:
         "3b": (2048, 11_008, 36, 16, 2, 151_936, True),
         "7b": (3584, 18_944, 28, 28, 4, 152_064, False),
         "14b": (5120, 13_824, 48, 40, 8, 152_064, False),
+        "32b": (5120, 27_648, 64, 40, 8, 152_064, False),
+        "72b": (8192, 29_568, 80, 64, 8, 152_064, False),
     }
     if size not in sizes:
         raise ValueError(f"unknown Qwen2.5 size {size!r}; choose one of {', '.join(sizes)}")

@@ -133,11 +133,14 @@ def batch_degree(mesh: Mesh) -> int:
 def put(tree: Any, shardings: Any) -> Any:
     """Places arrays on the mesh; shardings is a prefix of the tree.
 
-    tree: host arrays, the same on every process, or arrays that already lie on the mesh in some way.
+    tree: host arrays, the same on every process, or arrays that already lie on the mesh in some way; those
+        that lie as they should are given back as they are.
     """
 
     def place(sharding: NamedSharding, subtree: Any) -> Any:
         def one(value: Any) -> jax.Array:
+            if isinstance(value, jax.Array) and value.sharding == sharding:
+                return value
             if isinstance(value, jax.Array) and not value.is_fully_addressable:
                 return jax.jit(lambda x: x, out_shardings=sharding)(value)
             value = np.asarray(value)

@@ -59,7 +59,9 @@ def train(
     schedule = make_schedule(config.optimiser, total)
     shardings = param_shardings(model, mesh)
     state = init_state(put(params, shardings), shardings, optimiser, mesh)
-    step_function = compile_train_step(model, optimiser, state_shardings(params, shardings, optimiser, mesh))
+    del params  # the state has copies; where the caller keeps none, these need not last as long as training
+    layout = state_shardings(state.params, shardings, optimiser, mesh)
+    step_function = compile_train_step(model, optimiser, layout)
     evaluate = _Evaluation(config, model, eval_rows, mesh)
 
     with Checkpoints(workdir / "checkpoints", CHECKPOINT_ITEMS, config.keep) as checkpoints:

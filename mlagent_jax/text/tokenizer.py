@@ -16,6 +16,7 @@ from mlagent_jax.files import write_atomically
 END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 SPECIALS = (END_OF_TEXT, IM_START, IM_END)
 _SENTENCEPIECE_FILE, _HF_FILE = "sentencepiece.model", "tokenizer.json"
+_FOREIGN_SENTENCEPIECE_FILE = "tokenizer.model"  # Hugging Face's name for one
 _SPACE = "\u2581"  # SentencePiece's stand-in for a space
 _MAX_SENTENCE = 8192  # characters; the BPE trainer numbers positions in a sentence with 16 bits
 
@@ -53,7 +54,7 @@ class SentencePieceTokenizer:
     """Byte-fallback BPE; `decode(encode(text)) == text` for every text."""
 
     def __init__(self, model: bytes):
-        """model: a serialised SentencePiece model whose ids 1 to 3 are the ChatML specials."""
+        """model: a serialised SentencePiece model with the ChatML specials as control symbols."""
         import sentencepiece
 
         self._model = model
@@ -61,7 +62,9 @@ class SentencePieceTokenizer:
         pieces = [self._processor.id_to_piece(i) for i in range(self._processor.vocab_size())]
         missing = [name for name in SPECIALS if name not in pieces]
         if missing:
-            raise TokenizerError(f"the model lacks {missing}; train it with `train_sentencepiece`")
+            raise TokenizerError(
+                f"this SentencePiece model lacks {missing}; take a ChatML one or train it with `train_sentencepiece`"
+            )
         self.end_of_text, self.im_start, self.im_end = (pieces.index(name) for name in SPECIALS)
         self.vocab_size = len(pieces)
         # Decoding by bytes, not by SentencePiece: a literal U+2581 has to come back as itself.
@@ -83,6 +86,23 @@ class SentencePieceTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return b"".join(self._bytes[i] for i in ids).decode(errors="replace")
 
+    @classmethod
+    def from_checkpoint(cls, model: bytes) -> SentencePieceTokenizer:
+        """Of a checkpoint's `tokenizer.model`, as trained by others; it must hold the ChatML specials.
+
+        No space is put before a text or taken from it, as each piece of a chat is encoded apart. Text that
+        the model was trained to normalise, or cannot spell, does not come back from `decode` as it was.
+        """
+        from sentencepiece import sentencepiece_model_pb2
+
+        proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+        proto.normalizer_spec.add_dummy_prefix = False
+        proto.normalizer_spec.remove_extra_whitespaces = False
+        for piece in proto.pieces:
+            if piece.piece in SPECIALS:  # a user-defined symbol would be found in what an agent prints
+                piece.type = sentencepiece_model_pb2.ModelProto.SentencePiece.CONTROL
+        return cls(proto.SerializeToString())
+
     def save(self, folder: Path) -> None:
         write_atomically(folder / _SENTENCEPIECE_FILE, self._model)
 
@@ -100,7 +120,7 @@ class HuggingFaceTokenizer:
         # Else "<|im_end|>" printed by a script would become the special that ends a turn.
         tokenizer.backend_tokenizer.encode_special_tokens = True
         self.end_of_text, self.im_start, self.im_end = tokenizer.convert_tokens_to_ids(list(SPECIALS))
-        self.vocab_size = len(tokenizer)
+        self.vocab_size = max(tokenizer.get_vocab().values()) + 1  # ids may have gaps
 
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.backend_tokenizer.encode(_valid(text), add_special_tokens=False).ids
@@ -163,17 +183,31 @@ def train_sentencepiece(texts: Iterable[str], vocab_size: int, path: Path) -> Se
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """Raises TokenizerError where `folder` holds neither of the two kinds."""
+    """Ours, or a checkpoint's: tokenizer.json before tokenizer.model. Raises TokenizerError if there is none."""
     if (folder / _SENTENCEPIECE_FILE).is_file():
         return SentencePieceTokenizer((folder / _SENTENCEPIECE_FILE).read_bytes())
     if (folder / _HF_FILE).is_file():
         from transformers import AutoTokenizer
 
         return HuggingFaceTokenizer(AutoTokenizer.from_pretrained(folder, local_files_only=True))
+    if (folder / _FOREIGN_SENTENCEPIECE_FILE).is_file():
+        return SentencePieceTokenizer.from_checkpoint((folder / _FOREIGN_SENTENCEPIECE_FILE).read_bytes())
     raise TokenizerError(
-        f"no tokenizer in {folder}: expected {_SENTENCEPIECE_FILE} (made by the collect or sft stage) or "
-        f"{_HF_FILE} (of a Hugging Face checkpoint)"
+        f"no tokenizer in {folder}: expected {_SENTENCEPIECE_FILE} (made by the collect or sft stage), "
+        f"{_HF_FILE} or {_FOREIGN_SENTENCEPIECE_FILE} (of a Hugging Face checkpoint)"
     )
+
+
+def check_vocabulary(tokenizer: Tokenizer, vocab_size: int, where: str) -> None:
+    """Raises TokenizerError where the tokenizer has ids that a model of `vocab_size` has no embedding for.
+
+    Models may have more: their matrices are padded to round sizes.
+    """
+    if tokenizer.vocab_size > vocab_size:
+        raise TokenizerError(
+            f"the tokenizer has {tokenizer.vocab_size} ids, but the model in {where} has embeddings for "
+            f"vocab_size {vocab_size} only; take the tokenizer that belongs to this model"
+        )
 
 
 def _valid(text: str) -> str:

@@ -1,6 +1,7 @@
-"""Two real processes of two devices each train to what one process trains to."""
+"""Two real processes of two devices each train to what one process trains to, export it and load it again."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -9,16 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.hf import save_hf
+from mlagent_jax.models.qwen2 import init_params
+
 WORKER = Path(__file__).with_name("worker.py")
 
 
-def launch(folder, processes):
+def launch(folder, processes, worker=WORKER):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     workers = [
         subprocess.Popen(
-            [sys.executable, str(WORKER), str(folder), str(port), str(processes), str(i)],
+            [sys.executable, str(worker), str(folder), str(port), str(processes), str(i)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -63,3 +68,19 @@ def test_two_processes_train_as_one(tmp_path):
     ours, theirs = np.load(two / "params.npz"), np.load(one / "params.npz")
     for name in theirs.files:
         np.testing.assert_allclose(ours[name], theirs[name], atol=1e-5)
+
+
+def test_two_processes_export_and_load(tmp_path):
+    outputs = launch(tmp_path, 2, Path(__file__).with_name("export_worker.py"))
+    # The same files as one process writes, and what a failing export leaves of them.
+    config = Qwen2Config(64, 32, 48, 2, 4, 2)
+    save_hf(tmp_path / "one", config, init_params(config, 0), max_shard_bytes=10_000)
+    ours, theirs = ({p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in ("hf", "one"))
+    assert ours == theirs and len(ours) > 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "one"]
+    for output in outputs:
+        # Norms are on every device, and biases in both processes; all else is read by one process alone.
+        read, total = map(int, re.search(r"read (\d+) of (\d+)", output).groups())
+        assert 0.5 * total <= read < 0.52 * total
+        assert "No space left on device" in output
+    assert "the first process failed" in outputs[1]

@@ -1,8 +1,11 @@
-"""Our Qwen2 against `transformers`: logits, gradients, greedy generation and files, on random small models."""
+"""Our model against `transformers`' Qwen2 and Llama: logits, gradients, greedy generation and files, on random
+small ones of every flavour."""
 
 from __future__ import annotations
 
+import copy
 import os
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +20,7 @@ from mlagent_jax.nn.losses import cross_entropy
 
 try:
     import torch
-    from transformers import Qwen2Config as TheirConfig
-    from transformers import Qwen2ForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 except ImportError:
     if "torch" in os.environ.get("MLAGENT_REQUIRE", ""):
         raise
@@ -34,12 +36,29 @@ SHAPES = {
         "vocab_size": 131,
     },
     "rope theta 1e4": {"rope_theta": 1e4, "num_attention_heads": 2, "num_key_value_heads": 2},
+    "llama, tied, 4 heads a key": {
+        "model_type": "llama",
+        "tie_word_embeddings": True,
+        "num_key_value_heads": 1,
+        "rope_theta": 1e5,
+        "vocab_size": 113,
+    },
+    "llama, untied, wide heads": {"model_type": "llama", "head_dim": 16, "rms_norm_eps": 1e-5},
+}
+GENERATING = ("tied, 2 heads a key", "untied, 7 heads a key", "llama, tied, 4 heads a key")
+# Where the sequences of a row of LENGTH tokens lie: alone, padded on one side, side by side.
+LAYOUTS = {
+    "right padding": ((0, 510),),
+    "left padding": ((10, 520),),
+    "packed": ((0, 250), (250, 300), (300, 520)),
+    "packed with gaps": ((3, 200), (210, 515)),
 }
 
 
 def make(shape: dict, folder):
     """Their model, and the folder that ours is read from."""
     values = {
+        "model_type": "qwen2",
         "vocab_size": 97,
         "hidden_size": 32,
         "intermediate_size": 48,
@@ -55,7 +74,7 @@ def make(shape: dict, folder):
         "bos_token_id": None,
     } | shape
     torch.manual_seed(0)
-    theirs = Qwen2ForCausalLM(TheirConfig(**values)).eval()
+    theirs = AutoModelForCausalLM.from_config(AutoConfig.for_model(**values)).eval()
     with torch.no_grad():
         for name, parameter in theirs.named_parameters():
             if name.endswith("bias") or "norm" in name:
@@ -64,10 +83,26 @@ def make(shape: dict, folder):
     return theirs
 
 
-@pytest.fixture(scope="module", params=SHAPES, ids=str)
-def models(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    return make(SHAPES[request.param], folder), *load_hf(folder)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Each flavour is made once."""
+
+    @cache
+    def of(name: str):
+        folder = tmp_path_factory.mktemp("model")
+        return make(SHAPES[name], folder), *load_hf(folder)
+
+    return of
+
+
+@pytest.fixture(params=SHAPES, ids=str)
+def models(request, made):
+    return made(request.param)
+
+
+@pytest.fixture(params=GENERATING, ids=str)
+def generating(request, made):
+    return made(request.param)
 
 
 def rows(vocab: int) -> np.ndarray:
@@ -82,9 +117,13 @@ def positions_of(segments: np.ndarray) -> np.ndarray:
     return positions
 
 
+@partial(jax.jit, static_argnums=0)
+def compiled_logits(config: Qwen2Config, params, tokens, positions, segments):
+    return forward(config, params, tokens, positions, segments) @ unembedding(config, params)
+
+
 def logits(config: Qwen2Config, params, tokens: np.ndarray, segments: np.ndarray) -> np.ndarray:
-    hidden = forward(config, params, tokens, positions_of(segments), segments)
-    return np.asarray(hidden @ unembedding(config, params))
+    return np.asarray(compiled_logits(config, params, tokens, positions_of(segments), segments))
 
 
 def their_logits(theirs, tokens: np.ndarray) -> np.ndarray:
@@ -100,57 +139,78 @@ def test_logits(models, attention):
     np.testing.assert_allclose(ours, their_logits(theirs, tokens), atol=1e-3)
 
 
-def test_right_padding_changes_nothing(models):
+def laid_out(layout: str) -> np.ndarray:
+    """Segment ids [1,T]."""
+    segments = np.zeros((1, LENGTH), np.int32)
+    for number, (start, stop) in enumerate(LAYOUTS[layout], 1):
+        segments[0, start:stop] = number
+    return segments
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_logits_of_padded_and_packed_rows(models, layout):
+    theirs, config, params = models
+    tokens = rows(config.vocab_size)[:1]
+    ours = logits(config, params, tokens, laid_out(layout))
+    assert np.isfinite(ours).all()  # in the padding too
+    for start, stop in LAYOUTS[layout]:
+        alone = their_logits(theirs, tokens[:, start:stop])
+        np.testing.assert_allclose(ours[:, start:stop], alone, atol=1e-3)
+
+
+def test_left_padding_as_in_a_batch_of_theirs(models):
+    theirs, config, params = models
+    tokens, mask = rows(config.vocab_size)[:1], laid_out("left padding")
+    with torch.no_grad():
+        batched = theirs(
+            torch.tensor(tokens, dtype=torch.long),
+            attention_mask=torch.tensor(mask, dtype=torch.long),
+            position_ids=torch.tensor(positions_of(mask), dtype=torch.long),
+        ).logits.numpy()
+    ours = logits(config, params, tokens, mask)
+    np.testing.assert_allclose(ours[mask == 1], batched[mask == 1], atol=1e-3)
+
+
+def test_loss_and_gradients_of_packed_and_padded_rows(models, tmp_path):
+    """Theirs sees one sequence at a time, ours two rows: one packed, one padded on the left."""
     theirs, config, params = models
     tokens = rows(config.vocab_size)
-    segments = np.ones_like(tokens)
-    segments[1, 300:] = 0
-    ours = logits(config, params, tokens, segments)
-    np.testing.assert_allclose(ours[1, :300], their_logits(theirs, tokens[1:, :300])[0], atol=1e-3)
-
-
-def test_packed_segments_are_separate_sequences(models):
-    theirs, config, params = models
-    tokens = rows(config.vocab_size)
-    segments = np.repeat([[1, 2, 3]], 2, axis=0).repeat([200, 150, 170], axis=1).astype(np.int32)
-    ours = logits(config, params, tokens, segments)
-    for start, stop in ((0, 200), (200, 350), (350, 520)):
-        np.testing.assert_allclose(
-            ours[:, start:stop], their_logits(theirs, tokens[:, start:stop]), atol=1e-3
-        )
-
-
-def test_gradients_of_the_loss(models, tmp_path):
-    theirs, config, params = models
-    tokens = rows(config.vocab_size)
+    layouts = ("packed", "left padding")
+    segments = np.concatenate([laid_out(layout) for layout in layouts])
     theirs.zero_grad()
-    theirs(
-        torch.tensor(tokens, dtype=torch.long), labels=torch.tensor(tokens, dtype=torch.long)
-    ).loss.backward()
+    pieces = [tokens[row, a:b] for row, layout in enumerate(layouts) for a, b in LAYOUTS[layout]]
+    count = sum(len(piece) - 1 for piece in pieces)
+    expected_loss = 0.0
+    for piece in pieces:
+        ids = torch.tensor(piece[None], dtype=torch.long)
+        part = theirs(ids, labels=ids).loss * (len(piece) - 1) / count
+        part.backward()
+        expected_loss += part.item()
 
     def loss(params):
-        segments = np.ones_like(tokens)
         hidden = forward(config, params, tokens, positions_of(segments), segments)
-        targets, weights = np.roll(tokens, -1, axis=1), np.ones(tokens.shape, np.float32)
+        targets, next_segments = np.roll(tokens, -1, axis=1), np.roll(segments, -1, axis=1)
+        weights = ((segments == next_segments) & (segments > 0)).astype(np.float32)
         weights[:, -1] = 0
-        total, count = cross_entropy(hidden, unembedding(config, params), targets, jnp.asarray(weights))
-        return total / count
+        total, counted = cross_entropy(hidden, unembedding(config, params), targets, jnp.asarray(weights))
+        return total / counted
+
+    ours_loss, gradient = jax.value_and_grad(loss)(params)
+    np.testing.assert_allclose(ours_loss, expected_loss, atol=1e-4)
 
     # Written out as a checkpoint, our gradient has the names and layouts of theirs.
-    save_hf(tmp_path, config, jax.grad(loss)(params))
+    save_hf(tmp_path, config, gradient)
     from safetensors.numpy import load_file
 
     ours = {name: array for file in tmp_path.glob("*.safetensors") for name, array in load_file(file).items()}
     expected = {name: p.grad.numpy() for name, p in theirs.named_parameters()}
     assert expected.keys() == ours.keys()
-    for name, gradient in expected.items():
-        np.testing.assert_allclose(
-            ours[name], gradient, atol=1e-4 * max(1, abs(gradient).max()), err_msg=name
-        )
+    for name, values in expected.items():
+        np.testing.assert_allclose(ours[name], values, atol=1e-4 * max(1, abs(values).max()), err_msg=name)
 
 
-def test_greedy_generation_token_for_token(models):
-    theirs, config, params = models
+def test_greedy_generation_token_for_token(generating):
+    theirs, config, params = generating
     prompts = [rows(config.vocab_size)[0, :length].tolist() for length in (5, 60, 130)]
     sampler = Sampler(config, buckets=(64, 160), batch_size=2, max_new_tokens=24, stop_ids=(1,))
     ours = sampler.generate(params, prompts, [0, 1, 2], temperature=0.0)
@@ -162,8 +222,8 @@ def test_greedy_generation_token_for_token(models):
         assert list(generation.tokens) == whole[0, len(prompt) :].tolist()
 
 
-def test_log_probs_of_sampled_tokens_are_the_full_forwards(models):
-    _, config, params = models
+def test_log_probs_of_sampled_tokens_are_the_full_forwards(generating):
+    _, config, params = generating
     prompt = rows(config.vocab_size)[0, :100].tolist()
     sampler = Sampler(config, buckets=(128,), batch_size=2, max_new_tokens=16, stop_ids=(1,))
     (generation,) = sampler.generate(params, [prompt], [7], temperature=0.8)
@@ -173,8 +233,8 @@ def test_log_probs_of_sampled_tokens_are_the_full_forwards(models):
     np.testing.assert_allclose(generation.logprobs, expected, atol=1e-4)
 
 
-def test_sampling_does_not_depend_on_the_batch(models):
-    _, config, params = models
+def test_sampling_does_not_depend_on_the_batch(generating):
+    _, config, params = generating
     prompts = [rows(config.vocab_size)[0, start : start + 40].tolist() for start in (0, 50, 100, 150)]
     sampler = Sampler(config, buckets=(64,), batch_size=2, max_new_tokens=16, stop_ids=(1,))
     together = sampler.generate(params, prompts, [1, 2, 3, 4], temperature=1.0)
@@ -186,9 +246,13 @@ def test_sampling_does_not_depend_on_the_batch(models):
     assert [g.logprobs for g in together] == [g.logprobs for g in alone]
 
 
-def test_there_and_back_byte_for_byte(models, tmp_path):
-    theirs, config, params = models
-    save_hf(tmp_path, config, params)
-    again = Qwen2ForCausalLM.from_pretrained(tmp_path)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_there_and_back_byte_for_byte(models, tmp_path, dtype):
+    theirs, _, _ = models
+    theirs = copy.deepcopy(theirs).to(getattr(torch, dtype))
+    theirs.save_pretrained(tmp_path / "theirs")
+    save_hf(tmp_path / "ours", *load_hf(tmp_path / "theirs", param_dtype=dtype), max_shard_bytes=20_000)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "ours", dtype="auto")
+    assert type(again) is type(theirs) and again.dtype == theirs.dtype
     for name, parameter in theirs.state_dict().items():
         assert torch.equal(parameter, again.state_dict()[name]), name

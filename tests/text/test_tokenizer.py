@@ -1,4 +1,6 @@
 import pytest
+import sentencepiece
+import sentencepiece.sentencepiece_model_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as RawTokenizer
@@ -8,7 +10,9 @@ from transformers import PreTrainedTokenizerFast
 from mlagent_jax.text.tokenizer import (
     SPECIALS,
     HuggingFaceTokenizer,
+    SentencePieceTokenizer,
     TokenizerError,
+    check_vocabulary,
     load_tokenizer,
     train_sentencepiece,
 )
@@ -101,3 +105,59 @@ def test_errors_name_what_is_wrong(tmp_path):
         train_sentencepiece(TEXTS, 100, tmp_path)
     with pytest.raises(TokenizerError, match="no tokenizer in"):
         load_tokenizer(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory):
+    """The folder of a checkpoint with `tokenizer.model`, as Llama-family models were trained."""
+    folder = tmp_path_factory.mktemp("foreign")
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS),
+        model_prefix=str(folder / "tokenizer"),
+        model_type="bpe",
+        vocab_size=380,
+        byte_fallback=True,
+        normalization_rule_name="identity",  # as Llama, Mistral and Yi
+        user_defined_symbols=list(SPECIALS),
+        minloglevel=2,
+    )
+    return folder
+
+
+def test_a_checkpoints_sentencepiece_model_loads(foreign, tmp_path):
+    tokenizer = load_tokenizer(foreign)
+    theirs = sentencepiece.SentencePieceProcessor(model_file=str(foreign / "tokenizer.model"))
+    assert [tokenizer.end_of_text, tokenizer.im_start, tokenizer.im_end] == [
+        theirs.piece_to_id(name) for name in SPECIALS
+    ]
+    # Theirs puts a space before every text.
+    assert tokenizer.encode(" try a larger model.") == theirs.encode("try a larger model.")
+    assert tokenizer.decode(tokenizer.encode("  a  b\n日本")) == "  a  b\n日本"
+    tokenizer.save(tmp_path)
+    assert load_tokenizer(tmp_path).encode(TEXTS[0]) == tokenizer.encode(TEXTS[0])
+
+
+def test_a_checkpoints_user_defined_specials_stay_unreachable(foreign):
+    theirs = sentencepiece.SentencePieceProcessor(model_file=str(foreign / "tokenizer.model"))
+    tokenizer = load_tokenizer(foreign)
+    text = "score 1<|im_end|>\n<|im_start|>user"
+    assert tokenizer.im_end in theirs.encode(text)
+    assert not {tokenizer.im_start, tokenizer.im_end} & set(tokenizer.encode(text))
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_a_tokenizer_must_fit_the_models_vocabulary(ours):
+    check_vocabulary(ours, 480, "folder")
+    check_vocabulary(ours, 512, "folder")
+    with pytest.raises(TokenizerError, match=r"480 ids.*in folder has embeddings for vocab_size 479"):
+        check_vocabulary(ours, 479, "folder")
+
+
+def test_a_sentencepiece_model_without_chat_specials_is_refused(foreign):
+    proto = sentencepiece.sentencepiece_model_pb2.ModelProto.FromString(
+        (foreign / "tokenizer.model").read_bytes()
+    )
+    for piece in proto.pieces:
+        piece.piece = piece.piece.replace("im_end", "eot")
+    with pytest.raises(TokenizerError, match=r"lacks \['<\|im_end\|>'\]"):
+        SentencePieceTokenizer.from_checkpoint(proto.SerializeToString())

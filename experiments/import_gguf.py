@@ -1,0 +1,64 @@
+"""Turns a GGUF file of a Llama or Qwen2 model into a Hugging Face folder, which a run or `transformers` loads.
+
+    python -m experiments.import_gguf model.gguf FOLDER --dtype=bfloat16       # needs pip install -e '.[gguf]'
+
+Quantised tensors are dequantised, which brings no precision back. Byte-level BPE tokenizers and the chat template
+come along. What is not implemented is refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax.numpy as jnp
+from absl import app, flags
+
+from mlagent_jax.errors import UserError
+from mlagent_jax.models.gguf import GGUFModel
+from mlagent_jax.models.hf.checkpoint import DTYPES
+from mlagent_jax.models.hf.names import hf_tensors
+from mlagent_jax.models.hf.save import GENERATION_CONFIG, replaced_export, write_description
+from mlagent_jax.models.hf.shards import MAX_SHARD_BYTES, TensorSpec, plan_shards, write_index, write_shard
+from mlagent_jax.text.gguf_tokenizer import tokenizer_from_gguf
+
+DTYPE = flags.DEFINE_enum("dtype", "float32", sorted(DTYPES.values()), "Of the tensors written.")
+
+
+def import_gguf(file: str | Path, folder: str | Path, dtype: str = "float32") -> None:
+    """Raises GGUFError or TokenizerError for what cannot be imported; `folder` appears whole or not at all."""
+    model = GGUFModel(file)
+    config = model.config.replace(param_dtype=dtype)
+    model.check()
+    tokenizer = tokenizer_from_gguf(model.metadata)
+    specs = [TensorSpec(tensor.name, tensor.shape, dtype) for tensor in hf_tensors(config)]
+    shards = plan_shards(specs, MAX_SHARD_BYTES)
+    with replaced_export(Path(folder)) as aside:
+        for name, shard in shards.items():
+            write_shard(
+                aside / name, shard, (model.read(spec.name).astype(jnp.dtype(dtype)) for spec in shard)
+            )
+        write_index(aside, shards)
+        write_description(aside, config, None)
+        tokenizer.save_pretrained(aside)
+        ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+        (aside / GENERATION_CONFIG).write_text(json.dumps(ends, indent=2) + "\n")
+
+
+def main(argv: Sequence[str]) -> int:
+    if len(argv) != 3:
+        print("usage: python -m experiments.import_gguf FILE FOLDER [--dtype=bfloat16]", file=sys.stderr)
+        return 2
+    try:
+        import_gguf(argv[1], argv[2], DTYPE.value)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {argv[2]}")
+    return 0
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,7 @@
+"""Hugging Face checkpoints in and out: a folder with `config.json` and safetensors, tensor by tensor."""
+
+from mlagent_jax.models.hf.checkpoint import HfCheckpointError
+from mlagent_jax.models.hf.load import load_config, load_hf
+from mlagent_jax.models.hf.save import save_hf
+
+__all__ = ["HfCheckpointError", "load_config", "load_hf", "save_hf"]
