@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -25,7 +24,7 @@ from mlagent_jax.training.checkpoints import Checkpoints
 from mlagent_jax.training.metrics import MetricsWriter
 from mlagent_jax.training.optimisers import make_optimiser, make_schedule
 from mlagent_jax.training.progress import ProgressBar
-from mlagent_jax.training.state import TrainState, init_state, state_shardings
+from mlagent_jax.training.state import TrainState, init_state, state_shardings, with_shardings
 
 CHECKPOINT_ITEMS = ("params", "training")
 
@@ -136,11 +135,7 @@ def load_params(folder: Path, model: Qwen2Config, mesh: Mesh) -> Any:
 
     Raises CheckpointError where there is none, or it is of another model.
     """
-    target = jax.tree.map(
-        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
-        abstract_params(model),
-        param_shardings(model, mesh),
-    )
+    target = with_shardings(abstract_params(model), param_shardings(model, mesh))
     with Checkpoints(folder / "checkpoints", CHECKPOINT_ITEMS) as checkpoints:
         return checkpoints.restore(params=target)["params"]
 

@@ -39,3 +39,20 @@ def state_shardings(
     """Shardings for every leaf of a TrainState."""
     moments = optimiser_shardings(optimiser, params, shardings, mesh)
     return TrainState(shardings, moments, replicated(mesh))
+
+
+def abstract_state(
+    params: Any, shardings: Any, optimiser: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """`init_state` as `jax.ShapeDtypeStruct`s with shardings, from params as shapes; allocates nothing."""
+    state = jax.eval_shape(lambda p: TrainState(p, optimiser.init(p), jnp.int32(0)), params)
+    return with_shardings(state, state_shardings(params, shardings, optimiser, mesh))
+
+
+def with_shardings(shapes: Any, shardings: Any) -> Any:
+    """A tree of shapes as `jax.ShapeDtypeStruct`s laid out by a tree of shardings."""
+    return jax.tree.map(
+        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )
