@@ -21,7 +21,9 @@ from mlagent_jax.ppo.step import Learners
 from mlagent_jax.training.optimisers import make_optimiser, make_schedule
 from mlagent_jax.training.state import abstract_state, init_state
 
-_UNTRAINED = frozenset({"sampler_logprobs", "rewards", "ends"})  # of no use in the gradient
+# Arrays of a batch that are of no use in measuring it, or in its gradient.
+UNMEASURED = frozenset({"weights", "sampler_logprobs"})
+UNTRAINED = frozenset({"sampler_logprobs", "rewards", "ends"})
 
 
 class Functions(NamedTuple):
@@ -115,7 +117,7 @@ class Updater:
     def measure(self, states: Learners, batch: PPOBatch) -> Arrays:
         """`step.measure` of every row, on the host, [R,T] each."""
         params = Learners(states.actor.params, states.critic.params)
-        names = set(batch.arrays) - {"weights", "sampler_logprobs"}
+        names = set(batch.arrays) - UNMEASURED
         parts = [
             self._functions.measure(params, self._reference, self._rows(batch.arrays, chunk, names))
             for chunk in self._chunks(0, len(batch.arrays["tokens"]))
@@ -130,7 +132,7 @@ class Updater:
         arrays = batch.arrays | measured
         if config.normalise_advantages:
             arrays["advantages"] = normalised(arrays["advantages"], arrays["mask"])
-        names = set(arrays) - _UNTRAINED
+        names = set(arrays) - UNTRAINED
         on_device = [
             [self._rows(arrays, chunk, names) for chunk in self._chunks(*minibatch)]
             for minibatch in batch.minibatches

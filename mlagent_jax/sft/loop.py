@@ -46,12 +46,7 @@ def train(
     `workdir/checkpoints/`, `workdir/metrics.jsonl` and TensorBoard events.
     Raises UserError for settings or sequences that cannot work.
     """
-    config.validate()
-    if config.micro_rows % batch_degree(mesh):
-        raise UserError(
-            f"sft.micro_rows is {config.micro_rows}, but rows are split over {batch_degree(mesh)} devices "
-            "(mesh.data x mesh.fsdp); make it a multiple of that"
-        )
+    check(config, mesh)
     train_rows, eval_rows = make_rows(config, sequences)
     total = total_steps(config, train_rows)
     optimiser = make_optimiser(config.optimiser, total)
@@ -94,6 +89,16 @@ def train(
                 bar.advance(note)
         writer.close()
     return state.params
+
+
+def check(config: SFTConfig, mesh: Mesh) -> None:
+    """Raises UserError where the settings cannot work, alone or on this mesh."""
+    config.validate()
+    if config.micro_rows % batch_degree(mesh):
+        raise UserError(
+            f"sft.micro_rows is {config.micro_rows}, but rows are split over {batch_degree(mesh)} devices "
+            "(mesh.data x mesh.fsdp); make it a multiple of that"
+        )
 
 
 def make_rows(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[PackedRows, PackedRows | None]:
