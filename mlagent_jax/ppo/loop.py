@@ -14,7 +14,7 @@ from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.errors import UserError
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.parallel import distributed
-from mlagent_jax.parallel.mesh import batch_degree, to_local
+from mlagent_jax.parallel.mesh import check_batch_fits, to_local
 from mlagent_jax.ppo.batch import make_batch
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.critic_start import fit_value_head
@@ -97,11 +97,7 @@ def check(config: PPOConfig, policy: ModelPolicy, mesh: Mesh) -> None:
             f"ppo.row_length is {config.row_length}, but a prompt of {policy.sampler.buckets[-1]} and a "
             f"response of {policy.sampler.max_new_tokens} tokens need {needed}"
         )
-    if config.micro_rows % batch_degree(mesh):
-        raise UserError(
-            f"ppo.micro_rows is {config.micro_rows}, but rows are split over {batch_degree(mesh)} devices "
-            "(mesh.data x mesh.fsdp); make it a multiple of that"
-        )
+    check_batch_fits(config.micro_rows, config.row_length, mesh, "ppo")
 
 
 def learn(
