@@ -13,12 +13,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.nn.attention import attention
 from mlagent_jax.nn.linear import linear
 from mlagent_jax.nn.norm import rms_norm
 from mlagent_jax.nn.rope import apply_rope, rope_tables
+from mlagent_jax.parallel.rules import constrain
 
 Params = dict[str, Any]
 Rope = tuple[jax.Array, jax.Array]
@@ -148,20 +150,29 @@ def logical_axes(config: Qwen2Config) -> Params:
 
 
 def forward(
-    config: Qwen2Config, params: Params, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array
+    config: Qwen2Config,
+    params: Params,
+    tokens: jax.Array,
+    positions: jax.Array,
+    segment_ids: jax.Array,
+    mesh: Mesh | None = None,
 ) -> jax.Array:
     """The last hidden states, after the final norm.
 
     tokens, positions, segment_ids: [B,T] int. Positions count from 0 in each segment; segment id 0 is padding,
     whose outputs are finite and meaningless. Returns [B,T,D] in config.dtype; times `unembedding` gives logits.
+    mesh: what the arrays lie on, so that XLA is told where activations go.
     """
 
     def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        return attention(q, k, v, segment_ids, backend=config.attention, query_chunk=config.query_chunk)
+        return attention(
+            q, k, v, segment_ids, backend=config.attention, query_chunk=config.query_chunk, mesh=mesh
+        )
 
     rope = rope_tables(positions, config.head_dim, config.rope_theta)
 
     def layer(x: jax.Array, layer_params: Params) -> tuple[jax.Array, None]:
+        x = constrain(x, ("batch", "time", None), mesh)
         return block(config, layer_params)(x, rope, attend), None
 
     if config.remat == "full":

@@ -19,7 +19,9 @@ _BITS = {"pred": 8, "bf16": 16, "f16": 16, "f32": 32, "f64": 64, "c64": 64, "c12
 
 _COMPUTATION = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) \(.*\) -> .*\{$")
 _OPERATION = re.compile(r"(?:^|\s)(?P<kind>" + "|".join(KINDS) + r")(?P<start>-start)?\(")
-_CALLED = re.compile(r"\b(?:calls|to_apply|body|condition|branch_computations|called_computations)=(\{[^}]*\}|%?[\w.\-]+)")
+_CALLED = re.compile(
+    r"\b(?:calls|to_apply|body|condition|branch_computations|called_computations)=(\{[^}]*\}|%?[\w.\-]+)"
+)
 _SHAPE = re.compile(r"\b([a-z]+\d*(?:e\dm\d\w*)?)\[([\d,]*)\]")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _CONSTANT = re.compile(r"= [su](?:32|64)\[\]\S* constant\((\d+)\)")
@@ -161,7 +163,9 @@ def _groups(line: str, devices: int) -> Sequence[Sequence[int]]:
         return [[int(n) for n in group.split(",")] for group in re.findall(r"\{([\d,]+)\}", listed[1])]
     iota = re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", line)
     if iota:
-        shape, reshaped, order = (tuple(int(n) for n in (part or "").split(",") if n) for part in iota.groups())
+        shape, reshaped, order = (
+            tuple(int(n) for n in (part or "").split(",") if n) for part in iota.groups()
+        )
         ids = np.arange(prod(reshaped)).reshape(reshaped)
         return (ids.transpose(order) if order else ids).reshape(shape).tolist()
     mesh = re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", line)
@@ -172,10 +176,14 @@ def _groups(line: str, devices: int) -> Sequence[Sequence[int]]:
 
 def _mesh_groups(axes: str, chosen: str) -> Sequence[Sequence[int]]:
     """`mesh['a'=2,'b'=4] {'b'}`, where `'b':(2)2` is the part of size 2 below a factor of 2 of axis b."""
-    names, sizes = zip(*((name, int(size)) for name, size in re.findall(r"'([^']+)'=(\d+)", axes)), strict=True)
+    names, sizes = zip(
+        *((name, int(size)) for name, size in re.findall(r"'([^']+)'=(\d+)", axes)), strict=True
+    )
     shape: list[int] = []
     picked: list[int] = []
-    parts = {name: (above, size) for name, above, size in re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", chosen)}
+    parts = {
+        name: (above, size) for name, above, size in re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", chosen)
+    }
     for name, size in zip(names, sizes, strict=True):
         above, part = parts.get(name, ("", ""))
         if part:

@@ -89,9 +89,7 @@ def _sampling(
             parts={"parameters": params},
             beside=training,
             devices=1,
-            work=Work(
-                reading.total, reading.total, forward_bytes(model, B * P, tensor=1, logits=False)
-            ),
+            work=Work(reading.total, reading.total, forward_bytes(model, B * P, tensor=1, logits=False)),
             times=batches,
         ),
         Program(
@@ -123,7 +121,9 @@ def _learning(config: PPOConfig, model: Qwen2Config, functions: Functions, mesh:
     measured = jax.eval_shape(functions.measure, params, params.actor, measured_rows)
     trained_rows = shaped(_without(example | measured, UNTRAINED), shape, batch_sharding(mesh))
     forward = forward_flops(model, *shape)
-    bodies = 2 if config.critic == "separate" else 1  # trunks that are trained; a value head costs next to nothing
+    bodies = (
+        2 if config.critic == "separate" else 1
+    )  # trunks that are trained; a value head costs next to nothing
     critic = forward_flops(model, *shape, predicted=0)
     tokens, tensor = config.micro_rows * config.row_length / mesh.size, mesh.shape["tensor"]
     passes = ceil(config.batch_size / config.micro_rows)

@@ -33,7 +33,9 @@ def sft_programs(config: SFTConfig, model: Qwen2Config, mesh: Mesh) -> list[Prog
     shardings = param_shardings(model, mesh)
     state = abstract_state(abstract_params(model), shardings, optimiser, mesh)
     state_shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    example = pack([Encoded(np.zeros(2, np.int32), np.array([False, True]), ((1, 2),))], 2).take(np.zeros(1, int))
+    example = pack([Encoded(np.zeros(2, np.int32), np.array([False, True]), ((1, 2),))], 2).take(
+        np.zeros(1, int)
+    )
     rows, length = config.micro_rows, config.row_length
     micro_batches = config.batch_rows // rows
     batch = shaped(example, (micro_batches, rows, length), batch_sharding(mesh, leading=1))
@@ -58,7 +60,7 @@ def sft_programs(config: SFTConfig, model: Qwen2Config, mesh: Mesh) -> list[Prog
         ),
         Program(
             name="sft held-out loss",
-            function=compile_eval_step(model),
+            function=compile_eval_step(model, mesh),
             arguments=(state.params, held_out),
             parts={"parameters": state.params, "batch": held_out},
             beside={"optimiser": state.opt_state},

@@ -68,7 +68,9 @@ TARGETS = {
 def find_target(name: str) -> Target:
     """Raises UserError for an unknown name, listing those there are."""
     if name not in TARGETS:
-        raise UserError(f"--target is {name!r}; there are {', '.join(TARGETS)} (kind of chip, number of chips)")
+        raise UserError(
+            f"--target is {name!r}; there are {', '.join(TARGETS)} (kind of chip, number of chips)"
+        )
     return TARGETS[name]
 
 

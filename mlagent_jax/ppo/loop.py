@@ -15,7 +15,7 @@ from mlagent_jax.errors import UserError
 from mlagent_jax.generate.sampler import Sampler
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.parallel import distributed
-from mlagent_jax.parallel.mesh import batch_degree
+from mlagent_jax.parallel.mesh import check_batch_fits
 from mlagent_jax.ppo.batch import make_batch
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.critic_start import fit_value_head
@@ -98,11 +98,7 @@ def check(config: PPOConfig, sampler: Sampler, mesh: Mesh) -> None:
             f"ppo.row_length is {config.row_length}, but a prompt of {sampler.buckets[-1]} and a "
             f"response of {sampler.max_new_tokens} tokens need {needed}"
         )
-    if config.micro_rows % batch_degree(mesh):
-        raise UserError(
-            f"ppo.micro_rows is {config.micro_rows}, but rows are split over {batch_degree(mesh)} devices "
-            "(mesh.data x mesh.fsdp); make it a multiple of that"
-        )
+    check_batch_fits(config.micro_rows, config.row_length, mesh, "ppo")
 
 
 def learn(

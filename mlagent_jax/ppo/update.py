@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import abstract_params
 from mlagent_jax.models.value_head import value_head_axes
-from mlagent_jax.parallel.mesh import RULES, batch_sharding, param_shardings, put, replicated
+from mlagent_jax.parallel.mesh import batch_sharding, param_shardings, put, replicated
+from mlagent_jax.parallel.rules import spec
 from mlagent_jax.ppo import step
 from mlagent_jax.ppo.batch import Arrays, PPOBatch
 from mlagent_jax.ppo.config import PPOConfig
@@ -62,10 +62,10 @@ def compile_update(config: PPOConfig, model: Qwen2Config, mesh: Mesh) -> Functio
         return step.init_critic(config, model, params)
 
     def ppo_measure(params: Learners, reference: Any, rows: step.Rows) -> dict[str, jax.Array]:
-        return step.measure(config, model, params, reference, rows)
+        return step.measure(config, model, params, reference, rows, mesh)
 
     def ppo_gradients(params: Learners, total: Learners, rows: step.Rows) -> Any:
-        return step.add_gradients(config, model, params, total, rows)
+        return step.add_gradients(config, model, params, total, rows, mesh)
 
     def ppo_apply(states: Learners, gradients: Learners, actor_too: bool) -> Any:
         return step.apply_gradients(optimisers, states, gradients, actor_too)
@@ -193,10 +193,7 @@ def normalised(advantages: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _critic_shardings(config: PPOConfig, actor: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
-    head = {
-        name: NamedSharding(mesh, P(*(RULES[axis] for axis in axes)))
-        for name, axes in value_head_axes().items()
-    }
+    head = {name: NamedSharding(mesh, spec(axes)) for name, axes in value_head_axes().items()}
     if config.critic != "separate":
         return {"head": head}
     return {"head": head, "trunk": {name: part for name, part in actor.items() if name != "lm_head"}}

@@ -15,7 +15,7 @@ from mlagent_jax.errors import UserError
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import abstract_params
 from mlagent_jax.parallel import distributed
-from mlagent_jax.parallel.mesh import batch_degree, batch_sharding, param_shardings, put
+from mlagent_jax.parallel.mesh import batch_sharding, check_batch_fits, param_shardings, put
 from mlagent_jax.sft.config import SFTConfig
 from mlagent_jax.sft.step import compile_eval_step, compile_train_step
 from mlagent_jax.text.chat import Encoded, require_supervision
@@ -94,11 +94,7 @@ def train(
 def check(config: SFTConfig, mesh: Mesh) -> None:
     """Raises UserError where the settings cannot work, alone or on this mesh."""
     config.validate()
-    if config.micro_rows % batch_degree(mesh):
-        raise UserError(
-            f"sft.micro_rows is {config.micro_rows}, but rows are split over {batch_degree(mesh)} devices "
-            "(mesh.data x mesh.fsdp); make it a multiple of that"
-        )
+    check_batch_fits(config.micro_rows, config.row_length, mesh, "sft")
 
 
 def make_rows(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[PackedRows, PackedRows | None]:
@@ -179,7 +175,7 @@ class _Evaluation:
     """Mean loss on the held-out action tokens; its rows are put on the mesh once."""
 
     def __init__(self, config: SFTConfig, model: Qwen2Config, rows: PackedRows | None, mesh: Mesh):
-        self._step = compile_eval_step(model)
+        self._step = compile_eval_step(model, mesh)
         count = 0 if rows is None else len(rows.tokens)
         chunks = np.arange(count).reshape(-1, config.micro_rows)
         self._batches = (

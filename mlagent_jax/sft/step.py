@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import Params, forward, unembedding
@@ -18,18 +19,25 @@ Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 
-def loss_sum(config: Qwen2Config, params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
+def loss_sum(
+    config: Qwen2Config, params: Params, batch: Batch, mesh: Mesh | None = None
+) -> tuple[jax.Array, jax.Array]:
     """Sum over action tokens of -log pi(token | what is before it in its segment), and their number.
 
-    batch: rows of `text.packing`, each array [B,T]. L_SFT of arXiv 2505.23723, equation 2.
+    batch: rows of `text.packing`, each array [B,T]. mesh: as in `forward`. L_SFT of arXiv 2505.23723, equation 2.
     """
-    hidden = forward(config, params, batch["tokens"], batch["positions"], batch["segment_ids"])
+    hidden = forward(config, params, batch["tokens"], batch["positions"], batch["segment_ids"], mesh)
     weights = batch["action"].astype(jnp.float32)
-    return cross_entropy(hidden, unembedding(config, params), batch["targets"], weights)
+    unembed = unembedding(config, params)
+    return cross_entropy(hidden, unembed, batch["targets"], weights, config.logits_chunk, mesh)
 
 
 def train_step(
-    config: Qwen2Config, optimiser: optax.GradientTransformation, state: TrainState, batch: Batch
+    config: Qwen2Config,
+    optimiser: optax.GradientTransformation,
+    state: TrainState,
+    batch: Batch,
+    mesh: Mesh | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One optimiser step over batch arrays [A,B,T]: A micro-batches of B rows, one after the other.
 
@@ -39,7 +47,7 @@ def train_step(
     count = jnp.maximum(batch["action"].sum(), 1).astype(jnp.float32)
 
     def micro(total: tuple[Params, jax.Array], rows: Batch) -> tuple[tuple[Params, jax.Array], None]:
-        loss, grads = jax.value_and_grad(lambda p: loss_sum(config, p, rows)[0] / count)(state.params)
+        loss, grads = jax.value_and_grad(lambda p: loss_sum(config, p, rows, mesh)[0] / count)(state.params)
         return jax.tree.map(jnp.add, total, (grads, loss)), None
 
     zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), state.params)
@@ -58,18 +66,19 @@ def train_step(
 def compile_train_step(
     config: Qwen2Config, optimiser: optax.GradientTransformation, shardings: TrainState
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """`train_step` jitted; the state passed in is donated."""
+    """`train_step` jitted, on the mesh of `shardings`; the state passed in is donated."""
+    mesh = shardings.step.mesh
 
     def sft_train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        return train_step(config, optimiser, state, batch)
+        return train_step(config, optimiser, state, batch, mesh)
 
     return jax.jit(sft_train_step, donate_argnums=0, out_shardings=(shardings, None))
 
 
-def compile_eval_step(config: Qwen2Config) -> Callable[[Any, Batch], tuple[jax.Array, jax.Array]]:
+def compile_eval_step(config: Qwen2Config, mesh: Mesh) -> Callable[[Any, Batch], tuple[jax.Array, jax.Array]]:
     """`loss_sum` jitted."""
 
     def sft_eval_step(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        return loss_sum(config, params, batch)
+        return loss_sum(config, params, batch, mesh)
 
     return jax.jit(sft_eval_step)
