@@ -31,7 +31,7 @@ from mlagent_jax.environment.task import Task
 from mlagent_jax.environment.task_loader import load_task
 from mlagent_jax.exploration.ideas import IdeaWriter, ScriptedIdeaWriter
 from mlagent_jax.generate.sampler import Sampler
-from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.config import Qwen2Config, qwen2_5
 from mlagent_jax.models.hf import load_hf, save_hf
 from mlagent_jax.models.qwen2 import init_params
 from mlagent_jax.parallel import distributed
@@ -159,7 +159,13 @@ class Experiment:
     @cached_property
     def _pretrained(self) -> tuple[Qwen2Config, Any]:
         settings = self.settings.model
-        return load_hf(Path(settings.pretrained), **settings.shape)
+        config, params = load_hf(Path(settings.pretrained), **settings.shape)
+        if settings.size and config.num_parameters != qwen2_5(settings.size).num_parameters:
+            raise SettingsError(
+                f"config.model.size is {settings.size!r}, but {settings.pretrained} holds a model of "
+                f"{config.num_parameters:,} parameters; correct one of them"
+            )
+        return config, params
 
     @cached_property
     def sampler(self) -> Sampler:

@@ -82,10 +82,12 @@ class ModelSettings:
 
     pretrained: a folder with Hugging Face safetensors and tokenizer; or "" for a small model trained from
         nothing, with a SentencePiece tokenizer of `vocab_size` trained on the expert's trajectories.
+    size: which Qwen2.5 the pretrained one is, such as "7b": the planner then does without the folder.
     shape: fields of Qwen2Config; for a pretrained model, only those of execution.
     """
 
     pretrained: str = ""
+    size: str = ""
     vocab_size: int = 1536
     shape: Mapping[str, Any] = field(default_factory=dict)
 

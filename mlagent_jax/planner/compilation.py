@@ -64,6 +64,7 @@ def compile_program(program: Program, target: Target) -> Compiled:
 
 def _memory(executable: jax.stages.Compiled) -> Memory:
     stats = executable.memory_analysis()
+    assert stats is not None, "every compiler that is planned with reports its memory"
     everything = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
     return Memory(
         arguments=stats.argument_size_in_bytes,

@@ -106,11 +106,20 @@ class Plan:
 
 
 def make_plan(
-    programs: Sequence[Program], target: Target, tell: Callable[[str], None] = lambda _: None
+    programs: Sequence[Program],
+    target: Target,
+    tell: Callable[[str], None] = lambda _: None,
+    until_problem: bool = False,
 ) -> Plan:
-    """Compiles each program. tell: is given a line before each, for people who wait."""
-    plans = []
+    """Compiles each program; `until_problem`: none after the first that does not fit, nor one whose arguments alone
+    do not. tell: is given a line before each, for people who wait.
+    """
+    plans: list[ProgramPlan] = []
     for program in programs:
+        if until_problem and (plans and plans[-1].problem):
+            break
+        if until_problem and (refusal := _too_large(program, target)):
+            return Plan(target, tuple(plans), refusal)
         tell(f"compiling {program.name} for {target.name}")
         compiled = compile_program(program, target)
         work = program.work
@@ -127,6 +136,17 @@ def make_plan(
             )
         )
     return Plan(target, tuple(plans))
+
+
+def _too_large(program: Program, target: Target) -> str:
+    """Why the arguments cannot fit, whatever the compiler does, or ""."""
+    held = sum(bytes_per_device(tree) for trees in (program.parts, program.beside) for tree in trees.values())
+    allowed = (1 - SPARE) * target.chip.memory
+    return (
+        ""
+        if held <= allowed
+        else f"{program.name}: its arguments alone take {gib(held)} of a device's {gib(target.chip.memory)}"
+    )
 
 
 def gib(size: float) -> str:
