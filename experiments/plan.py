@@ -70,7 +70,7 @@ def _plan() -> int:
         print(_describe(attempt))
     if JSON.value:
         told = {
-            "versions": versions(),
+            "versions": versions(target.platform),
             "config": config.to_dict(),
             "stages": stages,
             "changes": dict(changes),

@@ -29,7 +29,7 @@ def make_table(targets: Sequence[Target], tell: Callable[[str], None]) -> None:
     for target in targets:
         for name, stages in CONFIGS.items():
             config = importlib.import_module(f"experiments.configs.{name}").get_config()
-            entry, key = f"{name} {target.name}", _key(config, stages)
+            entry, key = f"{name} {target.name}", _key(config, target, stages)
             if plans.get(entry, {}).get("key") == key:
                 tell(f"{entry}: planned already")
                 continue
@@ -77,7 +77,9 @@ def _row(target: str, stage: str, entry: dict[str, Any]) -> str:
     if plan["fits"]:
         seconds = f"{plan['step_seconds']['bound']:.0f} s ({plan['step_seconds']['no_overlap']:.0f} s)"
     else:
-        memory = f"{memory}: {plan['problems'][0]}" if memory else plan["problems"][0]
+        memory = plan["problems"][0] + (
+            f" ({len(plan['problems']) - 1} more)" if plan["problems"][1:] else ""
+        )
         fitting = [attempt for attempt in entry["attempts"] if not attempt["problem"]]
         if fitting:
             verdict, settings = (
@@ -99,7 +101,7 @@ def _planned(
     plan, changes = plan_stages(config, target, stages, tell)
     attempts = [] if plan.fits else suggest(config, target, stages, tell)
     return {
-        "versions": versions(),
+        "versions": versions(target.platform),
         "changes": dict(changes),
         "plan": plan.to_dict(),
         "attempts": [
@@ -109,7 +111,7 @@ def _planned(
     }
 
 
-def _key(config: ConfigDict, stages: list[str]) -> str:
+def _key(config: ConfigDict, target: Target, stages: list[str]) -> str:
     """Of what a plan follows from, but for our own code: delete an entry to plan it anew after a change there."""
-    told = json.dumps([config.to_dict(), stages, versions()], sort_keys=True, default=str)
+    told = json.dumps([config.to_dict(), stages, versions(target.platform)], sort_keys=True, default=str)
     return hashlib.sha256(told.encode()).hexdigest()[:16]

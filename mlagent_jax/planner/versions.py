@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import platform
 from importlib.metadata import PackageNotFoundError, version
 
-_PACKAGES = (
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "libtpu",
-    "jax-cuda12-plugin",
-    "jax-cuda12-pjrt",
-    "nvidia-cudnn-cu12",
-)
+_PACKAGES = ("jax", "jaxlib", "flax", "optax")
+_COMPILERS = {"tpu": ("libtpu",), "cuda": ("jax-cuda12-plugin", "jax-cuda12-pjrt", "nvidia-cudnn-cu12")}
 
 
-def versions() -> dict[str, str]:
-    """Of Python and the packages that decide what is compiled; "" for one that is not installed."""
-    return {"python": platform.python_version()} | {package: _version(package) for package in _PACKAGES}
+def versions(platform: str) -> dict[str, str]:
+    """Of the packages that decide what is compiled for "tpu" or "cuda"; "" for one that is not installed."""
+    return {package: _version(package) for package in (*_PACKAGES, *_COMPILERS[platform])}
 
 
 def _version(package: str) -> str:
