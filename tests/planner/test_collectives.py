@@ -24,7 +24,7 @@ HLO = """HloModule test, is_scheduled=true
   ROOT %t = (s32[], f32[8,128]{1,0}) tuple(%i, %all-reduce.7)
 }
 
-%inner_condition (p: (s32[], f32[8,128])) -> pred[] {
+%inner_test (p: (s32[], f32[8,128])) -> pred[] {
   %limit = s32[]{:T(128)} constant(5)
   ROOT %lt = pred[] compare(%i, %limit), direction=LT
 }
@@ -32,10 +32,10 @@ HLO = """HloModule test, is_scheduled=true
 %outer_body (p: (s32[], f32[8,128])) -> (s32[], f32[8,128]) {
   %all-gather-start = (bf16[2,128]{1,0}, bf16[16,128]{1,0}) all-gather-start(%s), replica_groups=[1,8]<=[8]
   %all-gather-done = bf16[16,128]{1,0} all-gather-done(%all-gather-start)
-  ROOT %while.2 = (s32[], f32[8,128]{1,0}) while(%p), condition=%inner_condition, body=%inner_body
+  ROOT %while.2 = (s32[], f32[8,128]{1,0}) while(%p), condition=%inner_test, body=%inner_body
 }
 
-%outer_condition (p: (s32[], f32[8,128])) -> pred[] {
+%outer_test (p: (s32[], f32[8,128])) -> pred[] {
   ROOT %lt = pred[] compare(%i, %n), direction=LT
 }
 
@@ -48,7 +48,7 @@ ENTRY %main (a: f32[8,128]) -> f32[8,128] {
   %alone = f32[8,128]{1,0} all-reduce(%a), replica_groups={{0},{1},{2},{3},{4},{5},{6},{7}}, to_apply=%add
   %shift = f32[8,128]{1,0} collective-permute(%a), source_target_pairs={{0,1},{1,2},{3,4}}
   %named = f32[8,128]{1,0} all-reduce(%a), replica_groups=mesh['a'=2,'b'=4] {'b'}, to_apply=%add
-  ROOT %w = (s32[], f32[8,128]) while(%t), condition=%outer_condition, body=%outer_body, backend_config={"known_trip_count":{"n":"3"}}
+  ROOT %w = f32[8,128] while(%t), condition=%outer_test, body=%outer_body, backend_config={"known_trip_count":{"n":"3"}}
 }
 """
 
