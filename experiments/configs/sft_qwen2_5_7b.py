@@ -4,10 +4,12 @@
     python -m experiments.run --config=experiments/configs/sft_qwen2_5_7b.py --workdir=runs/sft_7b \
         --stages=ideas,collect,sft
 
-Hardware: 8 GPUs of 80 GB (the paper: 8 A100), with XLA_PYTHON_CLIENT_MEM_FRACTION=0.95. Elsewhere the planner names the
-settings to change. The values are those of arXiv 2505.23723, appendix C.1, and of the authors' SFT script: base model,
-2 epochs, global batch 64, learning rate 2e-5 with cosine decay, no warm-up, no weight decay, bf16. Expected memory and
-time of a step: launch/README.md, from the planner; no such run has been made yet.
+Hardware: 8 GPUs of 80 GB (the paper: 8 A100), with XLA_PYTHON_CLIENT_MEM_FRACTION=0.95. Elsewhere the planner names
+the settings to change. Expected on 8 H100, by the planner: 26 GiB of each GPU's 79, and at the least 8.5 s a step; with
+`--config.model.shape.remat=dots` 61 GiB and 6.9 s. Other targets: launch/README.md. No such run has been made yet.
+
+The values are those of arXiv 2505.23723, appendix C.1, and of the authors' SFT script: base model, 2 epochs, global
+batch 64, learning rate 2e-5 with cosine decay, no warm-up, no weight decay, bf16.
 
 Weights: put Qwen2.5-7B (base) in Hugging Face's form at `model.pretrained`; the planner does without them. The expert
 and the tasks are the quickstart's, as the paper's trajectories are not published: name a stronger expert by
