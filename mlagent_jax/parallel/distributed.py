@@ -26,8 +26,8 @@ def initialize(
     """Joins the other processes of this run, if there are any; call it before anything touches a device.
 
     Looks, in this order, at the arguments, at MLAGENT_COORDINATOR (host:port), MLAGENT_PROCESSES and
-    MLAGENT_PROCESS_ID, at SLURM's variables and at a TPU pod's. Returns which it was: "explicit", "slurm",
-    "tpu" or "single". Raises UserError where they contradict or are incomplete.
+    MLAGENT_PROCESS_ID, at SLURM's variables, at a TPU pod's and at those of a GKE JobSet. Returns which it was:
+    "explicit", "slurm", "tpu", "gke" or "single". Raises UserError where they contradict or are incomplete.
     """
     coordinator = coordinator or environment.get(COORDINATOR, "")
     processes = processes or _integer(environment, PROCESSES, 0)
