@@ -58,7 +58,9 @@ def attention(
     if mesh is None:
         return local(q, k, v, segment_ids)
     # Stated on both sides, or the split of the heads spreads to the projections and gathers their inputs.
-    q, k, v = (constrain(x, ("batch", "time", heads, None), mesh) for x, heads in zip((q, k, v), _HEADS, strict=True))
+    q, k, v = (
+        constrain(x, ("batch", "time", heads, None), mesh) for x, heads in zip((q, k, v), _HEADS, strict=True)
+    )
     if k.shape[2] % (mesh.shape["tensor"] * mesh.shape["sequence"]):
         # Each device needs the keys of its own queries, and they are fewer than the devices.
         k, v = (jnp.repeat(x, q.shape[2] // k.shape[2], axis=2) for x in (k, v))

@@ -9,9 +9,7 @@ from jax.sharding import Mesh
 from mlagent_jax.parallel.rules import RULES, spec
 
 
-def embedding_lookup(
-    table: jax.Array, tokens: jax.Array, dtype: str, mesh: Mesh | None = None
-) -> jax.Array:
+def embedding_lookup(table: jax.Array, tokens: jax.Array, dtype: str, mesh: Mesh | None = None) -> jax.Array:
     """table [V,D], tokens [B,T] int -> [B,T,D] in `dtype`.
 
     mesh: each device looks every token up in its share of the words and columns, and gets the whole rows of its own
