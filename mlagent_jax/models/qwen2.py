@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.nn.attention import attention
+from mlagent_jax.nn.embedding import embedding_lookup
 from mlagent_jax.nn.linear import linear
 from mlagent_jax.nn.norm import rms_norm
 from mlagent_jax.nn.rope import apply_rope, rope_tables
@@ -179,7 +180,7 @@ def forward(
         layer = jax.checkpoint(layer)
     elif config.remat == "dots":
         layer = jax.checkpoint(layer, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
-    x = embed(config, params, tokens)
+    x = embed(config, params, tokens, mesh)
     if config.scan_layers:
         x, _ = jax.lax.scan(layer, x, params["layers"])
     else:
@@ -194,9 +195,9 @@ def unembedding(config: Qwen2Config, params: Params) -> jax.Array:
     return matrix.astype(config.dtype)
 
 
-def embed(config: Qwen2Config, params: Params, tokens: jax.Array) -> jax.Array:
-    """tokens [...] int -> [..., D] in config.dtype."""
-    return params["embed"][tokens].astype(config.dtype)
+def embed(config: Qwen2Config, params: Params, tokens: jax.Array, mesh: Mesh | None = None) -> jax.Array:
+    """tokens [B,T] int -> [B,T,D] in config.dtype."""
+    return embedding_lookup(params["embed"], tokens, config.dtype, mesh)
 
 
 def final_norm(config: Qwen2Config, params: Params, x: jax.Array) -> jax.Array:

@@ -13,8 +13,9 @@ from jax.sharding import Mesh
 from mlagent_jax.nn.chunked_attention import chunked_attention
 from mlagent_jax.nn.cudnn_attention import cudnn_attention
 from mlagent_jax.nn.splash_attention import splash_attention
-from mlagent_jax.parallel.rules import spec
+from mlagent_jax.parallel.rules import constrain, spec
 
+_HEADS = ("heads", "kv_heads", "kv_heads")  # logical axes of q, k and v
 BACKENDS = ("xla", "xla_chunked", "cudnn", "splash")
 
 
@@ -56,8 +57,11 @@ def attention(
 
     if mesh is None:
         return local(q, k, v, segment_ids)
-    degree = mesh.shape["tensor"] * mesh.shape["sequence"]
-    if k.shape[2] % degree:
+    # Stated on both sides, or the split of the heads spreads to the projections and gathers their inputs.
+    q, k, v = (
+        constrain(x, ("batch", "time", heads, None), mesh) for x, heads in zip((q, k, v), _HEADS, strict=True)
+    )
+    if k.shape[2] % (mesh.shape["tensor"] * mesh.shape["sequence"]):
         # Each device needs the keys of its own queries, and they are fewer than the devices.
         k, v = (jnp.repeat(x, q.shape[2] // k.shape[2], axis=2) for x in (k, v))
     heads, rows = spec(("batch", None, "attention_heads", None)), spec(("batch", None))
@@ -65,7 +69,7 @@ def attention(
     sharded = jax.shard_map(
         local, mesh=mesh, in_specs=(heads, heads, heads, rows), out_specs=heads, check_vma=False
     )
-    return sharded(q, k, v, segment_ids)
+    return constrain(sharded(q, k, v, segment_ids), ("batch", "time", "heads", None), mesh)
 
 
 def plain_attention(q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array) -> jax.Array:
