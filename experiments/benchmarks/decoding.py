@@ -48,7 +48,7 @@ def _ours(config: Qwen2Config, params: Params, prompts: np.ndarray) -> Callable[
     return lambda: sampler.generate(params, prompts.tolist(), range(len(prompts)), temperature=TEMPERATURE)
 
 
-def _theirs(model, prompts: np.ndarray) -> Callable[[], object]:  # type: ignore[no-untyped-def]
+def _theirs(model, prompts: np.ndarray) -> Callable[[], object]:
     import torch
 
     inputs = torch.from_numpy(prompts)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -44,7 +45,7 @@ def _jax_step(config: Qwen2Config, params: Params, tokens: np.ndarray) -> Callab
     shardings = param_shardings(config, mesh)
     optimiser = make_optimiser(OptimiserConfig(learning_rate=1e-5, weight_decay=0.01), 1000)
     step = compile_train_step(config, optimiser, state_shardings(params, shardings, optimiser, mesh))
-    batch = {
+    batch: dict[str, Any] = {
         "tokens": tokens[None, :, :-1],
         "targets": tokens[None, :, 1:],
         "positions": np.broadcast_to(np.arange(LENGTH, dtype=np.int32), (1, ROWS, LENGTH)),
@@ -61,7 +62,7 @@ def _jax_step(config: Qwen2Config, params: Params, tokens: np.ndarray) -> Callab
     return run
 
 
-def _torch_step(model, tokens: np.ndarray) -> Callable[[], object]:  # type: ignore[no-untyped-def]
+def _torch_step(model, tokens: np.ndarray) -> Callable[[], object]:
     import torch
 
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.01)

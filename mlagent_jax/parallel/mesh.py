@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -57,8 +58,9 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         raise UserError(
             f"mesh {product} does not make up the {len(devices)} devices present; set one of them to -1"
         )
-    # jax.make_mesh's default axis types changed between versions, so they are stated.
-    return jax.make_mesh(tuple(degrees), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    # Not jax.make_mesh: on a TPU slice it refuses a degree that is no product of the slice's own sides.
+    arranged = mesh_utils.create_device_mesh(degrees, devices, allow_split_physical_axes=True)
+    return Mesh(arranged, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def check_model_fits(config: Qwen2Config, mesh: Mesh) -> None:
