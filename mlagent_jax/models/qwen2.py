@@ -16,6 +16,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.remat import rematerialised
 from mlagent_jax.nn.attention import attention
 from mlagent_jax.nn.embedding import embedding_lookup
 from mlagent_jax.nn.linear import linear
@@ -176,10 +177,7 @@ def forward(
         x = constrain(x, ("batch", "time", None), mesh)
         return block(config, layer_params)(x, rope, attend), None
 
-    if config.remat == "full":
-        layer = jax.checkpoint(layer)
-    elif config.remat == "dots":
-        layer = jax.checkpoint(layer, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
+    layer = rematerialised(layer, config.remat)
     x = embed(config, params, tokens, mesh)
     if config.scan_layers:
         x, _ = jax.lax.scan(layer, x, params["layers"])
