@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from mlagent_jax.models.lora import LoRAConfig
+from mlagent_jax.models.remat import REMAT_POLICIES
 from mlagent_jax.nn.attention import check_backend
-
-REMAT_POLICIES = ("none", "dots", "full")
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,10 @@ class Qwen2Config:
     query_chunk: queries per block of the `xla_chunked` backend, tokens.
     logits_chunk: tokens of each row whose logits exist at a time in losses; a few thousand over all rows of a
         device keep an accelerator busy, 128 suit a CPU.
-    remat: what the backward pass computes again in a layer: "none", "dots" (all but matrix products) or "full".
+    remat: what a layer keeps for the backward pass, one of `models.remat.REMAT_POLICIES`.
     scan_layers: run the layers as one `lax.scan` (compile time independent of depth) or unrolled.
     dtype: of activations; param_dtype: of stored parameters.
+    lora: adapters beside the kernels; they and nothing else are then trained.
     """
 
     vocab_size: int
@@ -45,6 +46,7 @@ class Qwen2Config:
     scan_layers: bool = True
     dtype: str = "float32"
     param_dtype: str = "float32"
+    lora: LoRAConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.head_dim:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh
 
-from mlagent_jax.nn.chunked_attention import chunked_attention
+from mlagent_jax.nn.chunked_attention import SAVED, chunked_attention
 from mlagent_jax.nn.cudnn_attention import cudnn_attention
 from mlagent_jax.nn.splash_attention import splash_attention
 from mlagent_jax.parallel.rules import constrain, spec
@@ -82,4 +83,5 @@ def plain_attention(q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.A
     allowed = (position[:, None] >= position) & (segment_ids[:, :, None] == segment_ids[:, None, :])
     scores = jnp.where(allowed[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    return jnp.einsum("bkgqs,bskh->bqkgh", weights, v).reshape(B, T, N, H)
+    context = jnp.einsum("bkgqs,bskh->bqkgh", weights, v).reshape(B, T, N, H)
+    return checkpoint_name(context, SAVED)

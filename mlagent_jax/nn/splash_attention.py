@@ -12,13 +12,11 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
 )
 from jax.experimental.pallas.ops.tpu.splash_attention.splash_attention_mask import MultiHeadMask
 
+from mlagent_jax.nn.chunked_attention import SAVED
 from mlagent_jax.nn.padding import pad_time
 
 _LANES = 128  # a block is a multiple of this
 _BLOCK = 512
-
-# What the forward kernel computes, for policies of rematerialisation to name.
-SAVED = "attention"
 
 
 def splash_attention(

@@ -64,8 +64,8 @@ def _join_jobset(environment: Mapping[str, str]) -> str:
     missing = [name for name in needed if not environment.get(name)]
     if missing:
         raise UserError(
-            f"this looks like a JobSet's pod, but {', '.join(missing)} is not set; set the first three in the manifest's "
-            "env, and completionMode: Indexed for the last"
+            f"this looks like a JobSet's pod, but {', '.join(missing)} is not set; the first three belong in the "
+            "manifest's env, and completionMode: Indexed sets the last"
         )
     processes, process_id = (
         _integer(environment, "NNODES", 0),

@@ -11,6 +11,7 @@ import optax
 from jax.sharding import Mesh
 
 from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.lora import join, partition
 from mlagent_jax.models.qwen2 import Params, forward, unembedding
 from mlagent_jax.nn.losses import cross_entropy
 from mlagent_jax.training.state import TrainState
@@ -42,18 +43,23 @@ def train_step(
     """One optimiser step over batch arrays [A,B,T]: A micro-batches of B rows, one after the other.
 
     The loss is the mean over all action tokens of the A*B rows, however they are spread: the sum of each
-    micro-batch is divided by the whole batch's count, so the split changes nothing.
+    micro-batch is divided by the whole batch's count, so the split changes nothing. Of a model with adapters,
+    these alone are trained.
     """
     count = jnp.maximum(batch["action"].sum(), 1).astype(jnp.float32)
 
+    trained, frozen = partition(state.params)
+
     def micro(total: tuple[Params, jax.Array], rows: Batch) -> tuple[tuple[Params, jax.Array], None]:
-        loss, grads = jax.value_and_grad(lambda p: loss_sum(config, p, rows, mesh)[0] / count)(state.params)
+        loss, grads = jax.value_and_grad(lambda p: loss_sum(config, join(p, frozen), rows, mesh)[0] / count)(
+            trained
+        )
         return jax.tree.map(jnp.add, total, (grads, loss)), None
 
-    zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), state.params)
+    zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), trained)
     (grads, loss), _ = jax.lax.scan(micro, (zeros, jnp.float32(0)), batch)
-    updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    updates, opt_state = optimiser.update(grads, state.opt_state, trained)
+    params = join(optax.apply_updates(trained, updates), frozen)
     metrics = {
         "loss": loss,
         "grad_norm": optax.tree.norm(grads),

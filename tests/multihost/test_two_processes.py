@@ -1,4 +1,4 @@
-"""Two real processes of two devices each train to what one process trains to."""
+"""Two real processes of four devices each train to what one process trains to."""
 
 import json
 import socket
