@@ -11,10 +11,11 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from experiments.settings import ModelSettings, Settings, SettingsError
+from experiments.settings import ModelSettings, Settings, SettingsError, build
 from mlagent_jax.errors import UserError
 from mlagent_jax.generate.sampler import Sampler
 from mlagent_jax.models.config import Qwen2Config, qwen2_5
+from mlagent_jax.models.lora import LoRAConfig
 from mlagent_jax.parallel.mesh import batch_degree, make_mesh
 from mlagent_jax.planner.plan import Plan, make_plan
 from mlagent_jax.planner.ppo_programs import ppo_programs
@@ -35,6 +36,10 @@ ALTERNATIVES: tuple[tuple[str, Changes], ...] = (
     (
         "each row split over 4 devices, parameters and moments in bfloat16",
         {"mesh.sequence": 4, "model.shape.param_dtype": "bfloat16"},
+    ),
+    (
+        "adapters of rank 16 on parameters in bfloat16",
+        {"model.lora": {"rank": 16}, "model.shape.param_dtype": "bfloat16"},
     ),
     (
         "a value head on the actor's trunk for critic, prompts 2 at a time",
@@ -100,7 +105,7 @@ def stage_programs(adapted: Adapted, stages: Sequence[str]) -> list[Program]:
     model = architecture(settings.model)
     programs: list[Program] = []
     if "sft" in stages:
-        programs += sft_programs(settings.sft, model, mesh)
+        programs += sft_programs(settings.sft, with_adapters(model, settings.model), mesh)
     if "ppo" in stages:
         sampling = settings.sampling
         sampler = Sampler(model, sampling.buckets, sampling.batch, sampling.max_new_tokens, stop_ids=(0,))
@@ -123,6 +128,12 @@ def architecture(settings: ModelSettings) -> Qwen2Config:
         ) from None
     except (TypeError, ValueError) as error:
         raise SettingsError(f"config.model: {error}") from error
+
+
+def with_adapters(model: Qwen2Config, settings: ModelSettings) -> Qwen2Config:
+    """The model as fine-tuning sees it."""
+    lora = settings.lora
+    return model.replace(lora=build(LoRAConfig, lora, "config.model.lora")) if lora else model
 
 
 def plan_stages(
@@ -150,6 +161,8 @@ def suggest(config: ConfigDict, target: Target, stages: Sequence[str], tell: Tel
     attempts: list[Attempt] = []
     for name, changes in ALTERNATIVES:
         if stages == ["sft"] and any(field.startswith(("ppo.", "sampling.")) for field in changes):
+            continue
+        if "ppo" in stages and "model.lora" in changes:  # PPO trains all weights
             continue
         tell(f"trying: {name}")
         try:

@@ -29,7 +29,7 @@ from absl import app, flags
 
 from mlagent_jax.models.config import Qwen2Config, qwen2_5
 from mlagent_jax.planner.chips import CHIPS
-from mlagent_jax.planner.flops import forward_flops
+from mlagent_jax.planner.flops import forward_flops, training_flops
 
 LENGTH = flags.DEFINE_integer("length", 4096, "Tokens in a row.")
 MICRO_BATCHES = flags.DEFINE_integer(
@@ -140,7 +140,8 @@ def _share(result: Result) -> float | None:
     peak = next(
         (chip.flops for kind, chip in CHIPS.items() if chip.cores and kind.upper() in result.device), None
     )
-    flops = forward_flops(_model(result.layers), MICRO_BATCHES.value, _length()).training
+    model = _model(result.layers)
+    flops = training_flops(model, forward_flops(model, MICRO_BATCHES.value, _length()))
     return None if peak is None else flops / result.median / peak
 
 

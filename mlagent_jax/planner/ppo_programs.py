@@ -19,7 +19,7 @@ from mlagent_jax.generate.sampling import SamplingParams
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import abstract_params
 from mlagent_jax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, replicated
-from mlagent_jax.planner.flops import decode_flops, executed_training_flops, forward_flops
+from mlagent_jax.planner.flops import decode_flops, executed_training_flops, forward_flops, training_flops
 from mlagent_jax.planner.programs import Program, Work, bytes_per_device, shaped
 from mlagent_jax.planner.traffic import decode_bytes, forward_bytes, training_bytes
 from mlagent_jax.ppo.batch import make_batch
@@ -129,7 +129,7 @@ def _learning(config: PPOConfig, model: Qwen2Config, functions: Functions, mesh:
     passes = ceil(config.batch_size / config.micro_rows)
     minibatches = ceil(config.batch_size / config.minibatch_size)
     measuring = 2 * forward.total + (bodies - 1) * critic.total
-    training = forward.training + (bodies - 1) * critic.training
+    training = training_flops(model, forward) + (bodies - 1) * training_flops(model, critic)
     executed = executed_training_flops(model, forward) + (bodies - 1) * executed_training_flops(model, critic)
     return [
         Program(

@@ -7,9 +7,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.lora import partition
 from mlagent_jax.models.qwen2 import abstract_params
 from mlagent_jax.parallel.mesh import batch_sharding, param_shardings
-from mlagent_jax.planner.flops import executed_training_flops, forward_flops
+from mlagent_jax.planner.flops import executed_training_flops, forward_flops, training_flops
 from mlagent_jax.planner.programs import Program, Work, bytes_per_device, shaped
 from mlagent_jax.planner.traffic import forward_bytes, training_bytes
 from mlagent_jax.sft.config import SFTConfig
@@ -42,7 +43,7 @@ def sft_programs(config: SFTConfig, model: Qwen2Config, mesh: Mesh) -> list[Prog
     held_out = shaped(example, (rows, length), batch_sharding(mesh))
     forward = forward_flops(model, rows, length)
     tokens, tensor = rows * length / mesh.size, mesh.shape["tensor"]
-    gradients = bytes_per_device(state.params)
+    gradients = bytes_per_device(partition(state.params)[0])
     return [
         Program(
             name="sft train step",
@@ -51,7 +52,7 @@ def sft_programs(config: SFTConfig, model: Qwen2Config, mesh: Mesh) -> list[Prog
             parts={"parameters": state.params, "optimiser": state.opt_state, "batch": batch},
             devices=mesh.size,
             work=Work(
-                model_flops=micro_batches * forward.training,
+                model_flops=micro_batches * training_flops(model, forward),
                 executed_flops=micro_batches * executed_training_flops(model, forward),
                 memory_bytes=micro_batches * (training_bytes(model, tokens, tensor) + 2 * gradients)
                 + 2 * bytes_per_device(state)

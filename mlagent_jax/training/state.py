@@ -32,7 +32,7 @@ def init_state(
     The state holds copies, so that it may be donated while `params` live on.
     """
     return jax.jit(
-        lambda p: TrainState(p, optimiser.init(partition(p)[0]), jnp.int32(0)),
+        lambda p: _first_state(p, optimiser),
         out_shardings=state_shardings(params, shardings, optimiser, mesh),
     )(params)
 
@@ -49,7 +49,7 @@ def abstract_state(
     params: Any, shardings: Any, optimiser: optax.GradientTransformation, mesh: Mesh
 ) -> TrainState:
     """`init_state` as `jax.ShapeDtypeStruct`s with shardings, from params as shapes; allocates nothing."""
-    state = jax.eval_shape(lambda p: TrainState(p, optimiser.init(p), jnp.int32(0)), params)
+    state = jax.eval_shape(lambda p: _first_state(p, optimiser), params)
     return with_shardings(state, state_shardings(params, shardings, optimiser, mesh))
 
 
@@ -60,3 +60,7 @@ def with_shardings(shapes: Any, shardings: Any) -> Any:
         shapes,
         shardings,
     )
+
+
+def _first_state(params: Any, optimiser: optax.GradientTransformation) -> TrainState:
+    return TrainState(params, optimiser.init(partition(params)[0]), jnp.int32(0))
