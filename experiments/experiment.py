@@ -13,7 +13,7 @@ from typing import Any, Self
 from absl import logging
 from jax.sharding import Mesh
 
-from experiments.settings import Settings, SettingsError, build
+from experiments.settings import Settings, SettingsError
 from experiments.workdir import Workdir
 from mlagent_jax.agent.coder import ScriptedCoder
 from mlagent_jax.agent.endpoint import Endpoint, EndpointCoder, EndpointIdeaWriter, EndpointPolicy
@@ -33,7 +33,6 @@ from mlagent_jax.exploration.ideas import IdeaWriter, ScriptedIdeaWriter
 from mlagent_jax.generate.sampler import Sampler
 from mlagent_jax.models.config import Qwen2Config, qwen2_5
 from mlagent_jax.models.hf import load_hf, save_hf
-from mlagent_jax.models.lora import LoRAConfig
 from mlagent_jax.models.qwen2 import init_params
 from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import make_mesh, param_shardings, put, to_local
@@ -154,8 +153,7 @@ class Experiment:
     @cached_property
     def fine_tuned_model(self) -> Qwen2Config:
         """`model` as fine-tuning sees it, with adapters if the configuration asks for them."""
-        lora = self.settings.model.lora
-        return self.model.replace(lora=build(LoRAConfig, lora, "config.model.lora")) if lora else self.model
+        return self.settings.model.with_adapters(self.model)
 
     def initial_params(self) -> Any:
         """What fine-tuning starts from."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +91,13 @@ def _describe(attempt: Attempt) -> str:
     return f"FITS: {attempt.name}: {_flags(attempt.changes)}"
 
 
-def _flags(changes: Any) -> str:
-    return " ".join(f"--config.{name}={value}" for name, value in changes.items())
+def _flags(changes: Mapping[str, Any]) -> str:
+    return " ".join(
+        f"(in the file: config.{name} = {value})"
+        if isinstance(value, Mapping)
+        else f"--config.{name}={value}"
+        for name, value in changes.items()
+    )
 
 
 def _config() -> ConfigDict:

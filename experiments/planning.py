@@ -11,11 +11,10 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from experiments.settings import ModelSettings, Settings, SettingsError, build
+from experiments.settings import ModelSettings, Settings, SettingsError
 from mlagent_jax.errors import UserError
 from mlagent_jax.generate.sampler import Sampler
 from mlagent_jax.models.config import Qwen2Config, qwen2_5
-from mlagent_jax.models.lora import LoRAConfig
 from mlagent_jax.parallel.mesh import batch_degree, make_mesh
 from mlagent_jax.planner.plan import Plan, make_plan
 from mlagent_jax.planner.ppo_programs import ppo_programs
@@ -59,15 +58,11 @@ ALTERNATIVES: tuple[tuple[str, Changes], ...] = (
 
 @dataclass(frozen=True)
 class Adapted:
-    """A configuration made to work on a target. changes: what the run must be given beside it, as flags."""
+    """A configuration made to work on a target. changes: what the run must be given beside it."""
 
     settings: Settings
     changes: Changes
     mesh: Mesh
-
-    @property
-    def flags(self) -> str:
-        return " ".join(f"--config.{name}={value}" for name, value in self.changes.items())
 
 
 def adapt(config: ConfigDict, target: Target, stages: Sequence[str], extra: Changes | None = None) -> Adapted:
@@ -105,7 +100,7 @@ def stage_programs(adapted: Adapted, stages: Sequence[str]) -> list[Program]:
     model = architecture(settings.model)
     programs: list[Program] = []
     if "sft" in stages:
-        programs += sft_programs(settings.sft, with_adapters(model, settings.model), mesh)
+        programs += sft_programs(settings.sft, settings.model.with_adapters(model), mesh)
     if "ppo" in stages:
         sampling = settings.sampling
         sampler = Sampler(model, sampling.buckets, sampling.batch, sampling.max_new_tokens, stop_ids=(0,))
@@ -128,12 +123,6 @@ def architecture(settings: ModelSettings) -> Qwen2Config:
         ) from None
     except (TypeError, ValueError) as error:
         raise SettingsError(f"config.model: {error}") from error
-
-
-def with_adapters(model: Qwen2Config, settings: ModelSettings) -> Qwen2Config:
-    """The model as fine-tuning sees it."""
-    lora = settings.lora
-    return model.replace(lora=build(LoRAConfig, lora, "config.model.lora")) if lora else model
 
 
 def plan_stages(

@@ -15,6 +15,7 @@ from mlagent_jax.agent.prompt import PromptFormat
 from mlagent_jax.environment.mdp import EpisodeLimits
 from mlagent_jax.errors import UserError
 from mlagent_jax.exploration.pool import PoolConfig
+from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import LoRAConfig
 from mlagent_jax.parallel.mesh import MeshConfig
 from mlagent_jax.ppo.config import PPOConfig
@@ -98,6 +99,12 @@ class ModelSettings:
     def __post_init__(self) -> None:
         if self.lora:
             build(LoRAConfig, self.lora, "config.model.lora")  # so that a mistake is found at the start
+
+    def with_adapters(self, model: Qwen2Config) -> Qwen2Config:
+        """`model` as fine-tuning sees it, with adapters if the configuration asks for them."""
+        if not self.lora:
+            return model
+        return model.replace(lora=build(LoRAConfig, self.lora, "config.model.lora"))
 
 
 @dataclass(frozen=True)
