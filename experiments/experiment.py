@@ -31,7 +31,7 @@ from mlagent_jax.environment.task import Task
 from mlagent_jax.environment.task_loader import load_task
 from mlagent_jax.exploration.ideas import IdeaWriter, ScriptedIdeaWriter
 from mlagent_jax.generate.sampler import Sampler
-from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.config import Qwen2Config, qwen2_5
 from mlagent_jax.models.hf import load_config, load_hf, save_hf
 from mlagent_jax.models.qwen2 import init_params
 from mlagent_jax.parallel import distributed
@@ -148,9 +148,19 @@ class Experiment:
         settings = self.settings.model
         if settings.pretrained:
             config = load_config(settings.pretrained, **settings.shape)
+            if settings.size and config.num_parameters != qwen2_5(settings.size).num_parameters:
+                raise SettingsError(
+                    f"config.model.size is {settings.size!r}, but {settings.pretrained} holds a model of "
+                    f"{config.num_parameters:,} parameters; correct one of them"
+                )
             check_vocabulary(self.tokenizer, config.vocab_size, settings.pretrained)
             return config
         return Qwen2Config(vocab_size=self.tokenizer.vocab_size, **settings.shape)
+
+    @cached_property
+    def fine_tuned_model(self) -> Qwen2Config:
+        """`model` as fine-tuning sees it, with adapters if the configuration asks for them."""
+        return self.settings.model.with_adapters(self.model)
 
     def initial_params(self) -> Any:
         """What fine-tuning starts from; a checkpoint's lie on the mesh. Not kept here: a stage owns its own."""
@@ -178,7 +188,7 @@ class Experiment:
         """What "sft" or "ppo" has learnt, laid out over the mesh. Raises MissingInputError."""
         folder = self.workdir.root / stage
         distributed.on_main(lambda: self.workdir.require(needed_by, folder / "checkpoints", made_by=stage))
-        return load_params(folder, self.model, self.mesh)
+        return load_params(folder, self.fine_tuned_model if stage == "sft" else self.model, self.mesh)
 
     def params_before_rl(self, needed_by: str) -> Any:
         """Where RL starts, laid out over the mesh."""

@@ -15,6 +15,8 @@ from mlagent_jax.agent.prompt import PromptFormat
 from mlagent_jax.environment.mdp import EpisodeLimits
 from mlagent_jax.errors import UserError
 from mlagent_jax.exploration.pool import PoolConfig
+from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.lora import LoRAConfig
 from mlagent_jax.parallel.mesh import MeshConfig
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.rewards import RewardConfig
@@ -82,12 +84,27 @@ class ModelSettings:
 
     pretrained: a folder with Hugging Face safetensors and tokenizer; or "" for a small model trained from
         nothing, with a SentencePiece tokenizer of `vocab_size` trained on the expert's trajectories.
+    size: which Qwen2.5 the pretrained one is, such as "7b": the planner then does without the folder.
     shape: fields of Qwen2Config; for a pretrained model, only those of execution.
+    lora: rank, alpha and targets (`models.lora`) of adapters that fine-tuning then trains alone; they are merged when
+        it is done, and RL trains the whole model. Empty: fine-tuning trains the whole model too.
     """
 
     pretrained: str = ""
+    size: str = ""
     vocab_size: int = 1536
     shape: Mapping[str, Any] = field(default_factory=dict)
+    lora: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.lora:
+            build(LoRAConfig, self.lora, "config.model.lora")  # so that a mistake is found at the start
+
+    def with_adapters(self, model: Qwen2Config) -> Qwen2Config:
+        """`model` as fine-tuning sees it, with adapters if the configuration asks for them."""
+        if not self.lora:
+            return model
+        return model.replace(lora=build(LoRAConfig, self.lora, "config.model.lora"))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,12 @@ def _fine_tune(experiment: Experiment) -> dict[str, Any]:
     expert = distributed.on_main(lambda: chats(experiment, expert_trajectories(experiment, needed_by=STAGE)))
     sequences = [encode_chat(experiment.tokenizer, chat) for chat in expert]
     params = train(
-        settings.sft, experiment.model, experiment.initial_params(), sequences, workdir.sft, experiment.mesh
+        settings.sft,
+        experiment.fine_tuned_model,
+        experiment.initial_params(),
+        sequences,
+        workdir.sft,
+        experiment.mesh,
     )
     experiment.export(workdir.sft, params)
     return {

@@ -6,6 +6,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from mlagent_jax.generate.cache import Cache, LayerCache
 from mlagent_jax.models.config import Qwen2Config
@@ -14,11 +15,16 @@ from mlagent_jax.nn.attention import attention
 from mlagent_jax.nn.rope import rope_tables
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=(0, 1), static_argnames="mesh")
 def prefill(
-    config: Qwen2Config, max_new_tokens: int, params: Params, tokens: jax.Array, lengths: jax.Array
+    config: Qwen2Config,
+    max_new_tokens: int,
+    params: Params,
+    tokens: jax.Array,
+    lengths: jax.Array,
+    mesh: Mesh | None = None,
 ) -> tuple[Cache, jax.Array]:
-    """Reads right-padded prompts: tokens [B,P], lengths [B] (0 for a dummy row).
+    """Reads right-padded prompts: tokens [B,P], lengths [B] (0 for a dummy row); mesh as in `forward`.
 
     Returns a cache of P + max_new_tokens slots, the first P filled, and the hidden state [B,D] of each last token.
     """
@@ -31,7 +37,9 @@ def prefill(
 
         def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
             stored.append(LayerCache(k.swapaxes(1, 2), v.swapaxes(1, 2)))
-            return attention(q, k, v, segments, backend=config.attention, query_chunk=config.query_chunk)
+            return attention(
+                q, k, v, segments, backend=config.attention, query_chunk=config.query_chunk, mesh=mesh
+            )
 
         return block(config, layer_params)(x, rope, attend), stored[0]
 

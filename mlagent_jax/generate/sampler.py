@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
+import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from mlagent_jax.generate.decode import decode
 from mlagent_jax.generate.prefill import prefill
 from mlagent_jax.generate.sampling import SamplingParams
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import Params
+from mlagent_jax.parallel.mesh import replicated
+
+
+@lru_cache
+def compile_copy(dtype: str, mesh: Mesh) -> Any:
+    """The jitted function behind `Sampler.copy_params`."""
+
+    def sampler_copy(params: Params) -> Params:
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+
+    return jax.jit(sampler_copy, out_shardings=replicated(mesh))
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,14 @@ class Sampler:
         for name in ("batch_size", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def copy_params(self, params: Params, mesh: Mesh) -> Params:
+        """What to generate with: `params` from all over the mesh, whole on this process's first device.
+
+        In the dtype of computation: each use would cast them to it anyway. All processes must call it.
+        """
+        whole = compile_copy(self.config.dtype, mesh)(params)
+        return whole if mesh.size == 1 else jax.tree.map(lambda leaf: leaf.addressable_data(0), whole)
 
     def generate(
         self,

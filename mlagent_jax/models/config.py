@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from mlagent_jax.models.lora import LoRAConfig
+from mlagent_jax.models.remat import REMAT_POLICIES
 from mlagent_jax.nn.attention import check_backend
-
-REMAT_POLICIES = ("none", "dots", "full")
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,12 @@ class Qwen2Config:
     attention: backend of `mlagent_jax.nn.attention`; stated here, never guessed from the devices present, so
         that the same model lowers for hardware that is not there.
     query_chunk: queries per block of the `xla_chunked` backend, tokens.
-    remat: what the backward pass computes again in a layer: "none", "dots" (all but matrix products) or "full".
+    logits_chunk: tokens of each row whose logits exist at a time in losses; a few thousand over all rows of a
+        device keep an accelerator busy, 128 suit a CPU.
+    remat: what a layer keeps for the backward pass, one of `models.remat.REMAT_POLICIES`.
     scan_layers: run the layers as one `lax.scan` (compile time independent of depth) or unrolled.
     dtype: of activations; param_dtype: of stored parameters.
+    lora: adapters beside the kernels; they and nothing else are then trained.
     """
 
     vocab_size: int
@@ -38,10 +41,12 @@ class Qwen2Config:
     initializer_range: float = 0.02
     attention: str = "xla_chunked"
     query_chunk: int = 128
+    logits_chunk: int = 128
     remat: str = "none"
     scan_layers: bool = True
     dtype: str = "float32"
     param_dtype: str = "float32"
+    lora: LoRAConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.head_dim:
@@ -51,7 +56,7 @@ class Qwen2Config:
                     f"{self.num_attention_heads}; set head_dim"
                 )
             object.__setattr__(self, "head_dim", self.hidden_size // self.num_attention_heads)
-        for name in (*_HF_REQUIRED, "head_dim", "max_position_embeddings", "query_chunk"):
+        for name in (*_HF_REQUIRED, "head_dim", "max_position_embeddings", "query_chunk", "logits_chunk"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.num_attention_heads % self.num_key_value_heads:
@@ -66,6 +71,11 @@ class Qwen2Config:
                 f"unknown remat policy {self.remat!r}; choose one of {', '.join(REMAT_POLICIES)}"
             )
         check_backend(self.attention)
+        if self.attention == "cudnn" and self.dtype not in ("bfloat16", "float16"):
+            raise ValueError(
+                f"attention 'cudnn' computes in bfloat16 or float16, but dtype is {self.dtype!r}; set one of them, or "
+                "attention 'xla'"
+            )
 
     @classmethod
     def from_hf(cls, hf: Mapping[str, Any], **execution: Any) -> Qwen2Config:

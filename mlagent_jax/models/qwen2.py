@@ -13,12 +13,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 
 from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.lora import Adapter, partition
+from mlagent_jax.models.remat import rematerialised
 from mlagent_jax.nn.attention import attention
+from mlagent_jax.nn.embedding import embedding_lookup
 from mlagent_jax.nn.linear import linear
 from mlagent_jax.nn.norm import rms_norm
 from mlagent_jax.nn.rope import apply_rope, rope_tables
+from mlagent_jax.parallel.rules import constrain
 
 Params = dict[str, Any]
 Rope = tuple[jax.Array, jax.Array]
@@ -26,16 +31,26 @@ Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 class Linear(nnx.Module):
-    """x [..., in] -> [..., out]; kernel [in, out], computed in the activations' dtype."""
+    """x [..., in] -> [..., out]; kernel [in, out], computed in the activations' dtype. `name` says if it is adapted."""
 
     def __init__(
-        self, config: Qwen2Config, shape: tuple[int, int], axes: tuple[str, str], bias: bool, rngs: nnx.Rngs
+        self,
+        config: Qwen2Config,
+        name: str,
+        shape: tuple[int, int],
+        axes: tuple[str, str],
+        bias: bool,
+        rngs: nnx.Rngs,
     ):
         self.kernel = _normal(config, shape, axes, rngs)
         self.bias = _constant(config, shape[1:], axes[1:], 0.0) if bias else None
+        lora = config.lora
+        self.adapter = Adapter(lora, shape, axes, rngs) if lora and name in lora.targets else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = linear(x, self.kernel[...].astype(x.dtype))
+        if self.adapter is not None:
+            y += self.adapter(x)
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 
@@ -56,10 +71,10 @@ class Attention(nnx.Module):
         D, H = config.hidden_size, config.head_dim
         heads, kv_heads = config.num_attention_heads * H, config.num_key_value_heads * H
         bias = config.attention_bias
-        self.q_proj = Linear(config, (D, heads), ("embed", "heads"), bias, rngs)
-        self.k_proj = Linear(config, (D, kv_heads), ("embed", "kv_heads"), bias, rngs)
-        self.v_proj = Linear(config, (D, kv_heads), ("embed", "kv_heads"), bias, rngs)
-        self.o_proj = Linear(config, (heads, D), ("heads", "embed"), False, rngs)
+        self.q_proj = Linear(config, "q_proj", (D, heads), ("embed", "heads"), bias, rngs)
+        self.k_proj = Linear(config, "k_proj", (D, kv_heads), ("embed", "kv_heads"), bias, rngs)
+        self.v_proj = Linear(config, "v_proj", (D, kv_heads), ("embed", "kv_heads"), bias, rngs)
+        self.o_proj = Linear(config, "o_proj", (heads, D), ("heads", "embed"), False, rngs)
 
     def __call__(self, x: jax.Array, rope: Rope, attend: Attend) -> jax.Array:
         def split_heads(y: jax.Array) -> jax.Array:
@@ -76,9 +91,9 @@ class MLP(nnx.Module):
 
     def __init__(self, config: Qwen2Config, rngs: nnx.Rngs):
         D, F = config.hidden_size, config.intermediate_size
-        self.gate_proj = Linear(config, (D, F), ("embed", "mlp"), False, rngs)
-        self.up_proj = Linear(config, (D, F), ("embed", "mlp"), False, rngs)
-        self.down_proj = Linear(config, (F, D), ("mlp", "embed"), False, rngs)
+        self.gate_proj = Linear(config, "gate_proj", (D, F), ("embed", "mlp"), False, rngs)
+        self.up_proj = Linear(config, "up_proj", (D, F), ("embed", "mlp"), False, rngs)
+        self.down_proj = Linear(config, "down_proj", (F, D), ("mlp", "embed"), False, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.down_proj(jax.nn.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -122,6 +137,11 @@ def init_params(config: Qwen2Config, seed: int) -> Params:
     return params
 
 
+def init_adapters(config: Qwen2Config, seed: int) -> Params:
+    """The part of `init_params` that `config.lora` adds; nothing else is made."""
+    return jax.jit(lambda: partition(init_params(config, seed))[0])()
+
+
 def abstract_params(config: Qwen2Config) -> Params:
     """The tree of `init_params` as `jax.ShapeDtypeStruct`s; allocates nothing."""
     abstract = nnx.eval_shape(lambda: Qwen2(config, nnx.Rngs(0)))
@@ -148,32 +168,38 @@ def logical_axes(config: Qwen2Config) -> Params:
 
 
 def forward(
-    config: Qwen2Config, params: Params, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array
+    config: Qwen2Config,
+    params: Params,
+    tokens: jax.Array,
+    positions: jax.Array,
+    segment_ids: jax.Array,
+    mesh: Mesh | None = None,
 ) -> jax.Array:
     """The last hidden states, after the final norm.
 
     tokens, positions, segment_ids: [B,T] int. Positions count from 0 in each segment; segment id 0 is padding,
     whose outputs are finite and meaningless. Returns [B,T,D] in config.dtype; times `unembedding` gives logits.
+    mesh: what the arrays lie on, so that XLA is told where activations go.
     """
 
     def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        return attention(q, k, v, segment_ids, backend=config.attention, query_chunk=config.query_chunk)
+        return attention(
+            q, k, v, segment_ids, backend=config.attention, query_chunk=config.query_chunk, mesh=mesh
+        )
 
     rope = rope_tables(positions, config.head_dim, config.rope_theta)
 
     def layer(x: jax.Array, layer_params: Params) -> tuple[jax.Array, None]:
+        x = constrain(x, ("batch", "time", None), mesh)
         return block(config, layer_params)(x, rope, attend), None
 
-    if config.remat == "full":
-        layer = jax.checkpoint(layer)
-    elif config.remat == "dots":
-        layer = jax.checkpoint(layer, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
-    x = embed(config, params, tokens)
+    run_layer = rematerialised(layer, config.remat)
+    x = embed(config, params, tokens, mesh)
     if config.scan_layers:
-        x, _ = jax.lax.scan(layer, x, params["layers"])
+        x, _ = jax.lax.scan(run_layer, x, params["layers"])
     else:
         for layer_params in unstack_layers(config, params):
-            x, _ = layer(x, layer_params)
+            x, _ = run_layer(x, layer_params)
     return final_norm(config, params, x)
 
 
@@ -183,9 +209,9 @@ def unembedding(config: Qwen2Config, params: Params) -> jax.Array:
     return matrix.astype(config.dtype)
 
 
-def embed(config: Qwen2Config, params: Params, tokens: jax.Array) -> jax.Array:
-    """tokens [...] int -> [..., D] in config.dtype."""
-    return params["embed"][tokens].astype(config.dtype)
+def embed(config: Qwen2Config, params: Params, tokens: jax.Array, mesh: Mesh | None = None) -> jax.Array:
+    """tokens [B,T] int -> [B,T,D] in config.dtype."""
+    return embedding_lookup(params["embed"], tokens, config.dtype, mesh)
 
 
 def final_norm(config: Qwen2Config, params: Params, x: jax.Array) -> jax.Array:

@@ -12,6 +12,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+# Under this name every backend's results go by for policies of rematerialisation.
+SAVED = "attention"
 
 _MASKED = -1e30  # finite, so that masked scores never make NaNs; exp of it is 0
 
@@ -45,7 +49,9 @@ def _forward(
         outputs.append(_unfold(rows, queries) / total)
         normalisers.append(peak + jnp.log(total))
     output = jnp.concatenate(outputs, axis=3).astype(v.dtype)
-    residuals = (q, k, v, segment_ids, output, jnp.concatenate(normalisers, axis=3))
+    output = checkpoint_name(output, SAVED)
+    normaliser = checkpoint_name(jnp.concatenate(normalisers, axis=3), SAVED)
+    residuals = (q, k, v, segment_ids, output, normaliser)
     return output.transpose(0, 3, 1, 2, 4).reshape(B, T, N, H), residuals
 
 

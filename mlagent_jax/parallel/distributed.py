@@ -15,6 +15,7 @@ from mlagent_jax.errors import UserError
 T = TypeVar("T")
 
 COORDINATOR, PROCESSES, PROCESS_ID = "MLAGENT_COORDINATOR", "MLAGENT_PROCESSES", "MLAGENT_PROCESS_ID"
+_JOBSET_PORT = 8476
 
 
 def initialize(
@@ -26,8 +27,8 @@ def initialize(
     """Joins the other processes of this run, if there are any; call it before anything touches a device.
 
     Looks, in this order, at the arguments, at MLAGENT_COORDINATOR (host:port), MLAGENT_PROCESSES and
-    MLAGENT_PROCESS_ID, at SLURM's variables and at a TPU pod's. Returns which it was: "explicit", "slurm",
-    "tpu" or "single". Raises UserError where they contradict or are incomplete.
+    MLAGENT_PROCESS_ID, at SLURM's variables, at a TPU pod's and at those of a GKE JobSet. Returns which it was:
+    "explicit", "slurm", "tpu", "gke" or "single". Raises UserError where they contradict or are incomplete.
     """
     coordinator = coordinator or environment.get(COORDINATOR, "")
     processes = processes or _integer(environment, PROCESSES, 0)
@@ -48,7 +49,38 @@ def initialize(
     if "," in environment.get("TPU_WORKER_HOSTNAMES", ""):
         jax.distributed.initialize()  # and a TPU pod's
         return "tpu"
+    if "JOBSET_NAME" in environment or _integer(environment, "NNODES", 1) > 1:
+        return _join_jobset(environment)
     return "single"
+
+
+def _join_jobset(environment: Mapping[str, str]) -> str:
+    """Joins the pods of a JobSet's indexed job, which find the first of them by its name in the JobSet's DNS.
+
+    Kubernetes itself sets JOB_COMPLETION_INDEX; the manifest sets the others, as those of xpk do. Unlike JAX's own
+    start-up on Kubernetes this asks the cluster nothing, so the pods need no rights and no client.
+    """
+    needed = ("JOBSET_NAME", "REPLICATED_JOB_NAME", "NNODES", "JOB_COMPLETION_INDEX")
+    missing = [name for name in needed if not environment.get(name)]
+    if missing:
+        raise UserError(
+            f"this looks like a JobSet's pod, but {', '.join(missing)} is not set; the first three belong in the "
+            "manifest's env, and completionMode: Indexed sets the last"
+        )
+    processes, process_id = (
+        _integer(environment, "NNODES", 0),
+        _integer(environment, "JOB_COMPLETION_INDEX", -1),
+    )
+    if not 0 <= process_id < processes:
+        raise UserError(
+            f"JOB_COMPLETION_INDEX is {process_id} and NNODES {processes}, but the index must be below the number; "
+            "set NNODES to the job's completions"
+        )
+    jobset, job = environment["JOBSET_NAME"], environment["REPLICATED_JOB_NAME"]
+    if processes > 1:
+        coordinator = f"{jobset}-{job}-0-0.{jobset}:{_JOBSET_PORT}"
+        jax.distributed.initialize(coordinator, processes, process_id)
+    return "gke"
 
 
 def is_main() -> bool:

@@ -1,33 +1,23 @@
-"""The device mesh, and which axis of which array is split over it: all the sharding rules are here."""
+"""The device mesh, and how arrays lie on it by the rules of `parallel.rules`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 import optax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import logical_axes
-
-AXES = ("data", "fsdp", "tensor")
-
-# Logical axis of a parameter -> mesh axis. Rows of a batch go over data and fsdp together.
-RULES: Mapping[str, str | None] = {
-    "layers": None,
-    "embed": "fsdp",
-    "vocab": "tensor",
-    "heads": "tensor",
-    "kv_heads": "tensor",
-    "mlp": "tensor",
-}
-BATCH = ("data", "fsdp")
+from mlagent_jax.parallel.rules import AXES, RULES, spec
 
 
 @dataclass(frozen=True)
@@ -35,12 +25,14 @@ class MeshConfig:
     """Degrees of parallelism; one of them may be -1 for "all devices that are left".
 
     data: copies of the model. fsdp: parameters, gradients and optimiser state split. tensor: heads and
-    feed-forward split.
+    feed-forward split. sequence: each row split over time, for rows too long for one device; parameters are split
+    over these devices as well.
     """
 
     data: int = 1
     fsdp: int = -1
     tensor: int = 1
+    sequence: int = 1
 
     def validate(self) -> None:
         """Raises UserError naming the field and its value."""
@@ -48,11 +40,11 @@ class MeshConfig:
             if getattr(self, name) < 1 and getattr(self, name) != -1:
                 raise UserError(f"mesh.{name} is {getattr(self, name)}, but must be -1 or at least 1")
         if [getattr(self, name) for name in AXES].count(-1) > 1:
-            raise UserError("only one of mesh.data, mesh.fsdp and mesh.tensor may be -1")
+            raise UserError(f"only one of {', '.join(f'mesh.{name}' for name in AXES)} may be -1")
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of all `devices` (every process's, by default) with axes data, fsdp, tensor.
+    """A mesh of all `devices` (every process's, by default) with the axes of `AXES`.
 
     Raises UserError where the degrees do not multiply to their number.
     """
@@ -62,37 +54,57 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     known = int(np.prod([degree for degree in degrees if degree != -1]))
     degrees = [len(devices) // known if degree == -1 else degree for degree in degrees]
     if int(np.prod(degrees)) != len(devices):
+        product = " x ".join(f"{name}={getattr(config, name)}" for name in AXES)
         raise UserError(
-            f"mesh data={config.data} x fsdp={config.fsdp} x tensor={config.tensor} does not make up the "
-            f"{len(devices)} devices present; set one of them to -1"
+            f"mesh {product} does not make up the {len(devices)} devices present; set one of them to -1"
         )
-    # jax.make_mesh's default axis types changed between versions, so they are stated.
-    return jax.make_mesh(tuple(degrees), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    # Not jax.make_mesh: on a TPU slice it refuses a degree that is no product of the slice's own sides.
+    arranged = mesh_utils.create_device_mesh(degrees, devices, allow_split_physical_axes=True)
+    return Mesh(arranged, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def check_model_fits(config: Qwen2Config, mesh: Mesh) -> None:
     """Raises UserError where a sharded size of the model does not divide by the mesh."""
-    sizes = {
-        "num_attention_heads": (config.num_attention_heads, "tensor"),
-        "num_key_value_heads": (config.num_key_value_heads, "tensor"),
-        "intermediate_size": (config.intermediate_size, "tensor"),
-        "vocab_size": (config.vocab_size, "tensor"),
-        "hidden_size": (config.hidden_size, "fsdp"),
-    }
-    for name, (size, axis) in sizes.items():
-        if size % mesh.shape[axis]:
-            fitting = [str(n) for n in range(1, min(size, 64) + 1) if size % n == 0]
-            raise UserError(
-                f"mesh.{axis} is {mesh.shape[axis]}, which does not divide the model's {name} {size}; "
-                f"choose one of {', '.join(fitting)}"
-            )
+    tensor, sequence = mesh.shape["tensor"], mesh.shape["sequence"]
+    over_tensor = ("num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size")
+    sizes = {name: getattr(config, name) for name in over_tensor}
+    _check_degree("mesh.tensor", tensor, sizes)
+    heads = sizes["num_attention_heads"] // tensor
+    _check_degree("mesh.sequence", sequence, {"num_attention_heads / mesh.tensor": heads})
+    parts = mesh.shape["fsdp"] * sequence
+    _check_degree("mesh.fsdp x mesh.sequence", parts, {"hidden_size": config.hidden_size})
+
+
+def check_batch_fits(rows: int, length: int, mesh: Mesh, where: str) -> None:
+    """Raises UserError where `rows` rows of `length` tokens, `where`.micro_rows and .row_length, do not divide."""
+    if rows % batch_degree(mesh):
+        raise UserError(
+            f"{where}.micro_rows is {rows}, but rows are split over {batch_degree(mesh)} devices "
+            "(mesh.data x mesh.fsdp); make it a multiple of that"
+        )
+    if length % mesh.shape["sequence"]:
+        raise UserError(
+            f"{where}.row_length is {length}, but rows are split over {mesh.shape['sequence']} devices "
+            "(mesh.sequence); make it a multiple of that"
+        )
+
+
+def _check_degree(where: str, degree: int, sizes: dict[str, int]) -> None:
+    failing = [f"{name} {size}" for name, size in sizes.items() if size % degree]
+    if failing:
+        common = math.gcd(*sizes.values())
+        fitting = [str(n) for n in range(1, min(common, 128) + 1) if common % n == 0]
+        raise UserError(
+            f"{where} is {degree}, which does not divide the model's {' and '.join(failing)}; "
+            f"choose one of {', '.join(fitting)}"
+        )
 
 
 def param_shardings(config: Qwen2Config, mesh: Mesh) -> Any:
     """The tree of the model's parameters with a NamedSharding each, by `RULES`."""
     check_model_fits(config, mesh)
     return jax.tree.map(
-        lambda names: NamedSharding(mesh, P(*(RULES[name] for name in names))),
+        lambda names: NamedSharding(mesh, spec(names)),
         logical_axes(config),
         is_leaf=lambda node: isinstance(node, tuple),
     )
@@ -122,12 +134,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def batch_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
     """For arrays [..., B, T] with `leading` axes before the rows B."""
-    return NamedSharding(mesh, P(*(None,) * leading, BATCH))
+    return NamedSharding(mesh, spec((*(None,) * leading, "batch", "time")))
 
 
 def batch_degree(mesh: Mesh) -> int:
     """What the number of rows of a batch must be a multiple of."""
-    return int(np.prod([mesh.shape[axis] for axis in BATCH]))
+    return int(np.prod([mesh.shape[axis] for axis in RULES["batch"] or ()]))
 
 
 def put(tree: Any, shardings: Any) -> Any:

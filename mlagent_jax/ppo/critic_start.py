@@ -34,7 +34,7 @@ def fit_value_head(
     arrays = make_batch(config, demonstrations, update=0).arrays
     targets = _earned(arrays["rewards"], arrays["mask"])
     hidden_of = jax.jit(
-        lambda p, rows: forward(model, p, rows["tokens"], rows["positions"], rows["segment_ids"]),
+        lambda p, rows: forward(model, p, rows["tokens"], rows["positions"], rows["segment_ids"], mesh),
         out_shardings=replicated(mesh),
     )
     size = model.hidden_size + 1

@@ -12,9 +12,10 @@ from jax.sharding import Mesh
 
 from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.errors import UserError
+from mlagent_jax.generate.sampler import Sampler
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.parallel import distributed
-from mlagent_jax.parallel.mesh import batch_degree, to_local
+from mlagent_jax.parallel.mesh import check_batch_fits
 from mlagent_jax.ppo.batch import make_batch
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.critic_start import fit_value_head
@@ -49,7 +50,7 @@ def train(
     checkpoints, metrics.jsonl, rollouts.jsonl and TensorBoard events there.
     Raises UserError for settings that cannot work, and where not one action of an update could be scored.
     """
-    check(config, policy, mesh)
+    check(config, policy.sampler, mesh)
     policy = policy.with_sampling(config.temperature)
     updater = Updater(config, model, params, mesh)
     states = updater.initial_states(_value_head(config, model, params, demonstrations, mesh))
@@ -88,20 +89,16 @@ def _value_head(
     return fit_value_head(config, model, params, demonstrations, mesh)
 
 
-def check(config: PPOConfig, policy: ModelPolicy, mesh: Mesh) -> None:
-    """Raises UserError where settings of the policy, the mesh and PPO do not go together."""
+def check(config: PPOConfig, sampler: Sampler, mesh: Mesh) -> None:
+    """Raises UserError where settings of the sampler, the mesh and PPO do not go together."""
     config.validate()
-    needed = policy.sampler.buckets[-1] + policy.sampler.max_new_tokens
+    needed = sampler.buckets[-1] + sampler.max_new_tokens
     if needed > config.row_length:
         raise UserError(
-            f"ppo.row_length is {config.row_length}, but a prompt of {policy.sampler.buckets[-1]} and a "
-            f"response of {policy.sampler.max_new_tokens} tokens need {needed}"
+            f"ppo.row_length is {config.row_length}, but a prompt of {sampler.buckets[-1]} and a "
+            f"response of {sampler.max_new_tokens} tokens need {needed}"
         )
-    if config.micro_rows % batch_degree(mesh):
-        raise UserError(
-            f"ppo.micro_rows is {config.micro_rows}, but rows are split over {batch_degree(mesh)} devices "
-            "(mesh.data x mesh.fsdp); make it a multiple of that"
-        )
+    check_batch_fits(config.micro_rows, config.row_length, mesh, "ppo")
 
 
 def learn(
@@ -156,7 +153,7 @@ def _collect(
     clock: _Clock,
 ) -> tuple[list[Rollout], list[dict[str, Any]]]:
     """The update's rollouts, the same on every process, and on the main one the records of their actions."""
-    params = to_local(states.actor.params, mesh)
+    params = policy.sampler.copy_params(states.actor.params, mesh)
     records: list[dict[str, Any]] = []
 
     def work() -> tuple[list[Rollout], dict[str, float]]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import Params, forward, unembedding
@@ -37,34 +38,47 @@ def init_critic(config: PPOConfig, model: Qwen2Config, params: Params) -> dict[s
 
 
 def act_and_judge(
-    config: PPOConfig, model: Qwen2Config, params: Learners, rows: Rows
+    config: PPOConfig, model: Qwen2Config, params: Learners, rows: Rows, mesh: Mesh | None = None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Log-probs of the targets and entropies, at the sampling temperature, and the critic's values; [B,T]
-    each.
+    each. mesh: as in `forward`.
     """
-    hidden = forward(model, params.actor, rows["tokens"], rows["positions"], rows["segment_ids"])
-    unembed = unembedding(model, params.actor)
-    logprobs, entropy = token_logprobs(hidden, unembed, rows["targets"], config.temperature)
+    hidden, logprobs, entropy = _act(config, model, params.actor, rows, mesh)
     if config.critic == "none":
         return logprobs, entropy, jnp.zeros_like(logprobs)
     if config.critic == "separate":
         trunk = params.critic["trunk"]
-        hidden = forward(model, trunk, rows["tokens"], rows["positions"], rows["segment_ids"])
+        hidden = forward(model, trunk, rows["tokens"], rows["positions"], rows["segment_ids"], mesh)
     elif not config.critic_trunk_gradient:
         hidden = jax.lax.stop_gradient(hidden)
     return logprobs, entropy, values(params.critic["head"], hidden)
 
 
+def _act(
+    config: PPOConfig, model: Qwen2Config, params: Params, rows: Rows, mesh: Mesh | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Hidden states [B,T,D], log-probs of the targets and entropies, [B,T] each."""
+    hidden = forward(model, params, rows["tokens"], rows["positions"], rows["segment_ids"], mesh)
+    unembed = unembedding(model, params)
+    logprobs, entropy = token_logprobs(
+        hidden, unembed, rows["targets"], config.temperature, model.logits_chunk, mesh
+    )
+    return hidden, logprobs, entropy
+
+
 def measure(
-    config: PPOConfig, model: Qwen2Config, params: Learners, reference: Params, rows: Rows
+    config: PPOConfig,
+    model: Qwen2Config,
+    params: Learners,
+    reference: Params,
+    rows: Rows,
+    mesh: Mesh | None = None,
 ) -> dict[str, jax.Array]:
     """What an update is measured against, [B,T] each: the log-probs of the policy as it is and of the
     reference, values, advantages (not yet normalised) and returns. The KL's share of the reward is in them.
     """
-    logprobs, _, old_values = act_and_judge(config, model, params, rows)
-    hidden = forward(model, reference, rows["tokens"], rows["positions"], rows["segment_ids"])
-    unembed = unembedding(model, reference)
-    reference_logprobs, _ = token_logprobs(hidden, unembed, rows["targets"], config.temperature)
+    logprobs, _, old_values = act_and_judge(config, model, params, rows, mesh)
+    _, reference_logprobs, _ = _act(config, model, reference, rows, mesh)
     rewards = rows["rewards"]
     if config.kl_in == "reward":
         rewards -= config.kl_coefficient * kl_estimate(logprobs, reference_logprobs, config.kl_estimator)
@@ -82,7 +96,7 @@ def measure(
 
 
 def loss(
-    config: PPOConfig, model: Qwen2Config, params: Learners, rows: Rows
+    config: PPOConfig, model: Qwen2Config, params: Learners, rows: Rows, mesh: Mesh | None = None
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The share of these rows in the minibatch's loss, and what became of each token ([B,T]).
 
@@ -90,7 +104,7 @@ def loss(
     losses of any split of its rows add up to it.
     """
     mask, weights = rows["mask"], rows["weights"]
-    logprobs, entropy, new_values = act_and_judge(config, model, params, rows)
+    logprobs, entropy, new_values = act_and_judge(config, model, params, rows, mesh)
     # Elsewhere the ratio means nothing and might overflow.
     logprobs = jnp.where(mask, logprobs, rows["old_logprobs"])
     policy = policy_loss(
@@ -111,10 +125,15 @@ def loss(
 
 
 def add_gradients(
-    config: PPOConfig, model: Qwen2Config, params: Learners, total: Learners, rows: Rows
+    config: PPOConfig,
+    model: Qwen2Config,
+    params: Learners,
+    total: Learners,
+    rows: Rows,
+    mesh: Mesh | None = None,
 ) -> tuple[Learners, dict[str, jax.Array]]:
     """`total` plus the gradient of these rows' share of the loss, and `loss`'s second result."""
-    gradients, outcome = jax.grad(lambda p: loss(config, model, p, rows), has_aux=True)(params)
+    gradients, outcome = jax.grad(lambda p: loss(config, model, p, rows, mesh), has_aux=True)(params)
     return jax.tree.map(jnp.add, total, gradients), outcome
 
 

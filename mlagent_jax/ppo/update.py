@@ -2,26 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.qwen2 import abstract_params
 from mlagent_jax.models.value_head import value_head_axes
-from mlagent_jax.parallel.mesh import RULES, batch_sharding, param_shardings, put, replicated
+from mlagent_jax.parallel.mesh import batch_sharding, param_shardings, put, replicated
+from mlagent_jax.parallel.rules import spec
 from mlagent_jax.ppo import step
 from mlagent_jax.ppo.batch import Arrays, PPOBatch
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.kl import kl_estimate
 from mlagent_jax.ppo.step import Learners
 from mlagent_jax.training.optimisers import make_optimiser, make_schedule
-from mlagent_jax.training.state import init_state, state_shardings
+from mlagent_jax.training.state import abstract_state, init_state
 
-_UNTRAINED = frozenset({"sampler_logprobs", "rewards", "ends"})  # of no use in the gradient
+# Arrays of a batch that are of no use in measuring it, or in its gradient.
+UNMEASURED = frozenset({"weights", "sampler_logprobs"})
+UNTRAINED = frozenset({"sampler_logprobs", "rewards", "ends"})
+
+
+class Functions(NamedTuple):
+    """What a PPO update compiles; see `step` for what each computes. None holds a concrete array.
+
+    make_critic(params), measure(params, reference, rows), zeros(params), gradients(params, total, rows),
+    apply(states, gradients, actor_too), where params, total and gradients are Learners of trees.
+    optimisers: Learners. states: Learners of TrainStates, as shapes with shardings.
+    """
+
+    make_critic: Any
+    measure: Any
+    zeros: Any
+    gradients: Any
+    apply: Any
+    optimisers: Learners
+    states: Learners
+
+
+def optimiser_steps(config: PPOConfig) -> int:
+    """Of a whole run."""
+    return config.updates * config.epochs * -(-config.batch_size // config.minibatch_size)
+
+
+def compile_update(config: PPOConfig, model: Qwen2Config, mesh: Mesh) -> Functions:
+    """The jitted functions for parameters laid out over `mesh`, whose devices need not be there."""
+    steps = optimiser_steps(config)
+    optimisers = Learners(
+        make_optimiser(config.actor_optimiser, steps), make_optimiser(config.critic_optimiser, steps)
+    )
+    actor = param_shardings(model, mesh)
+    shardings = Learners(actor, _critic_shardings(config, actor, mesh))
+    everywhere = replicated(mesh)
+
+    def ppo_make_critic(params: Any) -> Any:
+        return step.init_critic(config, model, params)
+
+    def ppo_measure(params: Learners, reference: Any, rows: step.Rows) -> dict[str, jax.Array]:
+        return step.measure(config, model, params, reference, rows, mesh)
+
+    def ppo_gradients(params: Learners, total: Learners, rows: step.Rows) -> Any:
+        return step.add_gradients(config, model, params, total, rows, mesh)
+
+    def ppo_apply(states: Learners, gradients: Learners, actor_too: bool) -> Any:
+        return step.apply_gradients(optimisers, states, gradients, actor_too)
+
+    reference = abstract_params(model)
+    params = Learners(reference, jax.eval_shape(ppo_make_critic, reference))
+    states = Learners(
+        *(abstract_state(*parts, mesh) for parts in zip(params, shardings, optimisers, strict=True))
+    )
+    state_shardings = jax.tree.map(lambda leaf: leaf.sharding, states)
+    return Functions(
+        make_critic=jax.jit(ppo_make_critic, out_shardings=shardings.critic),
+        measure=jax.jit(ppo_measure, out_shardings=everywhere),
+        zeros=jax.jit(step.zero_gradients, out_shardings=shardings),
+        gradients=jax.jit(ppo_gradients, donate_argnums=1, out_shardings=(shardings, everywhere)),
+        apply=jax.jit(
+            ppo_apply, donate_argnums=0, static_argnums=2, out_shardings=(state_shardings, everywhere)
+        ),
+        optimisers=optimisers,
+        states=states,
+    )
 
 
 class Updater:
@@ -32,61 +97,29 @@ class Updater:
         process.
         """
         self._config, self._mesh = config, mesh
-        steps = config.updates * config.epochs * -(-config.batch_size // config.minibatch_size)
-        self._optimisers = Learners(
-            make_optimiser(config.actor_optimiser, steps), make_optimiser(config.critic_optimiser, steps)
-        )
+        steps = optimiser_steps(config)
         self._schedules = Learners(
             make_schedule(config.actor_optimiser, steps), make_schedule(config.critic_optimiser, steps)
         )
-        actor = param_shardings(model, mesh)
-        self._reference = put(reference, actor)
-        self._shardings = Learners(actor, _critic_shardings(config, actor, mesh))
-        self._make_critic = jax.jit(
-            lambda params: step.init_critic(config, model, params), out_shardings=self._shardings.critic
-        )
-        self._compile(model)
-
-    def _compile(self, model: Qwen2Config) -> None:
-        config, everywhere = self._config, replicated(self._mesh)
-        critic = jax.eval_shape(self._make_critic, self._reference)
-        states = self._for_both(state_shardings, Learners(self._reference, critic))
-
-        def ppo_measure(params: Learners, reference: Any, rows: step.Rows) -> dict[str, jax.Array]:
-            return step.measure(config, model, params, reference, rows)
-
-        def ppo_gradients(params: Learners, total: Learners, rows: step.Rows) -> Any:
-            return step.add_gradients(config, model, params, total, rows)
-
-        def ppo_apply(states: Learners, gradients: Learners, actor_too: bool) -> Any:
-            return step.apply_gradients(self._optimisers, states, gradients, actor_too)
-
-        self._measure = jax.jit(ppo_measure, out_shardings=everywhere)
-        self._zeros = jax.jit(step.zero_gradients, out_shardings=self._shardings)
-        self._gradients = jax.jit(
-            ppo_gradients, donate_argnums=1, out_shardings=(self._shardings, everywhere)
-        )
-        self._apply = jax.jit(
-            ppo_apply, donate_argnums=0, static_argnums=2, out_shardings=(states, everywhere)
-        )
+        self._functions = compile_update(config, model, mesh)
+        states = self._functions.states
+        self._shardings = Learners(*(jax.tree.map(lambda leaf: leaf.sharding, s.params) for s in states))
+        self._reference = put(reference, self._shardings.actor)
 
     def initial_states(self, value_head: Any = None) -> Learners:
         """Actor and critic at step 0, in buffers of their own. value_head: in place of one of zeros."""
-        critic = self._make_critic(self._reference)
+        critic = self._functions.make_critic(self._reference)
         if value_head is not None:
             critic |= {"head": put(value_head, self._shardings.critic["head"])}
-        return self._for_both(init_state, Learners(self._reference, critic))
-
-    def _for_both(self, make: Callable[[Any, Any, Any, Mesh], Any], params: Learners) -> Learners:
-        parts = zip(params, self._shardings, self._optimisers, strict=True)
-        return Learners(*(make(tree, shardings, rule, self._mesh) for tree, shardings, rule in parts))
+        parts = zip((self._reference, critic), self._shardings, self._functions.optimisers, strict=True)
+        return Learners(*(init_state(tree, shardings, rule, self._mesh) for tree, shardings, rule in parts))
 
     def measure(self, states: Learners, batch: PPOBatch) -> Arrays:
         """`step.measure` of every row, on the host, [R,T] each."""
         params = Learners(states.actor.params, states.critic.params)
-        names = set(batch.arrays) - {"weights", "sampler_logprobs"}
+        names = set(batch.arrays) - UNMEASURED
         parts = [
-            self._measure(params, self._reference, self._rows(batch.arrays, chunk, names))
+            self._functions.measure(params, self._reference, self._rows(batch.arrays, chunk, names))
             for chunk in self._chunks(0, len(batch.arrays["tokens"]))
         ]
         return _to_host(parts)
@@ -99,7 +132,7 @@ class Updater:
         arrays = batch.arrays | measured
         if config.normalise_advantages:
             arrays["advantages"] = normalised(arrays["advantages"], arrays["mask"])
-        names = set(arrays) - _UNTRAINED
+        names = set(arrays) - UNTRAINED
         on_device = [
             [self._rows(arrays, chunk, names) for chunk in self._chunks(*minibatch)]
             for minibatch in batch.minibatches
@@ -130,12 +163,12 @@ class Updater:
         self, states: Learners, minibatch: list[step.Rows], actor_too: bool
     ) -> tuple[Learners, Arrays, dict[str, jax.Array]]:
         params = Learners(states.actor.params, states.critic.params)
-        total, outcomes = self._zeros(params), []
+        total, outcomes = self._functions.zeros(params), []
         for rows in minibatch:
-            total, outcome = self._gradients(params, total, rows)
+            total, outcome = self._functions.gradients(params, total, rows)
             outcomes.append(outcome)
         learnt = _to_host(outcomes)
-        states, norms = self._apply(states, total, actor_too)
+        states, norms = self._functions.apply(states, total, actor_too)
         return states, learnt, norms
 
     def _moved(self, arrays: Arrays, learnt: Arrays) -> float:
@@ -160,10 +193,7 @@ def normalised(advantages: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _critic_shardings(config: PPOConfig, actor: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
-    head = {
-        name: NamedSharding(mesh, P(*(RULES[axis] for axis in axes)))
-        for name, axes in value_head_axes().items()
-    }
+    head = {name: NamedSharding(mesh, spec(axes)) for name, axes in value_head_axes().items()}
     if config.critic != "separate":
         return {"head": head}
     return {"head": head, "trunk": {name: part for name, part in actor.items() if name != "lm_head"}}

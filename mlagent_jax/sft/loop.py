@@ -14,9 +14,10 @@ from jax.sharding import Mesh
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.models.config import Qwen2Config
-from mlagent_jax.models.qwen2 import abstract_params
+from mlagent_jax.models.lora import join, merge, partition
+from mlagent_jax.models.qwen2 import abstract_params, init_adapters
 from mlagent_jax.parallel import distributed
-from mlagent_jax.parallel.mesh import batch_degree, batch_sharding, param_shardings, put
+from mlagent_jax.parallel.mesh import batch_sharding, check_batch_fits, param_shardings, put
 from mlagent_jax.sft.config import SFTConfig
 from mlagent_jax.sft.step import compile_eval_step, compile_train_step
 from mlagent_jax.text.chat import Encoded, require_supervision
@@ -25,7 +26,7 @@ from mlagent_jax.training.checkpoints import Checkpoints
 from mlagent_jax.training.metrics import MetricsWriter
 from mlagent_jax.training.optimisers import make_optimiser, make_schedule
 from mlagent_jax.training.progress import ProgressBar
-from mlagent_jax.training.state import TrainState, init_state, state_shardings
+from mlagent_jax.training.state import TrainState, init_state, state_shardings, with_shardings
 
 CHECKPOINT_ITEMS = ("params", "training")
 
@@ -42,22 +43,20 @@ def train(
 ) -> Any:
     """Fine-tunes `params` on `sequences` (one a trajectory) and returns the result, laid out over the mesh.
 
-    params: where to start from, the same on every process. Goes on from the newest checkpoint in `workdir`,
+    params: where to start from, the same on every process. With `model.lora` they stay as they are, adapters are
+    trained beside them, and the result has these merged into it. Goes on from the newest checkpoint in `workdir`,
     to the same bits as an uninterrupted run: the order of the rows follows from seed and step. Writes
     `workdir/checkpoints/`, `workdir/metrics.jsonl` and TensorBoard events.
     Raises UserError for settings or sequences that cannot work.
     """
-    config.validate()
-    if config.micro_rows % batch_degree(mesh):
-        raise UserError(
-            f"sft.micro_rows is {config.micro_rows}, but rows are split over {batch_degree(mesh)} devices "
-            "(mesh.data x mesh.fsdp); make it a multiple of that"
-        )
+    check(config, mesh)
     train_rows, eval_rows = make_rows(config, sequences)
     total = total_steps(config, train_rows)
     optimiser = make_optimiser(config.optimiser, total)
     schedule = make_schedule(config.optimiser, total)
     shardings = param_shardings(model, mesh)
+    if model.lora:
+        params = join(init_adapters(model, config.seed), params)
     state = init_state(put(params, shardings), shardings, optimiser, mesh)
     del params  # the state has copies; where the caller keeps none, these need not last as long as training
     layout = state_shardings(state.params, shardings, optimiser, mesh)
@@ -96,7 +95,13 @@ def train(
                     save(checkpoints, state)
                 bar.advance(note)
         writer.close()
-    return state.params
+    return _merged(model, state.params)
+
+
+def check(config: SFTConfig, mesh: Mesh) -> None:
+    """Raises UserError where the settings cannot work, alone or on this mesh."""
+    config.validate()
+    check_batch_fits(config.micro_rows, config.row_length, mesh, "sft")
 
 
 def make_rows(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[PackedRows, PackedRows | None]:
@@ -136,15 +141,20 @@ def total_steps(config: SFTConfig, rows: PackedRows) -> int:
 def load_params(folder: Path, model: Qwen2Config, mesh: Mesh) -> Any:
     """What the stage that wrote `folder/checkpoints` learnt last, "sft" or "ppo", laid out over the mesh.
 
+    model: as that stage was given it; adapters, if it has any, are merged.
+
     Raises CheckpointError where there is none, or it is of another model.
     """
-    target = jax.tree.map(
-        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
-        abstract_params(model),
-        param_shardings(model, mesh),
-    )
+    target = with_shardings(abstract_params(model), param_shardings(model, mesh))
     with Checkpoints(folder / "checkpoints", CHECKPOINT_ITEMS) as checkpoints:
-        return checkpoints.restore(params=target)["params"]
+        return _merged(model, checkpoints.restore(params=target)["params"])
+
+
+def _merged(model: Qwen2Config, params: Any) -> Any:
+    if model.lora is None:
+        return params
+    lora, plain = model.lora, jax.tree.map(lambda leaf: leaf.sharding, partition(params)[1])
+    return jax.jit(lambda p: merge(lora, p), out_shardings=plain)(params)
 
 
 def save(checkpoints: Checkpoints, state: TrainState) -> None:
@@ -181,7 +191,7 @@ class _Evaluation:
     """Mean loss on the held-out action tokens; its rows are put on the mesh once."""
 
     def __init__(self, config: SFTConfig, model: Qwen2Config, rows: PackedRows | None, mesh: Mesh):
-        self._step = compile_eval_step(model)
+        self._step = compile_eval_step(model, mesh)
         count = 0 if rows is None else len(rows.tokens)
         chunks = np.arange(count).reshape(-1, config.micro_rows)
         self._batches = (

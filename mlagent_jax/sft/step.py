@@ -8,8 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.lora import join, partition
 from mlagent_jax.models.qwen2 import Params, forward, unembedding
 from mlagent_jax.nn.losses import cross_entropy
 from mlagent_jax.training.state import TrainState
@@ -18,34 +20,46 @@ Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 
-def loss_sum(config: Qwen2Config, params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
+def loss_sum(
+    config: Qwen2Config, params: Params, batch: Batch, mesh: Mesh | None = None
+) -> tuple[jax.Array, jax.Array]:
     """Sum over action tokens of -log pi(token | what is before it in its segment), and their number.
 
-    batch: rows of `text.packing`, each array [B,T]. L_SFT of arXiv 2505.23723, equation 2.
+    batch: rows of `text.packing`, each array [B,T]. mesh: as in `forward`. L_SFT of arXiv 2505.23723, equation 2.
     """
-    hidden = forward(config, params, batch["tokens"], batch["positions"], batch["segment_ids"])
+    hidden = forward(config, params, batch["tokens"], batch["positions"], batch["segment_ids"], mesh)
     weights = batch["action"].astype(jnp.float32)
-    return cross_entropy(hidden, unembedding(config, params), batch["targets"], weights)
+    unembed = unembedding(config, params)
+    return cross_entropy(hidden, unembed, batch["targets"], weights, config.logits_chunk, mesh)
 
 
 def train_step(
-    config: Qwen2Config, optimiser: optax.GradientTransformation, state: TrainState, batch: Batch
+    config: Qwen2Config,
+    optimiser: optax.GradientTransformation,
+    state: TrainState,
+    batch: Batch,
+    mesh: Mesh | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One optimiser step over batch arrays [A,B,T]: A micro-batches of B rows, one after the other.
 
     The loss is the mean over all action tokens of the A*B rows, however they are spread: the sum of each
-    micro-batch is divided by the whole batch's count, so the split changes nothing.
+    micro-batch is divided by the whole batch's count, so the split changes nothing. Of a model with adapters,
+    these alone are trained.
     """
     count = jnp.maximum(batch["action"].sum(), 1).astype(jnp.float32)
 
+    trained, frozen = partition(state.params)
+
     def micro(total: tuple[Params, jax.Array], rows: Batch) -> tuple[tuple[Params, jax.Array], None]:
-        loss, grads = jax.value_and_grad(lambda p: loss_sum(config, p, rows)[0] / count)(state.params)
+        loss, grads = jax.value_and_grad(lambda p: loss_sum(config, join(p, frozen), rows, mesh)[0] / count)(
+            trained
+        )
         return jax.tree.map(jnp.add, total, (grads, loss)), None
 
-    zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), state.params)
+    zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), trained)
     (grads, loss), _ = jax.lax.scan(micro, (zeros, jnp.float32(0)), batch)
-    updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    updates, opt_state = optimiser.update(grads, state.opt_state, trained)
+    params = join(optax.apply_updates(trained, updates), frozen)
     metrics = {
         "loss": loss,
         "grad_norm": optax.tree.norm(grads),
@@ -58,18 +72,19 @@ def train_step(
 def compile_train_step(
     config: Qwen2Config, optimiser: optax.GradientTransformation, shardings: TrainState
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """`train_step` jitted; the state passed in is donated."""
+    """`train_step` jitted, on the mesh of `shardings`; the state passed in is donated."""
+    mesh = shardings.step.mesh
 
     def sft_train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        return train_step(config, optimiser, state, batch)
+        return train_step(config, optimiser, state, batch, mesh)
 
     return jax.jit(sft_train_step, donate_argnums=0, out_shardings=(shardings, None))
 
 
-def compile_eval_step(config: Qwen2Config) -> Callable[[Any, Batch], tuple[jax.Array, jax.Array]]:
+def compile_eval_step(config: Qwen2Config, mesh: Mesh) -> Callable[[Any, Batch], tuple[jax.Array, jax.Array]]:
     """`loss_sum` jitted."""
 
     def sft_eval_step(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        return loss_sum(config, params, batch)
+        return loss_sum(config, params, batch, mesh)
 
     return jax.jit(sft_eval_step)

@@ -13,6 +13,7 @@ from mlagent_jax.errors import UserError
 
 OPTIMISERS = ("adamw", "muon")
 SCHEDULES = ("constant", "linear", "cosine")
+_DECAYED = frozenset({"kernel", "embed", "lm_head", "lora_a", "lora_b"})
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,7 @@ def _leaf_name(path: tuple[Any, ...]) -> str:
 
 def _matrices(params: Any) -> Any:
     """True for kernels and embeddings. By name: stacked over layers, norms and biases have two axes too."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: _leaf_name(path) in {"kernel", "embed", "lm_head"}, params
-    )
+    return jax.tree_util.tree_map_with_path(lambda path, _: _leaf_name(path) in _DECAYED, params)
 
 
 def _muon_axes(params: Any) -> Any:

@@ -9,11 +9,15 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from mlagent_jax.models.lora import partition
 from mlagent_jax.parallel.mesh import optimiser_shardings, replicated
 
 
 class TrainState(NamedTuple):
-    """params and opt_state: trees of arrays. step: int32 scalar array, updates done."""
+    """params and opt_state: trees of arrays. step: int32 scalar array, updates done.
+
+    opt_state: of those parameters that are trained, the first part of `models.lora.partition`.
+    """
 
     params: Any
     opt_state: Any
@@ -28,7 +32,7 @@ def init_state(
     The state holds copies, so that it may be donated while `params` live on.
     """
     return jax.jit(
-        lambda p: TrainState(p, optimiser.init(p), jnp.int32(0)),
+        lambda p: _first_state(p, optimiser),
         out_shardings=state_shardings(params, shardings, optimiser, mesh),
     )(params)
 
@@ -37,5 +41,26 @@ def state_shardings(
     params: Any, shardings: Any, optimiser: optax.GradientTransformation, mesh: Mesh
 ) -> TrainState:
     """Shardings for every leaf of a TrainState."""
-    moments = optimiser_shardings(optimiser, params, shardings, mesh)
+    moments = optimiser_shardings(optimiser, partition(params)[0], shardings, mesh)
     return TrainState(shardings, moments, replicated(mesh))
+
+
+def abstract_state(
+    params: Any, shardings: Any, optimiser: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """`init_state` as `jax.ShapeDtypeStruct`s with shardings, from params as shapes; allocates nothing."""
+    state = jax.eval_shape(lambda p: _first_state(p, optimiser), params)
+    return with_shardings(state, state_shardings(params, shardings, optimiser, mesh))
+
+
+def with_shardings(shapes: Any, shardings: Any) -> Any:
+    """A tree of shapes as `jax.ShapeDtypeStruct`s laid out by a tree of shardings."""
+    return jax.tree.map(
+        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )
+
+
+def _first_state(params: Any, optimiser: optax.GradientTransformation) -> TrainState:
+    return TrainState(params, optimiser.init(partition(params)[0]), jnp.int32(0))

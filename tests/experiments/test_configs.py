@@ -67,6 +67,8 @@ def test_ablations_differ_from_the_full_system_in_what_they_name():
         ("prompt.style", "terse", "prompt style 'terse'"),
         ("sft.steps", -1, "sft.steps is -1"),
         ("mesh.tensor", 0, "mesh.tensor is 0"),
+        ("model.lora", {"rank": 0}, "config.model.lora: lora.rank must be at least 1, got 0"),
+        ("model.lora", {"ranks": 8}, "config.model.lora.ranks is not a setting"),
     ],
 )
 def test_a_wrong_field_is_named(config, field, value, expected):

@@ -1,4 +1,4 @@
-"""Two real processes of two devices each train to what one process trains to, export it and load it again."""
+"""Two real processes of four devices each train to what one process trains to, export it and load it again."""
 
 import json
 import re

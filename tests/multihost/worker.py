@@ -13,7 +13,7 @@ from mlagent_jax.parallel import distributed
 def main() -> None:
     folder, port, processes, process_id = Path(sys.argv[1]), *map(int, sys.argv[2:5])
     if processes > 1:
-        jax.config.update("jax_num_cpu_devices", 2)
+        jax.config.update("jax_num_cpu_devices", 4)
         distributed.initialize(f"localhost:{port}", processes, process_id)
 
     import dataclasses
@@ -31,8 +31,8 @@ def main() -> None:
     from mlagent_jax.text.chat import Encoded
     from mlagent_jax.training.optimisers import OptimiserConfig
 
-    # Parameters over the two processes, rows over all four devices.
-    mesh = make_mesh(MeshConfig(data=-1, fsdp=processes))
+    # Rows over four of the eight devices, each row and the parameters over two and four.
+    mesh = make_mesh(MeshConfig(data=-1, fsdp=processes, sequence=processes))
     # A large eps: Adam would turn rounding noise in near-zero gradients into whole steps.
     rule = OptimiserConfig(learning_rate=1e-2, eps=1e-2)
     rng = np.random.default_rng(0)

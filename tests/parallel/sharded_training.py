@@ -36,6 +36,7 @@ MESHES = {
     "fsdp": MeshConfig(fsdp=4),
     "fsdp x tensor": MeshConfig(fsdp=2, tensor=2),
     "data x tensor": MeshConfig(data=2, fsdp=1, tensor=2),
+    "sequence": MeshConfig(fsdp=2, sequence=2),
 }
 
 

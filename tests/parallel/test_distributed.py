@@ -34,9 +34,28 @@ def test_schedulers_are_recognised(joined):
     assert joined == [(), ()]
 
 
+JOBSET = {
+    "JOBSET_NAME": "run",
+    "REPLICATED_JOB_NAME": "worker",
+    "NNODES": "16",
+    "JOB_COMPLETION_INDEX": "3",
+}
+
+
+def test_pods_of_a_jobset_meet_at_the_first_one(joined):
+    assert distributed.initialize(environment=JOBSET) == "gke"
+    assert joined == [("run-worker-0-0.run:8476", 16, 3)]
+    assert distributed.initialize(environment=JOBSET | {"NNODES": "1", "JOB_COMPLETION_INDEX": "0"}) == "gke"
+    # A TPU pod on GKE says itself who belongs to it.
+    assert distributed.initialize(environment=JOBSET | {"TPU_WORKER_HOSTNAMES": "t0,t1"}) == "tpu"
+    assert joined[1:] == [()]
+
+
 @pytest.mark.parametrize(
     "environment, message",
     [
+        ({"JOBSET_NAME": "run"}, "REPLICATED_JOB_NAME, NNODES, JOB_COMPLETION_INDEX is not set"),
+        (JOBSET | {"NNODES": "3"}, "JOB_COMPLETION_INDEX is 3 and NNODES 3, but the index must be below"),
         ({"MLAGENT_PROCESSES": "2"}, "coordinator '', processes 2 and process id -1 do not make a run"),
         (
             {"MLAGENT_COORDINATOR": "a:1", "MLAGENT_PROCESSES": "2", "MLAGENT_PROCESS_ID": "2"},

@@ -1,0 +1,47 @@
+"""The paper's step-wise PPO, from the model that `sft_qwen2_5_7b.py` fine-tunes.
+
+    python -m experiments.plan --config=experiments/configs/ppo_qwen2_5_7b.py --target=h100-8 --stages=ppo
+    python -m experiments.run --config=experiments/configs/ppo_qwen2_5_7b.py --workdir=runs/ppo_7b
+
+Hardware: 8 GPUs of 80 GB, with XLA_PYTHON_CLIENT_MEM_FRACTION=0.95. Printed in arXiv 2505.23723, appendix C.1: 256
+states an update, one epoch over 10,000 states (39 updates), learning rates 1e-6 (actor) and 1e-5 (critic), KL
+coefficient 0.001. The rest are veRL's defaults, which the authors used: clip 0.2, value clip 0.5, gamma and lambda 1,
+one PPO epoch in one minibatch, temperature 1, KL in the reward, a critic of its own that starts as the SFT model.
+
+Expected on 8 H100, by the planner: 60 GiB of the first GPU while it samples, 50 of each in the gradients, and at the
+least 252 s an update, more than half of it sampling on one GPU. Other targets: launch/README.md. No such run has been
+made yet.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import sft_qwen2_5_7b
+
+
+def get_config() -> ConfigDict:
+    config = sft_qwen2_5_7b.get_config()
+    config.rl = ConfigDict({"start": "sft", "rollouts": "states"})
+    config.ppo = ConfigDict(
+        {
+            "updates": 39,
+            "batch_size": 256,
+            "minibatch_size": 256,
+            "epochs": 1,
+            "row_length": 15_000,
+            "micro_rows": 8,
+            "temperature": 1.0,
+            "gamma": 1.0,
+            "lam": 1.0,
+            "clip_low": 0.2,
+            "clip_high": 0.2,
+            "value_clip": 0.5,
+            "entropy_coefficient": 0.0,
+            "kl_coefficient": 0.001,
+            "kl_in": "reward",
+            "critic": "separate",
+            "actor_optimiser": {"name": "adamw", "learning_rate": 1e-6},
+            "critic_optimiser": {"name": "adamw", "learning_rate": 1e-5},
+        }
+    )
+    config.evaluate.agents = ("starter", "expert", "sft", "ppo")
+    return config

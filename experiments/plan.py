@@ -1,0 +1,122 @@
+"""Says before anything is rented whether a run fits a machine, and how long its steps take at the least.
+
+    python -m experiments.plan --config=experiments/configs/sft_qwen2_5_7b.py --target=h100-8 --stages=sft
+    python -m experiments.plan --config=... --target=v5e-32 --suggest --json=plan.json --config.mesh.sequence=2
+    python -m experiments.plan --table          # every target, both 7B configurations: launch/README.md
+
+Compiles the trainers' own functions for the target's compiler, on any Linux machine and without the target
+(pip install -e '.[plan]'). A 7B takes minutes. Exit status 1, with the reason, if it does not fit with 10% to spare.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from experiments.plan_table import make_table
+from experiments.planning import STAGES, Attempt, plan_stages, suggest
+from experiments.settings import Settings, SettingsError
+from mlagent_jax.errors import UserError
+from mlagent_jax.files import write_atomically
+from mlagent_jax.planner.report import render
+from mlagent_jax.planner.targets import TARGETS, find_target, prepare
+from mlagent_jax.planner.versions import versions
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "Configuration file of a run; any field can be set as --config.FIELD=VALUE.",
+    lock_config=True,
+)
+TARGET = flags.DEFINE_string("target", "", f"Kind and number of chips: {', '.join(TARGETS)}.")
+STAGES_FLAG = flags.DEFINE_list("stages", list(STAGES), "Which stages' functions to compile.")
+JSON = flags.DEFINE_string("json", "", "File to write the plan to, with versions.")
+SUGGEST = flags.DEFINE_bool("suggest", False, "If it does not fit, try what may, and say what does.")
+TABLE = flags.DEFINE_bool(
+    "table", False, "Fill the table in launch/README.md; what is planned already is kept."
+)
+TARGETS_FLAG = flags.DEFINE_list("targets", list(TARGETS), "Which targets --table plans, in this order.")
+
+
+def main(argv: Sequence[str]) -> int:
+    del argv
+    prepare()
+    try:
+        if TABLE.value:
+            make_table([find_target(name) for name in TARGETS_FLAG.value], _tell)
+            return 0
+        return _plan()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _plan() -> int:
+    config = _config()
+    Settings.from_config(config)
+    target, stages = find_target(TARGET.value), _stages(STAGES_FLAG.value)
+    plan, changes = plan_stages(config, target, stages, _tell)
+    print(render(plan))
+    if changes:
+        print(f"Planned with: {_flags(changes)}")
+    attempts = suggest(config, target, stages, _tell) if SUGGEST.value and not plan.fits else []
+    for attempt in attempts:
+        print(_describe(attempt))
+    if JSON.value:
+        told = {
+            "versions": versions(target.platform),
+            "config": config.to_dict(),
+            "stages": stages,
+            "changes": dict(changes),
+            "plan": plan.to_dict(),
+            "attempts": [vars(attempt) for attempt in attempts],
+        }
+        write_atomically(Path(JSON.value), json.dumps(told, indent=1, default=str) + "\n")
+    if not plan.fits:
+        if not SUGGEST.value:
+            print("--suggest tries what may fit.")
+        return 1
+    return 0
+
+
+def _describe(attempt: Attempt) -> str:
+    if attempt.problem:
+        return f"does not fit: {attempt.name} ({attempt.problem})"
+    return f"FITS: {attempt.name}: {_flags(attempt.changes)}"
+
+
+def _flags(changes: Mapping[str, Any]) -> str:
+    return " ".join(
+        f"(in the file: config.{name} = {value})"
+        if isinstance(value, Mapping)
+        else f"--config.{name}={value}"
+        for name, value in changes.items()
+    )
+
+
+def _config() -> ConfigDict:
+    if isinstance(CONFIG.value, ConfigDict):
+        return CONFIG.value
+    raise SettingsError(
+        "--config is missing or can't be read, e.g. --config=experiments/configs/sft_qwen2_5_7b.py"
+    )
+
+
+def _stages(names: Sequence[str]) -> list[str]:
+    if not names or any(name not in STAGES for name in names):
+        raise SettingsError(f"--stages={','.join(names)}: there are {', '.join(STAGES)}")
+    return [stage for stage in STAGES if stage in names]
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)

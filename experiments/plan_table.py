@@ -1,0 +1,117 @@
+"""Both 7B configurations on every target: plans kept in launch/plans.json, and a table of them in launch/README.md."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from experiments.planning import plan_stages, suggest
+from mlagent_jax.files import write_atomically
+from mlagent_jax.planner.targets import TARGETS, Target
+from mlagent_jax.planner.versions import versions
+
+ROOT = Path(__file__).parents[1]
+PLANS = ROOT / "launch/plans.json"
+README = ROOT / "launch/README.md"
+BEGIN, END = "<!-- plans: begin -->", "<!-- plans: end -->"
+CONFIGS = {"sft_qwen2_5_7b": ["sft"], "ppo_qwen2_5_7b": ["ppo"]}
+
+
+def make_table(targets: Sequence[Target], tell: Callable[[str], None]) -> None:
+    """Plans what PLANS does not hold yet for these versions and settings; writes after each, so it can be resumed."""
+    plans: dict[str, Any] = json.loads(PLANS.read_text()) if PLANS.exists() else {}
+    for target in targets:
+        for name, stages in CONFIGS.items():
+            config = importlib.import_module(f"experiments.configs.{name}").get_config()
+            entry, key = f"{name} {target.name}", _key(config, target, stages)
+            if plans.get(entry, {}).get("key") == key:
+                tell(f"{entry}: planned already")
+                continue
+            plans[entry] = {"key": key} | _planned(config, target, stages, tell)
+            write_atomically(PLANS, json.dumps(plans, indent=1, sort_keys=True) + "\n")
+            write_atomically(README, with_table(README.read_text(), plans))
+
+
+def with_table(readme: str, plans: dict[str, Any]) -> str:
+    """The text with a table of the plans between its markers."""
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table(plans)}\n{END}{after}"
+
+
+def table(plans: dict[str, Any]) -> str:
+    """In Markdown; a target that has not been planned says so."""
+    lines = [
+        "| target | stage | fits | needed / device (GiB) | settings beside the configuration's | step, at the least |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    made = set()
+    for target in TARGETS:
+        for name, stages in CONFIGS.items():
+            stage, entry = stages[0], plans.get(f"{name} {target}")
+            if entry is None:
+                lines.append(f"| {target} | {stage} | not planned yet | | | |")
+                continue
+            made.add(json.dumps(entry["versions"], sort_keys=True))
+            lines.append(_row(target, stage, entry))
+    told = [
+        "Made with " + ", ".join(f"{name} {value}" for name, value in json.loads(text).items() if value) + "."
+        for text in sorted(made)
+    ]
+    return "\n".join([*lines, "", *told])
+
+
+def _row(target: str, stage: str, entry: dict[str, Any]) -> str:
+    plan = entry["plan"]
+    needed = max((program["bytes"]["needed"] for program in plan["programs"]), default=0)
+    capacity = max((program["bytes"]["capacity"] for program in plan["programs"]), default=0)
+    memory = f"{needed / 2**30:.1f} of {capacity / 2**30:.1f}" if needed else ""
+    settings = _flags(entry["changes"])
+    verdict, seconds = "yes" if plan["fits"] else "no", ""
+    if plan["fits"]:
+        seconds = f"{plan['step_seconds']['bound']:.0f} s ({plan['step_seconds']['no_overlap']:.0f} s)"
+    else:
+        memory = plan["problems"][0] + (
+            f" ({len(plan['problems']) - 1} more)" if plan["problems"][1:] else ""
+        )
+        fitting = [attempt for attempt in entry["attempts"] if not attempt["problem"]]
+        if fitting:
+            verdict, settings = (
+                "with other settings",
+                f"{fitting[0]['name']}: {_flags(fitting[0]['changes'])}",
+            )
+        else:
+            settings = f"none of {len(entry['attempts'])} alternatives fits"
+    return f"| {target} | {stage} | {verdict} | {memory} | {settings} | {seconds} |"
+
+
+def _flags(changes: dict[str, Any]) -> str:
+    return " ".join(f"`{name}={value}`" for name, value in changes.items())
+
+
+def _planned(
+    config: ConfigDict, target: Target, stages: list[str], tell: Callable[[str], None]
+) -> dict[str, Any]:
+    plan, changes = plan_stages(config, target, stages, tell)
+    attempts = [] if plan.fits else suggest(config, target, stages, tell)
+    return {
+        "versions": versions(target.platform),
+        "changes": dict(changes),
+        "plan": plan.to_dict(),
+        "attempts": [
+            {"name": attempt.name, "changes": dict(attempt.changes), "problem": attempt.problem}
+            for attempt in attempts
+        ],
+    }
+
+
+def _key(config: ConfigDict, target: Target, stages: list[str]) -> str:
+    """Of what a plan follows from, but for our own code: delete an entry to plan it anew after a change there."""
+    told = json.dumps([config.to_dict(), stages, versions(target.platform)], sort_keys=True, default=str)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]

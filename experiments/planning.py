@@ -1,0 +1,174 @@
+"""From a run's configuration to the programs that it compiles on a target, and to what could be changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from experiments.settings import ModelSettings, Settings, SettingsError
+from mlagent_jax.errors import UserError
+from mlagent_jax.generate.sampler import Sampler
+from mlagent_jax.models.config import Qwen2Config, qwen2_5
+from mlagent_jax.parallel.mesh import batch_degree, make_mesh
+from mlagent_jax.planner.plan import Plan, make_plan
+from mlagent_jax.planner.ppo_programs import ppo_programs
+from mlagent_jax.planner.programs import Program
+from mlagent_jax.planner.sft_programs import sft_programs
+from mlagent_jax.planner.targets import Target, target_devices
+
+STAGES = ("sft", "ppo")
+Changes = Mapping[str, Any]  # fields of a configuration by their full names, with their new values
+Tell = Callable[[str], None]
+
+# What `--suggest` tries, in this order, until one fits; each with one row a device at a time.
+ALTERNATIVES: tuple[tuple[str, Changes], ...] = (
+    ("one row a device at a time", {}),
+    ("each row split over 2 devices", {"mesh.sequence": 2}),
+    ("each row split over 4 devices", {"mesh.sequence": 4}),
+    ("parameters and moments in bfloat16", {"model.shape.param_dtype": "bfloat16"}),
+    (
+        "each row split over 4 devices, parameters and moments in bfloat16",
+        {"mesh.sequence": 4, "model.shape.param_dtype": "bfloat16"},
+    ),
+    (
+        "adapters of rank 16 on parameters in bfloat16",
+        {"model.lora": {"rank": 16}, "model.shape.param_dtype": "bfloat16"},
+    ),
+    (
+        "a value head on the actor's trunk for critic, prompts 2 at a time",
+        {"ppo.critic": "shared", "sampling.batch": 2},
+    ),
+    (
+        "the same with each row split over 4 devices, parameters and moments in bfloat16",
+        {
+            "ppo.critic": "shared",
+            "sampling.batch": 2,
+            "mesh.sequence": 4,
+            "model.shape.param_dtype": "bfloat16",
+        },
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A configuration made to work on a target. changes: what the run must be given beside it."""
+
+    settings: Settings
+    changes: Changes
+    mesh: Mesh
+
+
+def adapt(config: ConfigDict, target: Target, stages: Sequence[str], extra: Changes | None = None) -> Adapted:
+    """Sets the target's attention backend, and micro-batches that its devices divide.
+
+    extra: changes to make first; micro-batches are then of one row a device. Gradients of micro-batches add up, so
+    their size decides memory, not results. Raises UserError where the target has no compiler or mesh for it.
+    """
+    changes = {"model.shape.attention": target.attention} | dict(extra or {})
+    mesh = make_mesh(Settings.from_config(changed(config, changes)).mesh, target_devices(target))
+    degree = batch_degree(mesh)
+    for stage in stages:
+        given = config[stage].get("micro_rows", 0)
+        if extra is not None or given % degree:
+            changes |= {f"{stage}.micro_rows": degree}
+    changes = {name: value for name, value in changes.items() if _value(config, name) != value}
+    return Adapted(Settings.from_config(changed(config, changes)), changes, mesh)
+
+
+def changed(config: ConfigDict, changes: Changes) -> ConfigDict:
+    """A copy with these fields set."""
+    copy = ConfigDict(config.to_dict())
+    for name, value in changes.items():
+        *parents, field = name.split(".")
+        section = copy
+        for parent in parents:
+            section = section[parent]
+        section[field] = value
+    return copy
+
+
+def stage_programs(adapted: Adapted, stages: Sequence[str]) -> list[Program]:
+    """Raises UserError for settings that the stages refuse."""
+    settings, mesh = adapted.settings, adapted.mesh
+    model = architecture(settings.model)
+    programs: list[Program] = []
+    if "sft" in stages:
+        programs += sft_programs(settings.sft, settings.model.with_adapters(model), mesh)
+    if "ppo" in stages:
+        sampling = settings.sampling
+        sampler = Sampler(model, sampling.buckets, sampling.batch, sampling.max_new_tokens, stop_ids=(0,))
+        programs += ppo_programs(settings.ppo, model, sampler, mesh)
+    return programs
+
+
+def architecture(settings: ModelSettings) -> Qwen2Config:
+    """The model's shape, of which the weights need not be there. Raises SettingsError where nothing tells it."""
+    try:
+        if settings.size:
+            return qwen2_5(settings.size, **settings.shape)
+        if not settings.pretrained:
+            return Qwen2Config(vocab_size=settings.vocab_size, **settings.shape)
+        file = Path(settings.pretrained) / "config.json"
+        return Qwen2Config.from_hf(json.loads(file.read_text()), **settings.shape)
+    except FileNotFoundError:
+        raise SettingsError(
+            f"{settings.pretrained} has no config.json to tell the model's shape; set config.model.size, such as '7b'"
+        ) from None
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"config.model: {error}") from error
+
+
+def plan_stages(
+    config: ConfigDict, target: Target, stages: Sequence[str], tell: Tell
+) -> tuple[Plan, Changes]:
+    """The plan, and what was changed for the target. Settings that cannot work there make a plan that refuses."""
+    adapted = adapt(config, target, stages)
+    try:
+        return make_plan(stage_programs(adapted, stages), target, tell), adapted.changes
+    except UserError as error:
+        return Plan(target, refusal=str(error)), adapted.changes
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One of `ALTERNATIVES`, with its changes for the target and why it does not fit, or ""."""
+
+    name: str
+    changes: Changes
+    problem: str
+
+
+def suggest(config: ConfigDict, target: Target, stages: Sequence[str], tell: Tell) -> list[Attempt]:
+    """Tries the alternatives in order, each compiled until a function does not fit; ends with one that fits, if any."""
+    attempts: list[Attempt] = []
+    for name, changes in ALTERNATIVES:
+        if stages == ["sft"] and any(field.startswith(("ppo.", "sampling.")) for field in changes):
+            continue
+        if "ppo" in stages and "model.lora" in changes:  # PPO trains all weights
+            continue
+        tell(f"trying: {name}")
+        try:
+            adapted = adapt(config, target, stages, changes)
+            plan = make_plan(stage_programs(adapted, stages), target, tell, until_problem=True)
+            attempts.append(Attempt(name, adapted.changes, "; ".join(plan.problems)))
+        except UserError as error:
+            attempts.append(Attempt(name, changes, str(error)))
+        if not attempts[-1].problem:
+            break
+    return attempts
+
+
+def _value(config: ConfigDict, name: str) -> Any:
+    value: Any = config
+    for part in name.split("."):
+        if part not in value:
+            return None
+        value = value[part]
+    return value

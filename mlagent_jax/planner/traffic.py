@@ -1,0 +1,48 @@
+"""Bytes that a device moves to and from its memory, counted at their least: what no fusion can avoid.
+
+Each pass over the layers reads all weights once, in the dtype of computation, and writes and reads again what goes
+from one matrix product to the next. Attention is a fused kernel: scores never leave the chip.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.planner.flops import REMATERIALISED, layer_weights
+
+_FP32 = 4
+
+
+def forward_bytes(model: Qwen2Config, tokens: float, tensor: int, logits: bool = True) -> float:
+    """tokens: of one device, if activations are split evenly. tensor: over how many devices a weight is split."""
+    size = _itemsize(model)
+    weights = model.num_hidden_layers * layer_weights(model) * size / tensor
+    between = tokens * model.num_hidden_layers * _between_products(model) * size * 2
+    head = model.hidden_size * model.vocab_size * size / tensor + tokens * model.vocab_size * _FP32 * 2
+    return weights + between + (head if logits else 0)
+
+
+def training_bytes(model: Qwen2Config, tokens: float, tensor: int) -> float:
+    """Forward and backward, the latter twice the former, with what is rematerialised."""
+    again = REMATERIALISED[model.remat].layers
+    return (3 + again) * forward_bytes(model, tokens, tensor)
+
+
+def decode_bytes(model: Qwen2Config, rows: int, context: float) -> float:
+    """One token for each row: all weights, and the keys and values of the context."""
+    size = _itemsize(model)
+    weights = model.num_hidden_layers * layer_weights(model) + model.hidden_size * model.vocab_size
+    keys = 2 * model.num_hidden_layers * model.num_key_value_heads * model.head_dim
+    return (weights + rows * context * keys) * size
+
+
+def _itemsize(model: Qwen2Config) -> int:
+    return int(jnp.dtype(model.dtype).itemsize)
+
+
+def _between_products(model: Qwen2Config) -> int:
+    """Elements a token that go from one product of a layer to the next."""
+    D, F, H = model.hidden_size, model.intermediate_size, model.head_dim
+    N, K = model.num_attention_heads, model.num_key_value_heads
+    return 4 * D + 2 * N * H + 2 * K * H + 3 * F

@@ -1,0 +1,121 @@
+import dataclasses
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.lora import LoRAConfig, join, merge, partition
+from mlagent_jax.models.qwen2 import abstract_params, forward, init_adapters, init_params
+from mlagent_jax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, param_shardings, put
+from mlagent_jax.sft.config import SFTConfig
+from mlagent_jax.sft.loop import load_params, train
+from mlagent_jax.sft.step import compile_train_step
+from mlagent_jax.text.chat import Encoded
+from mlagent_jax.training.optimisers import OptimiserConfig, make_optimiser
+from mlagent_jax.training.state import init_state, state_shardings
+
+PLAIN = Qwen2Config(32, 16, 24, 2, 4, 2, initializer_range=0.3)
+MODEL = PLAIN.replace(lora=LoRAConfig(rank=3, alpha=6.0, targets=("q_proj", "v_proj", "down_proj")))
+TOKENS = np.arange(24, dtype=np.int32).reshape(2, 12)
+RULE = OptimiserConfig(learning_rate=1e-2)
+POSITIONS = np.broadcast_to(np.arange(12, dtype=np.int32), (2, 12))
+
+
+def run(model, params):
+    return jax.jit(lambda p: forward(model, p, TOKENS, POSITIONS, np.ones_like(TOKENS)))(params)
+
+
+@pytest.fixture(scope="module")
+def base():
+    return init_params(PLAIN, 0)
+
+
+@pytest.fixture(scope="module")
+def adapters():
+    """As training might leave them: B is no longer zero."""
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 3, init_adapters(MODEL, 0)
+    )
+
+
+def test_adapters_of_the_targets_alone_are_added(base):
+    start = init_adapters(MODEL, 0)
+    assert jax.tree.map(lambda leaf: leaf.shape, start) == {
+        "layers": {
+            "attention": {
+                "q_proj": {"adapter": {"lora_a": (2, 16, 3), "lora_b": (2, 3, 16)}},
+                "v_proj": {"adapter": {"lora_a": (2, 16, 3), "lora_b": (2, 3, 8)}},
+            },
+            "mlp": {"down_proj": {"adapter": {"lora_a": (2, 24, 3), "lora_b": (2, 3, 16)}}},
+        }
+    }
+    whole = join(start, base)
+    assert jax.tree.structure(whole) == jax.tree.structure(abstract_params(MODEL))
+    assert jax.tree.structure(partition(whole)[1]) == jax.tree.structure(base)
+    assert partition(base) == (base, {})
+
+
+def test_fresh_adapters_change_nothing(base):
+    np.testing.assert_array_equal(run(MODEL, join(init_adapters(MODEL, 0), base)), run(PLAIN, base))
+
+
+def test_merged_equals_unmerged(base, adapters):
+    whole = join(adapters, base)
+    adapted = run(MODEL, whole)
+    np.testing.assert_allclose(run(PLAIN, merge(MODEL.lora, whole)), adapted, atol=1e-5, rtol=1e-5)
+    assert np.abs(adapted - run(PLAIN, base)).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [({"rank": 0}, "rank must be at least 1, got 0"), ({"targets": ("lm_head",)}, "'lm_head'")],
+)
+def test_what_cannot_be_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        LoRAConfig(**wrong)
+
+
+def test_a_step_changes_adapters_alone_and_keeps_moments_of_them_alone(base, adapters):
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    optimiser, shardings = make_optimiser(RULE, 1), param_shardings(MODEL, mesh)
+    before = join(adapters, base)
+    state = init_state(put(before, shardings), shardings, optimiser, mesh)
+    layout = state_shardings(before, shardings, optimiser, mesh)
+    moments = optax.tree.get_all_with_path(state.opt_state, "mu")
+    assert [jax.tree.structure(mu) for _, mu in moments] == [jax.tree.structure(adapters)]
+
+    rows = {"tokens": TOKENS, "targets": TOKENS, "positions": POSITIONS}
+    rows |= {"segment_ids": np.ones_like(TOKENS), "action": np.ones(TOKENS.shape, bool)}
+    batch = put({name: array[None] for name, array in rows.items()}, batch_sharding(mesh, leading=1))
+    after, _ = compile_train_step(MODEL, optimiser, layout)(state, batch)
+    trained, frozen = partition(after.params)
+    jax.tree.map(np.testing.assert_array_equal, frozen, base)
+    assert all(jax.tree.leaves(jax.tree.map(lambda a, b: (np.asarray(a) != b).any(), trained, adapters)))
+
+
+def test_fine_tuning_merges_adapters_and_resumes(tmp_path, base):
+    rng = np.random.default_rng(0)
+    sequences = [
+        Encoded(rng.integers(0, 32, n).astype(np.int32), np.arange(n) >= 3, ((3, int(n)),))
+        for n in rng.integers(5, 12, 12)
+    ]
+    config = SFTConfig(16, 4, 4, steps=4, checkpoint_every=2, eval_fraction=0.0, optimiser=RULE)
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    frozen = MODEL.replace(param_dtype="bfloat16")
+    start = jax.tree.map(lambda leaf: leaf.astype("bfloat16"), base)
+
+    straight = train(config, frozen, start, sequences, tmp_path / "straight", mesh)
+    train(dataclasses.replace(config, steps=2), frozen, start, sequences, tmp_path / "halves", mesh)
+    resumed = train(config, frozen, start, sequences, tmp_path / "halves", mesh)
+    jax.tree.map(np.testing.assert_array_equal, resumed, straight)
+    read = load_params(tmp_path / "halves", frozen, mesh)
+    jax.tree.map(np.testing.assert_array_equal, read, straight)
+
+    assert jax.tree.structure(straight) == jax.tree.structure(start)
+    changed = jax.tree.map(lambda a, b: bool((np.asarray(a) != np.asarray(b)).any()), straight, start)
+    paths = {path for path, yes in jax.tree_util.tree_leaves_with_path(changed) if yes}
+    assert {path[-2].key for path in paths} == {"q_proj", "v_proj", "down_proj"}
+    assert {path[-1].key for path in paths} == {"kernel"}

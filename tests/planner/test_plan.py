@@ -1,0 +1,119 @@
+"""Plans through the command line: the 7B configurations at two layers, on a TPU and a GPU, and what does not fit."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SMALL = """
+from experiments.configs import {name}
+
+
+def get_config():
+    config = {name}.get_config()
+    config.model.pretrained = config.model.size = ""
+    config.model.vocab_size = {vocab}
+    config.model.shape.update(
+        hidden_size=512, intermediate_size=1024, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
+    )
+    return config
+"""
+
+
+def plan(folder, *flags, name="sft_qwen2_5_7b", vocab=2048):
+    """Exit status, output and what --json wrote."""
+    config, file = folder / "small.py", folder / "plan.json"
+    config.write_text(SMALL.format(name=name, vocab=vocab))
+    command = [sys.executable, "-m", "experiments.plan", f"--config={config}", f"--json={file}", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    return done.returncode, done.stdout + done.stderr, json.loads(file.read_text()) if file.exists() else None
+
+
+@pytest.mark.usefixtures("compilers")
+def test_sft_on_a_tpu_slice(tmp_path):
+    status, output, told = plan(tmp_path, "--target=v5e-16", "--stages=sft", "--config.sft.row_length=4096")
+    assert status == 0, output
+    assert told["changes"] == {"model.shape.attention": "splash", "sft.micro_rows": 16}
+    assert "--config.model.shape.attention=splash --config.sft.micro_rows=16" in output
+    train, _ = told["plan"]["programs"]
+    assert train["attention_kernels"]["tpu_custom_call"] >= 3, "forward, forward again, and backward"
+    gathers = [c for c in train["collectives"] if c["kind"] == "all-gather"]
+    assert sum(c["count"] for c in gathers) >= 2 * 2 * 4, (
+        "two layers, both ways, for each of four micro-batches"
+    )
+    compiled = train["bytes"]["compiled"]
+    parts = train["bytes"]["parts"]
+    assert parts["parameters"] == pytest.approx(_parameters(2048) * 4 / 16, rel=0.02)
+    assert parts["optimiser"] == pytest.approx(2 * parts["parameters"], rel=0.01)
+    assert compiled["peak"] > compiled["arguments"] >= sum(parts.values())
+    assert told["versions"]["jax"] and told["versions"]["libtpu"]
+
+
+@pytest.mark.usefixtures("compilers")
+def test_ppo_on_a_gpu_node(tmp_path):
+    status, output, told = plan(tmp_path, "--target=h100-8", "--stages=ppo", name="ppo_qwen2_5_7b")
+    assert status == 0, output
+    assert told["changes"] == {}, "the configuration is made for this target"
+    programs = {program["name"].split(",")[0]: program for program in told["plan"]["programs"]}
+    assert list(programs) == [
+        *("ppo copy for the sampler", "ppo prefill", "ppo decode"),
+        *("ppo log-probs and values", "ppo gradients", "ppo apply"),
+    ]
+    assert any("Backward" in kernel for kernel in programs["ppo gradients"]["attention_kernels"])
+    assert programs["ppo decode"]["devices"] == 1 and not programs["ppo decode"]["collectives"]
+    assert programs["ppo gradients"]["runs_per_step"] == 32, "256 rows, eight at a time"
+    # While the first device samples, it still holds its share of both training states and of the reference.
+    beside = programs["ppo decode"]["bytes"]["beside"]
+    assert sum(beside.values()) == pytest.approx((12 + 12 + 4) * _parameters(2048) / 8, rel=0.15)
+
+
+@pytest.mark.usefixtures("compilers")
+def test_what_does_not_fit_says_why_and_what_was_tried(tmp_path):
+    """Forty million words of 512 numbers: the arguments alone are more than one GPU has."""
+    status, output, told = plan(tmp_path, "--target=h100-1", "--stages=sft", "--suggest", vocab=40_000_000)
+    assert status == 1
+    assert "DOES NOT FIT" in output and "sft train step needs" in output
+    assert told["plan"]["fits"] is False
+    assert "its arguments alone take" in told["attempts"][0]["problem"]
+    assert (
+        "does not divide" in told["attempts"][1]["problem"]
+        or "does not make up" in told["attempts"][1]["problem"]
+    )
+
+
+REFUSED = """
+from mlagent_jax.planner.targets import find_target, prepare, target_devices
+prepare()
+import jax, jax.numpy as jnp
+from jax.sharding import SingleDeviceSharding
+from mlagent_jax.planner.plan import make_plan
+from mlagent_jax.planner.programs import Program, Work
+
+target = find_target("v5e-16")
+x = jax.ShapeDtypeStruct((2**16, 2**16), jnp.float32, sharding=SingleDeviceSharding(target_devices(target)[0]))
+print(make_plan([Program("square", jax.jit(lambda x: x @ x), (x,), {"x": x}, 1, Work())], target).problems)
+"""
+
+
+@pytest.mark.usefixtures("compilers")
+def test_the_compilers_own_refusal():
+    """Two arrays of 16 GiB on a chip that has 15.75."""
+    done = subprocess.run([sys.executable, "-c", REFUSED], capture_output=True, text=True)
+    assert "square: Ran out of memory" in done.stdout or "exceed" in done.stdout, done.stdout + done.stderr
+    assert "15.75G" in done.stdout
+
+
+def test_an_unknown_target_and_stage(tmp_path):
+    status, output, _ = plan(tmp_path, "--target=h100-9")
+    assert status == 1
+    assert "h100-8" in output and "v5p-16" in output
+    status, output, _ = plan(tmp_path, "--target=h100-8", "--stages=sft,rl")
+    assert status == 1 and "--stages=sft,rl: there are sft, ppo" in output
+
+
+def _parameters(vocab: int) -> int:
+    layer = 2 * 512 * 512 + 2 * 512 * 256 + 512 + 2 * 256 + 3 * 512 * 1024 + 2 * 512
+    return 2 * layer + 2 * vocab * 512 + 512
