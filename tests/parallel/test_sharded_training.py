@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import subprocess
 import sys
@@ -26,6 +27,25 @@ def test_every_layout_has_the_same_loss_and_gradients():
     assert set(differences) == {"8x1", "4x2", "2x4", "sequence", "tied"}
     for name, difference in differences.items():
         assert difference < 1e-5, name
+
+
+def test_fsdp_moves_parameters_and_never_activations():
+    facts = run("fsdp_program.py", 8, timeout=280)
+    B, T, D, F, V, chunk = 8, 40, 32, 96, 520, 10
+    gathered = [(shape, looped) for kind, shape, looped in facts["collectives"] if kind == "all-gather"]
+    scattered = [(shape, looped) for kind, shape, looped in facts["collectives"] if kind == "reduce-scatter"]
+    summed = [(shape, looped) for kind, shape, looped in facts["collectives"] if kind == "all-reduce"]
+    # Each layer's kernels are gathered forwards and backwards, and their gradients summed. On a CPU XLA has no pass
+    # that makes a sum and a slice one reduce-scatter, as it does on GPUs and TPUs.
+    assert gathered.count(([D, F], True)) == 4 and gathered.count(([F, D], True)) == 2
+    assert summed.count(([D, F], True)) == 2 and summed.count(([F, D], True)) == 1
+    # The unembedding once a step, and not once a chunk.
+    assert [looped for shape, looped in gathered if V in shape] == [False]
+    assert [looped for shape, looped in scattered if V in shape] == [False]
+    # Of what has a time axis only token ids are ever gathered, and no device has logits of more than a chunk.
+    assert [shape for shape, _ in gathered + scattered if T in shape] == [[B, T]]
+    assert max(math.prod(shape) for shape in facts["shapes"] if V in shape) == max(chunk, D) * V
+    assert not [shape for shape in facts["shapes"] if V in shape and T in shape]
 
 
 @pytest.mark.slow
