@@ -68,9 +68,11 @@ def decide_status(facts: Mapping[str, Any], output: str, limits: Limits) -> Stat
     if number == signal.SIGXFSZ:
         return Status.DISK
     if facts["exit_code"] == 1:
-        last_line = output.rstrip("\n").rpartition("\n")[2]
+        lines = output.rstrip("\n").split("\n")
         for pattern, status in _EXCEPTIONS:
-            if pattern.match(last_line):
+            # Where processes have run out, there are many, and they print into each other's last lines.
+            where = lines if status is Status.PIDS else lines[-1:]
+            if any(map(pattern.match, where)):
                 return status
     if failed and facts["disk_full"]:
         return Status.DISK

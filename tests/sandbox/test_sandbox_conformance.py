@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -286,7 +287,8 @@ def test_a_dead_worker_is_replaced(backend: str, data_root: Path) -> None:
         workers = descendants() - before
         assert workers
         for pid in workers:
-            os.kill(pid, 9)
+            with suppress(ProcessLookupError):  # some die with another
+                os.kill(pid, 9)
         assert pool.run(script_job("print(2)")).output == "2\n"
     assert descendants() <= before
 
