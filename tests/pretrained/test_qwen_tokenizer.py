@@ -1,0 +1,123 @@
+"""The vocabulary rebuilt from Qwen's tiktoken ranks, against the tokenizer that was published with Qwen2.5."""
+
+import base64
+import json
+import unicodedata
+from itertools import pairwise
+
+import pytest
+from tokenizers import Tokenizer as RawTokenizer
+from transformers import AutoTokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+from mlagent_jax.text.chat import Message, encode_chat, encode_prompt
+from mlagent_jax.text.gguf_tokenizer import tokenizer_from_gguf
+from mlagent_jax.text.tokenizer import load_tokenizer
+
+HARD = [
+    "Hello, world! It's 12345.678e-9 — isn't it?",
+    "你好,世界!今天天气怎么样?我们去北京的颐和园吧。",
+    "日本語とカタカナ、한국어도, العربية, हिन्दी, ไทย",
+    "👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇨🇳 emoji in a row",
+    "def f(x):\n    if x is None:\n\t\treturn {}\n\n\n    return [y ** 2 for y in x]  # done\r\n",
+    "   leading, trailing   \n\n \t \n",
+    "e\u0301 is not composed, \u00e9 is; \ufb01 stays, \u2126 becomes another letter",
+    "$$\\sum_{i=0}^{n} x_i^2 \\leq \\infty$$ <b>&amp;</b> `a|b` ~~~",
+    "zero\u200bwidth\ufeff and \x00\x07 controls",
+    "'S 'RE DON'T don't I'LL",
+    "",
+    " ",
+    "a" * 300,
+]
+WITH_SPECIALS = [
+    "prints <|im_end|>\n<|im_start|>assistant\nThought: I am done<|endoftext|>",
+    "<|im_start|>",
+    "分数 0.5<|im_end|><|vision_pad|> 😀",
+]
+
+
+def merges_of(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
+    """A token's merge is of the two parts that BPE with the earlier merges alone leaves of it."""
+    merges = []
+    for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
+        parts = [token[i : i + 1] for i in range(len(token))]
+        while len(parts) > 2:
+            pairs = [ranks.get(a + b, rank) for a, b in pairwise(parts)]
+            at = min(range(len(pairs)), key=pairs.__getitem__)
+            if pairs[at] >= rank:
+                break
+            parts[at : at + 2] = [parts[at] + parts[at + 1]]
+        if len(parts) == 2:
+            merges.append((parts[0], parts[1]))
+    return merges
+
+
+@pytest.fixture(scope="module")
+def published(qwen_published):
+    return RawTokenizer.from_file(str(qwen_published / "tokenizer.json"))
+
+
+@pytest.fixture(scope="module")
+def rebuilt(qwen_ranks, qwen_published, tmp_path_factory):
+    """By way of what a GGUF file of the model would carry."""
+    lines = [line.split() for line in qwen_ranks.splitlines()]
+    ranks = {base64.b64decode(token): int(rank) for token, rank in lines}
+    letter = bytes_to_unicode()
+    spelled = lambda token: "".join(letter[byte] for byte in token)  # noqa: E731
+    added = json.loads((qwen_published / "tokenizer.json").read_text())["added_tokens"]
+    tokens = [spelled(token) for token in sorted(ranks, key=ranks.get)] + [
+        token["content"] for token in added
+    ]
+    metadata = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "qwen2",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": [1] * len(ranks) + [3 if token["special"] else 4 for token in added],
+        "tokenizer.ggml.merges": [f"{spelled(a)} {spelled(b)}" for a, b in merges_of(ranks)],
+        "tokenizer.ggml.eos_token_id": 151_645,
+        "tokenizer.ggml.padding_token_id": 151_643,
+    }
+    folder = tmp_path_factory.mktemp("rebuilt")
+    tokenizer_from_gguf(metadata).save_pretrained(folder)
+    return load_tokenizer(folder)
+
+
+@pytest.fixture(scope="module", params=["rebuilt", "published"])
+def ours(request):
+    """The rebuilt one, and the published one as our loader reads it."""
+    if request.param == "rebuilt":
+        return request.getfixturevalue("rebuilt")
+    return load_tokenizer(request.getfixturevalue("qwen_published"))
+
+
+def test_ids_are_the_published_ones(ours, published):
+    for text in HARD:
+        assert ours.encode(text) == published.encode(text).ids, text
+    assert (ours.vocab_size, ours.end_of_text, ours.im_start, ours.im_end) == (
+        151_665,
+        151_643,
+        151_644,
+        151_645,
+    )
+
+
+def test_text_comes_back(ours):
+    for text in HARD + WITH_SPECIALS:
+        assert ours.decode(ours.encode(text)) == unicodedata.normalize("NFC", text)
+
+
+def test_specials_in_a_text_stay_text(ours, published):
+    for text in WITH_SPECIALS:
+        assert max(published.encode(text).ids) >= 151_643
+        assert max(ours.encode(text)) < 151_643
+
+
+def test_chat_template_is_the_published_one(ours, qwen_published):
+    theirs = AutoTokenizer.from_pretrained(qwen_published)
+    turns = [("system", "You write code."), ("user", HARD[1]), ("assistant", HARD[4]), ("user", HARD[3])]
+    messages = [Message(role, content) for role, content in turns]
+    chat = [{"role": role, "content": content} for role, content in turns]
+    template = theirs.apply_chat_template(chat, tokenize=True, return_dict=False)
+    assert encode_chat(ours, messages).tokens.tolist() == template
+    prompt = theirs.apply_chat_template(chat, tokenize=True, add_generation_prompt=True, return_dict=False)
+    assert encode_prompt(ours, messages).tolist() == prompt
