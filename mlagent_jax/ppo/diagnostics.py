@@ -25,8 +25,8 @@ def rollout_metrics(rollouts: Sequence[Rollout]) -> Line:
     line: Line = {
         "reward_mean": float(rewards.mean()),
         "reward_std": float(rewards.std()),
-        "reward_min": float(rewards.min()),
-        "reward_max": float(rewards.max()),
+        "reward_min": float(np.min(rewards)),
+        "reward_max": float(np.max(rewards)),
         "reward_p10": float(np.quantile(rewards, 0.1)),
         "reward_p90": float(np.quantile(rewards, 0.9)),
         "actions": len(actions),
@@ -57,8 +57,8 @@ def update_metrics(batch: Arrays, learnt: Arrays, clip_low: float, clip_high: fl
     return {
         "advantage_mean": float(of["advantages"].mean()),
         "advantage_std": float(of["advantages"].std()),
-        "advantage_min": float(of["advantages"].min()),
-        "advantage_max": float(of["advantages"].max()),
+        "advantage_min": float(np.min(of["advantages"])),
+        "advantage_max": float(np.max(of["advantages"])),
         "return_mean": float(of["returns"].mean()),
         "value_mean": float(of["old_values"].mean()),
         "explained_variance": explained_variance(of["returns"], of["old_values"]),
