@@ -8,7 +8,9 @@ from mlagent_jax.planner.targets import TARGETS
 
 def test_the_readme_has_the_plans_that_are_kept():
     readme = README.read_text()
-    assert with_table(readme, json.loads(PLANS.read_text())) == readme, "run python -m experiments.plan --table"
+    assert with_table(readme, json.loads(PLANS.read_text())) == readme, (
+        "run python -m experiments.plan --table"
+    )
 
 
 def test_a_target_without_a_plan_says_so():
