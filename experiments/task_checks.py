@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlagent_jax.environment.grading import SUBMISSION, Graded, grade, read_truth
+from mlagent_jax.environment.grading import Graded, grade
+from mlagent_jax.environment.labels import read_truth
 from mlagent_jax.environment.metrics import METRICS, Prediction
 from mlagent_jax.environment.task import Task
 from mlagent_jax.sandbox.interface import Job, Limits, Sandbox
@@ -51,7 +52,7 @@ def check_task(task: Task, reference: Path, sandbox: Sandbox) -> Iterator[Check]
 def _run(name: str, script: str, task: Task, limits: Limits, sandbox: Sandbox) -> tuple[Check, Graded | None]:
     job = Job({"train.py": script.encode()}, "train.py", task.data_dir, task.data_digest, limits)
     result = sandbox.run(job)
-    graded = grade(task, result.files.get(SUBMISSION))
+    graded = grade(task, result.files.get(task.submission))
     if not isinstance(graded, Graded):
         return Check(name, False, f"{result.status}: {graded.reason} {result.output[-500:]}"), None
     detail = f"{_figures(graded)} in {result.wall_seconds:.2f} s, {result.peak_memory_mb:.0f} MB"

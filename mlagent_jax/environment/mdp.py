@@ -7,7 +7,7 @@ What stays in the workspace after a run:
 - An edited script stays, even if it failed, as in a real workspace.
 - Files that a script wrote stay if it came to an end of its own, finished or failed. Those of a run that was
   killed at a limit do not: how far it came is a matter of timing, and a state must not be.
-- `submission.csv` is removed before every run, so that an old one is never graded as new, and is the last
+- the submission is removed before every run, so that an old one is never graded as new, and is the last
   valid one afterwards. So where it stands in a workspace, it is the one whose scores the state carries.
 """
 
@@ -29,7 +29,6 @@ from mlagent_jax.environment.workspace import (
     DATA,
     MAX_FILE_BYTES,
     STARTER,
-    SUBMISSION,
     Files,
     WorkspaceError,
     clean_path,
@@ -198,7 +197,7 @@ class Environment:
 
     def _run(self, state: EnvState | None, files: Files, script: str) -> _Run:
         """Runs and grades. Raises WorkspaceError for a script that is not there, _SandboxFault for ours."""
-        inputs = {path: content for path, content in files.items() if path != SUBMISSION}
+        inputs = {path: content for path, content in files.items() if path != self.task.submission}
         if script not in inputs:
             raise WorkspaceError(f"there is no script {script!r}; files: {', '.join(sorted(inputs))}")
         limits = self._limits(state)
@@ -208,11 +207,11 @@ class Environment:
         if result.status.is_corner_case:
             return _Run(result, limits, files, None)
         after = {path: content for path, content in result.files.items() if _is_kept(path)}
-        written = after.pop(SUBMISSION, None)
+        written = after.pop(self.task.submission, None)
         verdict = self._grader(self.task, written) if result.status is Status.OK else None
-        standing = written if isinstance(verdict, Graded) else files.get(SUBMISSION)
+        standing = written if isinstance(verdict, Graded) else files.get(self.task.submission)
         if standing is not None:
-            after[SUBMISSION] = standing
+            after[self.task.submission] = standing
         return _Run(result, limits, after, verdict)
 
     def _limits(self, state: EnvState | None) -> Limits:

@@ -1,12 +1,15 @@
 """Metrics that submissions are graded by, outside every sandbox.
 
-Scores are scikit-learn's. What a prediction must be to count is part of a metric, so that a bad value is
-refused with a reason instead of being clipped in silence; the one exception is log loss, as its entry says.
+Scores are scikit-learn's and scipy's where they have them. What a prediction must be to count is part of a
+metric, so that a bad value is refused with a reason instead of being clipped in silence; what is clipped, how
+ties count and what an undefined score becomes is each entry's `treatment`.
 """
 
 from __future__ import annotations
 
 import enum
+import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +17,10 @@ from typing import Any
 import numpy as np
 
 Scorer = Callable[[np.ndarray, np.ndarray], float]
-LOG_LOSS_CLIP = 1e-15
+MOST_RANKED = 5
+SUM_TOLERANCE = 1.1e-5  # MLE-bench's: numpy.isclose to 1 with atol 1e-6 and its default rtol 1e-5
+GREY_PEAK = 255.0
+PSNR_CAP = 100.0
 
 
 class Prediction(enum.Enum):
@@ -23,27 +29,86 @@ class Prediction(enum.Enum):
     NUMBER = "a finite number"
     NON_NEGATIVE = "a number of at least 0"
     PROBABILITY = "a probability from 0 to 1"
+    WHOLE = "a whole number"
+    GREY = "a grey level from 0 to 255"
     CLASS = "one of the classes"
+    RANKING = "one to five labels with spaces between them, the likeliest first"
+
+    @property
+    def is_text(self) -> bool:
+        return self in (Prediction.CLASS, Prediction.RANKING)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Least and greatest value of a number."""
+        return _BOUNDS.get(self, (-math.inf, math.inf))
+
+
+_BOUNDS = {
+    Prediction.NON_NEGATIVE: (0.0, math.inf),
+    Prediction.PROBABILITY: (0.0, 1.0),
+    Prediction.GREY: (0.0, GREY_PEAK),
+}
+
+
+class TrueValues(enum.Enum):
+    """What the true values must be, on each split, for a metric to be defined."""
+
+    ANY = "any"
+    NON_NEGATIVE = "at least 0"
+    BINARY = "0 or 1"
+    BOTH_CLASSES = "0 and 1, both in every target column"
+    VARIED = "not all the same"
+    WHOLE_VARIED = "whole numbers, not all the same"
+    GREY = "grey levels from 0 to 255"
+
+
+class Targets(enum.Enum):
+    """What a metric scores: so many target columns, or the images or series of a target array."""
+
+    COLUMN = "one target column"
+    COLUMNS = "target columns"
+    COLUMN_OR_ARRAY = "one target column or a target array"
+    ARRAY = "a target array"
+
+    @property
+    def takes_array(self) -> bool:
+        return self in (Targets.ARRAY, Targets.COLUMN_OR_ARRAY)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One way to score predictions [n, t] against the truth [n, t], t target columns.
+    """One way to score predictions [n, t] against the truth [n, t].
 
-    best, worst: ends of the score's range. single_target: whether t must be 1. binary: truth is 0 or 1.
+    t is the number of target columns, or of values in one row of a target array.
+    best, worst: ends of the score's range. treatment: how clipping, ties and undefined scores are dealt with.
     """
 
     name: str
     prediction: Prediction
+    truth: TrueValues
+    targets: Targets
     best: float
     worst: float
     scorer: Scorer
-    single_target: bool = False
-    binary: bool = False
+    treatment: str
 
     @property
     def higher_is_better(self) -> bool:
         return self.best > self.worst
+
+    def needs_row_sums(self, targets: int) -> bool:
+        """Whether a row's values are the probabilities of all classes, and so must sum to 1."""
+        return self.name == "log_loss" and targets > 1
+
+    @property
+    def direction(self) -> str:
+        """For sentences: "higher is better"."""
+        return f"{'higher' if self.higher_is_better else 'lower'} is better"
+
+    def better(self, score: float, other: float) -> bool:
+        """Whether `score` is strictly better than `other`."""
+        return score > other if self.higher_is_better else score < other
 
     def score(self, truth: np.ndarray, predicted: np.ndarray) -> float:
         """The score, which can be infinite if predictions are absurdly large."""
@@ -62,45 +127,229 @@ def _sklearn(name: str, **options: Any) -> Scorer:
     return scorer
 
 
-def _accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
-    return _sklearn("accuracy_score")(truth[:, 0], predicted[:, 0])
+def _of_column(scorer: Scorer) -> Scorer:
+    """For functions that want [n]."""
+    return lambda truth, predicted: scorer(truth[:, 0], predicted[:, 0])
 
 
-def _macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Mean of F1 over the classes that occur in truth or predictions; F1 is 0 where it is undefined."""
-    return _sklearn("f1_score", average="macro", zero_division=0.0)(truth[:, 0], predicted[:, 0])
+def _of_all(scorer: Scorer) -> Scorer:
+    """For errors over all values alike: [n, t] as [n * t, 1]."""
+    return lambda truth, predicted: scorer(truth.reshape(-1, 1), predicted.reshape(-1, 1))
 
 
-def _auc(truth: np.ndarray, predicted: np.ndarray) -> float:
-    return _sklearn("roc_auc_score")(truth[:, 0], predicted[:, 0])
+def _binary_accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
+    return float(np.mean((predicted[:, 0] > 0.5) == truth[:, 0]))
 
 
 def _log_loss(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Mean -log p(true class) in nats.
-
-    One column: p(1) of a binary target. Several: one per class, truth one-hot, rows rescaled to sum to 1.
-    Probabilities are clipped to [1e-15, 1 - 1e-15] first, so that the score is finite.
-    """
-    p = np.clip(predicted, LOG_LOSS_CLIP, 1 - LOG_LOSS_CLIP)
-    if p.shape[1] == 1:
-        of_truth = np.where(truth == 1, p, 1 - p)[:, 0]
-    else:
-        of_truth = (p / p.sum(axis=1, keepdims=True))[np.arange(len(p)), truth.argmax(axis=1)]
-    return float(-np.log(of_truth).mean())
+    """One column: p(1) of a binary target. Several: one per class, truth one-hot."""
+    if predicted.shape[1] == 1:
+        return _sklearn("log_loss", labels=[0.0, 1.0])(truth[:, 0], predicted[:, 0])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"The y_\w+ values do not sum to one")
+        classes = range(predicted.shape[1])
+        return _sklearn("log_loss", labels=classes)(truth.argmax(axis=1), predicted)
 
 
-_INFINITY = float("inf")
+def _map_at_5(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """With one true label per row, average precision is 1 / the label's first rank, or 0."""
+    ranks = (
+        next((rank for rank, label in enumerate(labels.split()[:MOST_RANKED], 1) if label == true), None)
+        for true, labels in zip(truth[:, 0], predicted[:, 0], strict=True)
+    )
+    return sum(1 / rank for rank in ranks if rank) / len(truth)
+
+
+def _correlation(name: str) -> Scorer:
+    def scorer(truth: np.ndarray, predicted: np.ndarray) -> float:
+        from scipy import stats
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", stats.ConstantInputWarning)
+            warnings.simplefilter("ignore", stats.NearConstantInputWarning)
+            found = float(getattr(stats, name)(truth, predicted).statistic)
+        constant = bool(np.all(predicted == predicted[0]))
+        return 0.0 if constant else found
+
+    return scorer
+
+
+def _psnr(truth: np.ndarray, predicted: np.ndarray) -> float:
+    squared = np.mean((truth - predicted) ** 2, axis=1)
+    least = GREY_PEAK**2 / 10 ** (PSNR_CAP / 10)
+    return float(np.mean(10 * np.log10(GREY_PEAK**2 / np.maximum(squared, least))))
+
+
+_INFINITY = math.inf
+_UNDEFINED_IS_ZERO = "a constant submission, whose correlation is undefined, scores 0"
+_TIES_AS_HALF = "ties between a 0 and a 1 count one half"
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", Prediction.CLASS, 1.0, 0.0, _accuracy, single_target=True),
-        Metric("macro_f1", Prediction.CLASS, 1.0, 0.0, _macro_f1, single_target=True),
-        Metric("auc", Prediction.NUMBER, 1.0, 0.0, _auc, single_target=True, binary=True),
-        Metric("log_loss", Prediction.PROBABILITY, 0.0, _INFINITY, _log_loss, binary=True),
-        Metric("mae", Prediction.NUMBER, 0.0, _INFINITY, _sklearn("mean_absolute_error")),
-        Metric("rmse", Prediction.NUMBER, 0.0, _INFINITY, _sklearn("root_mean_squared_error")),
-        Metric("rmsle", Prediction.NON_NEGATIVE, 0.0, _INFINITY, _sklearn("root_mean_squared_log_error")),
+        Metric(
+            "accuracy",
+            Prediction.CLASS,
+            TrueValues.ANY,
+            Targets.COLUMN,
+            1.0,
+            0.0,
+            _of_column(_sklearn("accuracy_score")),
+            "share of rows with the very class; nothing is clipped",
+        ),
+        Metric(
+            "binary_accuracy",
+            Prediction.PROBABILITY,
+            TrueValues.BINARY,
+            Targets.COLUMN,
+            1.0,
+            0.0,
+            _binary_accuracy,
+            "a probability above 0.5 says 1, one of exactly 0.5 says 0",
+        ),
+        Metric(
+            "macro_f1",
+            Prediction.CLASS,
+            TrueValues.ANY,
+            Targets.COLUMN,
+            1.0,
+            0.0,
+            _of_column(_sklearn("f1_score", average="macro", zero_division=0.0)),
+            "mean over the classes that occur in truth or predictions; F1 is 0 where it is undefined",
+        ),
+        Metric(
+            "auc",
+            Prediction.NUMBER,
+            TrueValues.BOTH_CLASSES,
+            Targets.COLUMN,
+            1.0,
+            0.0,
+            _of_column(_sklearn("roc_auc_score")),
+            f"any number ranks, not only probabilities; {_TIES_AS_HALF}",
+        ),
+        Metric(
+            "mean_column_auc",
+            Prediction.NUMBER,
+            TrueValues.BOTH_CLASSES,
+            Targets.COLUMNS,
+            1.0,
+            0.0,
+            _sklearn("roc_auc_score", average="macro"),
+            f"unweighted mean of the columns' AUC; {_TIES_AS_HALF}",
+        ),
+        Metric(
+            "log_loss",
+            Prediction.PROBABILITY,
+            TrueValues.BINARY,
+            Targets.COLUMNS,
+            0.0,
+            _INFINITY,
+            _log_loss,
+            "nats; probabilities are clipped to [eps, 1 - eps], eps = 2.2e-16; with a column per class a row"
+            " must sum to 1 (within 1.1e-5) and is not rescaled",
+        ),
+        Metric(
+            "mae",
+            Prediction.NUMBER,
+            TrueValues.ANY,
+            Targets.COLUMN_OR_ARRAY,
+            0.0,
+            _INFINITY,
+            _of_all(_sklearn("mean_absolute_error")),
+            "nothing is clipped; of an array, the mean over all its values",
+        ),
+        Metric(
+            "rmse",
+            Prediction.NUMBER,
+            TrueValues.ANY,
+            Targets.COLUMN_OR_ARRAY,
+            0.0,
+            _INFINITY,
+            _of_all(_sklearn("root_mean_squared_error")),
+            "nothing is clipped; of an array, the root of the mean over all its values",
+        ),
+        Metric(
+            "mcrmse",
+            Prediction.NUMBER,
+            TrueValues.ANY,
+            Targets.COLUMNS,
+            0.0,
+            _INFINITY,
+            _sklearn("root_mean_squared_error"),
+            "unweighted mean of the columns' RMSE; nothing is clipped",
+        ),
+        Metric(
+            "rmsle",
+            Prediction.NON_NEGATIVE,
+            TrueValues.NON_NEGATIVE,
+            Targets.COLUMN,
+            0.0,
+            _INFINITY,
+            _of_column(_sklearn("root_mean_squared_log_error")),
+            "of log(1 + y); predictions below 0 are refused, not clipped",
+        ),
+        Metric(
+            "mean_column_rmsle",
+            Prediction.NON_NEGATIVE,
+            TrueValues.NON_NEGATIVE,
+            Targets.COLUMNS,
+            0.0,
+            _INFINITY,
+            _sklearn("root_mean_squared_log_error"),
+            "unweighted mean of the columns' RMSLE; predictions below 0 are refused, not clipped",
+        ),
+        Metric(
+            "map_at_5",
+            Prediction.RANKING,
+            TrueValues.ANY,
+            Targets.COLUMN,
+            1.0,
+            0.0,
+            _map_at_5,
+            "mean of 1 / rank of the true label; a sixth label and further ones, and repetitions, are ignored"
+            " (a repetition keeps its rank)",
+        ),
+        Metric(
+            "qwk",
+            Prediction.WHOLE,
+            TrueValues.WHOLE_VARIED,
+            Targets.COLUMN,
+            1.0,
+            -1.0,
+            _of_column(_sklearn("cohen_kappa_score", weights="quadratic")),
+            "Cohen's kappa, squared distances between the places of two ratings among all that occur in truth"
+            " or predictions; fractions are refused, not rounded",
+        ),
+        Metric(
+            "pearson",
+            Prediction.NUMBER,
+            TrueValues.VARIED,
+            Targets.COLUMN,
+            1.0,
+            -1.0,
+            _of_column(_correlation("pearsonr")),
+            _UNDEFINED_IS_ZERO,
+        ),
+        Metric(
+            "spearman",
+            Prediction.NUMBER,
+            TrueValues.VARIED,
+            Targets.COLUMN,
+            1.0,
+            -1.0,
+            _of_column(_correlation("spearmanr")),
+            f"ties share their mean rank; {_UNDEFINED_IS_ZERO}",
+        ),
+        Metric(
+            "psnr",
+            Prediction.GREY,
+            TrueValues.GREY,
+            Targets.ARRAY,
+            PSNR_CAP,
+            0.0,
+            _psnr,
+            "decibels against a peak of 255, mean over images; an image's own is capped at 100",
+        ),
     )
 }
-"""By name. Errors over several target columns are means of the columns' errors, as in scikit-learn."""
+"""By name."""

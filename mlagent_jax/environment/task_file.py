@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlagent_jax.environment.metrics import METRICS
+from mlagent_jax.environment.metrics import METRICS, Targets
+from mlagent_jax.environment.task import Board
 from mlagent_jax.errors import UserError
 from mlagent_jax.sandbox.interface import Limits
 
@@ -40,6 +41,12 @@ class TaskFile:
     starter: str
     limits: Limits
     show_public_score: bool
+    also_metrics: tuple[str, ...] = ()
+    target_array: str = ""
+    prediction_range: tuple[float, float] | None = None
+    m_init: float | None = None
+    needs_gpu: bool = False
+    board: Board | None = None
 
 
 def list_tasks(tasks_dir: Path) -> list[str]:
@@ -75,14 +82,10 @@ def read_task_file(name_or_path: str | Path, tasks_dir: Path) -> TaskFile:
         name=folder.name,
         description=texts["description.md"].strip(),
         starter=texts["train.py"],
-        **{
-            **fields,
-            "m_best": float(fields["m_best"]),
-            "target_columns": tuple(fields["target_columns"]),
-            "limits": _limits(fields["limits"], path),
-        },
+        **{name: _converted(name, value, path) for name, value in fields.items()},
     )
     _check_values(task, path)
+    _check_targets(task, path)
     return task
 
 
@@ -99,6 +102,19 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "show_public_score": ((bool,), "true or false"),
     "limits": ((dict,), "a table"),
 }
+_OPTIONAL: dict[str, tuple[tuple[type, ...], str]] = {
+    "also_metrics": ((list,), "a list of strings"),
+    "target_array": ((str,), "a string"),
+    "prediction_range": ((list,), "a list of two numbers"),
+    "m_init": ((int, float), "a number"),
+    "needs_gpu": ((bool,), "true or false"),
+    "board": ((dict,), "a table"),
+}
+_BOARD: dict[str, tuple[tuple[type, ...], str]] = {
+    **dict.fromkeys(("gold", "silver", "bronze", "median"), ((int, float), "a number")),
+    "teams": ((int,), "a whole number"),
+    "source": ((str,), "a string"),
+}
 
 
 def _read_text(path: Path) -> str:
@@ -113,17 +129,38 @@ def _read_text(path: Path) -> str:
 
 
 def _check_fields(fields: dict[str, Any], path: Path) -> None:
-    unknown = sorted(fields.keys() - _TYPES.keys())
+    known = _TYPES | _OPTIONAL
+    unknown = sorted(fields.keys() - known.keys())
     if unknown:
-        raise TaskError(f"{path} has an unknown field {unknown[0]!r}; fields are {', '.join(_TYPES)}")
-    for name, (types, expected) in _TYPES.items():
+        raise TaskError(f"{path} has an unknown field {unknown[0]!r}; fields are {', '.join(known)}")
+    for name, (_, expected) in _TYPES.items():
         if name not in fields:
             raise TaskError(f"{path} lacks the field {name!r}, {expected}")
-        _check_type(fields[name], types, expected, name, path)
-    if not all(isinstance(column, str) for column in fields["target_columns"]):
-        raise TaskError(
-            f"{path}: 'target_columns' is {fields['target_columns']!r}, expected a list of strings"
-        )
+    for name, value in fields.items():
+        _check_type(value, *known[name], name, path)
+        if name == "prediction_range":
+            _check_range(value, name, path)
+        elif isinstance(value, list) and not all(isinstance(item, str) for item in value):
+            raise TaskError(f"{path}: {name!r} is {value!r}, expected a list of strings")
+
+
+def _check_range(values: list[Any], name: str, path: Path) -> None:
+    if not (len(values) == 2 and all(type(v) in (int, float) for v in values) and values[0] < values[1]):
+        raise TaskError(f"{path}: {name!r} is {values!r}, expected the least and the greatest value")
+
+
+def _converted(name: str, value: Any, path: Path) -> Any:
+    """A field's value, of the right type already, as `TaskFile` holds it."""
+    match name:
+        case "m_best" | "m_init":
+            return float(value)
+        case "limits":
+            return _limits(value, path)
+        case "board":
+            return _board(value, path)
+        case "prediction_range":
+            return float(value[0]), float(value[1])
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _check_type(value: Any, types: tuple[type, ...], expected: str, name: str, path: Path) -> None:
@@ -145,6 +182,15 @@ def _limits(table: dict[str, Any], path: Path) -> Limits:
     return Limits(**table)
 
 
+def _board(table: dict[str, Any], path: Path) -> Board:
+    if table.keys() != _BOARD.keys():
+        wrong = sorted(table.keys() ^ _BOARD.keys())[0]
+        raise TaskError(f"{path}: 'board' needs {', '.join(_BOARD)} and nothing else; see {wrong!r}")
+    for name, (types, expected) in _BOARD.items():
+        _check_type(table[name], types, expected, f"board.{name}", path)
+    return Board(**table)
+
+
 def _check_values(task: TaskFile, path: Path) -> None:
     for name in ("title", "brief", "kind", "id_column", "m_best_source"):
         value = getattr(task, name)
@@ -156,23 +202,52 @@ def _check_values(task: TaskFile, path: Path) -> None:
         )
     if task.split not in ("held_in", "held_out"):
         raise TaskError(f"{path}: 'split' is {task.split!r}, expected held_in or held_out")
-    if task.metric not in METRICS:
-        raise TaskError(f"{path}: 'metric' is {task.metric!r}, expected one of {', '.join(METRICS)}")
+    for field, name in (("metric", task.metric), *(("also_metrics", also) for also in task.also_metrics)):
+        if name not in METRICS:
+            raise TaskError(f"{path}: {field!r} is {name!r}, expected one of {', '.join(METRICS)}")
     metric = METRICS[task.metric]
-    targets = task.target_columns
-    if not targets or len({task.id_column, "split", *targets}) != len(targets) + 2:
-        raise TaskError(
-            f"{path}: 'target_columns' is {list(targets)!r}, expected distinct names other than the id"
-            " column and 'split'"
-        )
-    if metric.single_target and len(targets) != 1:
-        raise TaskError(f"{path}: 'target_columns' names {len(targets)} columns, but {task.metric} takes one")
     low, high = sorted((metric.best, metric.worst))
-    if not low <= task.m_best <= high or not math.isfinite(task.m_best):
-        raise TaskError(f"{path}: 'm_best' is {task.m_best}, expected a {task.metric} from {low} to {high}")
+    for field in ("m_best", "m_init"):
+        score = getattr(task, field)
+        if score is not None and not (low <= score <= high and math.isfinite(score)):
+            raise TaskError(f"{path}: {field!r} is {score}, expected a {task.metric} from {low} to {high}")
+    if task.m_init is not None and not metric.better(task.m_best, task.m_init):
+        raise TaskError(
+            f"{path}: 'm_best' is {task.m_best}, expected a better {task.metric} than m_init, {task.m_init}"
+        )
     if not task.description:
         raise TaskError(f"{path.parent / 'description.md'} is empty; say there what the task is")
     try:
         compile(task.starter, "train.py", "exec")
     except (SyntaxError, ValueError) as error:
         raise TaskError(f"{path.parent / 'train.py'} is not valid Python: {error}") from error
+
+
+def _check_targets(task: TaskFile, path: Path) -> None:
+    """Columns or an array, as every metric of the task takes them."""
+    columns = task.target_columns
+    if task.target_array and columns:
+        raise TaskError(f"{path} has both 'target_columns' and 'target_array'; give one, [] or leave out")
+    if not task.target_array and (
+        not columns or len({task.id_column, "split", *columns}) != len(columns) + 2
+    ):
+        raise TaskError(
+            f"{path}: 'target_columns' is {list(columns)!r}, expected distinct names other than the id"
+            " column and 'split'"
+        )
+    if task.target_array and not task.target_array.isidentifier():
+        raise TaskError(f"{path}: 'target_array' is {task.target_array!r}, expected a name as of a variable")
+    first = METRICS[task.metric].prediction
+    for name in (task.metric, *task.also_metrics):
+        metric = METRICS[name]
+        if task.target_array and not metric.targets.takes_array:
+            raise TaskError(f"{path} has a 'target_array', but {name} takes {metric.targets.value}")
+        if columns and metric.targets is Targets.ARRAY:
+            raise TaskError(f"{path} has 'target_columns', but {name} takes {metric.targets.value}")
+        if len(columns) > 1 and metric.targets is not Targets.COLUMNS:
+            raise TaskError(f"{path}: 'target_columns' names {len(columns)} columns, but {name} takes one")
+        if metric.prediction is not first and (metric.prediction.is_text or first.is_text):
+            raise TaskError(
+                f"{path}: {name} needs {metric.prediction.value}, {task.metric} {first.value}; one submission"
+                " cannot be both"
+            )

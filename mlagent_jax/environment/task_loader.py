@@ -5,25 +5,27 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from mlagent_jax.environment.grading import read_truth
+from mlagent_jax.environment.labels import read_truth
 from mlagent_jax.environment.metrics import METRICS, Prediction
-from mlagent_jax.environment.preparation import MOST_CLASSES, find_prepared
+from mlagent_jax.environment.preparation import find_prepared
+from mlagent_jax.environment.splitting import MOST_CLASSES
 from mlagent_jax.environment.task import Task
 from mlagent_jax.environment.task_file import TaskError, read_task_file
 
 
-def load_task(name_or_path: str | Path, tasks_dir: Path, data_root: Path) -> Task:
+def load_task(name_or_path: str | Path, tasks_dir: Path, data_root: Path, micro: bool = False) -> Task:
     """The task `name_or_path`: a folder's name in `tasks_dir`, or the path (with a "/") of a folder anywhere.
 
+    micro: its small version, of at most 100 training and 100 test rows.
     Raises TaskError for the folder, PreparationError for damaged data, LabelsError for labels that cannot be
     graded.
     """
     task_file = read_task_file(name_or_path, tasks_dir)
-    prepared = find_prepared(task_file, data_root)
+    prepared = find_prepared(task_file, data_root, micro)
     if prepared is None:
         raise TaskError(
             f"the data of task {task_file.name} are not prepared in {data_root}; run"
-            f" `python -m experiments.tasks prepare {name_or_path} --data_root={data_root}`"
+            f" `python -m experiments.tasks prepare {name_or_path} --data_root={data_root}{' --micro' * micro}`"
         )
     over_classes = METRICS[task_file.metric].prediction is Prediction.CLASS
     if over_classes and not prepared.classes:

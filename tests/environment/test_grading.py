@@ -2,13 +2,17 @@
 
 import csv
 import io
+import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlagent_jax.environment.grading import Graded, Invalid, LabelsError, grade
+from mlagent_jax.environment.grading import Graded, Invalid, grade, grade_whole
+from mlagent_jax.environment.labels import LabelsError, array_path
 from mlagent_jax.environment.task import Task
 from mlagent_jax.sandbox.interface import Limits
 
@@ -20,11 +24,11 @@ DIGITS = "id,y,split\n10,3,public\n11,4,private\n12,4,public\n13,3,private\n"
 
 
 def make_task(
-    folder: Path, metric: str = "mae", labels: str = NUMBERS, classes: tuple[str, ...] = ()
+    folder: Path, metric: str = "mae", labels: str = NUMBERS, classes: tuple[str, ...] = (), **changes
 ) -> Task:
     path = folder / f"labels-{metric}-{abs(hash(labels))}.csv"
     path.write_text(labels)
-    return Task(
+    task = Task(
         name="toy",
         title="Toy",
         brief="toy",
@@ -44,6 +48,7 @@ def make_task(
         data_digest=str(path),
         classes=classes,
     )
+    return replace(task, **changes)
 
 
 def reason(task: Task, text: str | bytes | None) -> str:
@@ -141,6 +146,9 @@ def test_whole_numbers_as_floats_count_as_their_class(tmp_path):
         ("rmsle", "id,y,split\n1,-2,public\n2,1,private\n", "below 0"),
         ("log_loss", "id,y,split\n1,2,public\n2,1,private\n", "other than 0 and 1"),
         ("auc", BINARY.replace("10,1", "10,0"), "all of one class"),
+        ("pearson", NUMBERS.replace("12,3.0", "12,1.0"), "all the same"),
+        ("qwk", NUMBERS.replace("5.0", "5.5"), "not a whole number"),
+        ("mae", NUMBERS.replace("public", "test"), "the split 'test'; splits are public, private, unscored"),
     ],
 )
 def test_bad_labels_are_our_fault_and_not_the_agent_s(tmp_path, metric, labels, said):
@@ -193,3 +201,123 @@ def test_any_valid_submission_is_graded_alike_in_any_order(tmp_path, order, valu
     task = make_task(tmp_path)
     assert isinstance(grade(task, submission(order)), Graded)
     assert grade(task, submission(order)) == grade(task, submission(IDS))
+
+
+TWO = "id,y,z,split\na,1,1,public\nb,0,1,private\nc,0,0,public\nd,1,0,private\ne,-1,-1,unscored\n"
+TWO_SUBMISSION = b"id,z,y\na,0.9,0.8\nb,0.7,0.1\nc,0.2,0.4\nd,0.8,0.3\ne,0.5,0.5\n"
+
+
+def test_ids_may_be_text_targets_several_and_some_rows_not_scored(tmp_path):
+    task = make_task(tmp_path, "mean_column_auc", TWO, target_columns=("y", "z"))
+    # Private: y in order, z the wrong way round.
+    assert grade(task, TWO_SUBMISSION) == Graded(public=1.0, private=0.5)
+    assert "lacks 1 row of 5, the first for id 'e'" in reason(task, TWO_SUBMISSION[:-10])
+    # Of all four at once: y has every pair in order but b above neither; z has 1 of 4 pairs wrong.
+    assert grade_whole(task, TWO_SUBMISSION) == {"mean_column_auc": (1 - 1 / 4 + 1 - 1 / 4) / 2}
+
+
+def test_further_metrics_are_reported_of_the_same_submission(tmp_path):
+    task = make_task(tmp_path, "auc", BINARY, also_metrics=("binary_accuracy",))
+    graded = grade(task, rows("0.4", "0.1", "0.2", "0.9").encode())
+    assert graded == Graded(1.0, 1.0, {"binary_accuracy": (0.5, 1.0)})
+    # What one of them refuses is refused.
+    assert "'2'; expected a number from 0 to 1" in reason(task, rows("1", "0", "2", "1"))
+
+
+def test_a_task_may_allow_less_than_its_metric(tmp_path):
+    task = make_task(tmp_path, "mae", prediction_range=(1.0, 5.0))
+    assert "'5.5'; expected a number from 1 to 5" in reason(task, rows("1", "2", "5.5", "5"))
+    rating = make_task(tmp_path, "qwk", RATINGS, prediction_range=(1.0, 6.0))
+    assert "'7'; expected a whole number from 1 to 6" in reason(rating, rows("1", "2", "7", "5"))
+    assert "'1.5'; expected a whole number from 1 to 6" in reason(rating, rows("1.5", "2", "6", "5"))
+
+
+RATINGS = "id,y,split\n10,1,public\n11,2,private\n12,6,public\n13,3,private\n"
+
+
+def test_ratings_are_whole_numbers_however_they_are_written(tmp_path):
+    task = make_task(tmp_path, "qwk", RATINGS)
+    assert grade(task, rows("1.0", "2", "6e0", "3").encode()) == Graded(1.0, 1.0)
+    assert "'2.5'; expected a whole number" in reason(task, rows("1", "2.5", "6", "3"))
+
+
+def test_rankings_are_lists_of_labels(tmp_path):
+    task = make_task(tmp_path, "map_at_5", NAMES)
+    assert grade(task, rows("cat", "cat dog", "x dog", "a b c d e cat").encode()) == Graded(0.75, 0.25)
+    assert "expected one to five labels" in reason(task, rows("cat", "", "x", "y"))
+
+
+ONE_HOT = "id,a,b,c,split\n1,1,0,0,public\n2,0,1,0,private\n"
+
+
+def test_probabilities_of_all_classes_sum_to_one(tmp_path):
+    task = make_task(tmp_path, "log_loss", ONE_HOT, target_columns=("a", "b", "c"))
+    graded = grade(task, b"id,a,b,c\n1,0.5,0.3,0.2\n2,0.3,0.25,0.45\n")
+    assert isinstance(graded, Graded)
+    assert graded.public == pytest.approx(math.log(2))
+    assert graded.private == pytest.approx(math.log(4))
+    said = reason(task, "id,a,b,c\n1,0.5,0.3,0.2\n2,0.3,0.25,0.4\n")
+    assert "probabilities of id '2' in submission.csv sum to 0.95; expected 1" in said
+    assert isinstance(grade(task, b"id,a,b,c\n1,0.5,0.3,0.20001\n2,0.3,0.25,0.45\n"), Graded)
+
+
+IMAGES = np.arange(24, dtype=np.uint8).reshape(4, 2, 3)
+SPLITS = "id,split\n0,public\n1,private\n2,public\n3,private\n"
+
+
+def image_task(folder: Path, metric: str = "rmse") -> Task:
+    task = make_task(folder, metric, SPLITS, target_columns=(), target_array="clean")
+    np.save(array_path(task.labels_path), IMAGES)
+    return task
+
+
+def npy(array, **options) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "<f4", ">f8", "int64"])
+def test_an_array_is_submitted_as_numpy_saves_it(tmp_path, dtype):
+    predicted = (IMAGES + np.array([0, 1, 0, 3])[:, None, None]).astype(dtype)
+    for order in (predicted, np.asfortranarray(predicted)):
+        assert grade(image_task(tmp_path), npy(order)) == Graded(0.0, math.sqrt(5))
+    assert grade(image_task(tmp_path, "psnr"), npy(IMAGES)) == Graded(100.0, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (None, "wrote no submission.npy"),
+        (b"", "not a file as numpy.save writes it"),
+        (b"\x93NUMPY\x01\x00" + b"\xff" * 40, "not a file as numpy.save writes it"),
+        (npy(IMAGES)[:8] + b"\x46\x00" + b"(" * 70 + b"\n", "not a file as numpy.save writes it"),
+        (npy(IMAGES[:3]), r"the shape '(3, 2, 3)'; expected (4, 2, 3)"),
+        (npy(IMAGES.reshape(4, 6)), "expected (4, 2, 3)"),
+        (npy(IMAGES)[:-1], "not written to its end"),
+        (npy(IMAGES) + b"0", "not written to its end"),
+        (npy(IMAGES.astype(complex)), "the type 'complex128'; expected numbers"),
+        (npy(IMAGES.astype(object), allow_pickle=True), "the type 'object'; expected numbers"),
+        (npy(IMAGES.astype(str)), "expected numbers"),
+        (npy(np.where(IMAGES == 7, np.nan, IMAGES)), "has nan at [1, 0, 1]; expected a finite number"),
+        (npy(np.where(IMAGES == 23, np.inf, IMAGES)), "has inf at [3, 1, 2]"),
+        (b"PK\x03\x04", "not a file as numpy.save writes it"),
+        (bytes(10_000), "at most 4,288 are read"),
+    ],
+)
+def test_a_bad_array_is_refused_with_its_reason(tmp_path, data, said):
+    assert said in reason(image_task(tmp_path), data)
+
+
+def test_grey_levels_have_bounds(tmp_path):
+    assert "has 300 at [0, 0, 0]; expected a grey level from 0 to 255" in reason(
+        image_task(tmp_path, "psnr"), npy(np.full(IMAGES.shape, 300))
+    )
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=80), st.integers(0, 160), st.integers(0, 200))
+def test_no_bytes_of_an_array_make_grading_raise(tmp_path, noise, start, end):
+    data = npy(IMAGES)
+    for submission in (data[:start] + noise + data[start + len(noise) :], data[:end] + noise):
+        assert isinstance(grade(image_task(tmp_path), submission), Graded | Invalid)

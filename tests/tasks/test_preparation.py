@@ -11,6 +11,7 @@ import toy
 from toy import PREPARE, TOML, write_task
 
 from mlagent_jax.environment import preparation
+from mlagent_jax.environment.labels import read_truth
 from mlagent_jax.environment.preparation import PreparationError, prepare_task
 from mlagent_jax.environment.task_loader import load_task
 
@@ -247,3 +248,129 @@ def test_text_survives_the_csv_but_for_carriage_returns(tmp_path):
     exec(TEXTS, namespace)
     expected = namespace["prepare"](None).rows["b"].str.replace("\r\n", "\n").str.replace("\r", "\n")
     assert sorted([*train["b"], *test["b"]]) == sorted(expected)
+
+
+SPLIT_FILES = """\
+import pandas as pd
+from mlagent_jax.environment.preparation import SplitFiles
+
+def prepare(files):
+    train = "id,y\\nx1,1\\n"
+    labels = pd.DataFrame({"id": ["x2", "x3", "x4", "x5"], "y": [1.0, 2.0, 3.0, 4.0]})
+    public = {"train.csv": train.encode(), "test/x2.txt": b"two", "big.bin": files.folder / "rows.csv"}
+    return SplitFiles(public=public, labels=labels, train_rows=1, source="-", licence="-")
+"""
+
+
+def test_data_that_come_split_keep_their_layout_and_ids(tmp_path):
+    folder = write_task(tmp_path / "toy", prepare=SPLIT_FILES)
+    task = prepared(folder, tmp_path / "data")
+    assert (task.data_dir / "test" / "x2.txt").read_text() == "two"
+    assert (task.data_dir / "big.bin").read_bytes() == (folder / "raw" / "rows.csv").read_bytes()
+    labels = pd.read_csv(task.labels_path)
+    assert labels["id"].tolist() == ["x2", "x3", "x4", "x5"]
+    assert sorted(labels["split"]) == ["private", "private", "public", "public"]
+    with pytest.raises(PreparationError, match="has no micro version"):
+        prepare_task(folder, tmp_path, tmp_path / "data", micro=True)
+
+
+def test_a_changed_file_in_a_folder_is_seen_and_very_large_data_are_measured(tmp_path, monkeypatch):
+    folder, root = write_task(tmp_path / "toy", prepare=SPLIT_FILES), tmp_path / "data"
+    public = prepare_task(folder, tmp_path, root)
+    (public / "test" / "x2.txt").write_text("owt")
+    with pytest.raises(PreparationError, match=r"were changed \(test/x2.txt\)"):
+        prepare_task(folder, tmp_path, root)
+    monkeypatch.setattr(preparation, "MOST_HASHED_BYTES", 10)
+    assert prepare_task(folder, tmp_path, root) == public
+    (public / "test" / "x2.txt").write_text("longer")
+    with pytest.raises(PreparationError, match=r"were changed \(test/x2.txt\)"):
+        prepare_task(folder, tmp_path, root)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("x5", "x4"), "with the id 'x4' more than once"),
+        (('"y": [1', '"z": [1'), "without the column 'y'"),
+        (("labels=labels", "labels=labels.assign(split='test')"), "with the split 'test'"),
+        (("4.0]", "None]"), "mark such rows as unscored"),
+        (("train_rows=1", "train_rows=1, label_array=labels.to_numpy()"), "no target_array"),
+    ],
+)
+def test_bad_labels_of_split_data_are_named_and_leave_nothing(tmp_path, change, said):
+    folder = write_task(tmp_path / "toy", prepare=SPLIT_FILES.replace(*change))
+    with pytest.raises(PreparationError, match=said):
+        prepare_task(folder, tmp_path, tmp_path / "data")
+    assert not everything(tmp_path / "data")
+
+
+GRAPH = """\
+import numpy as np, pandas as pd
+from mlagent_jax.environment.preparation import LabelledRows
+
+def prepare(files):
+    rows = pd.DataFrame({"n": range(100), "y": range(100)})
+    edges = np.array([[i, i + 1] for i in range(99)] + [[1, 0]])
+    links = {"edges": edges}
+    return LabelledRows(rows=rows, links=links, train_rows=60, source="-", licence="-")
+"""
+
+
+def test_links_name_rows_by_their_new_ids(tmp_path):
+    task = prepared(write_task(tmp_path / "toy", prepare=GRAPH), tmp_path / "data")
+    node = pd.concat([pd.read_csv(task.data_dir / f"{part}.csv") for part in ("train", "test")])
+    edges = pd.read_csv(task.data_dir / "edges.csv")
+    n = dict(zip(node["id"], node["n"], strict=True))
+    assert {abs(n[a] - n[b]) for a, b in edges.itertuples(index=False)} == {1}
+    assert len(edges) == 99  # the pair that stood twice stands once
+    assert edges.equals(edges.sort_values(["id_a", "id_b"], ignore_index=True))
+    bad = GRAPH.replace("[[1, 0]]", "[[1, 100]]")
+    with pytest.raises(PreparationError, match="links 'edges' that are not pairs"):
+        prepare_task(write_task(tmp_path / "bad", prepare=bad), tmp_path, tmp_path / "data")
+
+
+CLEANING = """\
+import numpy as np, pandas as pd
+from mlagent_jax.environment.preparation import LabelledRows
+
+def prepare(files):
+    noisy = np.arange(100 * 6, dtype=np.uint8).reshape(100, 2, 3)
+    arrays = {"noisy": noisy, "clean": noisy // 2}
+    return LabelledRows(
+        rows=pd.DataFrame(index=range(100)), arrays=arrays, train_rows=60, source="-", licence="-"
+    )
+"""
+ARRAY_TOML = TOML.replace('target_columns = ["y"]', 'target_columns = []\ntarget_array = "clean"')
+
+
+def test_a_target_array_is_shown_for_training_rows_only(tmp_path):
+    task = prepared(write_task(tmp_path / "toy", ARRAY_TOML, CLEANING), tmp_path / "data")
+    assert sorted(path.name for path in task.data_dir.iterdir()) == [
+        "test.csv",
+        "test_noisy.npy",
+        "train.csv",
+        "train_clean.npy",
+        "train_noisy.npy",
+    ]
+    truth = read_truth(task)
+    np.testing.assert_array_equal(
+        truth.values.reshape(40, 2, 3), np.load(task.data_dir / "test_noisy.npy") // 2
+    )
+    assert (truth.public.sum(), truth.private.sum()) == (20, 20)
+    (task.labels_path.with_suffix(".npy")).write_bytes(b"")
+    with pytest.raises(PreparationError, match="were changed"):
+        load_task(tmp_path / "toy", tmp_path, tmp_path / "data")
+
+
+def test_a_micro_version_has_few_of_the_same_rows_and_lies_beside_the_full_one(tmp_path):
+    folder, root = write_task(tmp_path / "toy", data=toy.rows(400)), tmp_path / "data"
+    (folder / "prepare.py").write_text(PREPARE.replace("=60", "=250"))
+    full = prepared(folder, root)
+    prepare_task(folder, tmp_path, root, micro=True)
+    micro = load_task(folder, tmp_path, root, micro=True)
+    for part, count in (("train", 100), ("test", 100)):
+        few, all_rows = (pd.read_csv(task.data_dir / f"{part}.csv") for task in (micro, full))
+        assert len(few) == count
+        assert set(few["b"]) < set(all_rows["b"])
+    assert pd.read_csv(micro.labels_path)["split"].value_counts().to_dict() == {"public": 50, "private": 50}
+    assert micro.data_digest != full.data_digest

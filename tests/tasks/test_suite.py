@@ -11,7 +11,7 @@ import toy
 from sklearn.datasets import load_digits
 
 from experiments import task_checks
-from mlagent_jax.environment import preparation
+from mlagent_jax.environment import splitting
 from mlagent_jax.environment.grading import Graded, grade
 from mlagent_jax.environment.metrics import METRICS
 from mlagent_jax.environment.packages import default_cache_dir
@@ -192,7 +192,7 @@ def test_a_leaky_column_is_found(tmp_path):
 
 def test_a_telling_order_is_found(tmp_path, monkeypatch):
     folder = toy.write_task(tmp_path / "sorted", data=toy.rows(2000).sort_values("y"))
-    monkeypatch.setattr(preparation, "_shuffled", lambda items, purpose: [*items][::2] + [*items][1::2])
+    monkeypatch.setattr(splitting, "_shuffled", lambda items, purpose: [*items][::2] + [*items][1::2])
     prepare_task(folder, tmp_path, tmp_path / "data")
     assert not task_checks.by_position(load_task("sorted", tmp_path, tmp_path / "data")).passed
 
@@ -200,7 +200,7 @@ def test_a_telling_order_is_found(tmp_path, monkeypatch):
 def test_a_shared_row_is_found(tmp_path, monkeypatch):
     data = pd.concat([toy.rows(50)] * 2)
     folder = toy.write_task(tmp_path / "twins", data=data)
-    monkeypatch.setattr(preparation, "_first_of_each", lambda features, arrays: [*range(len(features))])
+    monkeypatch.setattr(splitting, "_first_of_each", lambda features, arrays: [*range(len(features))])
     prepare_task(folder, tmp_path, tmp_path / "data")
     assert not task_checks.shared_rows(load_task("twins", tmp_path, tmp_path / "data")).passed
 

@@ -6,6 +6,7 @@ import pytest
 from toy import TOML, write_task
 
 from mlagent_jax.environment.preparation import prepare_task
+from mlagent_jax.environment.task import Board
 from mlagent_jax.environment.task_file import TaskError, read_task_file
 from mlagent_jax.environment.task_loader import load_task
 from mlagent_jax.sandbox.interface import Limits
@@ -39,6 +40,25 @@ def test_a_missing_field_is_named(tmp_path, field):
         read_task_file(write_task(tmp_path / "toy", without(field)), tmp_path)
 
 
+BOARD = """
+[board]
+gold = 0.1
+silver = 0.2
+bronze = 0.3
+median = 0.4
+teams = 1234
+source = "made up"
+"""
+
+
+def test_reads_the_optional_fields(tmp_path):
+    extra = 'also_metrics = ["rmse"]\nprediction_range = [0, 9]\nm_init = 2\nneeds_gpu = true\n'
+    task = read_task_file(write_task(tmp_path / "toy", extra + TOML + BOARD), tmp_path)
+    assert (task.also_metrics, task.prediction_range) == (("rmse",), (0.0, 9.0))
+    assert (task.m_init, task.needs_gpu) == (2.0, True)
+    assert task.board == Board(0.1, 0.2, 0.3, 0.4, 1234, "made up")
+
+
 @pytest.mark.parametrize(
     ("toml", "said"),
     [
@@ -70,6 +90,23 @@ def test_a_missing_field_is_named(tmp_path, field):
             TOML.replace('metric = "mae"', 'metric = "auc"').replace('["y"]', '["y", "z"]'),
             "names 2 columns, but auc takes one",
         ),
+        ("also_metrics = ['speed']\n" + TOML, "'also_metrics' is 'speed', expected one of accuracy"),
+        ("also_metrics = [1]\n" + TOML, r"'also_metrics' is \[1\], expected a list of strings"),
+        ("also_metrics = ['accuracy']\n" + TOML, "one submission cannot be both"),
+        ("prediction_range = [3, 1]\n" + TOML, r"'prediction_range' is \[3, 1\], expected the least"),
+        ("prediction_range = [3]\n" + TOML, "'prediction_range' is"),
+        ("m_init = 0.4\n" + TOML, "expected a better mae than m_init, 0.4"),
+        ("m_init = -1\n" + TOML, "'m_init' is -1.0, expected a mae from 0.0 to inf"),
+        ("needs_gpu = 1\n" + TOML, "'needs_gpu' is 1, expected true or false"),
+        ("target_array = 'clean'\n" + TOML, "has both 'target_columns' and 'target_array'"),
+        ("target_array = '../x'\n" + with_value("target_columns", "[]"), "'target_array' is '../x'"),
+        (
+            "target_array = 'x'\n" + with_value("target_columns", "[]").replace('"mae"', '"rmsle"'),
+            "has a 'target_array', but rmsle takes one target column",
+        ),
+        (with_value("metric", '"psnr"'), "has 'target_columns', but psnr takes a target array"),
+        (TOML + BOARD.replace("gold = 0.1\n", ""), "'board' needs gold, silver, .*; see 'gold'"),
+        (TOML + BOARD.replace("0.1", "'x'"), "'board.gold' is 'x', expected a number"),
     ],
 )
 def test_a_wrong_field_is_named(tmp_path, toml, said):

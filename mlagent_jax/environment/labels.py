@@ -1,0 +1,133 @@
+"""Held-out labels of a task, as the harness keeps them outside of every sandbox."""
+
+from __future__ import annotations
+
+import csv
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mlagent_jax.environment.metrics import METRICS, Metric, TrueValues
+from mlagent_jax.environment.task import Task
+from mlagent_jax.errors import UserError
+
+SPLITS = ("public", "private", "unscored")
+
+
+class LabelsError(UserError):
+    """The held-out labels cannot be used; the task's or the data root's fault, never the agent's."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Held-out labels of n test rows, in the order of the test data.
+
+    row_of: id -> row. values [n, t]: float, or str where predictions are text; t target columns, or the
+    values of one row of the target array, whose shape is row_shape ((t,) for columns).
+    public, private [n]: bool. A row may be neither: it must be predicted and is not scored.
+    """
+
+    row_of: dict[str, int]
+    values: np.ndarray
+    row_shape: tuple[int, ...]
+    public: np.ndarray
+    private: np.ndarray
+
+
+def read_truth(task: Task) -> Truth:
+    """The held-out labels of `task`, read once per content. Raises LabelsError."""
+    return _read_truth(
+        task.labels_path,
+        task.data_digest,
+        task.id_column,
+        task.target_columns,
+        task.target_array,
+        task.metrics,
+    )
+
+
+def array_path(labels_path: Path) -> Path:
+    """Where the labels of a target array lie, beside the table of ids and splits."""
+    return labels_path.with_suffix(".npy")
+
+
+@functools.lru_cache(maxsize=64)
+def _read_truth(
+    path: Path,
+    digest: str,
+    id_column: str,
+    targets: tuple[str, ...],
+    target_array: str,
+    metric_names: tuple[str, ...],
+) -> Truth:
+    metrics = [METRICS[name] for name in metric_names]
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        if target_array:
+            array = np.load(array_path(path), allow_pickle=False)
+            values, row_shape = array.reshape(len(array), -1).astype(float), array.shape[1:]
+        else:
+            as_text = metrics[0].prediction.is_text
+            cells = [[row[t] if as_text else _number(row[t]) for t in targets] for row in rows]
+            values, row_shape = np.array(cells, dtype=str if as_text else float), (len(targets),)
+        truth = Truth(
+            row_of={row[id_column]: i for i, row in enumerate(rows)},
+            values=values,
+            row_shape=row_shape,
+            public=np.array([row["split"] == "public" for row in rows], dtype=bool),
+            private=np.array([row["split"] == "private" for row in rows], dtype=bool),
+        )
+        unknown = {row["split"] for row in rows} - set(SPLITS)
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+        raise LabelsError(f"cannot read the labels at {path}: {type(error).__name__}: {error}") from error
+    if unknown:
+        raise LabelsError(
+            f"the labels at {path} have the split {min(unknown)!r}; splits are {', '.join(SPLITS)}"
+        )
+    if not len(truth.row_of) == len(rows) == len(values):
+        raise LabelsError(f"the labels at {path} name the same id twice, or are not one for each id")
+    for name, part in (("public", values[truth.public]), ("private", values[truth.private])):
+        if len(part) == 0:
+            raise LabelsError(f"the labels at {path} have no {name} row")
+        for metric in metrics:
+            _check_part(path, name, part, metric)
+    return truth
+
+
+def _number(text: str) -> float:
+    """Booleans, as data frames write them, are 0 and 1."""
+    return _BOOLEANS[text] if text in _BOOLEANS else float(text)
+
+
+_BOOLEANS = {"True": 1.0, "False": 0.0}
+
+
+def _check_part(path: Path, name: str, values: np.ndarray, metric: Metric) -> None:
+    """What a metric needs in order to be defined on one split."""
+    if metric.prediction.is_text:
+        return
+    if not np.isfinite(values).all():
+        raise LabelsError(f"the labels at {path} have a target that is not a finite number")
+    if problem := _problem(values, metric.truth):
+        raise LabelsError(f"the {name} labels at {path} {problem}, for which {metric.name} is not defined")
+
+
+def _problem(values: np.ndarray, rule: TrueValues) -> str:
+    """What is wrong with labels [n, t], or ""."""
+    match rule:
+        case TrueValues.NON_NEGATIVE if values.min() < 0:
+            return "have a target below 0"
+        case TrueValues.BINARY | TrueValues.BOTH_CLASSES if not np.isin(values, (0.0, 1.0)).all():
+            return "have targets other than 0 and 1"
+        case TrueValues.BOTH_CLASSES if (values.min(axis=0) == values.max(axis=0)).any():
+            return "are all of one class"
+        case TrueValues.GREY if values.min() < 0 or values.max() > 255:
+            return "have a value outside of 0 to 255"
+        case TrueValues.WHOLE_VARIED if (values != np.round(values)).any():
+            return "have a target that is not a whole number"
+        case TrueValues.VARIED | TrueValues.WHOLE_VARIED if values.min() == values.max():
+            return "are all the same"
+    return ""

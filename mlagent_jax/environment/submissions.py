@@ -1,0 +1,199 @@
+"""Reads what an agent submitted. It is untrusted: read with a size cap, never evaluated or unpickled."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mlagent_jax.environment.labels import Truth
+from mlagent_jax.environment.metrics import METRICS, SUM_TOLERANCE, Prediction
+from mlagent_jax.environment.task import Task
+
+BYTES_PER_VALUE = 256  # generous for any number, id or class name; bounds a submission's size
+HEADER_BYTES = 4096  # of an .npy file
+
+
+class RefusedSubmission(Exception):
+    """Says in one sentence, written for the agent, why a submission does not count."""
+
+
+def parse_submission(task: Task, truth: Truth, submission: bytes | None) -> np.ndarray:
+    """Predictions [n, t] in the order of `truth`: str where they are text, else float.
+
+    Raises RefusedSubmission, and nothing else whatever the bytes are.
+    """
+    if submission is None:
+        raise RefusedSubmission(f"The script wrote no {task.submission}.")
+    predicted = (_parse_array if task.target_array else _parse_csv)(task, truth, submission)
+    if METRICS[task.metric].needs_row_sums(len(task.target_columns)):
+        _check_sums(task, truth, predicted)
+    return predicted
+
+
+def _parse_csv(task: Task, truth: Truth, submission: bytes) -> np.ndarray:
+    n, columns = len(truth.values), (task.id_column, *task.target_columns)
+    _check_size(task, submission, BYTES_PER_VALUE * len(columns) * (n + 1))
+    read_value = _value_reader(task)
+    predicted: np.ndarray = np.empty(
+        truth.values.shape, dtype=object if METRICS[task.metric].prediction.is_text else float
+    )
+    seen = np.zeros(n, dtype=bool)
+    try:
+        reader = csv.reader(io.StringIO(submission.decode("utf-8-sig"), newline=""), strict=True)
+        positions = _positions(next(reader, []), columns, task.submission)
+        for number, cells in enumerate(reader, start=1):
+            if not cells:
+                continue  # a blank line
+            if len(cells) != len(columns):
+                raise RefusedSubmission(
+                    f"Row {number} of {task.submission} has {_count(len(cells), 'value')};"
+                    f" expected {len(columns)}."
+                )
+            identity = cells[positions[0]].strip()
+            row = truth.row_of.get(identity)
+            if row is None:
+                raise RefusedSubmission(
+                    f"{task.submission} has an id that is not in the test data: {_show(identity)}."
+                )
+            if seen[row]:
+                raise RefusedSubmission(f"{task.submission} has the id {_show(identity)} more than once.")
+            seen[row] = True
+            for t, position in enumerate(positions[1:]):
+                predicted[row, t] = read_value(columns[1 + t], identity, cells[position].strip())
+    except UnicodeDecodeError:
+        raise RefusedSubmission(f"{task.submission} is not UTF-8 text.") from None
+    except csv.Error as error:
+        raise RefusedSubmission(f"{task.submission} is not a well-formed CSV file: {error}.") from None
+    if not seen.all():
+        missing = next(identity for identity, row in truth.row_of.items() if not seen[row])
+        raise RefusedSubmission(
+            f"{task.submission} lacks {_count(int((~seen).sum()), 'row')} of {n},"
+            f" the first for id {_show(missing)}."
+        )
+    return predicted.astype(str) if predicted.dtype == object else predicted
+
+
+def _parse_array(task: Task, truth: Truth, submission: bytes) -> np.ndarray:
+    expected = (len(truth.values), *truth.row_shape)
+    _check_size(task, submission, HEADER_BYTES + 8 * truth.values.size)
+    array = _read_npy(task, submission, expected)
+    low, high = task.prediction_bounds
+    fine = np.isfinite(array) & (array >= low) & (array <= high)
+    if not fine.all():
+        where = np.unravel_index(int(np.argmin(fine)), expected)
+        place = ", ".join(str(int(index)) for index in where)
+        raise RefusedSubmission(
+            f"{task.submission} has {array[where]:g} at [{place}]; expected {_expected(task)}."
+        )
+    return array.reshape(truth.values.shape)
+
+
+def _read_npy(task: Task, submission: bytes, expected: tuple[int, ...]) -> np.ndarray:
+    """The array as float. Shape and type are checked before any room is made for it."""
+    file = io.BytesIO(submission)
+    try:
+        version = np.lib.format.read_magic(file)
+        read: Callable[..., Any] = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, fortran, dtype = read(file, max_header_size=HEADER_BYTES)
+    except Exception:  # the header is a Python literal that may be wrong in any way
+        raise RefusedSubmission(f"{task.submission} is not a file as numpy.save writes it.") from None
+    if shape != expected:
+        raise RefusedSubmission(f"{task.submission} has the shape {_show(str(shape))}; expected {expected}.")
+    if dtype.kind not in "fiu" or dtype.itemsize > 8:
+        raise RefusedSubmission(f"{task.submission} has the type {_show(str(dtype))}; expected numbers.")
+    data = submission[file.tell() :]
+    if len(data) != math.prod(expected) * dtype.itemsize:
+        raise RefusedSubmission(f"{task.submission} was not written to its end.")
+    return np.frombuffer(data, dtype).reshape(expected, order="F" if fortran else "C").astype(float)
+
+
+def _check_size(task: Task, submission: bytes, cap: int) -> None:
+    if len(submission) > cap:
+        raise RefusedSubmission(f"{task.submission} has {len(submission):,} bytes; at most {cap:,} are read.")
+
+
+def _check_sums(task: Task, truth: Truth, predicted: np.ndarray) -> None:
+    off = np.abs(predicted.sum(axis=1) - 1) > SUM_TOLERANCE
+    if off.any():
+        row = int(np.argmax(off))
+        identity = next(identity for identity, i in truth.row_of.items() if i == row)
+        raise RefusedSubmission(
+            f"The probabilities of id {_show(identity)} in {task.submission} sum to"
+            f" {predicted[row].sum():.6g}; expected 1."
+        )
+
+
+def _positions(header: list[str], columns: tuple[str, ...], submission: str) -> list[int]:
+    """Where each of `columns` stands in the header."""
+    names = [name.strip() for name in header]
+    if sorted(names) != sorted(columns):
+        found = ", ".join(_show(name) for name in names[:8]) + (", ..." if len(names) > 8 else "")
+        hint = " (write it with index=False)" if names[:1] == [""] and len(names) > 1 else ""
+        wanted = ", ".join(columns[:12]) + (f", ... ({len(columns)} in all)" if len(columns) > 12 else "")
+        raise RefusedSubmission(f"{submission} needs the columns {wanted}; found {found or 'nothing'}{hint}.")
+    return [names.index(column) for column in columns]
+
+
+def _value_reader(task: Task) -> Callable[[str, str, str], float | str]:
+    """A function of column, id and cell text that gives the value, or refuses it."""
+    prediction = METRICS[task.metric].prediction
+    classes = {name: name for name in task.classes}
+    low, high = task.prediction_bounds
+    whole = prediction is Prediction.WHOLE
+
+    def refused(column: str, identity: str, text: str) -> RefusedSubmission:
+        where = f"{column} of id {_show(identity)} is {_show(text)}"
+        return RefusedSubmission(f"{where}; expected {_expected(task)}.")
+
+    def class_name(column: str, identity: str, text: str) -> str:
+        """ "3.0" counts as the class "3", since data frames with gaps turn ints to floats."""
+        name = classes.get(text) or classes.get(text.removesuffix(".0"))
+        if name is None:
+            raise refused(column, identity, text)
+        return name
+
+    def ranking(column: str, identity: str, text: str) -> str:
+        if not text:
+            raise refused(column, identity, text)
+        return text
+
+    def number(column: str, identity: str, text: str) -> float:
+        try:
+            value = float(text) if "_" not in text else math.nan
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and low <= value <= high) or (whole and not value.is_integer()):
+            raise refused(column, identity, text)
+        return value
+
+    return {Prediction.CLASS: class_name, Prediction.RANKING: ranking}.get(prediction, number)
+
+
+def _expected(task: Task) -> str:
+    """What a value must be, in words."""
+    prediction = METRICS[task.metric].prediction
+    if prediction is Prediction.CLASS:
+        shown = ", ".join(task.classes[:12]) + (", ..." if len(task.classes) > 12 else "")
+        return f"{prediction.value} {shown}"
+    low, high = task.prediction_bounds
+    if (low, high) == prediction.bounds:
+        return prediction.value
+    kind = "whole number" if prediction is Prediction.WHOLE else "number"
+    return f"a {kind} from {low:g} to {high:g}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _show(text: str) -> str:
+    """An agent's own text, short and with control characters escaped."""
+    return repr(text if len(text) <= 40 else text[:37] + "...")
