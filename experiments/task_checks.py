@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,13 @@ import numpy as np
 import pandas as pd
 
 from mlagent_jax.environment.grading import Graded, grade
-from mlagent_jax.environment.labels import read_truth
-from mlagent_jax.environment.metrics import METRICS, Prediction
+from mlagent_jax.environment.labels import array_path, read_truth
+from mlagent_jax.environment.metrics import METRICS
 from mlagent_jax.environment.task import Task
 from mlagent_jax.sandbox.interface import Job, Limits, Sandbox
 
 REFERENCE_LIMITS = Limits(wall_seconds=300.0, cpu_seconds=150, memory_mb=4096)
+LEAST_HEADROOM = 0.2  # of the starter's distance from a perfect score, that the reference does away with
 MOST_BY_ONE_FEATURE = 0.8  # of the way from knowing nothing to m_best
 MOST_BY_POSITION = 0.1
 TOLERANCE = 0.05  # of the way from m_init to m_best, between machines and library versions
@@ -37,6 +39,8 @@ def check_task(task: Task, reference: Path, sandbox: Sandbox) -> Iterator[Check]
     yield check
     if m_init is None:
         return
+    if task.m_init is not None:
+        yield _recorded(task, m_init)
     if reference.is_file():
         check, strong = _run("reference", reference.read_text(), task, REFERENCE_LIMITS, sandbox)
         yield check
@@ -44,9 +48,17 @@ def check_task(task: Task, reference: Path, sandbox: Sandbox) -> Iterator[Check]
             yield _headroom(task, m_init, strong)
     yield _worse("constant submission", task, constant_submission(task), m_init)
     yield _worse("true labels, shuffled", task, shuffled_submission(task), m_init)
+    yield hidden_labels(task)
     yield shared_rows(task)
     yield best_single_feature(task)
     yield by_position(task)
+
+
+def check_micro(task: Task, sandbox: Sandbox) -> Iterator[Check]:
+    """Runs the starter; the rest has been checked of the full task."""
+    yield _run("starter", task.starter, task, task.limits, sandbox)[0]
+    yield hidden_labels(task)
+    yield shared_rows(task)
 
 
 def _run(name: str, script: str, task: Task, limits: Limits, sandbox: Sandbox) -> tuple[Check, Graded | None]:
@@ -59,27 +71,45 @@ def _run(name: str, script: str, task: Task, limits: Limits, sandbox: Sandbox) -
     return Check(name, True, detail), graded
 
 
+def _recorded(task: Task, m_init: Graded) -> Check:
+    """The starter must score what the task says that it scores."""
+    assert task.m_init is not None
+    close = abs(m_init.public - task.m_init) <= TOLERANCE * abs(task.m_best - task.m_init)
+    return Check("m_init", close, f"starter {m_init.public:.4f}, recorded {task.m_init}")
+
+
 def _headroom(task: Task, m_init: Graded, strong: Graded) -> Check:
-    """The reference must beat the starter on both splits, and m_best be what the reference scores."""
-    room = abs(task.m_best - m_init.public)
-    better = _better(task, strong.public, m_init.public) and _better(task, strong.private, m_init.private)
-    close = abs(strong.public - task.m_best) <= TOLERANCE * room
-    return Check("headroom", better and close, f"reference {_figures(strong)}, m_best {task.m_best}")
+    """The reference must beat the starter by a margin on both splits, and score m_best."""
+    perfect = METRICS[task.metric].best
+    pairs = ((m_init.public, strong.public), (m_init.private, strong.private))
+    gained = min(1 - abs(perfect - after) / abs(perfect - before) for before, after in pairs)
+    close = abs(strong.public - task.m_best) <= TOLERANCE * abs(task.m_best - m_init.public)
+    return Check(
+        "headroom",
+        gained >= LEAST_HEADROOM and close,
+        f"reference {_figures(strong)}, m_best {task.m_best}; {gained:.0%} nearer to perfect than the starter,"
+        f" at least {LEAST_HEADROOM:.0%}",
+    )
 
 
 def _worse(name: str, task: Task, submission: bytes, m_init: Graded) -> Check:
     graded = grade(task, submission)
     if not isinstance(graded, Graded):
         return Check(name, False, graded.reason)
-    passed = _better(task, m_init.public, graded.public) and _better(task, m_init.private, graded.private)
+    passed = METRICS[task.metric].better(m_init.public, graded.public) and METRICS[task.metric].better(
+        m_init.private, graded.private
+    )
     return Check(name, passed, f"{_figures(graded)}, starter {_figures(m_init)}")
 
 
 def constant_submission(task: Task) -> bytes:
     """The best guess without features: the most frequent class, or the median, of the training rows."""
+    if task.target_array:
+        shown = np.load(task.data_dir / f"train_{task.target_array}.npy")
+        return _npy(np.full((len(read_truth(task).values), *shown.shape[1:]), np.median(shown)))
     targets = list(task.target_columns)
     train = _read(task, "train.csv")[targets]
-    guess = train.mode().iloc[0] if _over_classes(task) else train.median()
+    guess = train.mode().iloc[0] if task.over_classes else train.median()
     test = _read(task, "test.csv")
     frame = pd.DataFrame({task.id_column: test[task.id_column], **{t: guess[t] for t in targets}})
     return frame.to_csv(index=False).encode()
@@ -87,11 +117,34 @@ def constant_submission(task: Task) -> bytes:
 
 def shuffled_submission(task: Task) -> bytes:
     """The held-out labels themselves, given to the wrong rows."""
+    if task.target_array:
+        array = np.load(array_path(task.labels_path))
+        return _npy(array[np.random.default_rng(0).permutation(len(array))])
     labels = pd.read_csv(task.labels_path)
     targets = list(task.target_columns)
     order = np.random.default_rng(0).permutation(len(labels))
     labels[targets] = labels[targets].to_numpy()[order]
     return labels[[task.id_column, *targets]].to_csv(index=False).encode()
+
+
+def hidden_labels(task: Task) -> Check:
+    """What a sandbox mounts must hold no test label: no labels file, no target column, no target array."""
+    mounted = task.data_dir.parent
+    shown = {
+        name
+        for path in mounted.glob(f"{task.data_dir.name}/**/test*.csv")
+        for name in pd.read_csv(path, nrows=0).columns
+        if name in task.target_columns
+    }
+    if task.target_array:
+        shown |= {path.name for path in task.data_dir.rglob(f"test_{task.target_array}.npy")}
+    labels = [task.labels_path, *([array_path(task.labels_path)] if task.target_array else [])]
+    hidden = {path.read_bytes() for path in labels}
+    shown |= {
+        path.name for path in task.data_dir.rglob("*") if path.is_file() and path.read_bytes() in hidden
+    }
+    outside = not any(path.resolve().is_relative_to(mounted.resolve()) for path in labels)
+    return Check("labels out of sight", outside and not shown, ", ".join(sorted(shown)) or "none mounted")
 
 
 def shared_rows(task: Task) -> Check:
@@ -102,7 +155,12 @@ def shared_rows(task: Task) -> Check:
 
 
 def best_single_feature(task: Task) -> Check:
-    """How far one column or pixel alone, or the id, gets from nothing (0) to m_best (1)."""
+    """How far one column or pixel alone, or the id, gets from nothing (0) to m_best (1).
+
+    Of a target array: how far an input array gets that is handed in as it is.
+    """
+    if task.target_array:
+        return _input_as_answer(task)
     train, test = _columns(task, "train"), _columns(task, "test")
     target = _targets(task)
     truth = read_truth(task)
@@ -119,13 +177,30 @@ def best_single_feature(task: Task) -> Check:
     return _little(f"best single feature, {name}", ways[name], MOST_BY_ONE_FEATURE)
 
 
+def _input_as_answer(task: Task) -> Check:
+    truth = read_truth(task)
+    ways = {
+        name: _way(
+            task, METRICS[task.metric].score(truth.values, array.reshape(len(array), -1)), truth.values
+        )
+        for name, array in _arrays(task, "test")
+        if array.shape[1:] == truth.row_shape
+    }
+    name = max(ways, key=lambda key: ways[key])
+    return _little(f"input as the answer, {name}", ways[name], MOST_BY_ONE_FEATURE)
+
+
 def by_position(task: Task) -> Check:
     """How far the labels of the public rows tell those of the private rows beside them in the file."""
     truth = read_truth(task)
     position_of = {str(identity): i for i, identity in enumerate(_read(task, "test.csv")[task.id_column])}
     rows = np.array([[position_of[identity]] for identity in truth.row_of])
     public, private = truth.public, ~truth.public
-    predicted = _neighbours(task).fit(rows[public], _one_or_more(truth.values[public])).predict(rows[private])
+    predicted = (
+        _neighbours(task, int(public.sum()))
+        .fit(rows[public], _one_or_more(truth.values[public]))
+        .predict(rows[private])
+    )
     score = METRICS[task.metric].score(truth.values[private], predicted.reshape(private.sum(), -1))
     return _little("order of rows", _way(task, score, truth.values[private]), MOST_BY_POSITION)
 
@@ -140,7 +215,7 @@ def _way(task: Task, score: float, truth: np.ndarray) -> float:
     """Where `score` lies between the best for `truth` [n, t] of no knowledge at all (0) and m_best (1)."""
     metric = METRICS[task.metric]
     guesses = [np.random.default_rng(0).permutation(truth)]
-    if _over_classes(task):
+    if task.over_classes:
         guesses.append(np.tile(pd.DataFrame(truth).mode().iloc[0].to_numpy(dtype=str), (len(truth), 1)))
     else:
         guesses += [
@@ -165,7 +240,14 @@ def _arrays(task: Task, part: str) -> list[tuple[str, np.ndarray]]:
     return [
         (path.stem.removeprefix(f"{part}_"), np.load(path))
         for path in sorted(task.data_dir.glob(f"{part}_*.npy"))
+        if path.stem != f"{part}_{task.target_array}"
     ]
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
 
 
 def _as_numbers(train: pd.Series, test: pd.Series, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -180,13 +262,15 @@ def _as_numbers(train: pd.Series, test: pd.Series, target: np.ndarray) -> tuple[
 def _tree(task: Task) -> Any:
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-    return (DecisionTreeClassifier if _over_classes(task) else DecisionTreeRegressor)(min_samples_leaf=10)
+    return (DecisionTreeClassifier if task.over_classes else DecisionTreeRegressor)(min_samples_leaf=10)
 
 
-def _neighbours(task: Task) -> Any:
+def _neighbours(task: Task, rows: int) -> Any:
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
-    return (KNeighborsClassifier if _over_classes(task) else KNeighborsRegressor)(n_neighbors=25)
+    return (KNeighborsClassifier if task.over_classes else KNeighborsRegressor)(
+        n_neighbors=min(25, max(1, rows // 4))
+    )
 
 
 def _row_keys(task: Task, part: str) -> list[tuple]:
@@ -201,7 +285,7 @@ def _row_keys(task: Task, part: str) -> list[tuple]:
 def _targets(task: Task) -> np.ndarray:
     """Training targets [n, t], classes as text."""
     targets = _read(task, "train.csv")[list(task.target_columns)]
-    return targets.astype(str).to_numpy(dtype=str) if _over_classes(task) else targets.to_numpy(float)
+    return targets.astype(str).to_numpy(dtype=str) if task.over_classes else targets.to_numpy(float)
 
 
 def _one_or_more(targets: np.ndarray) -> np.ndarray:
@@ -211,14 +295,6 @@ def _one_or_more(targets: np.ndarray) -> np.ndarray:
 
 def _read(task: Task, name: str) -> pd.DataFrame:
     return pd.read_csv(task.data_dir / name)
-
-
-def _over_classes(task: Task) -> bool:
-    return METRICS[task.metric].prediction is Prediction.CLASS
-
-
-def _better(task: Task, score: float, other: float) -> bool:
-    return score > other if METRICS[task.metric].higher_is_better else score < other
 
 
 def _figures(graded: Graded) -> str:

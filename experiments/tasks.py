@@ -1,13 +1,15 @@
-"""Lists, prepares and checks tasks.
+"""Lists, prepares, checks, grades and makes tasks.
 
-    python -m experiments.tasks list
-    python -m experiments.tasks prepare [NAME ...]
-    python -m experiments.tasks check [NAME ...]
-
+    python -m experiments.tasks list [NAME ...] [--suite=offline] [--markdown]
+    python -m experiments.tasks prepare [NAME ...] [--suite=offline] [--micro]
+    python -m experiments.tasks check [NAME ...] [--suite=offline] [--micro]
+    python -m experiments.tasks grade NAME FILE
+    python -m experiments.tasks new DIR --csv=FILE --target=COLUMN --metric=NAME
 
 NAME is a folder of --tasks_dir, or the path (with a "/") of a task folder anywhere; without one, all of
---tasks_dir. `check` runs the starter and the reference solution (--references/NAME.py), grades both, and
-looks for leaks; m_best of a task is the reference's public score as printed here.
+--suite. `check` runs the starter and the reference solution (--references/NAME.py), grades both, and
+looks for leaks; m_init and m_best of a task are their public scores as printed here. `grade` prints the score
+on the public, the private and all test rows of a submission file. `new` makes a task folder of a CSV file.
 """
 
 from __future__ import annotations
@@ -18,77 +20,126 @@ from pathlib import Path
 
 from absl import app, flags
 
-from experiments.task_checks import check_task
-from mlagent_jax.environment.metrics import METRICS
+from experiments.new_task import NewTask, write_new_task
+from experiments.task_checks import check_micro, check_task
+from experiments.task_table import markdown_table, plain_table, summaries
+from mlagent_jax.environment.grading import Invalid, grade, grade_whole
 from mlagent_jax.environment.packages import default_cache_dir
-from mlagent_jax.environment.preparation import find_prepared, prepare_task
-from mlagent_jax.environment.task_file import list_tasks, read_task_file
+from mlagent_jax.environment.preparation import prepare_task
+from mlagent_jax.environment.suites import suite_names
 from mlagent_jax.environment.task_loader import load_task
 from mlagent_jax.errors import UserError
 from mlagent_jax.sandbox.open import open_sandbox
 
 _REPOSITORY = Path(__file__).parents[1]
 TASKS_DIR = flags.DEFINE_string("tasks_dir", str(_REPOSITORY / "tasks"), "Folder of task folders.")
+SUITE = flags.DEFINE_string("suite", "all", "Which tasks, where none is named: all, offline, or a folder's.")
 DATA_ROOT = flags.DEFINE_string(
     "data_root", "", "Prepared data; by default `data` in the user's cache folder."
 )
 REFERENCES = flags.DEFINE_string(
     "references", str(_REPOSITORY / "tests" / "references"), "Folder of reference solutions."
 )
+MICRO = flags.DEFINE_bool("micro", False, "Small versions: at most 100 training and 100 test rows.")
+MARKDOWN = flags.DEFINE_bool("markdown", False, "list: as a table for a Markdown document.")
+CSV = flags.DEFINE_string("csv", "", "new: the table.")
+TARGET = flags.DEFINE_string("target", "", "new: the column that is to be predicted.")
+METRIC = flags.DEFINE_string("metric", "", "new: the metric.")
+POSITIVE = flags.DEFINE_string("positive", "", "new: for a metric of 0 and 1, the target's value that is 1.")
+ENCODING = flags.DEFINE_string("encoding", "utf-8-sig", "new: of the table.")
+DELIMITER = flags.DEFINE_string("delimiter", ",", "new: between the table's columns.")
 
 
 def main(argv: Sequence[str]) -> int:
-    command, names = (argv[1], list(argv[2:])) if len(argv) > 1 else ("", [])
+    command, arguments = (argv[1], list(argv[2:])) if len(argv) > 1 else ("", [])
     tasks_dir = Path(TASKS_DIR.value)
     data_root = Path(DATA_ROOT.value).expanduser() if DATA_ROOT.value else default_cache_dir() / "data"
-    names = names or list_tasks(tasks_dir)
     try:
         match command:
             case "list":
-                _list(names, tasks_dir, data_root)
+                rows = summaries(_names(arguments, tasks_dir), tasks_dir, data_root, MICRO.value)
+                print(markdown_table(rows) if MARKDOWN.value else plain_table(rows))
             case "prepare":
-                _prepare(names, tasks_dir, data_root)
+                _prepare(_names(arguments, tasks_dir), tasks_dir, data_root)
             case "check":
-                return _check(names, tasks_dir, data_root)
+                return _check(_names(arguments, tasks_dir), tasks_dir, data_root)
+            case "grade":
+                return _grade(arguments, tasks_dir, data_root)
+            case "new":
+                _new(arguments)
             case _:
-                raise UserError(f"{command!r} is not a command; there are list, prepare and check")
+                raise UserError(
+                    f"{command!r} is not a command; there are list, prepare, check, grade and new"
+                )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _list(names: Sequence[str], tasks_dir: Path, data_root: Path) -> None:
-    for name in names:
-        task = read_task_file(name, tasks_dir)
-        arrow = "higher" if METRICS[task.metric].higher_is_better else "lower"
-        state = "prepared" if find_prepared(task, data_root) else "not prepared"
-        print(
-            f"{task.name:<12} {task.split:<8} {task.kind:<20} {task.metric} ({arrow} is better)"
-            f"  m_best {task.m_best}  {state}"
-        )
+def _names(arguments: Sequence[str], tasks_dir: Path) -> list[str]:
+    return list(arguments) or suite_names(SUITE.value, tasks_dir)
 
 
 def _prepare(names: Sequence[str], tasks_dir: Path, data_root: Path) -> None:
     for name in names:
-        print(f"{name}: {prepare_task(name, tasks_dir, data_root)}", flush=True)
+        print(f"{name}: {prepare_task(name, tasks_dir, data_root, micro=MICRO.value)}", flush=True)
 
 
 def _check(names: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
     _prepare(names, tasks_dir, data_root)
-    tasks = [load_task(name, tasks_dir, data_root) for name in names]
+    tasks = [load_task(name, tasks_dir, data_root, MICRO.value) for name in names]
     failures = 0
     sandbox = open_sandbox("auto", 1, data_root / "public", allow_unisolated=False, writes_free_code=False)
     try:
         for task in tasks:
-            print(f"\n{task.name}: {task.metric}, m_best {task.m_best}", flush=True)
-            for check in check_task(task, Path(REFERENCES.value) / f"{task.name}.py", sandbox):
+            print(f"\n{task.name}: {task.metric}, m_init {task.m_init}, m_best {task.m_best}", flush=True)
+            reference = Path(REFERENCES.value) / f"{task.name}.py"
+            checks = check_micro(task, sandbox) if MICRO.value else check_task(task, reference, sandbox)
+            for check in checks:
                 print(f"  {'ok  ' if check.passed else 'FAIL'} {check.name}: {check.detail}", flush=True)
                 failures += not check.passed
     finally:
         sandbox.close()
-    print(f"\n{failures} checks failed" if failures else "\nall checks passed")
+    print(f"\n{failures} checks failed" if failures else f"\nall checks passed, {len(tasks)} tasks")
     return 1 if failures else 0
+
+
+def _grade(arguments: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
+    if len(arguments) != 2:
+        raise UserError("grade takes a task and a submission file: grade NAME FILE")
+    name, file = arguments
+    task = load_task(name, tasks_dir, data_root, MICRO.value)
+    try:
+        submission = Path(file).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read the submission {file}: {error}") from error
+    graded, whole = grade(task, submission), grade_whole(task, submission)
+    if isinstance(graded, Invalid) or isinstance(whole, Invalid):
+        print(f"refused: {graded.reason if isinstance(graded, Invalid) else whole}")
+        return 1
+    for metric, score in whole.items():
+        public, private = graded.also.get(metric, (graded.public, graded.private))
+        print(f"{metric}: public {public:.6f}, private {private:.6f}, all rows {score:.6f}")
+    return 0
+
+
+def _new(arguments: Sequence[str]) -> None:
+    if len(arguments) != 1:
+        raise UserError("new takes the folder to be made: new DIR --csv=FILE --target=COLUMN --metric=NAME")
+    wanted = NewTask(
+        folder=Path(arguments[0]),
+        table=Path(CSV.value),
+        target=TARGET.value,
+        metric=METRIC.value,
+        positive=POSITIVE.value,
+        encoding=ENCODING.value,
+        delimiter=DELIMITER.value,
+    )
+    for line in write_new_task(wanted):
+        print(line)
+    path = arguments[0] if "/" in arguments[0] else f"./{arguments[0]}"
+    print(f"made {path}; now run `python -m experiments.tasks check {path}`")
 
 
 if __name__ == "__main__":

@@ -55,9 +55,16 @@ def list_tasks(tasks_dir: Path) -> list[str]:
 
 
 def find_task(name_or_path: str | Path, tasks_dir: Path) -> Path:
-    """The folder of a task: by name in `tasks_dir`, or any folder by its path. Raises TaskError."""
+    """The folder of a task: by name in `tasks_dir` or a folder of it, or any folder by its path.
+
+    Raises TaskError.
+    """
     text = str(name_or_path)
-    folder = Path(text).expanduser() if "/" in text or isinstance(name_or_path, Path) else tasks_dir / text
+    if "/" in text or isinstance(name_or_path, Path):
+        folder = Path(text).expanduser()
+    else:
+        below = sorted(path.parent for path in tasks_dir.glob("*/*/task.toml") if path.parent.name == text)
+        folder = tasks_dir / text if (tasks_dir / text).is_dir() or not below else below[0]
     if not folder.is_dir():
         known = ", ".join(list_tasks(tasks_dir)) or "none"
         raise TaskError(

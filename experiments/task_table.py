@@ -1,0 +1,71 @@
+"""Tables of tasks: what each is, how it is scored, and whether its data are prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from mlagent_jax.environment.metrics import METRICS
+from mlagent_jax.environment.preparation import find_prepared
+from mlagent_jax.environment.task_file import read_task_file
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One task. rows: training / test rows and megabytes that scripts see, "" if not prepared."""
+
+    name: str
+    split: str
+    kind: str
+    metric: str
+    m_init: str
+    m_best: str
+    rows: str
+    size: str
+    prepared: str
+
+
+HEADS = ("task", "split", "kind", "metric", "starter", "m_best", "train / test rows", "MB", "data")
+
+
+def summaries(names: Sequence[str], tasks_dir: Path, data_root: Path, micro: bool = False) -> list[Summary]:
+    """Of each named task, in order. Raises TaskError, and PreparationError for damaged data."""
+    found = []
+    for name in names:
+        task = read_task_file(name, tasks_dir)
+        prepared = find_prepared(task, data_root, micro)
+        rows = size = ""
+        if prepared is not None:
+            counts = prepared.counts
+            test = sum(counts.get(split, 0) for split in ("public", "private", "unscored"))
+            rows = f"{counts['train']:,} / {test:,}"
+            files = (path for path in prepared.public_dir.rglob("*") if path.is_file())
+            size = f"{sum(path.stat().st_size for path in files) / 1e6:.1f}"
+        found.append(
+            Summary(
+                task.name,
+                task.split.replace("_", "-"),
+                task.kind,
+                f"{task.metric} {'↑' if METRICS[task.metric].higher_is_better else '↓'}",
+                "" if task.m_init is None else f"{task.m_init:g}",
+                f"{task.m_best:g}",
+                rows,
+                size,
+                "prepared" if prepared else "not prepared",
+            )
+        )
+    return found
+
+
+def plain_table(rows: Sequence[Summary]) -> str:
+    table = [HEADS, *(astuple(row) for row in rows)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(HEADS))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def markdown_table(rows: Sequence[Summary]) -> str:
+    """Without the last column, which is of one machine."""
+    lines = [HEADS[:-1], ("---",) * (len(HEADS) - 1), *(astuple(row)[:-1] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
