@@ -216,9 +216,10 @@ class Experiment:
     def _load(self, names: Sequence[str], split: str) -> list[Task]:
         """The configuration, not the task's folder, decides what is held out of this run."""
         folder = Path(self.settings.tasks.folder)
+        micro = self.settings.tasks.micro
         for name in names:
-            prepare_task(name, folder, self.data_root)
-        tasks = [replace(load_task(name, folder, self.data_root), split=split) for name in names]
+            prepare_task(name, folder, self.data_root, micro=micro)
+        tasks = [replace(load_task(name, folder, self.data_root, micro), split=split) for name in names]
         if len({task.name for task in tasks}) < len(tasks):
             raise SettingsError(f"config.tasks names a task twice: {', '.join(names)}")
         logging.info("Tasks ready: %s", ", ".join(f"{task.name} ({task.kind})" for task in tasks))

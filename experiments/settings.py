@@ -36,12 +36,14 @@ class TaskSettings:
     """held_in, held_out: names of folders under `folder`, or paths of task folders anywhere.
 
     data_dir: prepared data; "" for `mlagent-jax` under the user's cache folder.
+    micro: take the small version of each task, of at most 100 training and 100 test rows.
     """
 
     held_in: tuple[str, ...]
     held_out: tuple[str, ...]
     folder: str = str(Path(__file__).parents[1] / "tasks")
     data_dir: str = ""
+    micro: bool = False
 
 
 @dataclass(frozen=True)

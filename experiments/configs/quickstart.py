@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
             "held_in": ("ames", "digits8", "foods"),
             "held_out": ("hotel_rates", "mnist5k", "tate"),
             "data_dir": "",
+            "micro": False,
         }
     )
     config.sandbox = ConfigDict({"backend": "auto", "workers": 2, "allow_unisolated": False})

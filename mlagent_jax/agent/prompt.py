@@ -45,7 +45,8 @@ def messages(form: PromptFormat, situation: Situation, with_ideas: bool = False)
     policy.
     """
     ideas = situation.ideas if with_ideas else ()
-    chat = [Message("system", _system(form)), Message("user", _task(form, situation.task, ideas))]
+    task = situation.task
+    chat = [Message("system", _system(form, task)), Message("user", _task(form, task, ideas))]
     for step in situation.steps:
         chat.append(Message("assistant", step.response, step.tokens))
         if not step.after.done:  # nothing follows the last feedback
@@ -60,26 +61,30 @@ def observation(form: PromptFormat, step: Step) -> str:
     return clip(step.feedback, form.observation_chars)
 
 
-def _system(form: PromptFormat) -> str:
+def _system(form: PromptFormat, task: Task) -> str:
     fields = ALL_FIELDS if form.thought else ACTION_FIELDS
-    return _compact_system(fields) if form.style == "compact" else _full_system(form, fields)
+    return _compact_system(fields, task) if form.style == "compact" else _full_system(form, fields, task)
 
 
-def _compact_system(fields: tuple[str, ...]) -> str:
+def _compact_system(fields: tuple[str, ...], task: Task) -> str:
     return (
-        f"Improve train.py, which writes submission.csv. Tools: {', '.join(TOOLS)}. "
+        f"Improve train.py, which writes {task.submission}. Tools: {', '.join(TOOLS)}. "
         f"Answer with {', '.join(fields)} (JSON)."
     )
 
 
-def _full_system(form: PromptFormat, fields: tuple[str, ...]) -> str:
+def _full_system(form: PromptFormat, fields: tuple[str, ...], task: Task) -> str:
     response = "\n".join(f"{label}: [{_MEANINGS[label]}]" for label in fields)
     return "\n\n".join(
         [
             "You are a machine learning engineer. You improve a working training script by editing and "
             "running it, one action at a time, and you decide what to do next from what comes back.",
             f"You have these tools:\n\n{_tool_list()}",
-            _RULES.format(steps=form.max_steps),
+            _RULES.format(
+                steps=form.max_steps,
+                submission=task.submission,
+                form="shape" if task.target_array else "columns",
+            ),
             f"Always answer in exactly this format, with one action, and nothing after it:\n\n{response}",
         ]
     )
@@ -112,7 +117,7 @@ def _task(form: PromptFormat, task: Task, ideas: Sequence[str]) -> str:
 _RULES = """\
 Mind these rules:
 1. Understand train.py and its baseline first and then improve it in steps; judge each change by its result.
-2. After an edit the script is run and its submission.csv graded. Keep its columns as train.py writes them.
+2. After an edit the script is run and its {submission} graded. Keep its {form} as train.py writes them.
 3. Do not change random seeds, and do not try to read or guess the labels of the test data.
 4. Use installed packages only; there is no network.
 5. State as fact only what a result has confirmed. If a change makes things worse, go back.

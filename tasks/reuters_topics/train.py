@@ -21,7 +21,7 @@ y = train[target]
 
 X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.4, random_state=0)
 
-model = LogisticRegression(max_iter=200)
+model = LogisticRegression(max_iter=1000)
 model.fit(X_fit, y_fit)
 
 valid_predictions = model.predict(X_valid)

@@ -1,0 +1,102 @@
+"""`python -m experiments.tasks`, as a user runs it, on toy task folders."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from toy import TOML, write_task
+
+from experiments.tasks import main
+from mlagent_jax.environment.suites import suite_names
+from mlagent_jax.environment.task_file import TaskError, find_task
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def tasks_dir(tmp_path):
+    write_task(tmp_path / "tasks" / "toy", "m_init = 2.5\n" + TOML)
+    write_task(tmp_path / "tasks" / "paper" / "nested", TOML)
+    return tmp_path / "tasks"
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command in this process, as a program takes a second to start; gives what it printed."""
+
+    def command(*arguments, code=0):
+        data_root = f"--data_root={tasks_dir.parent / 'data'}"
+        with flagsaver.flagsaver():
+            left = flags.FLAGS(["tasks", *arguments, f"--tasks_dir={tasks_dir}", data_root])
+            assert main(left) == code, capsys.readouterr()
+        printed = capsys.readouterr()
+        return printed.out + printed.err
+
+    return command
+
+
+def test_it_runs_as_a_program():
+    command = [sys.executable, "-m", "experiments.tasks", "hop"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: 'hop' is not a command; there are list, prepare, check, grade and new\n"
+
+
+def test_list_prepare_and_grade(run, tmp_path):
+    assert "not prepared" in run("list", "toy")
+    assert "public" in run("prepare", "toy")
+    listed = run("list")
+    assert "60 / 40" in listed
+    assert "2.5" in listed
+    assert "nested" not in listed  # of a suite of its own
+    table = run("list", "toy", "--markdown")
+    assert "| toy | held-in | tabular regression | mae ↓ | 2.5 | 0.5 | 60 / 40 | 0.0 |" in table
+    labels = pd.read_csv(next((tmp_path / "data" / "labels").glob("toy-*.csv")))
+    labels.assign(y=labels["y"] + (labels["split"] == "public"))[["id", "y"]].to_csv(
+        tmp_path / "mine.csv", index=False
+    )
+    graded = run("grade", "toy", str(tmp_path / "mine.csv"))
+    assert "mae: public 1.000000, private 0.000000, all rows 0.500000" in graded
+    (tmp_path / "bad.csv").write_text("id,y\n")
+    assert "refused: submission.csv lacks 40 rows" in run("grade", "toy", str(tmp_path / "bad.csv"), code=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["hop"], "'hop' is not a command; there are list, prepare, check, grade and new"),
+        ([], "'' is not a command"),
+        (["list", "none"], "there is no task 'none'; tasks in .*: toy"),
+        (["list", "--suite=none"], "there is no suite 'none'; suites are all, offline, paper"),
+        (["grade", "toy"], "grade takes a task and a submission file"),
+        (["grade", "toy", "none.csv"], "not prepared"),
+        (["new"], "new takes the folder to be made"),
+        (["new", "x"], "new needs --csv"),
+    ],
+)
+def test_a_wrong_command_is_answered_in_one_sentence(run, arguments, said):
+    assert re.search(f"error: .*{said}", run(*arguments, code=1))
+
+
+def test_a_suite_is_a_folder_and_its_tasks_have_names_too(tasks_dir):
+    assert suite_names("all", tasks_dir) == ["toy"]
+    assert suite_names("paper", tasks_dir) == ["nested"]
+    assert find_task("nested", tasks_dir) == (tasks_dir / "paper" / "nested").resolve()
+    with pytest.raises(TaskError, match="no suite"):
+        suite_names("", tasks_dir)
+
+
+def test_a_task_made_of_a_table_is_prepared_by_its_path(run, tmp_path):
+    table = pd.DataFrame({"a": range(100), "b": [f"w{i % 3}" for i in range(100)]})
+    table["y"] = table["a"] * 0.5
+    table.to_csv(tmp_path / "rows.csv", index=False)
+    made = tmp_path / "made" / "mine"
+    options = [f"--csv={tmp_path / 'rows.csv'}", "--target=y", "--metric=mae"]
+    assert f"experiments.tasks check {made}" in run("new", str(made), *options)
+    assert "mine-" in run("prepare", str(made))
+    assert "there is already" not in run("list", str(made))
