@@ -26,7 +26,7 @@ def tasks_dir(tmp_path):
 
 
 @pytest.fixture
-def run(capsys):
+def run(tasks_dir, capsys):
     """Runs a command in this process, as a program takes a second to start; gives what it printed."""
 
     def command(*arguments, code=0):
