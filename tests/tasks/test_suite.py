@@ -10,11 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import toy
 from sklearn.datasets import load_digits
 
 from experiments import task_checks
-from mlagent_jax.environment import splitting
 from mlagent_jax.environment.grading import Graded, grade
 from mlagent_jax.environment.metrics import METRICS
 from mlagent_jax.environment.packages import default_cache_dir
@@ -181,6 +179,8 @@ def test_the_brief_says_what_the_agent_must_know(task):
     assert (task.target_array or task.target_columns[0]) in task.brief
     assert "train.py: " in task.brief
     assert task.metric in task.description
+    for part in ("train", "test"):
+        assert f"{len(pd.read_csv(task.data_dir / f'{part}.csv')):,}" in task.description
     assert f"experiments.tasks check {task.name}" in task.m_best_source
 
 
@@ -261,34 +261,6 @@ def test_pages_are_black_on_white_and_the_stained_ones_darker(task):
     # Ink stays ink: what is dark on a clean page is darker than the page around it on the stained one.
     for page, stained in zip(clean, dirty, strict=True):
         assert stained[page < 100].mean() < stained[page == 255].mean() - 30
-
-
-LEAK = toy.PREPARE.replace("rows=rows", "rows=rows.assign(c=rows.y.round(1))")
-
-
-def test_a_leaky_column_is_found(tmp_path):
-    for name, prepare in (("leaky", LEAK), ("clean", toy.PREPARE)):
-        folder = toy.write_task(tmp_path / name, prepare=prepare, data=toy.rows(2000))
-        prepare_task(folder, tmp_path, tmp_path / "data")
-    leaky, clean = (load_task(name, tmp_path, tmp_path / "data") for name in ("leaky", "clean"))
-    check = task_checks.best_single_feature(leaky)
-    assert (check.passed, check.name) == (False, "best single feature, c")
-    assert task_checks.best_single_feature(clean).name == "best single feature, a"
-
-
-def test_a_telling_order_is_found(tmp_path, monkeypatch):
-    folder = toy.write_task(tmp_path / "sorted", data=toy.rows(2000).sort_values("y"))
-    monkeypatch.setattr(splitting, "_shuffled", lambda items, purpose: [*items][::2] + [*items][1::2])
-    prepare_task(folder, tmp_path, tmp_path / "data")
-    assert not task_checks.by_position(load_task("sorted", tmp_path, tmp_path / "data")).passed
-
-
-def test_a_shared_row_is_found(tmp_path, monkeypatch):
-    data = pd.concat([toy.rows(50)] * 2)
-    folder = toy.write_task(tmp_path / "twins", data=data)
-    monkeypatch.setattr(splitting, "_first_of_each", lambda features, arrays: [*range(len(features))])
-    prepare_task(folder, tmp_path, tmp_path / "data")
-    assert not task_checks.shared_rows(load_task("twins", tmp_path, tmp_path / "data")).passed
 
 
 @pytest.mark.slow
