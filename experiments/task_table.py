@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from mlagent_jax.environment.metrics import METRICS
+from mlagent_jax.environment.metrics import METRICS, Metric
 from mlagent_jax.environment.preparation import find_prepared
 from mlagent_jax.environment.task_file import read_task_file
 
@@ -69,3 +69,12 @@ def markdown_table(rows: Sequence[Summary]) -> str:
     """Without the last column, which is of one machine."""
     lines = [HEADS[:-1], ("---",) * (len(HEADS) - 1), *(astuple(row)[:-1] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def describe(metric: Metric) -> str:
+    """One metric in a few lines."""
+    low, high = sorted((metric.best, metric.worst))
+    return (
+        f"{metric.name}: {metric.direction}, from {low:g} to {high:g}; of {metric.targets.value};"
+        f" predictions: {metric.prediction.value}; true values: {metric.truth.value}\n    {metric.treatment}"
+    )

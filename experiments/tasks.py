@@ -5,11 +5,13 @@
     python -m experiments.tasks check [NAME ...] [--suite=offline] [--micro]
     python -m experiments.tasks grade NAME FILE
     python -m experiments.tasks new DIR --csv=FILE --target=COLUMN --metric=NAME
+    python -m experiments.tasks metrics
 
 NAME is a folder of --tasks_dir, or the path (with a "/") of a task folder anywhere; without one, all of
 --suite. `check` runs the starter and the reference solution (--references/NAME.py), grades both, and
 looks for leaks; m_init and m_best of a task are their public scores as printed here. `grade` prints the score
 on the public, the private and all test rows of a submission file. `new` makes a task folder of a CSV file.
+`metrics` says of each metric what it takes and how it treats clipping and ties.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ from absl import app, flags
 
 from experiments.new_task import NewTask, write_new_task
 from experiments.task_checks import check_micro, check_task
-from experiments.task_table import markdown_table, plain_table, summaries
+from experiments.task_table import describe, markdown_table, plain_table, summaries
 from mlagent_jax.environment.grading import Invalid, grade, grade_whole
+from mlagent_jax.environment.metrics import METRICS
 from mlagent_jax.environment.packages import default_cache_dir
 from mlagent_jax.environment.preparation import prepare_task
 from mlagent_jax.environment.suites import suite_names
@@ -67,9 +70,11 @@ def main(argv: Sequence[str]) -> int:
                 return _grade(arguments, tasks_dir, data_root)
             case "new":
                 _new(arguments)
+            case "metrics":
+                print("\n".join(describe(metric) for metric in METRICS.values()))
             case _:
                 raise UserError(
-                    f"{command!r} is not a command; there are list, prepare, check, grade and new"
+                    f"{command!r} is not a command; there are list, prepare, check, grade, new and metrics"
                 )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
+from experiments.experiment import Experiment
 from experiments.seeds import with_seed
 from experiments.settings import Settings, SettingsError
+from experiments.workdir import Workdir
+from mlagent_jax.environment.labels import read_truth
 from mlagent_jax.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -91,3 +94,11 @@ def test_a_missing_section_is_named(config):
 def test_the_seed_reaches_every_stage(config):
     settings = Settings.from_config(with_seed(config, 7))
     assert (settings.seed, settings.sft.seed, settings.ppo.seed, settings.seeds) == (7, 7, 7, ())
+
+
+def test_one_switch_takes_the_small_version_of_every_task(config, tmp_path):
+    config.tasks.held_in, config.tasks.held_out, config.tasks.micro = ("digits8",), ("ames",), True
+    with Experiment(Settings.from_config(config), Workdir(tmp_path)) as experiment:
+        for task in experiment.tasks:
+            assert len(read_truth(task).row_of) == 100
+            assert len((task.data_dir / "test.csv").read_text().splitlines()) == 101

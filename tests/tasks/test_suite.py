@@ -13,6 +13,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from experiments import task_checks
+from experiments.task_table import markdown_table, summaries
 from mlagent_jax.environment.grading import Graded, grade
 from mlagent_jax.environment.metrics import METRICS
 from mlagent_jax.environment.packages import default_cache_dir
@@ -269,3 +270,11 @@ def test_the_reference_beats_the_starter_by_a_margin_and_is_m_best(task, sandbox
     checks = list(task_checks.check_task(task, ROOT / "tests" / "references" / f"{task.name}.py", sandbox))
     assert "headroom" in [check.name for check in checks]
     assert not [check for check in checks if not check.passed]
+
+
+@pytest.mark.slow
+def test_the_table_in_readme_is_what_list_prints(data_root):
+    names = suite_names("offline", TASKS_DIR)
+    for name in names:
+        prepare_task(name, TASKS_DIR, data_root)
+    assert markdown_table(summaries(names, TASKS_DIR, data_root)) in (ROOT / "README.md").read_text()

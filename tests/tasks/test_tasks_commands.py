@@ -12,6 +12,7 @@ from absl.testing import flagsaver
 from toy import TOML, write_task
 
 from experiments.tasks import main
+from mlagent_jax.environment.metrics import METRICS
 from mlagent_jax.environment.suites import suite_names
 from mlagent_jax.environment.task_file import TaskError, find_task
 
@@ -44,7 +45,10 @@ def test_it_runs_as_a_program():
     command = [sys.executable, "-m", "experiments.tasks", "hop"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == "error: 'hop' is not a command; there are list, prepare, check, grade and new\n"
+    assert (
+        done.stderr
+        == "error: 'hop' is not a command; there are list, prepare, check, grade, new and metrics\n"
+    )
 
 
 def test_list_prepare_and_grade(run, tmp_path):
@@ -69,7 +73,7 @@ def test_list_prepare_and_grade(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["hop"], "'hop' is not a command; there are list, prepare, check, grade and new"),
+        (["hop"], "'hop' is not a command; there are list, prepare, check, grade, new and metrics"),
         ([], "'' is not a command"),
         (["list", "none"], "there is no task 'none'; tasks in .*: toy"),
         (["list", "--suite=none"], "there is no suite 'none'; suites are all, offline, paper"),
@@ -100,3 +104,18 @@ def test_a_task_made_of_a_table_is_prepared_by_its_path(run, tmp_path):
     assert f"experiments.tasks check {made}" in run("new", str(made), *options)
     assert "mine-" in run("prepare", str(made))
     assert "there is already" not in run("list", str(made))
+
+
+def test_every_metric_is_described(run):
+    printed = run("metrics")
+    for name in METRICS:
+        assert re.search(rf"^{name}: (higher|lower) is better, from .*\n    \S", printed, flags=re.M), name
+
+
+def test_check_runs_the_starter_and_says_what_is_wrong(run):
+    printed = run("check", "toy", code=1)
+    assert re.search(r"ok   starter: \d", printed)
+    assert re.search(r"m_init: starter \d\.\d+, recorded 2\.5", printed)
+    assert "FAIL constant submission" in printed  # the toy's starter is one itself
+    assert "checks failed" in printed
+    assert "all checks passed, 1 tasks" in run("check", "toy", "--micro")
