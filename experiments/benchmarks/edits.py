@@ -17,13 +17,13 @@ from pathlib import Path
 
 from absl import app, flags
 
+from experiments.configs.quickstart import get_config
 from mlagent_jax.agent.coder import ScriptedCoder
 from mlagent_jax.agent.edits import catalogue
 from mlagent_jax.environment.coder import CoderError
 from mlagent_jax.environment.grading import Graded, grade
 from mlagent_jax.environment.packages import default_cache_dir
 from mlagent_jax.environment.task import Task
-from mlagent_jax.environment.task_file import list_tasks
 from mlagent_jax.environment.task_loader import load_task
 from mlagent_jax.files import write_atomically
 from mlagent_jax.sandbox.interface import Job, Sandbox, Status
@@ -31,7 +31,9 @@ from mlagent_jax.sandbox.open import open_sandbox
 
 _TASKS_DIR = Path(__file__).parents[2] / "tasks"
 
-TASKS = flags.DEFINE_list("tasks", [], "Names of tasks; all by default.")
+_QUICKSTART = get_config().tasks  # whose starters the scripted coder can edit
+
+TASKS = flags.DEFINE_list("tasks", [*_QUICKSTART.held_in, *_QUICKSTART.held_out], "Names of tasks.")
 AXES = flags.DEFINE_list("axes", list(catalogue.AXES), "Axes of ideas.")
 AFTER = flags.DEFINE_list("after", [], "Ideas to apply to the starter before each idea.")
 DATA_ROOT = flags.DEFINE_string("data_root", "", "Prepared data; the user's cache by default.")
@@ -93,7 +95,7 @@ def main(argv: Sequence[str]) -> None:
     results = []
     sandbox = open_sandbox("auto", WORKERS.value, data_root, allow_unisolated=False, writes_free_code=False)
     try:
-        for name in TASKS.value or list_tasks(_TASKS_DIR):
+        for name in TASKS.value:
             task = load_task(name, _TASKS_DIR, data_root)
             print(
                 f"\n{task.name} ({task.kind}, {task.metric})\n   gain   score    s  status   axis      idea"

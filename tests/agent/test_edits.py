@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quickstart_tasks import STARTERS
 
 from mlagent_jax.agent.edits import catalogue, script
 from mlagent_jax.agent.edits.tidy import tidy
 from mlagent_jax.environment.coder import CoderError
 
-STARTERS = {path.parent.name: path.read_text() for path in Path(__file__).parents[2].glob("tasks/*/train.py")}
 KINDS = {name: script.problem(text).kind for name, text in STARTERS.items()}
 
 # One entry of each way to change a script.

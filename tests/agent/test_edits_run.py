@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from quickstart_tasks import STARTERS
 
 from mlagent_jax.agent.edits import catalogue, helpers
-
-STARTERS = {path.parent.name: path.read_text() for path in Path(__file__).parents[2].glob("tasks/*/train.py")}
 
 
 def write_tables(name, folder):

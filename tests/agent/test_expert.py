@@ -2,10 +2,10 @@
 
 import dataclasses
 import hashlib
-from pathlib import Path
 
 import pytest
 from fakes import make_task
+from quickstart_tasks import STARTERS
 
 from mlagent_jax.agent.coder import ScriptedCoder
 from mlagent_jax.agent.edits import catalogue, script
@@ -24,7 +24,6 @@ from mlagent_jax.environment.tools import EDIT, EXECUTE, FINAL_ANSWER, check
 from mlagent_jax.rewards import RewardConfig
 from mlagent_jax.sandbox.interface import Limits, Result, Status
 
-STARTERS = {path.parent.name: path.read_text() for path in Path(__file__).parents[2].glob("tasks/*/train.py")}
 NO_SLIPS = Slips(0, 0, 0, 0, 0, 0, 0)
 IDEAS = ("Use 5 nearest neighbors", "Standardize the features", "Add the categorical columns")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from quickstart_tasks import QUICKSTART
 from sklearn.datasets import load_digits
 
 from experiments import task_checks
@@ -27,7 +28,6 @@ from mlagent_jax.sandbox.open import open_sandbox
 ROOT = Path(__file__).parents[2]
 TASKS_DIR = ROOT / "tasks"
 NAMES = list_tasks(TASKS_DIR)
-QUICKSTART = ("ames", "digits8", "foods", "hotel_rates", "mnist5k", "tate")
 
 
 @pytest.fixture(scope="module")
