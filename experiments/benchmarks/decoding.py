@@ -18,6 +18,7 @@ from absl import app, flags
 
 from experiments.benchmarks.side_by_side import HEADER, compare, quickstart_model, torch_twin
 from mlagent_jax.generate.sampler import Sampler
+from mlagent_jax.host_memory import keep_freed_memory
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import Params
 
@@ -79,4 +80,5 @@ def _theirs(model: Any, prompts: np.ndarray, new: int) -> Callable[[], object]:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()  # as experiments.run does; torch has its part of it
     app.run(main)
