@@ -30,7 +30,8 @@ from mlagent_jax.environment.snapshots import SnapshotStore
 from mlagent_jax.environment.task import Task
 from mlagent_jax.environment.task_loader import load_task
 from mlagent_jax.exploration.ideas import IdeaWriter, ScriptedIdeaWriter
-from mlagent_jax.generate.sampler import Sampler
+from mlagent_jax.generate.engine import Engine
+from mlagent_jax.generate.sampling import SamplingParams
 from mlagent_jax.models.config import Qwen2Config, qwen2_5
 from mlagent_jax.models.hf import load_config, load_hf, save_hf
 from mlagent_jax.models.qwen2 import init_params
@@ -170,19 +171,20 @@ class Experiment:
         return init_params(self.model, self.settings.seed)
 
     @cached_property
-    def sampler(self) -> Sampler:
-        sampling = self.settings.sampling
-        return Sampler(
-            self.model,
-            buckets=sampling.buckets,
-            batch_size=sampling.batch,
-            max_new_tokens=sampling.max_new_tokens,
-            stop_ids=(self.tokenizer.im_end,),
-        )
+    def engine(self) -> Engine:
+        """Over the mesh of training; a stage loads the weights."""
+        return Engine(self.model, self.settings.sampling.engine(), self.mesh)
 
-    def policy(self, name: str, params: Any, temperature: float) -> ModelPolicy:
-        """An agent that samples from `params`, which lie whole on this process's device."""
-        return ModelPolicy(name, self.sampler, params, self.tokenizer, self.settings.prompt, temperature)
+    def policy(self, name: str, temperature: float) -> ModelPolicy:
+        """An agent that samples from what `engine` has loaded."""
+        return ModelPolicy(
+            name,
+            self.engine,
+            self.tokenizer,
+            self.settings.prompt,
+            self.settings.sampling.max_new_tokens,
+            SamplingParams(temperature),
+        )
 
     def trained_params(self, stage: str, needed_by: str) -> Any:
         """What "sft" or "ppo" has learnt, laid out over the mesh. Raises MissingInputError."""

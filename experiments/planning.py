@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 
 from experiments.settings import ModelSettings, Settings, SettingsError
 from mlagent_jax.errors import UserError
-from mlagent_jax.generate.sampler import Sampler
 from mlagent_jax.models.config import Qwen2Config, qwen2_5
 from mlagent_jax.parallel.mesh import batch_degree, make_mesh
 from mlagent_jax.planner.plan import Plan, make_plan
@@ -41,14 +40,13 @@ ALTERNATIVES: tuple[tuple[str, Changes], ...] = (
         {"model.lora": {"rank": 16}, "model.shape.param_dtype": "bfloat16"},
     ),
     (
-        "a value head on the actor's trunk for critic, prompts 2 at a time",
-        {"ppo.critic": "shared", "sampling.batch": 2},
+        "a value head on the actor's trunk for critic",
+        {"ppo.critic": "shared"},
     ),
     (
         "the same with each row split over 4 devices, parameters and moments in bfloat16",
         {
             "ppo.critic": "shared",
-            "sampling.batch": 2,
             "mesh.sequence": 4,
             "model.shape.param_dtype": "bfloat16",
         },
@@ -103,8 +101,7 @@ def stage_programs(adapted: Adapted, stages: Sequence[str]) -> list[Program]:
         programs += sft_programs(settings.sft, settings.model.with_adapters(model), mesh)
     if "ppo" in stages:
         sampling = settings.sampling
-        sampler = Sampler(model, sampling.buckets, sampling.batch, sampling.max_new_tokens, stop_ids=(0,))
-        programs += ppo_programs(settings.ppo, model, sampler, mesh)
+        programs += ppo_programs(settings.ppo, model, sampling.engine(), sampling.max_new_tokens, mesh)
     return programs
 
 

@@ -24,6 +24,7 @@ from experiments.settings import Settings, SettingsError
 from experiments.stages import RUN_STAGE, STAGES
 from experiments.workdir import Workdir
 from mlagent_jax.errors import UserError
+from mlagent_jax.host_memory import keep_freed_memory
 from mlagent_jax.parallel import distributed
 
 INTERRUPTED = 130  # the shell's exit status for Ctrl-C
@@ -131,6 +132,7 @@ def _is_worth_reading(record: LogRecord) -> bool:
 
 
 def console_main() -> None:
+    keep_freed_memory()
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().addFilter(_is_worth_reading)
     app.run(main, flags_parser=_parse_flags)

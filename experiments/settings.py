@@ -15,6 +15,7 @@ from mlagent_jax.agent.prompt import PromptFormat
 from mlagent_jax.environment.mdp import EpisodeLimits
 from mlagent_jax.errors import UserError
 from mlagent_jax.exploration.pool import PoolConfig
+from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import LoRAConfig
 from mlagent_jax.parallel.mesh import MeshConfig
@@ -113,13 +114,33 @@ class ModelSettings:
 class SamplingSettings:
     """How much the policy reads and says, in rollouts and evaluation.
 
-    max_new_tokens: of a response. batch: prompts at once. buckets: prompt lengths that are compiled for; a
-    state longer than the last of them ends its episode.
+    max_new_tokens: of a response. batch: responses at once. max_length: of a state with its response; one that leaves
+    no room for a response ends its episode. cache_tokens, chunks, span: as in `generate.config`.
     """
 
     max_new_tokens: int = 512
     batch: int = 32
-    buckets: tuple[int, ...] = (1024, 2048, 4096, 8192, 14_488)
+    max_length: int = 15_000
+    cache_tokens: int = 0
+    chunks: tuple[int, ...] = (128, 512, 2048)
+    span: int = 512
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_new_tokens < self.max_length:
+            raise SettingsError(
+                f"config.sampling.max_new_tokens is {self.max_new_tokens}, but must leave a part of max_length "
+                f"{self.max_length} to the prompt"
+            )
+        self.engine()  # so that a mistake is found at the start
+
+    def engine(self) -> EngineConfig:
+        return EngineConfig(
+            slots=self.batch,
+            max_length=self.max_length,
+            cache_tokens=self.cache_tokens,
+            chunks=self.chunks,
+            span=self.span,
+        )
 
 
 @dataclass(frozen=True)

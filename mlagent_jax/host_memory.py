@@ -13,8 +13,8 @@ def keep_freed_memory() -> bool:
     """Tells glibc's malloc to keep what is freed for the next allocation; call it before JAX starts its threads.
 
     XLA on a CPU allocates the temporaries of a whole step at once and frees them at its end. By default glibc maps
-    such a block afresh each time, and the kernel must find and clear every page of it: a fifth to a third of a small
-    model's training time. The price is that the process keeps its peak memory. True where it took effect, False on
+    such a block afresh each time, and the kernel must find and clear every page of it: a tenth of the
+    quickstart's training time. The price is that the process keeps its peak memory. True where it took effect, False on
     systems without glibc, where it does nothing.
     """
     if platform.libc_ver()[0] != "glibc":

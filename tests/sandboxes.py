@@ -88,9 +88,19 @@ def descendants(pid: int | None = None) -> set[int]:
     return found
 
 
+def settled_descendants() -> set[int]:
+    """The living processes below this one, once they have been the same for a second."""
+    seen, since = descendants(), time.monotonic()
+    while time.monotonic() - since < 1:
+        time.sleep(0.05)
+        if (now := descendants()) != seen:
+            seen, since = now, time.monotonic()
+    return seen
+
+
 def assert_settles(expected: set[int]) -> None:
     """Fails unless the processes below this one are soon `expected`: a supervisor answers, then ends."""
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 10
     while descendants() != expected and time.monotonic() < deadline:
         time.sleep(0.01)
     assert descendants() == expected

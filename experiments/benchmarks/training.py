@@ -17,6 +17,7 @@ import numpy as np
 from absl import app, flags
 
 from experiments.benchmarks.side_by_side import HEADER, compare, quickstart_model, torch_twin
+from mlagent_jax.host_memory import keep_freed_memory
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import Params
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, param_shardings, put
@@ -81,4 +82,5 @@ def _torch_step(model: Any, tokens: np.ndarray) -> Callable[[], object]:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()  # as experiments.run does; torch has its part of it
     app.run(main)

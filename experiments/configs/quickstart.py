@@ -57,7 +57,9 @@ def get_config() -> ConfigDict:
             },
         }
     )
-    config.sampling = ConfigDict({"max_new_tokens": 48, "batch": 32, "buckets": (160, 320, 464)})
+    config.sampling = ConfigDict(
+        {"max_new_tokens": 48, "batch": 32, "max_length": 512, "chunks": (64, 128, 256), "span": 64}
+    )
     config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})
 
     config.sft = ConfigDict(

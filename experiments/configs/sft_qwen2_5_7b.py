@@ -38,7 +38,9 @@ def get_config() -> ConfigDict:
             },
         }
     )
-    config.sampling = ConfigDict({"max_new_tokens": 512, "batch": 8, "buckets": (2048, 4096, 8192, 14_488)})
+    config.sampling = ConfigDict(
+        {"max_new_tokens": 512, "batch": 32, "max_length": 15_000, "cache_tokens": 131_072}
+    )
     config.mesh = ConfigDict({"data": 1, "fsdp": -1, "tensor": 1, "sequence": 1})
     config.sft = ConfigDict(
         {

@@ -13,11 +13,12 @@ from mlagent_jax.agent.episode import EpisodeRequest
 from mlagent_jax.agent.policy import Policy
 from mlagent_jax.agent.random_policy import RandomPolicy
 from mlagent_jax.agent.starter import StarterPolicy
+from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.evaluation.scores import score_trajectories, write_scores
 from mlagent_jax.parallel import distributed
-from mlagent_jax.parallel.mesh import to_local
 
 STAGE = "evaluate"
+TRAINED = ("sft", "ppo")
 
 
 def run(experiment: Experiment) -> None:
@@ -25,23 +26,45 @@ def run(experiment: Experiment) -> None:
 
 
 def _evaluate(experiment: Experiment) -> dict[str, Any]:
-    policies = [_policy(experiment, agent) for agent in experiment.settings.evaluate.agents]
-    return distributed.on_main(lambda: _score(experiment, policies))
+    trajectories: list[Trajectory] = []
+    for agent in experiment.settings.evaluate.agents:
+        if agent in TRAINED:
+            trajectories += _run_trained(experiment, agent)
+        else:
+            trajectories += _run_other(experiment, agent)
+    return distributed.on_main(lambda: _score(experiment, trajectories))
 
 
-def _score(experiment: Experiment, policies: list[Policy]) -> dict[str, Any]:
+def _run_trained(experiment: Experiment, agent: str) -> list[Trajectory]:
+    """All processes must call this: the parameters may be spread over them, and all of them sample."""
+    engine = experiment.engine
+    engine.load(experiment.trained_params(agent, needed_by=STAGE))
+    policy = experiment.policy(agent, experiment.settings.evaluate.temperature)
+    trajectories = engine.leading(lambda: _run(experiment, policy))
+    engine.unload()
+    return trajectories
+
+
+def _run_other(experiment: Experiment, agent: str) -> list[Trajectory]:
+    return distributed.on_main(lambda: _run(experiment, _policy(experiment, agent)))
+
+
+def _run(experiment: Experiment, policy: Policy) -> list[Trajectory]:
     requests = [
         EpisodeRequest(task.name, index, _seed(experiment.settings.seed, task_number, index))
         for task_number, task in enumerate(experiment.tasks)
         for index in range(experiment.settings.evaluate.episodes)
     ]
-    trajectories = run_missing(
+    return run_missing(
         STAGE,
         experiment,
         experiment.workdir.evaluation_trajectories,
-        [(policy, requests) for policy in policies],
+        [(policy, requests)],
         batch=experiment.settings.sampling.batch,
     )
+
+
+def _score(experiment: Experiment, trajectories: list[Trajectory]) -> dict[str, Any]:
     scores = score_trajectories(
         trajectories,
         experiment.tasks,
@@ -53,17 +76,13 @@ def _score(experiment: Experiment, policies: list[Policy]) -> dict[str, Any]:
 
 
 def _policy(experiment: Experiment, agent: str) -> Policy:
-    """All processes must call this: parameters may be spread over them."""
     if agent == "starter":
         return StarterPolicy()
     if agent == "random":
         return RandomPolicy()
     if agent == "expert":
         return experiment.expert
-    if agent == "endpoint":
-        return experiment.endpoint_policy
-    params = to_local(experiment.trained_params(agent, needed_by=STAGE), experiment.mesh)
-    return experiment.policy(agent, params, experiment.settings.evaluate.temperature)
+    return experiment.endpoint_policy
 
 
 def _seed(seed: int, task: int, index: int) -> int:

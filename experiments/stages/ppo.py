@@ -26,7 +26,7 @@ def run(experiment: Experiment) -> None:
 def _train(experiment: Experiment) -> dict[str, Any]:
     settings = experiment.settings
     params = experiment.params_before_rl(needed_by=STAGE)
-    policy = experiment.policy(STAGE, params, settings.ppo.temperature)
+    policy = experiment.policy(STAGE, settings.ppo.temperature)
     collector = _collector(experiment, policy) if distributed.is_main() else None
     trained = train(
         settings.ppo,

@@ -1,62 +1,60 @@
-"""The JAX policy: prompt format, tokenizer and sampler behind the interface that every agent has."""
+"""The JAX policy: prompt format, tokenizer and engine behind the interface that every agent has."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from mlagent_jax.agent.policy import Response, Situation
 from mlagent_jax.agent.prompt import PromptFormat, messages
-from mlagent_jax.generate.sampler import Sampler
+from mlagent_jax.generate.engine import Engine
+from mlagent_jax.generate.sampling import SamplingParams
 from mlagent_jax.text.chat import encode_prompt, response_text
 from mlagent_jax.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
 class ModelPolicy:
-    """Samples responses from `params`.
+    """Samples responses from the weights that `engine` has loaded.
 
     The prompt's ids hold the ids that earlier responses were sampled as, never re-made from text. Response i
     depends on its situation and seed alone, whatever else is in the batch.
     """
 
     name: str
-    sampler: Sampler
-    params: Any
+    engine: Engine
     tokenizer: Tokenizer
     form: PromptFormat
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
+    max_new_tokens: int
+    sampling: SamplingParams = field(default_factory=SamplingParams)
 
     writes_free_code = False  # it writes instructions; code is the coder's
 
-    def with_params(self, params: Any) -> ModelPolicy:
-        return dataclasses.replace(self, params=params)
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        return (self.tokenizer.im_end,)
 
     def with_sampling(self, temperature: float) -> ModelPolicy:
         """At this temperature, from the whole vocabulary: then a trainer can repeat the log-probs."""
-        return dataclasses.replace(self, temperature=temperature, top_k=0, top_p=1.0)
+        return dataclasses.replace(self, sampling=SamplingParams(temperature))
 
     def prompt(self, situation: Situation) -> np.ndarray:
         """int32 (T,): what the model reads before it answers."""
         return encode_prompt(self.tokenizer, messages(self.form, situation))
 
     def fits(self, situation: Situation) -> bool:
-        return len(self.prompt(situation)) <= self.sampler.buckets[-1]
+        return len(self.prompt(situation)) + self.max_new_tokens <= self.engine.config.max_length
 
     def respond(self, situations: Sequence[Situation]) -> list[Response]:
-        generations = self.sampler.generate(
-            self.params,
+        generations = self.engine.generate(
             [self.prompt(situation).tolist() for situation in situations],
             [response_seed(situation) for situation in situations],
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
+            self.max_new_tokens,
+            self.stop_ids,
+            self.sampling,
         )
         return [
             Response(response_text(self.tokenizer, answer.tokens), answer.tokens, answer.logprobs)

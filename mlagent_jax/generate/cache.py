@@ -1,43 +1,130 @@
-"""A dense key-value cache for one batch of rows.
+"""A paged key-value cache (after vLLM: Kwon et al. 2023, arXiv 2309.06180) and attention over it.
 
-Prompts are right-padded to P slots and generated tokens follow from slot P on, the same slot for every row: so a
-step writes one contiguous slice, and scatters nothing. Where a key sits says nothing about its position, because
-rotary embeddings are applied before it is stored.
+Every layer has one pool of pages; a request's table says which of them hold its tokens, in order. Attention takes a
+fixed number of tokens at a time, as FlashAttention does, in a loop that ends at the longest request. What lies beyond
+a request's own end changes nothing of its result, to the bit, so neither do its neighbours.
+
+On a mesh each device has pages, slots and key heads of its own: page numbers count from 0 on every device.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from mlagent_jax.parallel.rules import Names, spec
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+TRASH = 0  # the page that takes what belongs to no request
+
+_MASKED = -1e30  # finite, so that masked scores never make NaNs; exp of it is 0
 
 
 class LayerCache(NamedTuple):
-    """k and v [B,K,S,H]: for each row and head one matrix, as the dot products of a decode step want it."""
+    """k and v [P,K,page,H]: P pages on all devices together."""
 
     k: jax.Array
     v: jax.Array
 
 
 Cache = list[LayerCache]
+PAGES = ("slots", "kv_heads", None, None)  # logical axes of k and v
 
 
-def write(cache: LayerCache, k: jax.Array, v: jax.Array, slot: jax.Array) -> LayerCache:
-    """Puts k, v [B,1,K,H] into one slot of every row."""
-    start = (0, 0, slot, 0)
-    return LayerCache(
-        jax.lax.dynamic_update_slice(cache.k, k.swapaxes(1, 2), start),
-        jax.lax.dynamic_update_slice(cache.v, v.swapaxes(1, 2), start),
-    )
+def write_tokens(
+    cache: LayerCache, k: jax.Array, v: jax.Array, page: jax.Array, offset: jax.Array, mesh: Mesh
+) -> LayerCache:
+    """Puts one token of each slot into its page: k and v [B,1,K,H], page and offset [B]."""
+
+    def local(
+        cache: LayerCache, k: jax.Array, v: jax.Array, page: jax.Array, offset: jax.Array
+    ) -> LayerCache:
+        return LayerCache(
+            cache.k.at[page, :, offset].set(k[:, 0]),
+            cache.v.at[page, :, offset].set(v[:, 0]),
+        )
+
+    return _on_each(local, mesh, [_POOL, _ROWS, _ROWS, _SLOTS, _SLOTS], _POOL)(cache, k, v, page, offset)
 
 
-def attend_cache(q: jax.Array, cache: LayerCache, live: jax.Array) -> jax.Array:
-    """q [B,1,N,H], live [B,S] true for slots that hold a key of the row -> [B,1,N,H]; softmax in float32."""
-    B, _, N, H = q.shape
-    K = cache.k.shape[1]
-    q = q.reshape(B, K, N // K, H) * H**-0.5
-    scores = jnp.einsum("bkgh,bksh->bkgs", q, cache.k, preferred_element_type=jnp.float32)
-    scores = jnp.where(live[:, None, None], scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(cache.v.dtype)
-    return jnp.einsum("bkgs,bksh->bkgh", weights, cache.v).reshape(B, 1, N, H)
+def write_pages(cache: LayerCache, k: jax.Array, v: jax.Array, pages: jax.Array, mesh: Mesh) -> LayerCache:
+    """Puts whole pages of each row: k and v [R,T,K,H], pages [R,T/page]."""
+
+    def local(cache: LayerCache, k: jax.Array, v: jax.Array, pages: jax.Array) -> LayerCache:
+        def put(pool: jax.Array, x: jax.Array) -> jax.Array:
+            _, K, page, H = pool.shape
+            return pool.at[pages.reshape(-1)].set(x.reshape(-1, page, K, H).swapaxes(1, 2))
+
+        return LayerCache(put(cache.k, k), put(cache.v, v))
+
+    return _on_each(local, mesh, [_POOL, _ROWS, _ROWS, _SLOTS], _POOL)(cache, k, v, pages)
+
+
+def copy_pages(cache: LayerCache, source: jax.Array, target: jax.Array, mesh: Mesh) -> LayerCache:
+    """source and target [B]: a page of each slot's device, copied to another of it."""
+
+    def local(cache: LayerCache, source: jax.Array, target: jax.Array) -> LayerCache:
+        return LayerCache(*(pool.at[target].set(pool[source]) for pool in cache))
+
+    return _on_each(local, mesh, [_POOL, _SLOTS, _SLOTS], _POOL)(cache, source, target)
+
+
+def attend_pages(
+    q: jax.Array, cache: LayerCache, tables: jax.Array, positions: jax.Array, span: int, mesh: Mesh
+) -> jax.Array:
+    """q [B,T,N,H] at positions [B,T], tables [B,n] -> [B,T,N,H]; softmax in float32.
+
+    A query sees the keys up to its own position; a row whose positions are all negative sees nothing that counts.
+    span: pages that are attended to at a time; n must be a multiple of it.
+    """
+
+    def local(q: jax.Array, cache: LayerCache, tables: jax.Array, positions: jax.Array) -> jax.Array:
+        B, T, N, H = q.shape
+        _, K, page, _ = cache.k.shape
+        G = N // K
+        q = (q * H**-0.5).reshape(B, T, K, G, H).transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, H)
+        seen = jnp.tile(positions, (1, G))[:, None, :, None]  # of the G*T rows of q
+        spans = jnp.max(positions) // (span * page) + 1
+
+        def fetch(pool: jax.Array, ids: jax.Array) -> jax.Array:
+            return pool[ids].swapaxes(1, 2).reshape(B, K, span * page, H)
+
+        def body(i: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            peak, total, context = carry
+            ids = jax.lax.dynamic_slice_in_dim(tables, i * span, span, axis=1)
+            k, v = fetch(cache.k, ids), fetch(cache.v, ids)
+            scores = jnp.einsum("bkqh,bksh->bkqs", q, k, preferred_element_type=jnp.float32)
+            scores = jnp.where(i * span * page + jnp.arange(span * page) <= seen, scores, _MASKED)
+            higher = jnp.maximum(peak, jnp.max(scores, axis=-1, keepdims=True))
+            weights, scale = jnp.exp(scores - higher), jnp.exp(peak - higher)
+            part = jnp.einsum(
+                "bkqs,bksh->bkqh", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
+            )
+            return higher, total * scale + jnp.sum(weights, axis=-1, keepdims=True), context * scale + part
+
+        nothing = jnp.zeros((B, K, G * T, 1), jnp.float32)
+        start = (nothing + _MASKED, nothing, jnp.zeros((B, K, G * T, H), jnp.float32))
+        _, total, context = jax.lax.fori_loop(0, spans, body, start)
+        context = (context / jnp.maximum(total, 1e-30)).astype(q.dtype)
+        return context.reshape(B, K, G, T, H).transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
+
+    return _on_each(local, mesh, [_QUERIES, _POOL, _SLOTS, _SLOTS], _QUERIES)(q, cache, tables, positions)
+
+
+_POOL = PAGES
+_ROWS = ("slots", None, "kv_heads", None)
+_QUERIES = ("slots", None, "heads", None)
+_SLOTS = ("slots",)
+
+
+def _on_each(local: F, mesh: Mesh, inputs: Sequence[Names], output: Names) -> F:
+    """`local` on every device with its share of the arrays, whose logical axes these are."""
+    if mesh.size == 1:
+        return local
+    specs = tuple(spec(axes) for axes in inputs)
+    return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=spec(output), check_vma=False)

@@ -1,9 +1,9 @@
-"""Choosing the next token: temperature, top-k, top-p, or greedily."""
+"""Choosing the next token: temperature, top-k, top-p and min-p, or greedily, each row in its own way."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,85 +11,104 @@ import jax.numpy as jnp
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """The distribution that is sampled. temperature 0 means greedy; top_k 0 and top_p 1 mean unrestricted.
+    """The distribution that is sampled. temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 cut nothing off.
 
-    Applied in the order temperature, top-k, top-p, as `transformers` does.
+    Applied in the order temperature, top-k, top-p, min-p, as `transformers` does. min_p: the least probability a token
+    may have, as a share of the likeliest one's.
     """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    min_p: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise ValueError(f"temperature must not be negative, got {self.temperature}")
-        if self.top_k < 0:
-            raise ValueError(f"top_k must not be negative, got {self.top_k}")
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature must be at least 0 and finite, got {self.temperature}")
+        if not 0 <= self.top_k < 2**31:
+            raise ValueError(f"top_k must be at least 0 and below 2^31, got {self.top_k}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
-
-    @property
-    def method(self) -> Method:
-        return Method(greedy=self.temperature == 0, top_k=self.top_k, nucleus=self.top_p < 1)
+        if not 0 <= self.min_p <= 1:
+            raise ValueError(f"min_p must be in [0, 1], got {self.min_p}")
 
 
-class Method(NamedTuple):
-    """What of `SamplingParams` decides the computation; the numbers can then change without compiling anew."""
+class Knobs(NamedTuple):
+    """`SamplingParams` of B rows, on the host or a device: [B] each, float32 but for top_k int32."""
 
-    greedy: bool
-    top_k: int
-    nucleus: bool
+    temperature: Any
+    top_k: Any
+    top_p: Any
+    min_p: Any
 
 
 def uniforms(seeds: jax.Array, positions: jax.Array) -> jax.Array:
-    """One number in [0, 1) for each row and position, made from the row's seed and that position alone.
+    """One number in [0, 1) for each row, made from the row's seed and position alone.
 
-    seeds [B] uint32, positions [B,M] int -> [B,M] float32.
+    seeds [B] uint32, positions [B] int -> [B] float32.
     """
 
     def one(seed: jax.Array, position: jax.Array) -> jax.Array:
         return jax.random.uniform(jax.random.fold_in(jax.random.key(seed), position))
 
-    return jax.vmap(jax.vmap(one, in_axes=(None, 0)))(seeds, positions)
+    return jax.vmap(one)(seeds, positions)
 
 
-def restrict(logits: jax.Array, method: Method, temperature: jax.Array, top_p: jax.Array) -> jax.Array:
-    """logits [B,V] -> float32 logits of the distribution to sample: scaled, with -inf for what is cut off."""
-    logits = logits.astype(jnp.float32) / temperature
-    if 0 < method.top_k < logits.shape[-1]:
-        kth = jax.lax.top_k(logits, method.top_k)[0][:, -1:]
-        logits = jnp.where(logits < kth, -jnp.inf, logits)
-    if method.nucleus:
+def restrict(logits: jax.Array, knobs: Knobs) -> jax.Array:
+    """logits [B,V] -> float32 logits of the distribution to sample: scaled, with -inf for what is cut off.
+
+    Greedy rows are left at temperature 1, whole. The sort that top-k and top-p want is done only where a row asks for
+    them; a row's result is the same, to the bit, whether or not another does.
+    """
+    greedy = knobs.temperature == 0
+    logits = logits.astype(jnp.float32) / jnp.where(greedy, 1.0, knobs.temperature)[:, None]
+    sorts = ~greedy & ((knobs.top_k > 0) | (knobs.top_p < 1))
+
+    def least_kept(logits: jax.Array) -> jax.Array:
         descending = -jnp.sort(-logits, axis=-1)
+        V = logits.shape[-1]
+        k = jnp.where(knobs.top_k > 0, jnp.minimum(knobs.top_k, V), V)[:, None]
+        kth = jnp.take_along_axis(descending, k - 1, axis=-1)
+        descending = jnp.where(descending < kth, -jnp.inf, descending)
         probabilities = jax.nn.softmax(descending, axis=-1)
         before = jnp.cumsum(probabilities, axis=-1) - probabilities
         # A token stays while the likelier ones before it hold less than top_p, so the likeliest always stays.
-        smallest = jnp.min(jnp.where(before < top_p, descending, jnp.inf), axis=-1, keepdims=True)
-        logits = jnp.where(logits < smallest, -jnp.inf, logits)
-    return logits
+        in_nucleus = (before < knobs.top_p[:, None]) | (knobs.top_p >= 1)[:, None]
+        smallest = jnp.min(jnp.where(in_nucleus, descending, jnp.inf), axis=-1, keepdims=True)
+        return jnp.where(sorts[:, None], smallest, -jnp.inf)
+
+    def all_kept(logits: jax.Array) -> jax.Array:
+        return jnp.full_like(logits[:, :1], -jnp.inf)
+
+    least = jax.lax.cond(jnp.any(sorts), least_kept, all_kept, logits)
+    by_min_p = jnp.max(logits, axis=-1, keepdims=True) + jnp.log(knobs.min_p)[:, None]
+    least = jnp.maximum(least, jnp.where(greedy[:, None], -jnp.inf, by_min_p))
+    return jnp.where(logits < least, -jnp.inf, logits)
 
 
-def sample(
-    logits: jax.Array, uniform: jax.Array, method: Method, temperature: jax.Array, top_p: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def sample(logits: jax.Array, uniform: jax.Array, knobs: Knobs) -> tuple[jax.Array, jax.Array]:
     """One token for each row, and its log-probability under the distribution that was sampled.
 
     logits [B,V], uniform [B] in [0, 1). Returns tokens [B] int32, logprobs [B] float32. A greedy choice reports its
     log-probability at temperature 1.
 
     Samples by inverting the cumulative distribution: one random number a row, where the Gumbel trick needs V, which
-    would cost as much as the model on a CPU.
+    would cost as much as a small model on a CPU.
     """
-    logits = logits.astype(jnp.float32) if method.greedy else restrict(logits, method, temperature, top_p)
+    logits = restrict(logits, knobs)
     weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
-    if method.greedy:
-        tokens = jnp.argmax(logits, axis=-1)
-        total = jnp.sum(weights, axis=-1)
-    else:
+    greedy = knobs.temperature == 0
+
+    def draw(weights: jax.Array) -> jax.Array:
         cumulative = jnp.cumsum(weights, axis=-1)
-        total = cumulative[:, -1]
         # The first token whose cumulative weight exceeds the threshold. As the threshold is less than the total,
         # there is one; as the sum grows at it, its weight is not zero.
-        tokens = jnp.sum(cumulative <= (uniform * total)[:, None], axis=-1)
+        threshold = (uniform * cumulative[:, -1])[:, None]
+        return jnp.where(greedy, likeliest(weights), jnp.sum(cumulative <= threshold, axis=-1))
+
+    def likeliest(weights: jax.Array) -> jax.Array:
+        return jnp.argmax(weights, axis=-1)
+
+    tokens = jax.lax.cond(jnp.all(greedy), likeliest, draw, weights)
     chosen = jnp.take_along_axis(weights, tokens[:, None], axis=-1)[:, 0]
-    return tokens.astype(jnp.int32), jnp.log(chosen) - jnp.log(total)
+    return tokens.astype(jnp.int32), jnp.log(chosen) - jnp.log(jnp.sum(weights, axis=-1))

@@ -25,6 +25,8 @@ RULES: Mapping[str, str | tuple[str, ...] | None] = {
     "batch": ("data", "fsdp"),
     "time": "sequence",
     "attention_heads": ("tensor", "sequence"),
+    # While generating a step has one token a row, so there is no time to split: rows are, over all but the heads.
+    "slots": ("data", "fsdp", "sequence"),
 }
 Names = Sequence[str | None]
 

@@ -12,16 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mlagent_jax.generate.decode import decode
-from mlagent_jax.generate.prefill import prefill
-from mlagent_jax.generate.sampler import Sampler, compile_copy
-from mlagent_jax.generate.sampling import SamplingParams
+from mlagent_jax.generate.config import EngineConfig
+from mlagent_jax.generate.programs import compile_programs, empty_chunk, empty_slots, shards_of
 from mlagent_jax.models.config import Qwen2Config
-from mlagent_jax.models.qwen2 import abstract_params
-from mlagent_jax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, replicated
+from mlagent_jax.parallel.mesh import batch_sharding, replicated
 from mlagent_jax.planner.flops import decode_flops, executed_training_flops, forward_flops, training_flops
 from mlagent_jax.planner.programs import Program, Work, bytes_per_device, shaped
-from mlagent_jax.planner.traffic import decode_bytes, forward_bytes, training_bytes
+from mlagent_jax.planner.traffic import cache_bytes, forward_bytes, training_bytes
 from mlagent_jax.ppo.batch import make_batch
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.loop import check
@@ -30,80 +27,89 @@ from mlagent_jax.ppo.step import Learners
 from mlagent_jax.ppo.update import UNMEASURED, UNTRAINED, Functions, compile_update
 
 
-def ppo_programs(config: PPOConfig, model: Qwen2Config, sampler: Sampler, mesh: Mesh) -> list[Program]:
-    """Sampling (on the first device, as the loop does it), then what is measured and learnt on the whole mesh.
+def ppo_programs(
+    config: PPOConfig, model: Qwen2Config, engine: EngineConfig, max_new_tokens: int, mesh: Mesh
+) -> list[Program]:
+    """Sampling, then what is measured and learnt, all on the whole mesh.
 
     Counts are for an update whose rollouts fill one row each, which is the most there can be.
     Raises UserError for settings that the PPO loop refuses.
     """
-    check(config, sampler, mesh)
+    check(config, engine, mesh)
     functions = compile_update(config, model, mesh)
-    return [*_sampling(config, model, sampler, functions, mesh), *_learning(config, model, functions, mesh)]
+    sampling = _sampling(config, model, engine, max_new_tokens, functions, mesh)
+    return [*sampling, *_learning(config, model, functions, mesh)]
 
 
 def _sampling(
-    config: PPOConfig, model: Qwen2Config, sampler: Sampler, functions: Functions, mesh: Mesh
+    config: PPOConfig,
+    model: Qwen2Config,
+    engine: EngineConfig,
+    max_new_tokens: int,
+    functions: Functions,
+    mesh: Mesh,
 ) -> list[Program]:
-    """For the longest prompts."""
+    """For the longest prompts, as many at once as the cache holds."""
     states = functions.states
-    training = {"actor": states.actor, "critic": states.critic, "reference": states.actor.params}
-    copy = compile_copy(model.dtype, mesh)
-    one = make_mesh(MeshConfig(), mesh.devices.ravel()[:1].tolist())
-    here = replicated(one)
+    training = {
+        "optimiser": (states.actor.opt_state, states.critic.opt_state),
+        "critic": states.critic.params,
+        "reference": states.actor.params,
+    }
+    # One step a call, since a loop that may end at any step is counted as one by the planner.
+    engine = replace(engine, steps=1)
+    programs = compile_programs(model, engine, mesh)
+    weights, state = programs.weights, programs.state
+    shards = shards_of(mesh)
+    slots, chunk = shards * engine.slots_on(shards), engine.chunks[-1]
+    everywhere = replicated(mesh)
     place = lambda tree: jax.tree.map(  # noqa: E731
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), tree
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), tree
     )
-    params = place(jax.eval_shape(copy, abstract_params(model)))
-    B, P, M = sampler.batch_size, sampler.buckets[-1], sampler.max_new_tokens
-    tokens, lengths, seeds, scalar = place(
-        (
-            jax.ShapeDtypeStruct((B, P), np.int32),
-            jax.ShapeDtypeStruct((B,), np.int32),
-            jax.ShapeDtypeStruct((B,), np.uint32),
-            jax.ShapeDtypeStruct((), np.float32),
-        )
-    )
-    cache, hidden = place(jax.eval_shape(lambda *a: prefill(model, M, *a), params, tokens, lengths))
-    method = SamplingParams(config.temperature).method
-    batches = ceil(config.batch_size / B)
-    reading = forward_flops(model, B, P, predicted=0)
-    writing = decode_flops(model, B, P + M // 2)
+    prompt = engine.max_length - max_new_tokens
+    at_once = min(slots, shards * ((engine.pages_on(shards) - 1) // engine.pages_of(engine.max_length)))
+    batches = ceil(config.batch_size / at_once)
+    reading = forward_flops(model, shards, chunk, predicted=0)
+    writing = decode_flops(model, at_once, prompt + max_new_tokens // 2)
+    rows_of_one = at_once / mesh.size  # heads are split too
+    weight_bytes = bytes_per_device(weights)
     return [
         Program(
-            name="ppo copy for the sampler",
-            function=copy,
+            name="ppo weights for sampling",
+            function=programs.load,
             arguments=(states.actor.params,),
             parts={"parameters": states.actor.params},
-            beside={
-                "optimiser": (states.actor.opt_state, states.critic.opt_state),
-                "critic": states.critic.params,
-                "reference": states.actor.params,
-            },
+            beside=training,
             devices=mesh.size,
-            work=Work(memory_bytes=2 * bytes_per_device(params)),
+            work=Work(memory_bytes=bytes_per_device(states.actor.params) + weight_bytes),
         ),
         Program(
-            name=f"ppo prefill, {B} prompts of {P}",
-            function=prefill,
-            arguments=(model, M, params, tokens, lengths),
-            parts={"parameters": params},
-            beside=training,
-            devices=1,
-            work=Work(reading.total, reading.total, forward_bytes(model, B * P, tensor=1, logits=False)),
-            times=batches,
-        ),
-        Program(
-            name=f"ppo decode, {B} x {M} tokens",
-            function=decode,
-            arguments=(
-                *(model, M, sampler.stop_ids, method, params),
-                *(cache, hidden, lengths, seeds, scalar, scalar),
+            name=f"ppo prefill, {shards} x {chunk} tokens",
+            function=programs.prefill,
+            arguments=(weights, state, place(empty_chunk(engine, shards, chunk))),
+            parts={"parameters": weights, "cache": state.cache},
+            beside=training | {"actor": states.actor.params},
+            devices=mesh.size,
+            work=Work(
+                reading.total,
+                reading.total,
+                forward_bytes(model, chunk, tensor=mesh.shape["tensor"], logits=False),
             ),
-            parts={"parameters": params, "cache": cache},
-            beside=training,
-            devices=1,
-            work=Work(M * writing.total, M * writing.total, M * decode_bytes(model, B, P + M / 2)),
-            times=batches,
+            times=ceil(config.batch_size / shards) * ceil(prompt / chunk),
+        ),
+        Program(
+            name=f"ppo decode, {slots} x 1 token",
+            function=programs.decode,
+            arguments=(weights, state, place(empty_slots(engine, slots))),
+            parts={"parameters": weights, "cache": state.cache},
+            beside=training | {"actor": states.actor.params},
+            devices=mesh.size,
+            work=Work(
+                writing.total,
+                writing.total,
+                weight_bytes + rows_of_one * cache_bytes(model, prompt + max_new_tokens / 2),
+            ),
+            times=batches * max_new_tokens,
         ),
     ]
 

@@ -29,12 +29,10 @@ def training_bytes(model: Qwen2Config, tokens: float, tensor: int) -> float:
     return (3 + again) * forward_bytes(model, tokens, tensor)
 
 
-def decode_bytes(model: Qwen2Config, rows: int, context: float) -> float:
-    """One token for each row: all weights, and the keys and values of the context."""
-    size = _itemsize(model)
-    weights = model.num_hidden_layers * layer_weights(model) + model.hidden_size * model.vocab_size
+def cache_bytes(model: Qwen2Config, context: float) -> float:
+    """The keys and values that one row of a decoding step reads."""
     keys = 2 * model.num_hidden_layers * model.num_key_value_heads * model.head_dim
-    return (weights + rows * context * keys) * size
+    return context * keys * _itemsize(model)
 
 
 def _itemsize(model: Qwen2Config) -> int:

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.errors import UserError
-from mlagent_jax.generate.sampler import Sampler
+from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import check_batch_fits
@@ -44,13 +44,14 @@ def train(
     """Trains from the SFT model `params`, which stays the KL's reference; returns the actor's parameters.
 
     collector: step-wise (`StateCollector`) or episode-wise (`EpisodeCollector`); needed on the main process
-    only, which alone samples and acts. policy: how to sample; its params and temperature are set here.
+    only, which acts; all of them sample together. policy: how to sample; its engine's weights and its temperature
+    are set here.
     demonstrations: the expert's actions and rewards, the same on every process, for `critic_start` "expert".
     Goes on from the newest checkpoint in `workdir`, to the same bits as an uninterrupted run. Writes
     checkpoints, metrics.jsonl, rollouts.jsonl and TensorBoard events there.
     Raises UserError for settings that cannot work, and where not one action of an update could be scored.
     """
-    check(config, policy.sampler, mesh)
+    check(config, policy.engine.config, mesh)
     policy = policy.with_sampling(config.temperature)
     updater = Updater(config, model, params, mesh)
     states = updater.initial_states(_value_head(config, model, params, demonstrations, mesh))
@@ -66,7 +67,7 @@ def train(
         with ProgressBar("ppo", config.updates, start, shown=main) as bar:
             for update in range(start, config.updates):
                 clock = _Clock()
-                rollouts, records = _collect(config, collector, policy, states, update, mesh, clock)
+                rollouts, records = _collect(config, collector, policy, states, update, clock)
                 states, line = learn(config, updater, states, rollouts, update, clock)
                 tokens = sum(len(rollout.tokens) for rollout in rollouts)
                 line |= {"tokens_per_second": tokens / clock.total} | clock.seconds
@@ -89,14 +90,13 @@ def _value_head(
     return fit_value_head(config, model, params, demonstrations, mesh)
 
 
-def check(config: PPOConfig, sampler: Sampler, mesh: Mesh) -> None:
-    """Raises UserError where settings of the sampler, the mesh and PPO do not go together."""
+def check(config: PPOConfig, engine: EngineConfig, mesh: Mesh) -> None:
+    """Raises UserError where settings of the engine, the mesh and PPO do not go together."""
     config.validate()
-    needed = sampler.buckets[-1] + sampler.max_new_tokens
-    if needed > config.row_length:
+    if engine.max_length > config.row_length:
         raise UserError(
-            f"ppo.row_length is {config.row_length}, but a prompt of {sampler.buckets[-1]} and a "
-            f"response of {sampler.max_new_tokens} tokens need {needed}"
+            f"ppo.row_length is {config.row_length}, but a prompt and its response may have {engine.max_length} "
+            "tokens (sampling.max_length)"
         )
     check_batch_fits(config.micro_rows, config.row_length, mesh, "ppo")
 
@@ -149,20 +149,22 @@ def _collect(
     policy: ModelPolicy,
     states: Learners,
     update: int,
-    mesh: Mesh,
     clock: _Clock,
 ) -> tuple[list[Rollout], list[dict[str, Any]]]:
     """The update's rollouts, the same on every process, and on the main one the records of their actions."""
-    params = policy.sampler.copy_params(states.actor.params, mesh)
+    engine = policy.engine
+    engine.load(states.actor.params)
+    clock.lap("sync")
     records: list[dict[str, Any]] = []
 
     def work() -> tuple[list[Rollout], dict[str, float]]:
         assert collector is not None, "the main process needs a collector"
-        got = collector.collect(policy.with_params(params), config.batch_size, config.seed, update)
+        got = collector.collect(policy, config.batch_size, config.seed, update)
         records.extend(got.records)
         return got.rollouts, got.seconds
 
-    rollouts, seconds = distributed.on_main(work)
+    rollouts, seconds = engine.leading(work)
+    engine.unload()
     clock.note(seconds)
     scored = sum(action.reward is not None for rollout in rollouts for action in rollout.actions)
     if not scored:

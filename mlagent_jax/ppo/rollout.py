@@ -85,7 +85,7 @@ def action_sample(policy: ModelPolicy, step: Step, start: int) -> ActionSample:
         logprobs=step.logprobs,
         reward=None if step.outcome is Outcome.INFRASTRUCTURE else step.reward,
         outcome=str(step.outcome),
-        truncated=step.tokens[-1] not in policy.sampler.stop_ids,
+        truncated=step.tokens[-1] not in policy.stop_ids,
     )
 
 

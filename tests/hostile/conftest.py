@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Iterator
 
 import pytest
-from sandboxes import Host, descendants, open_backend, script_job
+from sandboxes import Host, open_backend, script_job, settled_descendants
 
 from mlagent_jax.sandbox.interface import Status
 
@@ -29,6 +28,6 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         patch.setenv("SECRET", secret)
         sandbox = open_backend("bubblewrap", root / "public")
         assert sandbox.run(script_job("")).status is Status.OK
-        time.sleep(0.5)  # its supervisor ends
-        yield Host(sandbox, secret, root / "canary", root / "public" / "mine", descendants())
+        workers = settled_descendants()  # the script's supervisor ends
+        yield Host(sandbox, secret, root / "canary", root / "public" / "mine", workers)
         sandbox.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from hostile_programs import CONFUSION, ESCAPES, EXHAUSTION, Hostile
-from sandboxes import QUICK, Host, assert_settles, descendants, open_backend, script_job
+from sandboxes import QUICK, Host, assert_settles, descendants, open_backend, script_job, settled_descendants
 
 from mlagent_jax.sandbox.interface import Result, Status
 
@@ -148,8 +148,7 @@ def test_many_jobs_of_all_kinds_on_two_workers(host: Host) -> None:
 def unisolated(host: Host) -> Iterator[Host]:
     with open_backend("process", host.data_dir.parent) as sandbox:
         assert sandbox.run(script_job("")).status is Status.OK
-        time.sleep(0.5)  # its supervisor ends
-        yield dataclasses.replace(host, sandbox=sandbox, workers=descendants())
+        yield dataclasses.replace(host, sandbox=sandbox, workers=settled_descendants())
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,6 @@ def main() -> None:
     import bandit
     import numpy as np
 
-    from mlagent_jax.agent.model_policy import ModelPolicy
-    from mlagent_jax.agent.prompt import PromptFormat
     from mlagent_jax.models.qwen2 import init_params
     from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, to_local
     from mlagent_jax.ppo import loop as ppo
@@ -55,8 +53,9 @@ def main() -> None:
         critic_optimiser=rule,
     )
     collector = bandit.BanditCollector() if distributed.is_main() else None
-    policy = ModelPolicy("toy", bandit.SAMPLER, None, None, PromptFormat())
-    trained = ppo.train(config, bandit.MODEL, params, collector, policy, folder / "ppo", mesh)
+    trained = ppo.train(
+        config, bandit.MODEL, params, collector, bandit.make_policy(mesh), folder / "ppo", mesh
+    )
 
     # An error of the first process's own work reaches every process.
     try:

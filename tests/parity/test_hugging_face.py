@@ -12,11 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlagent_jax.generate.sampler import Sampler
+from mlagent_jax.generate.config import EngineConfig
+from mlagent_jax.generate.engine import Engine
+from mlagent_jax.generate.sampling import SamplingParams
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.hf import load_hf, save_hf
 from mlagent_jax.models.qwen2 import forward, unembedding
 from mlagent_jax.nn.losses import cross_entropy
+from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 
 try:
     import torch
@@ -26,6 +29,7 @@ except ImportError:
         raise
     pytest.skip("needs torch, to compare with transformers", allow_module_level=True)
 
+ENGINE = EngineConfig(slots=2, max_length=256, page=16, chunks=(16, 64), span=32, steps=5)
 LENGTH = 520  # short prompts hide errors in rotary embeddings
 SHAPES = {
     "tied, 2 heads a key": {"tie_word_embeddings": True, "num_attention_heads": 4, "num_key_value_heads": 2},
@@ -210,40 +214,33 @@ def test_loss_and_gradients_of_packed_and_padded_rows(models, tmp_path):
 
 
 def test_greedy_generation_token_for_token(generating):
+    """Prompts of mixed lengths in fewer slots, a stop id, and again with what was read found in the cache."""
     theirs, config, params = generating
-    prompts = [rows(config.vocab_size)[0, :length].tolist() for length in (5, 60, 130)]
-    sampler = Sampler(config, buckets=(64, 160), batch_size=2, max_new_tokens=24, stop_ids=(1,))
-    ours = sampler.generate(params, prompts, [0, 1, 2], temperature=0.0)
-    for prompt, generation in zip(prompts, ours, strict=True):
-        with torch.no_grad():
-            whole = theirs.generate(
-                torch.tensor([prompt]), do_sample=False, max_new_tokens=24, eos_token_id=1
-            )
-        assert list(generation.tokens) == whole[0, len(prompt) :].tolist()
+    prompts = [rows(config.vocab_size)[0, :length].tolist() for length in (5, 60, 130, 131, 200)]
+    engine = Engine(config, ENGINE, make_mesh(MeshConfig()))
+    engine.load(params)
+    for order in ((0, 1, 2, 3, 4), (4, 2, 0, 3, 1)):
+        given = [prompts[i] for i in order]
+        ours = engine.generate(given, range(5), 24, (1,), SamplingParams(0.0))
+        for prompt, generation in zip(given, ours, strict=True):
+            with torch.no_grad():
+                whole = theirs.generate(
+                    torch.tensor([prompt]), do_sample=False, max_new_tokens=24, eos_token_id=1
+                )
+            assert list(generation.tokens) == whole[0, len(prompt) :].tolist()
+    assert engine.counts.reused > sum(map(len, prompts)) / 2
 
 
 def test_log_probs_of_sampled_tokens_are_the_full_forwards(generating):
     _, config, params = generating
     prompt = rows(config.vocab_size)[0, :100].tolist()
-    sampler = Sampler(config, buckets=(128,), batch_size=2, max_new_tokens=16, stop_ids=(1,))
-    (generation,) = sampler.generate(params, [prompt], [7], temperature=0.8)
+    engine = Engine(config, ENGINE, make_mesh(MeshConfig()))
+    engine.load(params)
+    (generation,) = engine.generate([prompt], [7], 16, (1,), SamplingParams(0.8))
     tokens = np.array([prompt + list(generation.tokens)], np.int32)
     scaled = logits(config, params, tokens, np.ones_like(tokens))[0] / 0.8
     expected = jax.nn.log_softmax(scaled)[np.arange(99, len(tokens[0]) - 1), tokens[0, 100:]]
     np.testing.assert_allclose(generation.logprobs, expected, atol=1e-4)
-
-
-def test_sampling_does_not_depend_on_the_batch(generating):
-    _, config, params = generating
-    prompts = [rows(config.vocab_size)[0, start : start + 40].tolist() for start in (0, 50, 100, 150)]
-    sampler = Sampler(config, buckets=(64,), batch_size=2, max_new_tokens=16, stop_ids=(1,))
-    together = sampler.generate(params, prompts, [1, 2, 3, 4], temperature=1.0)
-    alone = [
-        sampler.generate(params, [p], [s], temperature=1.0)[0]
-        for p, s in zip(prompts, (1, 2, 3, 4), strict=True)
-    ]
-    assert [g.tokens for g in together] == [g.tokens for g in alone]
-    assert [g.logprobs for g in together] == [g.logprobs for g in alone]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -59,14 +59,19 @@ def test_ppo_on_a_gpu_node(tmp_path):
     assert told["changes"] == {}, "the configuration is made for this target"
     programs = {program["name"].split(",")[0]: program for program in told["plan"]["programs"]}
     assert list(programs) == [
-        *("ppo copy for the sampler", "ppo prefill", "ppo decode"),
+        *("ppo weights for sampling", "ppo prefill", "ppo decode"),
         *("ppo log-probs and values", "ppo gradients", "ppo apply"),
     ]
     assert any("Backward" in kernel for kernel in programs["ppo gradients"]["attention_kernels"])
-    assert programs["ppo decode"]["devices"] == 1 and not programs["ppo decode"]["collectives"]
+    decode = programs["ppo decode"]
+    assert decode["devices"] == 8 and decode["bytes"]["parts"]["parameters"] == pytest.approx(
+        _parameters(2048) * 2 / 8, rel=0.02
+    ), "the weights stay split"
+    # Activations of 32 rows travel, and no weights: those of a layer alone would be 4 MB.
+    assert sum(each["received"] for each in decode["collectives"]) < 2e6
     assert programs["ppo gradients"]["runs_per_step"] == 32, "256 rows, eight at a time"
-    # While the first device samples, it still holds its share of both training states and of the reference.
-    beside = programs["ppo decode"]["bytes"]["beside"]
+    # While sampling, a device still holds its share of both training states and of the reference.
+    beside = decode["bytes"]["beside"]
     assert sum(beside.values()) == pytest.approx((12 + 12 + 4) * _parameters(2048) / 8, rel=0.15)
 
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.agent.prompt import PromptFormat
-from mlagent_jax.generate.sampler import Sampler
+from mlagent_jax.generate.config import EngineConfig
+from mlagent_jax.generate.engine import Engine
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import init_params
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
@@ -26,7 +27,7 @@ from mlagent_jax.training.optimisers import OptimiserConfig
 
 V, STOP = 10, 0
 MODEL = Qwen2Config(V, 16, 32, 1, 2, 1, tie_word_embeddings=True, initializer_range=0.1)
-SAMPLER = Sampler(MODEL, buckets=(2,), batch_size=16, max_new_tokens=2, stop_ids=(STOP,))
+ENGINE = EngineConfig(slots=16, max_length=4, page=2, chunks=(2,), span=2, steps=2)
 CONFIG = PPOConfig(
     updates=30,
     batch_size=64,
@@ -46,7 +47,7 @@ class BanditCollector:
         rng = np.random.default_rng([seed, update])
         prompts = [[1, int(c)] for c in rng.integers(2, V - 1, count)]
         seeds = rng.integers(0, 2**32, count).tolist()
-        answers = policy.sampler.generate(policy.params, prompts, seeds, policy.temperature)
+        answers = policy.engine.generate(prompts, seeds, 2, (STOP,), policy.sampling)
         rollouts, records = [], []
         for prompt, answer in zip(prompts, answers, strict=True):
             said = answer.tokens[0]
@@ -58,10 +59,14 @@ class BanditCollector:
         return Collected(rollouts, records, {"generate": 0.0, "environment": 0.0})
 
 
+def make_policy(mesh):
+    return ModelPolicy("toy", Engine(MODEL, ENGINE, mesh), None, PromptFormat(), max_new_tokens=2)
+
+
 def run(folder, **changes):
-    policy = ModelPolicy("toy", SAMPLER, None, None, PromptFormat())
     config = dataclasses.replace(CONFIG, **changes)
     mesh = make_mesh(MeshConfig())
+    policy = make_policy(mesh)
     return train(config, MODEL, init_params(MODEL, 0), BanditCollector(), policy, folder, mesh)
 
 

@@ -12,9 +12,11 @@ from mlagent_jax.agent.policy import Response, Situation
 from mlagent_jax.agent.prompt import PromptFormat, messages
 from mlagent_jax.environment.state import Outcome
 from mlagent_jax.errors import UserError
-from mlagent_jax.generate.sampler import Sampler
+from mlagent_jax.generate.config import EngineConfig
+from mlagent_jax.generate.engine import Engine
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import init_params
+from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 from mlagent_jax.ppo.batch import make_batch
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.episodes import EpisodeCollector
@@ -62,9 +64,9 @@ def policy(expert, tasks, tmp_path_factory):
     chats = [messages(FORM, Situation(tasks["toy"], episode.steps)) for episode in expert]
     tokenizer = train_sentencepiece(tokenizer_texts(chats), 420, tmp_path_factory.mktemp("tokenizer"))
     model = Qwen2Config(tokenizer.vocab_size, 16, 24, 1, 2, 1, initializer_range=0.3)
-    stops = (tokenizer.im_end, tokenizer.end_of_text)
-    sampler = Sampler(model, buckets=(700,), batch_size=4, max_new_tokens=8, stop_ids=stops)
-    return ModelPolicy("tiny", sampler, init_params(model, 0), tokenizer, FORM)
+    engine = Engine(model, EngineConfig(slots=4, max_length=708), make_mesh(MeshConfig()))
+    engine.load(init_params(model, 0))
+    return ModelPolicy("tiny", engine, tokenizer, FORM, max_new_tokens=8)
 
 
 def fits(situation):
@@ -138,7 +140,7 @@ class Dictated:
     """A ModelPolicy that says what it is told, with made-up log-probs."""
 
     def __init__(self, policy, lines):
-        self.sampler, self.tokenizer, self.form, self.name = policy.sampler, policy.tokenizer, FORM, "told"
+        self.stop_ids, self.tokenizer, self.form, self.name = policy.stop_ids, policy.tokenizer, FORM, "told"
         self.prompt, self.fits, self.lines = policy.prompt, policy.fits, lines
 
     def respond(self, situations):

@@ -8,9 +8,12 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from experiments.import_gguf import import_gguf
-from mlagent_jax.generate.sampler import Sampler
+from mlagent_jax.generate.config import EngineConfig
+from mlagent_jax.generate.engine import Engine
+from mlagent_jax.generate.sampling import SamplingParams
 from mlagent_jax.models.hf import load_hf
 from mlagent_jax.models.qwen2 import forward, unembedding
+from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 from mlagent_jax.text.chat import Message, encode_prompt, response_text
 from mlagent_jax.text.tokenizer import load_tokenizer
 
@@ -41,8 +44,9 @@ def loaded(folder):
 def test_it_answers_a_question(loaded):
     config, params, tokenizer = loaded
     prompt = encode_prompt(tokenizer, [Message("user", "What is the capital of France?")])
-    sampler = Sampler(config, buckets=(64,), batch_size=1, max_new_tokens=24, stop_ids=(tokenizer.im_end,))
-    (generation,) = sampler.generate(params, [prompt.tolist()], [0], temperature=0.0)
+    engine = Engine(config, EngineConfig(slots=1, max_length=128, chunks=(64,)), make_mesh(MeshConfig()))
+    engine.load(params)
+    (generation,) = engine.generate([prompt.tolist()], [0], 24, (tokenizer.im_end,), SamplingParams(0.0))
     assert "Paris" in response_text(tokenizer, generation.tokens)
 
 

@@ -1,0 +1,73 @@
+"""The size of a generation engine, from which everything it compiles follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlagent_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """All in tokens, but for the slots. A result depends on these, to the last bit, and not on what else is running.
+
+    slots: requests that are decoded at once. On a mesh they are rounded up to a multiple of its devices.
+    max_length: of a prompt with its answer.
+    cache_tokens: what the key-value cache holds in all; requests wait where it is full. 0: `slots` of `max_length`.
+    page: the cache is given out, and shared between requests, by pages of this size.
+    chunks: lengths that prompts are read in: as many of the longest as go, then the shortest that holds the rest.
+    span: that attention takes at a time; a few hundred for an accelerator, fewer for a CPU.
+    steps: decoded in one call, between two looks at what has arrived.
+    """
+
+    slots: int = 32
+    max_length: int = 15_000
+    cache_tokens: int = 0
+    page: int = 64
+    chunks: tuple[int, ...] = (64, 128, 256, 512)
+    span: int = 64
+    steps: int = 16
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "chunks", tuple(sorted(set(self.chunks))))
+        for name in ("slots", "max_length", "page", "span", "steps"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} of the engine is {getattr(self, name)}, but must be at least 1")
+        if not self.chunks or any(size < 1 or size % self.page for size in self.chunks):
+            raise UserError(f"chunks {self.chunks} of the engine must be multiples of its page, {self.page}")
+        if self.span % self.page:
+            raise UserError(f"span {self.span} of the engine must be a multiple of its page, {self.page}")
+        if self.max_length < 2:
+            raise UserError("max_length of the engine must leave room for a prompt and an answer: at least 2")
+        if self.cache_tokens and self.cache_tokens < self.pages_of(self.max_length) * self.page:
+            raise UserError(
+                f"cache_tokens {self.cache_tokens} of the engine do not hold one request of max_length "
+                f"{self.max_length}"
+            )
+
+    def slots_on(self, shards: int) -> int:
+        """Of each of the shards."""
+        return -(-self.slots // shards)
+
+    def pages_on(self, shards: int) -> int:
+        """Of each of the shards, the trash page included."""
+        tokens = self.cache_tokens or self.slots_on(shards) * shards * self.max_length
+        whole = self.pages_of(self.max_length)
+        if not self.cache_tokens:
+            return self.slots_on(shards) * whole + 1
+        return max(whole, tokens // self.page // shards) + 1
+
+    def pages_of(self, length: int) -> int:
+        return -(-length // self.page)
+
+    @property
+    def table(self) -> int:
+        """Entries of a request's table: pages of the longest one, in whole spans of prefill and decode."""
+        whole = max(self.prefill_span, self.span // self.page)
+        return -(-self.pages_of(self.max_length) // whole) * whole
+
+    @property
+    def prefill_span(self) -> int:
+        """In pages: what many queries attend to at a time may be longer."""
+        pages = self.span // self.page
+        return pages * max(1, 256 // self.span)

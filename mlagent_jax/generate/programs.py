@@ -1,0 +1,326 @@
+"""What an engine compiles: pure functions of its weights and cache, whose devices need not be there.
+
+Weights have the layers apart (`{"embed", "norm", "lm_head", "layers": [...]}`) since a slice of a stack would be a
+copy, in the dtype of computation and split over the mesh as in training. While decoding, a few activations are moved
+to where the weights lie, and not the weights: each device multiplies its columns of all rows (Pope et al. 2022,
+arXiv 2211.05102). A chunk of a prompt has so many that the weights are gathered layer by layer, as in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from mlagent_jax.generate.cache import (
+    PAGES,
+    TRASH,
+    Cache,
+    LayerCache,
+    attend_pages,
+    copy_pages,
+    write_pages,
+    write_tokens,
+)
+from mlagent_jax.generate.config import EngineConfig
+from mlagent_jax.generate.sampling import Knobs, sample, uniforms
+from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.qwen2 import (
+    Params,
+    abstract_params,
+    block,
+    final_norm,
+    logical_axes,
+    unembedding,
+    unstack_layers,
+)
+from mlagent_jax.nn.rope import rope_tables
+from mlagent_jax.parallel.mesh import check_model_fits, replicated
+from mlagent_jax.parallel.rules import RULES, constrain, spec
+
+MAX_STOP_IDS = 8  # of one request
+
+_SPLIT_ROWS = ("slots", None, None)
+_SPLIT_COLUMNS = (None, None, "embed")
+
+
+class State(NamedTuple):
+    """What lies on the devices from call to call, and is donated to each.
+
+    hidden [S,D]: of every slot's last token. read [R,D]: of the last token of the prompt that each row has read.
+    """
+
+    cache: Cache
+    hidden: jax.Array
+    read: jax.Array
+
+
+class Chunk(NamedTuple):
+    """A piece of a prompt in each row: tokens [R,C], start and count [R] int32 (count 0: none), tables [R,n]."""
+
+    tokens: Any
+    start: Any
+    count: Any
+    tables: Any
+
+
+class Slots(NamedTuple):
+    """The requests that are decoded. tables [S,n]; length [S]: tokens in the cache; remaining [S]: of the answer.
+
+    seed [S] uint32; knobs [S] each; stop_ids [S,MAX_STOP_IDS], padded with -1.
+    limit: steps of this call; leave: whether to come back as soon as a row has ended.
+    """
+
+    tables: Any
+    length: Any
+    remaining: Any
+    seed: Any
+    knobs: Any
+    stop_ids: Any
+    limit: Any
+    leave: Any
+
+
+def empty_chunk(engine: EngineConfig, rows: int, size: int) -> Chunk:
+    """On the host, to be filled in."""
+    start, count = np.zeros((2, rows), np.int32)
+    tables = np.full((rows, engine.table), TRASH, np.int32)
+    return Chunk(np.zeros((rows, size), np.int32), start, count, tables)
+
+
+def empty_slots(engine: EngineConfig, slots: int) -> Slots:
+    """On the host, to be filled in: nothing is remaining in any slot."""
+    length, remaining, top_k = np.zeros((3, slots), np.int32)
+    temperature, min_p = np.zeros((2, slots), np.float32)
+    return Slots(
+        tables=np.full((slots, engine.table), TRASH, np.int32),
+        length=length,
+        remaining=remaining,
+        seed=np.zeros(slots, np.uint32),
+        knobs=Knobs(temperature, top_k, np.ones(slots, np.float32), min_p),
+        stop_ids=np.full((slots, MAX_STOP_IDS), -1, np.int32),
+        limit=np.int32(engine.steps),
+        leave=np.bool_(False),
+    )
+
+
+class Decoded(NamedTuple):
+    """tokens [S,steps] int32, logprobs [S,steps] float32, counts [S] int32: how many of a row's are real."""
+
+    tokens: jax.Array
+    logprobs: jax.Array
+    counts: jax.Array
+
+
+class Programs(NamedTuple):
+    """load(params) -> weights; reset() -> State; prefill(weights, State, Chunk) -> State;
+    begin(State, row [S]) -> State; copy(State, source [S], target [S]) -> State;
+    decode(weights, State, Slots) -> (State, Decoded).
+
+    begin: slots whose row is not -1 go on from what that row has read. copy: page `source` of each slot's device to
+    page `target`.
+    weights, state: shapes with shardings.
+    """
+
+    load: Any
+    reset: Any
+    prefill: Any
+    begin: Any
+    copy: Any
+    decode: Any
+    weights: Any
+    state: State
+
+
+def shards_of(mesh: Mesh) -> int:
+    """Groups of devices that have slots and pages of their own."""
+    axes = RULES["slots"] or ()
+    return int(np.prod([mesh.shape[axis] for axis in axes]))
+
+
+@lru_cache
+def compile_programs(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Programs:
+    """Raises UserError where the model does not divide by the mesh."""
+    check_model_fits(model, mesh)
+    shards = shards_of(mesh)
+    rows, slots = shards, shards * engine.slots_on(shards)
+    dtype = jnp.dtype(model.dtype)
+
+    def engine_load(params: Params) -> Params:
+        params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+        return params | {"layers": unstack_layers(model, params)}
+
+    def engine_reset() -> State:
+        shape = (shards * engine.pages_on(shards), model.num_key_value_heads, engine.page, model.head_dim)
+        D = model.hidden_size
+        return State(
+            cache=[
+                LayerCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+                for _ in range(model.num_hidden_layers)
+            ],
+            hidden=jnp.zeros((slots, D), dtype),
+            read=jnp.zeros((rows, D), dtype),
+        )
+
+    def engine_prefill(weights: Params, state: State, chunk: Chunk) -> State:
+        C = chunk.tokens.shape[1]
+        offsets = jnp.arange(C)
+        held = offsets < chunk.count[:, None]
+        positions = chunk.start[:, None] + offsets
+        blocks = jnp.arange(C // engine.page)
+        pages = jnp.take_along_axis(chunk.tables, chunk.start[:, None] // engine.page + blocks, axis=1)
+        pages = jnp.where(blocks * engine.page < chunk.count[:, None], pages, TRASH)
+        seen = jnp.where(held, positions, -1)
+
+        def attend_layer(layer: LayerCache) -> tuple[list[LayerCache], Attend]:
+            written: list[LayerCache] = []
+
+            def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+                written.append(write_pages(layer, k, v, pages, mesh))
+                return attend_pages(q, written[0], chunk.tables, seen, engine.prefill_span, mesh)
+
+            return written, attend
+
+        cache, x = _through_layers(
+            model, weights, state.cache, chunk.tokens, positions, attend_layer, _SPLIT_ROWS, mesh
+        )
+        last = jnp.take_along_axis(x, jnp.maximum(chunk.count - 1, 0)[:, None, None], axis=1)[:, 0]
+        read = jnp.where(chunk.count[:, None] > 0, final_norm(model, weights, last), state.read)
+        return State(cache, state.hidden, read)
+
+    def engine_begin(state: State, row: jax.Array) -> State:
+        hidden = jnp.where(row[:, None] >= 0, state.read[jnp.maximum(row, 0)], state.hidden)
+        return state._replace(hidden=hidden)
+
+    def engine_copy(state: State, source: jax.Array, target: jax.Array) -> State:
+        return state._replace(cache=[copy_pages(layer, source, target, mesh) for layer in state.cache])
+
+    def engine_decode(weights: Params, state: State, given: Slots) -> tuple[State, Decoded]:
+        S, M = given.length.shape[0], engine.steps
+        unembed = unembedding(model, weights)
+
+        def running(loop: _Loop) -> jax.Array:
+            ended = jnp.any(loop.ended & (given.remaining > 0))
+            return (loop.made < given.limit) & ~jnp.all(loop.ended) & ~(given.leave & ended)
+
+        def step(loop: _Loop) -> _Loop:
+            made, out, live = loop.made, loop.out, ~loop.ended
+            length = given.length + out.counts
+            hidden = constrain(loop.state.hidden, (None, "embed"), mesh)
+            logits = constrain(hidden @ unembed, ("slots", None), mesh)
+            token, logprob = sample(logits, uniforms(given.seed, length), given.knobs)
+            out = Decoded(
+                jax.lax.dynamic_update_slice(out.tokens, token[:, None], (0, made)),
+                jax.lax.dynamic_update_slice(out.logprobs, logprob[:, None], (0, made)),
+                out.counts + live,
+            )
+            state = feed(loop.state, token, length, live)
+            stopped = jnp.any(token[:, None] == given.stop_ids, axis=1)
+            ended = loop.ended | stopped | (out.counts >= given.remaining)
+            return _Loop(made + 1, ended, state, out)
+
+        def feed(state: State, token: jax.Array, length: jax.Array, live: jax.Array) -> State:
+            """Runs one token [S] of each row through the layers, at position `length`."""
+            page = jnp.take_along_axis(given.tables, length[:, None] // engine.page, axis=1)[:, 0]
+            page, offset = jnp.where(live, page, TRASH), length % engine.page
+            seen = jnp.where(live, length, -1)[:, None]
+
+            def attend_layer(layer: LayerCache) -> tuple[list[LayerCache], Attend]:
+                written: list[LayerCache] = []
+
+                def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+                    written.append(write_tokens(layer, k, v, page, offset, mesh))
+                    return attend_pages(q, written[0], given.tables, seen, engine.span // engine.page, mesh)
+
+                return written, attend
+
+            cache, x = _through_layers(
+                model,
+                weights,
+                state.cache,
+                token[:, None],
+                length[:, None],
+                attend_layer,
+                _SPLIT_COLUMNS,
+                mesh,
+            )
+            hidden = constrain(final_norm(model, weights, x[:, 0]), (None, "embed"), mesh)
+            return State(cache, hidden, state.read)
+
+        nothing = Decoded(
+            jnp.zeros((S, M), jnp.int32), jnp.zeros((S, M), jnp.float32), jnp.zeros(S, jnp.int32)
+        )
+        start = _Loop(jnp.zeros((), jnp.int32), given.remaining <= 0, state, nothing)
+        loop = jax.lax.while_loop(running, step, start)
+        return loop.state, loop.out
+
+    on_mesh = lambda axes: NamedSharding(mesh, spec(axes))  # noqa: E731
+    zeros = jax.eval_shape(engine_reset)
+    state = jax.tree.map(lambda leaf: on_mesh(PAGES if leaf.ndim == 4 else (None, "embed")), zeros)
+    weights = _weight_shardings(model, mesh)
+    abstract = jax.eval_shape(engine_load, abstract_params(model))
+    everywhere = replicated(mesh)
+    reset = jax.jit(engine_reset, out_shardings=state)
+    load = jax.jit(engine_load, out_shardings=weights)
+    return Programs(
+        load=load,
+        reset=reset,
+        prefill=jax.jit(engine_prefill, donate_argnums=1, out_shardings=state),
+        begin=jax.jit(engine_begin, donate_argnums=0, out_shardings=state),
+        copy=jax.jit(engine_copy, donate_argnums=0, out_shardings=state),
+        decode=jax.jit(engine_decode, donate_argnums=1, out_shardings=(state, everywhere)),
+        weights=_shapes(abstract, weights),
+        state=_shapes(zeros, state),
+    )
+
+
+Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+class _Loop(NamedTuple):
+    made: jax.Array  # [] steps taken
+    ended: jax.Array  # [S] rows that have met a stop token or their limit, or are empty
+    state: State
+    out: Decoded
+
+
+def _through_layers(
+    model: Qwen2Config,
+    weights: Params,
+    cache: Cache,
+    tokens: jax.Array,
+    positions: jax.Array,
+    attend_layer: Any,
+    axes: tuple[str | None, ...],
+    mesh: Mesh,
+) -> tuple[Cache, jax.Array]:
+    """tokens, positions [B,T] -> the cache with them, and their activations [B,T,D], which lie by `axes`."""
+    rope = rope_tables(positions, model.head_dim, model.rope_theta)
+    x = weights["embed"][tokens]
+    updated: Cache = []
+    for layer, layer_cache in zip(weights["layers"], cache, strict=True):
+        written, attend = attend_layer(layer_cache)
+        x = block(model, layer)(constrain(x, axes, mesh), rope, attend)
+        updated += written
+    return updated, x
+
+
+def _weight_shardings(model: Qwen2Config, mesh: Mesh) -> Any:
+    is_axes = lambda node: isinstance(node, tuple)  # noqa: E731
+    axes = logical_axes(model)
+    layer = jax.tree.map(lambda names: names[1:], axes["layers"], is_leaf=is_axes)
+    axes["layers"] = [layer] * model.num_hidden_layers
+    return jax.tree.map(lambda names: NamedSharding(mesh, spec(names)), axes, is_leaf=is_axes)
+
+
+def _shapes(tree: Any, shardings: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        tree,
+        shardings,
+    )

@@ -1,0 +1,72 @@
+"""What an engine is asked for, and what it answers: tokens in, tokens out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mlagent_jax.generate.sampling import SamplingParams
+
+
+class RequestError(ValueError):
+    """A request that this engine can never serve; the message says why."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt, and an answer for each seed (taken modulo 2^32).
+
+    stop_ids: tokens that end an answer, which is at most max_new_tokens long.
+    """
+
+    prompt: tuple[int, ...]
+    seeds: tuple[int, ...]
+    max_new_tokens: int
+    stop_ids: tuple[int, ...] = ()
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """An answer: its tokens, with the stop token if there was one, and the log-probability of each as sampled.
+
+    stopped: False if it was cut off at max_new_tokens.
+    """
+
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    stopped: bool
+
+
+class Sample:
+    """One answer under way; `tokens` and `logprobs` grow until `finished`."""
+
+    def __init__(self, request: Request, seed: int):
+        self.request = request
+        self.seed = seed % 2**32
+        self.tokens: list[int] = []
+        self.logprobs: list[float] = []
+        self.finished = False
+        self.cancelled = False
+
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt and of the answer so far."""
+        return len(self.request.prompt) + len(self.tokens)
+
+    @property
+    def remaining(self) -> int:
+        return self.request.max_new_tokens - len(self.tokens)
+
+    @property
+    def stopped(self) -> bool:
+        return bool(self.tokens) and self.tokens[-1] in self.request.stop_ids
+
+    def extend(self, tokens: Sequence[int], logprobs: Sequence[float]) -> None:
+        self.tokens += tokens
+        self.logprobs += logprobs
+        self.finished = self.stopped or not self.remaining
+
+    @property
+    def generation(self) -> Generation:
+        return Generation(tuple(self.tokens), tuple(self.logprobs), self.stopped)
