@@ -1,4 +1,4 @@
-"""Greedy answers and log-probs on differently laid out meshes of eight devices. JAX_NUM_CPU_DEVICES=8
+"""Greedy answers and log-probs on differently laid out meshes of four devices. JAX_NUM_CPU_DEVICES=4
 
 Prints one JSON object: for each layout the tokens, their log-probs and how much of the model one device holds at most.
 """
@@ -17,12 +17,12 @@ from mlagent_jax.models.qwen2 import init_params
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, param_shardings, put
 
 MODEL = Qwen2Config(96, 32, 48, 2, 8, 4, initializer_range=0.3)
-CONFIG = EngineConfig(slots=6, max_length=128, page=16, chunks=(16, 32), span=16, steps=4)
+CONFIG = EngineConfig(slots=6, max_length=128, page=16, chunks=(32,), span=16, steps=4)
 LAYOUTS = {
     "one": None,
-    "fsdp": MeshConfig(fsdp=8),
-    "fsdp x tensor": MeshConfig(fsdp=4, tensor=2),
-    "data x sequence": MeshConfig(data=2, fsdp=2, sequence=2),
+    "fsdp": MeshConfig(fsdp=4),
+    "fsdp x tensor": MeshConfig(fsdp=2, tensor=2),
+    "data x sequence": MeshConfig(data=2, fsdp=1, sequence=2),
 }
 
 

