@@ -69,7 +69,9 @@ def serve() -> None:
     name = NAME.value or folder.resolve().name
     server = Server(engine, tokenizer, name, MAX_REQUESTS.value)
     print(f"serving {name!r} on http://{HOST.value}:{PORT.value}/v1", flush=True)
-    uvicorn.run(server.app, host=HOST.value, port=PORT.value, log_level="warning")
+    uvicorn.run(
+        server.app, host=HOST.value, port=PORT.value, log_level="warning", timeout_graceful_shutdown=5
+    )
 
 
 if __name__ == "__main__":
