@@ -8,9 +8,8 @@ states an update, one epoch over 10,000 states (39 updates), learning rates 1e-6
 coefficient 0.001. The rest are veRL's defaults, which the authors used: clip 0.2, value clip 0.5, gamma and lambda 1,
 one PPO epoch in one minibatch, temperature 1, KL in the reward, a critic of its own that starts as the SFT model.
 
-Expected on 8 H100, by the planner: 60 GiB of the first GPU while it samples, 50 of each in the gradients, and at the
-least 252 s an update, more than half of it sampling on one GPU. Other targets: launch/README.md. No such run has been
-made yet.
+Expected on 8 H100, by the planner: 30 GiB of each GPU while it samples, 50 in the gradients, and at the least 111 s an
+update. Other targets: launch/README.md. No such run has been made yet.
 """
 
 from ml_collections import ConfigDict

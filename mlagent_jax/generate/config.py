@@ -50,12 +50,11 @@ class EngineConfig:
         return -(-self.slots // shards)
 
     def pages_on(self, shards: int) -> int:
-        """Of each of the shards, the trash page included."""
-        tokens = self.cache_tokens or self.slots_on(shards) * shards * self.max_length
+        """Of each of the shards: the trash, and one that a sample's copy of the end of its prompt may need."""
         whole = self.pages_of(self.max_length)
         if not self.cache_tokens:
-            return self.slots_on(shards) * whole + 1
-        return max(whole, tokens // self.page // shards) + 1
+            return self.slots_on(shards) * whole + 2
+        return max(whole, self.cache_tokens // self.page // shards) + 2
 
     def pages_of(self, length: int) -> int:
         return -(-length // self.page)

@@ -74,7 +74,8 @@ def restrict(logits: jax.Array, knobs: Knobs) -> jax.Array:
         before = jnp.cumsum(probabilities, axis=-1) - probabilities
         # A token stays while the likelier ones before it hold less than top_p, so the likeliest always stays.
         in_nucleus = (before < knobs.top_p[:, None]) | (knobs.top_p >= 1)[:, None]
-        smallest = jnp.min(jnp.where(in_nucleus, descending, jnp.inf), axis=-1, keepdims=True)
+        kept = in_nucleus & (descending > -jnp.inf)
+        smallest = jnp.min(jnp.where(kept, descending, jnp.inf), axis=-1, keepdims=True)
         return jnp.where(sorts[:, None], smallest, -jnp.inf)
 
     def all_kept(logits: jax.Array) -> jax.Array:

@@ -67,7 +67,7 @@ def _sampling(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), tree
     )
     prompt = engine.max_length - max_new_tokens
-    at_once = min(slots, shards * ((engine.pages_on(shards) - 1) // engine.pages_of(engine.max_length)))
+    at_once = min(slots, shards * ((engine.pages_on(shards) - 2) // engine.pages_of(engine.max_length)))
     batches = ceil(config.batch_size / at_once)
     reading = forward_flops(model, shards, chunk, predicted=0)
     writing = decode_flops(model, at_once, prompt + max_new_tokens // 2)

@@ -20,6 +20,7 @@ from mlagent_jax.text.tokenizer import load_tokenizer
 if "pretrained" in os.environ.get("MLAGENT_REQUIRE", ""):
     import torch
 
+ENGINE = EngineConfig(slots=2, max_length=192, page=16, chunks=(64,), span=64)
 TEXT = """The water cycle describes how water moves on, above and below the surface of the Earth. Heat from the
 Sun makes water evaporate from oceans, lakes and rivers; plants give off more of it through their leaves. The
 vapour rises into the air, where it cools and condenses into clouds. When the drops in a cloud grow heavy
@@ -44,10 +45,29 @@ def loaded(folder):
 def test_it_answers_a_question(loaded):
     config, params, tokenizer = loaded
     prompt = encode_prompt(tokenizer, [Message("user", "What is the capital of France?")])
-    engine = Engine(config, EngineConfig(slots=1, max_length=128, chunks=(64,)), make_mesh(MeshConfig()))
+    engine = Engine(config, ENGINE, make_mesh(MeshConfig()))
     engine.load(params)
     (generation,) = engine.generate([prompt.tolist()], [0], 24, (tokenizer.im_end,), SamplingParams(0.0))
     assert "Paris" in response_text(tokenizer, generation.tokens)
+
+
+def test_greedy_answers_are_those_of_transformers(loaded, folder):
+    """Mixed lengths in two slots, the second time with the prompts' beginnings found in the cache."""
+    config, params, tokenizer = loaded
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    ids = tokenizer.encode(TEXT)
+    prompts = [ids[:20], ids[:110], ids[:75]]
+    engine = Engine(config, ENGINE, make_mesh(MeshConfig()))
+    engine.load(params)
+    expected = []
+    for prompt in prompts:
+        with torch.no_grad():
+            whole = theirs.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=12)
+        expected.append(whole[0, len(prompt) :].tolist())
+    for order in ((0, 1, 2), (2, 1, 0)):
+        made = engine.generate([prompts[i] for i in order], (0, 0, 0), 12, (2,), SamplingParams(0.0))
+        assert [list(answer.tokens) for answer in made] == [expected[i] for i in order]
+    assert engine.counts.reused > 0
 
 
 def test_prompts_follow_the_files_own_chat_template(loaded, folder):

@@ -1,0 +1,78 @@
+"""Serves a model over HTTP as OpenAI does: chat completions and completions, streamed or whole.
+
+    python -m experiments.serve --checkpoint=runs/quickstart/ppo/hf         # needs pip install -e '.[serve]'
+    curl localhost:8000/v1/chat/completions -d '{"model": "hf", "messages": [{"role": "user", "content": "Hello"}]}'
+
+`--checkpoint` is a Hugging Face folder with a ChatML tokenizer: what a run exports, what `experiments.import_gguf`
+makes, or Qwen2.5 itself. The model goes by the folder's name, or `--name`. /health, /metrics (Prometheus) and
+/v1/models are there too. There are no keys: listen where only those can reach it who may.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags
+
+from mlagent_jax.errors import UserError
+from mlagent_jax.generate.config import EngineConfig
+from mlagent_jax.generate.engine import Engine
+from mlagent_jax.models.hf import load_hf
+from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
+from mlagent_jax.text.tokenizer import check_vocabulary, load_tokenizer
+
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Folder with safetensors and tokenizer.", required=True)
+NAME = flags.DEFINE_string("name", "", "What clients call the model; the folder's name by default.")
+HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on.")
+PORT = flags.DEFINE_integer("port", 8000, "Port to listen on; 0 for any that is free.")
+DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of weights, cache and computation.")
+SLOTS = flags.DEFINE_integer("slots", 16, "Answers generated at once.")
+MAX_LENGTH = flags.DEFINE_integer("max_length", 4096, "Tokens of a prompt with its answer.")
+CACHE_TOKENS = flags.DEFINE_integer("cache_tokens", 0, "Tokens in the cache; 0 for slots x max_length.")
+TENSOR = flags.DEFINE_integer("tensor", 1, "Devices that a layer's heads are split over.")
+MAX_REQUESTS = flags.DEFINE_integer("max_requests", 1024, "Requests under way at once; others get a 429.")
+
+
+def main(argv: Sequence[str]) -> int:
+    del argv
+    try:
+        serve()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def serve() -> None:
+    """Until it is interrupted. Raises UserError."""
+    try:
+        import uvicorn
+
+        from mlagent_jax.serving.app import Server
+    except ImportError as error:
+        raise UserError(f"serving needs {error.name}: pip install -e '.[serve]'") from error
+    folder = Path(CHECKPOINT.value)
+    tokenizer = load_tokenizer(folder)
+    config = EngineConfig(slots=SLOTS.value, max_length=MAX_LENGTH.value, cache_tokens=CACHE_TOKENS.value)
+    mesh = make_mesh(MeshConfig(tensor=TENSOR.value))
+    model, params = load_hf(folder, mesh, dtype=DTYPE.value, param_dtype=DTYPE.value)
+    check_vocabulary(tokenizer, model.vocab_size, str(folder))
+    if MAX_LENGTH.value > model.max_position_embeddings:
+        raise UserError(
+            f"--max_length is {MAX_LENGTH.value}, but {folder} was trained for {model.max_position_embeddings} tokens"
+        )
+    engine = Engine(model, config, mesh)
+    engine.load(params)
+    del params
+    name = NAME.value or folder.resolve().name
+    server = Server(engine, tokenizer, name, MAX_REQUESTS.value)
+    print(f"serving {name!r} on http://{HOST.value}:{PORT.value}/v1", flush=True)
+    uvicorn.run(
+        server.app, host=HOST.value, port=PORT.value, log_level="warning", timeout_graceful_shutdown=5
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,246 @@
+"""One request's answer whatever else goes on: to the bit, since PPO and resumed runs build on it."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from mlagent_jax.errors import UserError
+from mlagent_jax.generate.config import EngineConfig
+from mlagent_jax.generate.engine import Engine
+from mlagent_jax.generate.request import Request, RequestError
+from mlagent_jax.generate.sampling import SamplingParams
+from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.qwen2 import init_params
+from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
+
+V = 97
+MODEL = Qwen2Config(V, 32, 48, 2, 4, 2, initializer_range=0.3)
+CONFIG = EngineConfig(slots=4, max_length=256, page=16, chunks=(16, 32, 64), span=32, steps=5)
+SAMPLINGS = (
+    SamplingParams(0.9, 20, 0.9),
+    SamplingParams(1.0),
+    SamplingParams(0.0),
+    SamplingParams(1.3, min_p=0.05),
+    SamplingParams(0.7, top_k=3),
+)
+
+
+def prompt(length, seed=0):
+    return tuple(np.random.default_rng(seed).integers(0, V, length).tolist())
+
+
+def request(length, seeds=(7,), new=20, kind=0, start=0):
+    return Request(prompt(length, start), tuple(seeds), new, tuple(range(4)), SAMPLINGS[kind])
+
+
+# Some share beginnings, none of them ends.
+REQUESTS = [
+    request(5), request(60, kind=1), request(130, kind=2), request(64, kind=3), request(33, new=3, kind=4),
+    request(16, kind=1), request(1), request(200, new=50), request(131, kind=1), request(90, kind=1, start=1),
+]  # fmt: skip
+
+
+def run(engine):
+    while not engine.idle:
+        engine.step()
+
+
+@pytest.fixture(scope="module")
+def params():
+    return init_params(MODEL, 0)
+
+
+@pytest.fixture
+def engine(params):
+    engine = Engine(MODEL, CONFIG, make_mesh(MeshConfig()))
+    engine.load(params)
+    return engine
+
+
+@pytest.fixture(scope="module")
+def alone(params):
+    """Each request by itself in an empty engine."""
+    engine = Engine(MODEL, CONFIG, make_mesh(MeshConfig()))
+    answers = []
+    for each in REQUESTS:
+        engine.load(params)
+        (sample,) = engine.submit(each)
+        run(engine)
+        answers.append(sample.generation)
+    assert len({answer.tokens for answer in answers}) == len(answers)
+    assert any(answer.stopped for answer in answers) and not all(answer.stopped for answer in answers)
+    return answers
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_arrivals_in_any_order_with_what_is_in_the_cache(engine, alone, seed):
+    rng = np.random.default_rng(seed)
+    samples = {}
+    for index in rng.permutation(len(REQUESTS)):
+        (samples[index],) = engine.submit(REQUESTS[index])
+        for _ in range(rng.integers(0, 3)):
+            engine.step()
+    run(engine)
+    assert [samples[i].generation for i in range(len(REQUESTS))] == alone
+    assert engine.counts.reused > 0 and engine.cache_use == 0
+
+
+def test_a_full_cache_makes_requests_wait(params, alone):
+    """Room for the longest and a little more."""
+    config = dataclasses.replace(CONFIG, cache_tokens=272)
+    engine = Engine(MODEL, config, make_mesh(MeshConfig()))
+    engine.load(params)
+    samples = [engine.submit(each)[0] for each in REQUESTS]
+    while not engine.idle:
+        engine.step()
+        holding = [slot.pages for shard in engine._shards for slot in shard.running if slot]
+        assert len({page for pages in holding for page in pages}) <= 18
+    assert [sample.generation for sample in samples] == alone
+
+
+def test_samples_follow_each_other_where_there_is_room_for_one(params, alone):
+    """The last page of the prompt is copied for each, with not a page to spare."""
+    each = Request(prompt(130), (7, 8, 9), 126, tuple(range(4)), SAMPLINGS[1])
+    config = dataclasses.replace(CONFIG, slots=1)
+    engine = Engine(MODEL, config, make_mesh(MeshConfig()))
+    engine.load(params)
+    samples = engine.submit(each)
+    run(engine)
+    assert [s.generation for s in samples] == [
+        engine.generate([each.prompt], [seed], 126, each.stop_ids, each.sampling)[0] for seed in each.seeds
+    ]
+
+
+def test_cancelled_neighbours_leave_no_trace(engine, alone):
+    samples = [engine.submit(each)[0] for each in REQUESTS]
+    victims = [engine.submit(request(150 + i, range(3), new=60, start=9))[i] for i in range(3)]
+    engine.step()
+    for victim in victims[:2]:
+        engine.cancel(victim)
+    engine.step()
+    engine.cancel(victims[2])
+    engine.cancel(samples[7])
+    run(engine)
+    for index, (sample, expected) in enumerate(zip(samples, alone, strict=True)):
+        if index != 7:
+            assert sample.generation == expected
+    assert all(victim.cancelled for victim in victims) and samples[7].cancelled
+    assert engine.cache_use == 0 and engine.running == engine.waiting == 0
+
+
+@pytest.mark.parametrize("samples", [2, 4, 7])  # seven are more than the slots
+def test_samples_of_one_prompt_share_its_reading(engine, params, alone, samples):
+    for index in (2, 3, 8):  # a page that is not full, one that is, and one token more
+        engine.load(params)
+        before = engine.counts.prefilled
+        each = REQUESTS[index]
+        many = Request(
+            each.prompt, (7, *range(samples - 1)), each.max_new_tokens, each.stop_ids, each.sampling
+        )
+        made = engine.submit(many)
+        run(engine)
+        assert engine.counts.prefilled - before == len(each.prompt)
+        assert made[0].generation == alone[index]
+        for sample, seed in zip(made[1:], range(samples - 1), strict=True):
+            (single,) = engine.generate(
+                [each.prompt], [seed], each.max_new_tokens, each.stop_ids, each.sampling
+            )
+            assert sample.generation == single
+    assert engine.cache_use == 0
+
+
+def test_the_next_turn_reads_only_what_is_new(engine):
+    history = prompt(192)
+    engine.generate([history], [0], 4)
+    before = engine.counts.prefilled
+    engine.generate([(*history, *prompt(20, 5))], [0], 4)
+    assert engine.counts.prefilled - before <= 20 + CONFIG.page
+
+
+def test_new_weights_compile_nothing_and_forget_the_cache(engine, params, alone):
+    each = REQUESTS[2]
+    engine.generate([each.prompt], [0], 4)
+    other = init_params(MODEL, 1)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: compiled.append(name) if name.endswith("backend_compile_duration") else None
+    )
+    engine.load(other)
+    reused = engine.counts.reused
+    answer = engine.generate([each.prompt], [7], 20, each.stop_ids, each.sampling)
+    assert engine.counts.reused == reused
+    assert answer[0] != alone[2]
+    engine.load(params)
+    assert engine.generate([each.prompt], [7], 20, each.stop_ids, each.sampling) == [alone[2]]
+    assert not compiled
+    jax.jit(lambda x: x * 3.25)(1.0)
+    assert compiled, "the listener hears of compilations"
+
+
+def test_all_that_is_compiled(params):
+    """A program for each length of chunk, and four more, whatever is asked for."""
+    from mlagent_jax.generate.programs import compile_programs
+
+    config = EngineConfig(slots=3, max_length=256, page=16, chunks=(16, 64), span=32, steps=5)
+    mesh = make_mesh(MeshConfig())
+    engine = Engine(MODEL, config, mesh)
+    engine.load(params)
+    for each in REQUESTS:
+        engine.submit(each)
+    engine.submit(request(100, range(5)))
+    run(engine)
+    programs = compile_programs(MODEL, config, mesh)
+    sizes = [
+        getattr(programs, name)._cache_size()
+        for name in ("prefill", "load", "reset", "begin", "copy", "decode")
+    ]
+    assert sizes == [2, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (Request((), (0,), 4), "is empty"),
+        (Request((1, V), (0,), 4), f"token {V} is outside the vocabulary of {V}"),
+        (Request((1, -1), (0,), 4), "token -1 is outside"),
+        (Request((1,), (0,), 4, (V,)), f"token {V} is outside"),
+        (Request((1,) * 250, (0,), 7), "has 250 tokens, which with an answer of 7 are more than the 256"),
+        (Request((1,), (0,), 0), "max_new_tokens 0"),
+        (Request((1,), (), 4), "0 seeds"),
+        (Request((1,), (0,), 4, tuple(range(9))), "9 stop ids"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(engine, wrong, message):
+    with pytest.raises(RequestError, match=message):
+        engine.submit(wrong)
+    assert engine.idle
+
+
+def test_one_bad_prompt_among_many_begins_none(engine):
+    with pytest.raises(RequestError, match="prompt 1: the prompt is empty"):
+        engine.generate([(1,), ()], [0, 1], 4)
+    assert engine.idle
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"slots": 0}, "slots of the engine is 0"),
+        ({"chunks": (24,)}, "must be multiples of its page, 16"),
+        ({"span": 24}, "span 24 of the engine must be a multiple"),
+        ({"cache_tokens": 255}, "cache_tokens 255 of the engine do not hold one request"),
+        ({"max_length": 1}, "room for a prompt and an answer"),
+    ],
+)
+def test_sizes_that_cannot_work(changes, message):
+    given = {"slots": 4, "max_length": 256, "page": 16, "chunks": (16,), "span": 32} | changes
+    with pytest.raises(UserError, match=message):
+        EngineConfig(**given)
+
+
+def test_weights_do_not_change_under_a_request(engine, params):
+    engine.submit(REQUESTS[0])
+    with pytest.raises(RuntimeError, match="under way"):
+        engine.load(params)

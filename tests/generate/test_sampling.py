@@ -1,0 +1,107 @@
+"""Which token is drawn, against the exact distribution and against transformers' own cuts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from mlagent_jax.generate.sampling import Knobs, SamplingParams, restrict, sample, uniforms
+
+V, DRAWS = 50, 20_000
+LOGITS = np.random.default_rng(0).normal(0, 2, V).astype(np.float32)
+CASES = [
+    SamplingParams(1.0),
+    SamplingParams(0.6),
+    SamplingParams(1.7, top_k=7),
+    SamplingParams(0.9, top_p=0.8),
+    SamplingParams(1.2, top_k=20, top_p=0.7),
+    SamplingParams(1.1, min_p=0.1),
+    SamplingParams(1.5, top_k=30, top_p=0.95, min_p=0.02),
+]
+
+
+def knobs(given, rows):
+    kinds = {"top_k": jnp.int32}
+    return Knobs(*(jnp.full(rows, getattr(given, n), kinds.get(n, jnp.float32)) for n in Knobs._fields))
+
+
+def exact(given):
+    """By a loop over the tokens from the likeliest on."""
+    p = np.exp((LOGITS / given.temperature).astype(np.float64))
+    order = np.argsort(-p)
+    kept = order[: given.top_k or V]
+    share = p[kept] / p[kept].sum()
+    nucleus = [token for i, token in enumerate(kept) if share[:i].sum() < given.top_p]
+    final = [token for token in nucleus if p[token] >= given.min_p * p.max()]
+    out = np.zeros(V)
+    out[final] = p[final]
+    return out / out.sum()
+
+
+@pytest.mark.parametrize("given", CASES, ids=str)
+def test_draws_follow_the_distribution(given):
+    positions = jnp.arange(DRAWS) // 100
+    seeds = jnp.arange(DRAWS, dtype=jnp.uint32) % 100
+    logits = jnp.tile(LOGITS, (DRAWS, 1))
+    tokens, logprobs = jax.jit(sample)(logits, uniforms(seeds, positions), knobs(given, DRAWS))
+    expected = exact(given)
+    counts = np.bincount(tokens, minlength=V)
+    assert counts[expected == 0].sum() == 0
+    often = expected * DRAWS >= 5
+    rest = [[x[~often & (expected > 0)].sum()] for x in (counts, expected * DRAWS)]
+    seen, wanted = (
+        np.concatenate([x[often], r]) for x, r in zip((counts, expected * DRAWS), rest, strict=True)
+    )
+    seen, wanted = seen[wanted > 0], wanted[wanted > 0]
+    assert stats.chisquare(seen, wanted).pvalue > 1e-3
+    np.testing.assert_allclose(logprobs, np.log(expected[tokens]), atol=1e-5)
+
+
+@pytest.mark.parametrize("given", CASES, ids=str)
+def test_cuts_are_those_of_transformers(given):
+    torch = pytest.importorskip("torch")
+    from transformers import (
+        LogitsProcessorList,
+        MinPLogitsWarper,
+        TemperatureLogitsWarper,
+        TopKLogitsWarper,
+        TopPLogitsWarper,
+    )
+
+    warpers = [TemperatureLogitsWarper(given.temperature)]
+    warpers += [TopKLogitsWarper(given.top_k)] if given.top_k else []
+    warpers += [TopPLogitsWarper(given.top_p)] if given.top_p < 1 else []
+    warpers += [MinPLogitsWarper(given.min_p)] if given.min_p else []
+    theirs = LogitsProcessorList(warpers)(None, torch.tensor(LOGITS)[None]).numpy()
+    np.testing.assert_allclose(restrict(jnp.array(LOGITS)[None], knobs(given, 1)), theirs, rtol=1e-5)
+
+
+def test_rows_of_every_kind_beside_each_other_are_what_they_are_alone():
+    kinds = [*CASES, SamplingParams(0.0)]
+    logits = jnp.array(np.random.default_rng(1).normal(0, 2, (len(kinds), V)), jnp.float32)
+    u = uniforms(jnp.arange(len(kinds), dtype=jnp.uint32), jnp.zeros(len(kinds), jnp.int32))
+    mixed = Knobs(
+        *(jnp.concatenate(parts) for parts in zip(*(knobs(kind, 1) for kind in kinds), strict=True))
+    )
+    together = jax.jit(sample)(logits, u, mixed)
+    for row, kind in enumerate(kinds):
+        alone = jax.jit(sample)(logits, u, knobs(kind, len(kinds)))
+        assert [x[row] for x in alone] == [x[row] for x in together]
+    assert together[0][-1] == logits[-1].argmax()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("temperature", -0.1),
+        ("temperature", float("nan")),
+        ("top_k", -1),
+        ("top_p", 0.0),
+        ("top_p", 1.1),
+        ("min_p", 2.0),
+    ],
+)
+def test_out_of_range(field, value):
+    with pytest.raises(ValueError, match=field):
+        SamplingParams(**{field: value})

@@ -1,0 +1,25 @@
+"""The same answers on every mesh, with no device holding the model."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+PROGRAM = Path(__file__).with_name("sharded_generation.py")
+
+
+def test_same_answers_on_every_mesh():
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "4", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, PROGRAM], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout.splitlines()[-1])
+    one = results.pop("one")
+    assert len(results) == 3
+    for name, found in results.items():
+        assert found["tokens"] == one["tokens"], name
+        np.testing.assert_allclose(found["logprobs"], one["logprobs"], atol=1e-4, err_msg=name)
+        # Norms are whole everywhere, biases on the devices of one tensor group.
+        assert found["share"] < (0.55 if name == "data x sequence" else 0.3), name
