@@ -7,32 +7,42 @@ from pathlib import Path
 from absl import logging
 
 from mlagent_jax.sandbox.bubblewrap import BubblewrapSandbox
+from mlagent_jax.sandbox.containers.settings import DockerSettings
+from mlagent_jax.sandbox.docker import DockerSandbox
 from mlagent_jax.sandbox.interface import Job, Sandbox, SandboxUnavailableError, Status
 from mlagent_jax.sandbox.process import ProcessSandbox
 
-BACKENDS = ("auto", "bubblewrap", "process")
+BACKENDS = ("auto", "bubblewrap", "process", "docker")
 
 
 def open_sandbox(
-    backend: str, workers: int, data_root: Path, allow_unisolated: bool, writes_free_code: bool
+    backend: str,
+    workers: int,
+    data_root: Path,
+    allow_unisolated: bool,
+    writes_free_code: bool,
+    docker: DockerSettings | None = None,
 ) -> Sandbox:
     """Opens a sandbox with `workers` warm workers; the caller closes it.
 
     Args:
-        backend: "bubblewrap", "process", or "auto": bubblewrap where it works, else process.
+        backend: "bubblewrap", "docker", "process", or "auto": bubblewrap where it works, else process.
         data_root: the folder below which every job's data lies.
         allow_unisolated: the user insists on running free code without isolation.
         writes_free_code: the code to run may be anything that a model writes, not only edits of ours.
+        docker: settings of backend "docker".
 
     Raises:
-        SandboxUnavailableError: no isolation here, and free code is to run or bubblewrap was asked for by
-        name.
+        SandboxUnavailableError: no isolation here, and free code is to run or an isolating backend was asked
+        for by name.
         FileNotFoundError: no `data_root`.
         ValueError: unknown backend.
     """
     if backend not in BACKENDS:
         raise ValueError(f"unknown sandbox backend {backend!r}: choose one of {', '.join(BACKENDS)}")
     data_root.resolve(strict=True)
+    if backend == "docker":
+        return DockerSandbox(data_root, workers, settings=docker)
     reason = "it was asked for by name"
     if backend != "process":
         reason = why_not_bubblewrap(data_root)

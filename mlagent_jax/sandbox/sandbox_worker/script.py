@@ -50,7 +50,14 @@ def run(
     if seccomp is not None:
         namespaces.drop_privileges(seccomp)
         namespaces.show_to_siblings()
+        _volunteer()
     _leave(_execute(script, places.workspace))
+
+
+def _volunteer() -> None:
+    """Where the kernel has to kill for want of memory, it shall be the program, not its supervisor."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _connect(output: int) -> None:
