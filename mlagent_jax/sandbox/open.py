@@ -9,7 +9,8 @@ from absl import logging
 from mlagent_jax.sandbox.bubblewrap import BubblewrapSandbox
 from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.docker import DockerSandbox
-from mlagent_jax.sandbox.interface import Job, Sandbox, SandboxUnavailableError, Status
+from mlagent_jax.sandbox.guard import GuardedSandbox
+from mlagent_jax.sandbox.interface import Job, SandboxUnavailableError, Status
 from mlagent_jax.sandbox.process import ProcessSandbox
 
 BACKENDS = ("auto", "bubblewrap", "process", "docker")
@@ -22,7 +23,7 @@ def open_sandbox(
     allow_unisolated: bool,
     writes_free_code: bool,
     docker: DockerSettings | None = None,
-) -> Sandbox:
+) -> GuardedSandbox:
     """Opens a sandbox with `workers` warm workers; the caller closes it.
 
     Args:
@@ -31,6 +32,8 @@ def open_sandbox(
         allow_unisolated: the user insists on running free code without isolation.
         writes_free_code: the code to run may be anything that a model writes, not only edits of ours.
         docker: settings of backend "docker".
+
+    What it returns raises SandboxUnavailableError when it fails time after time.
 
     Raises:
         SandboxUnavailableError: no isolation here, and free code is to run or an isolating backend was asked
@@ -42,12 +45,12 @@ def open_sandbox(
         raise ValueError(f"unknown sandbox backend {backend!r}: choose one of {', '.join(BACKENDS)}")
     data_root.resolve(strict=True)
     if backend == "docker":
-        return DockerSandbox(data_root, workers, settings=docker)
+        return GuardedSandbox(DockerSandbox(data_root, workers, settings=docker))
     reason = "it was asked for by name"
     if backend != "process":
         reason = why_not_bubblewrap(data_root)
         if not reason:
-            return BubblewrapSandbox(data_root, workers)
+            return GuardedSandbox(BubblewrapSandbox(data_root, workers))
         if backend == "bubblewrap":
             raise SandboxUnavailableError(f"The bubblewrap sandbox does not work here ({reason}). {_REMEDY}")
     if writes_free_code and not allow_unisolated:
@@ -61,7 +64,7 @@ def open_sandbox(
         reason,
         "The code is a model's: you asked for this." if writes_free_code else "The code is our own edits'.",
     )
-    return ProcessSandbox(data_root, workers)
+    return GuardedSandbox(ProcessSandbox(data_root, workers))
 
 
 _REMEDY = (
