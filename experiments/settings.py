@@ -50,13 +50,15 @@ class SandboxSettings:
     """backend: see `open_sandbox`. workers: scripts that run at once.
 
     allow_unisolated: run even free code without isolation; the user's own decision.
-    docker: for backend "docker".
+    docker: for backend "docker". ray_address, ray_backend: for backend "ray", see `RaySandbox`.
     """
 
     backend: str = "auto"
     workers: int = 2
     allow_unisolated: bool = False
     docker: DockerSettings = field(default_factory=DockerSettings)
+    ray_address: str = ""
+    ray_backend: str = "bubblewrap"
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,15 @@ def get_config() -> ConfigDict:
             "data_dir": "",
         }
     )
-    docker = ConfigDict(dataclasses.asdict(DockerSettings()))
     config.sandbox = ConfigDict(
-        {"backend": "auto", "workers": 2, "allow_unisolated": False, "docker": docker}
+        {
+            "backend": "auto",
+            "workers": 2,
+            "allow_unisolated": False,
+            "docker": dataclasses.asdict(DockerSettings()),
+            "ray_address": "",
+            "ray_backend": "bubblewrap",
+        }
     )
     config.episode = ConfigDict({"steps": 15, "seconds": 1800.0})
     config.prompt = ConfigDict({"style": "compact", "observation_chars": 240, "thought": True})

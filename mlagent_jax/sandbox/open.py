@@ -12,8 +12,9 @@ from mlagent_jax.sandbox.docker import DockerSandbox
 from mlagent_jax.sandbox.guard import GuardedSandbox
 from mlagent_jax.sandbox.interface import Job, SandboxUnavailableError, Status
 from mlagent_jax.sandbox.process import ProcessSandbox
+from mlagent_jax.sandbox.ray import RaySandbox
 
-BACKENDS = ("auto", "bubblewrap", "process", "docker")
+BACKENDS = ("auto", "bubblewrap", "process", "docker", "ray")
 
 
 def open_sandbox(
@@ -23,15 +24,18 @@ def open_sandbox(
     allow_unisolated: bool,
     writes_free_code: bool,
     docker: DockerSettings | None = None,
+    ray_address: str = "",
+    ray_backend: str = "bubblewrap",
 ) -> GuardedSandbox:
     """Opens a sandbox with `workers` warm workers; the caller closes it.
 
     Args:
-        backend: "bubblewrap", "docker", "process", or "auto": bubblewrap where it works, else process.
+        backend: "bubblewrap", "docker", "ray", "process", or "auto": bubblewrap where it works, else process.
         data_root: the folder below which every job's data lies.
         allow_unisolated: the user insists on running free code without isolation.
         writes_free_code: the code to run may be anything that a model writes, not only edits of ours.
         docker: settings of backend "docker".
+        ray_address, ray_backend: of backend "ray", see `RaySandbox`.
 
     What it returns raises SandboxUnavailableError when it fails time after time.
 
@@ -46,6 +50,8 @@ def open_sandbox(
     data_root.resolve(strict=True)
     if backend == "docker":
         return GuardedSandbox(DockerSandbox(data_root, workers, settings=docker))
+    if backend == "ray":
+        return GuardedSandbox(RaySandbox(data_root, workers, ray_backend, ray_address, docker))
     reason = "it was asked for by name"
     if backend != "process":
         reason = why_not_bubblewrap(data_root)
