@@ -42,6 +42,7 @@ class DockerSandbox:
         settings: DockerSettings | None = None,
     ) -> None:
         settings = settings or DockerSettings()
+        self._settings = settings
         self._data_root = data_root.resolve(strict=True)
         self._attempts = attempts
         self._seccomp = seccomp.build_filter()
@@ -79,7 +80,9 @@ class DockerSandbox:
             self._readable.add(folder)
         self._check_size(job)
         borrow = functools.partial(self._pool.borrow, job, folder)
-        return run_job(job, data, self._seccomp, self._attempts, borrow)
+        # CUDA reserves far more addresses than memory.
+        has_gpu = bool(self._settings.gpus)
+        return run_job(job, data, self._seccomp, self._attempts, borrow, limit_address_space=not has_gpu)
 
     def release(self, lease: str) -> None:
         """See `Sandbox.release`."""

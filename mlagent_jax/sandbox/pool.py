@@ -219,6 +219,7 @@ def run_job(
     seccomp: str,
     attempts: int,
     borrow: Callable[[], contextlib.AbstractContextManager[JobRunner]],
+    limit_address_space: bool = True,
 ) -> Result:
     """Runs `job`; a fault of ours is tried again on a fresh worker, and reported if it persists.
 
@@ -226,12 +227,14 @@ def run_job(
         data: the job's data as the worker finds it, or "".
         seccomp: see `seccomp.build_filter`.
         borrow: lends a worker for one job; leaving with an exception says that it is of no use any more.
+        limit_address_space: of each process, to the job's memory.
     """
     limits = job.limits
     body = {
         "script": job.script,
         "data": data,
         "limits": dataclasses.asdict(limits),
+        "limit_address_space": limit_address_space,
         "seccomp": seccomp,
     }
     max_bytes = (limits.workspace_mb << 20) + (limits.output_kb << 10) + 4096

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import subprocess
@@ -17,10 +18,11 @@ from sandboxes import QUICK, containers_below, open_backend, require, script_job
 from mlagent_jax.sandbox.containers import owner, reaper
 from mlagent_jax.sandbox.containers.container import Container
 from mlagent_jax.sandbox.containers.engine import Engine, EngineError
-from mlagent_jax.sandbox.containers.policy import Shape
+from mlagent_jax.sandbox.containers.policy import Shape, container_arguments
 from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.docker import DockerSandbox
 from mlagent_jax.sandbox.interface import Job, SandboxUnavailableError, Status
+from mlagent_jax.sandbox.pool import run_job
 
 SHAPE = Shape.of(QUICK, "", "")
 # The worker's start, to the hundredth of a second: no two containers share it.
@@ -180,6 +182,26 @@ def test_reaper_takes_what_is_abandoned_and_nothing_else(engine: Engine, sandbox
         finally:
             for name in names.values():
                 Container(engine, name, SHAPE, 1, 1).close()
+
+
+def test_a_job_with_a_gpu_has_it_alone_and_addresses_without_limit() -> None:
+    """What would be asked of an engine: there is no GPU here."""
+    arguments = container_arguments(
+        DockerSettings(gpus=("3",), runtime="runsc"), dataclasses.replace(SHAPE, gpu="3"), 0, ["worker"], {}
+    )
+    [request] = arguments["host_config"]["DeviceRequests"]
+    assert (request["DeviceIDs"], request["Capabilities"], request["Count"]) == (["3"], [["gpu"]], 0)
+    assert arguments["host_config"]["Runtime"] == "runsc"
+    bodies = []
+
+    class Worker:
+        def run(self, body: dict[str, object], *_: object) -> tuple[dict[str, bool], dict[str, bytes]]:
+            bodies.append(body)
+            return {"ran": False}, {}
+
+    for limited in (True, False):
+        run_job(script_job(""), "", "", 1, lambda: contextlib.nullcontext(Worker()), limited)
+    assert [body["limit_address_space"] for body in bodies] == [True, False]
 
 
 def test_says_what_an_engine_lacks(data_root: Path, tmp_path: Path) -> None:

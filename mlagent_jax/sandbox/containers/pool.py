@@ -198,6 +198,8 @@ class ContainerPool:
         container = None
         try:
             container = self._start(kind, seconds)
+        except ClosedError:
+            pass
         except WorkerError as error:
             logging.log_every_n_seconds(logging.WARNING, "no spare container: %s", 10, error)
         finally:

@@ -198,7 +198,8 @@ class _Execution:
                 counted = self.confinement is Confinement.NAMESPACES and _processes_are_counted_by_namespace()
                 tasks = self.limits["processes"] + _PROCESS_OVERHEAD if counted else None
                 seccomp = self.job["seccomp"] if self.alone else None
-                script.run(self.job["script"], self.places, writer, self.limits, tasks, seccomp)
+                addresses = self.limits["memory_mb"] << 20 if self.job["limit_address_space"] else None
+                script.run(self.job["script"], self.places, writer, self.limits, tasks, addresses, seccomp)
             finally:
                 os._exit(70)
         os.close(writer)
