@@ -121,6 +121,9 @@ class Experiment:
             data_root=self.data_root / "public",
             allow_unisolated=settings.allow_unisolated,
             writes_free_code=self.coder.writes_free_code,
+            docker=settings.docker,
+            ray_address=settings.ray_address,
+            ray_backend=settings.ray_backend,
         )
         return self._resources.enter_context(closing(CachedSandbox(backend, self.workdir.executions)))
 

@@ -21,6 +21,7 @@ from mlagent_jax.models.lora import LoRAConfig
 from mlagent_jax.parallel.mesh import MeshConfig
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.rewards import RewardConfig
+from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sft.config import SFTConfig
 
 T = TypeVar("T")
@@ -49,14 +50,18 @@ class TaskSettings:
 
 @dataclass(frozen=True)
 class SandboxSettings:
-    """backend: "auto", "bubblewrap" or "process". workers: scripts that run at once.
+    """backend: see `open_sandbox`. workers: scripts that run at once.
 
     allow_unisolated: run even free code without isolation; the user's own decision.
+    docker: for backend "docker". ray_address, ray_backend: for backend "ray", see `RaySandbox`.
     """
 
     backend: str = "auto"
     workers: int = 2
     allow_unisolated: bool = False
+    docker: DockerSettings = field(default_factory=DockerSettings)
+    ray_address: str = ""
+    ray_backend: str = "bubblewrap"
 
 
 @dataclass(frozen=True)

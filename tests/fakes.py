@@ -103,6 +103,8 @@ class PlainSandbox:
             files=files,
         )
 
+    def release(self, lease: str) -> None: ...
+
     def close(self) -> None: ...
 
 

@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 from mlagent_jax.sandbox.bubblewrap import BubblewrapSandbox
-from mlagent_jax.sandbox.interface import Job, Limits, Sandbox
+from mlagent_jax.sandbox.containers.checks import check_engine
+from mlagent_jax.sandbox.containers.engine import Engine
+from mlagent_jax.sandbox.containers.reaper import find
+from mlagent_jax.sandbox.containers.settings import DockerSettings
+from mlagent_jax.sandbox.docker import DockerSandbox
+from mlagent_jax.sandbox.interface import Job, Limits, Sandbox, SandboxUnavailableError
 from mlagent_jax.sandbox.open import why_not_bubblewrap
 from mlagent_jax.sandbox.pool import PRELOAD
 from mlagent_jax.sandbox.process import ProcessSandbox
@@ -28,6 +33,10 @@ QUICK = Limits(
 )
 
 
+# A container starts for every job or two: with all that PRELOAD names, the tests would wait for little else.
+FEW_MODULES = ("numpy",)
+
+
 @dataclass(frozen=True)
 class Host:
     """A sandbox and its surroundings.
@@ -35,7 +44,7 @@ class Host:
     secret: stands in the environment of the host, in the labels and in another task's data.
     canary: a file of the host's that nothing may change.
     data_dir: the data of the task whose scripts run.
-    workers: the processes of the sandbox while it runs nothing.
+    workers: the processes of the sandbox on this side while it runs nothing.
     """
 
     sandbox: Sandbox
@@ -47,25 +56,45 @@ class Host:
 
 def open_backend(
     name: str, data_root: Path, workers: int = 1, preload: Sequence[str] = PRELOAD
-) -> BubblewrapSandbox | ProcessSandbox:
+) -> BubblewrapSandbox | ProcessSandbox | DockerSandbox:
     """Opens a backend by name; see `require`."""
     require(name)
-    return {"bubblewrap": BubblewrapSandbox, "process": ProcessSandbox}[name](data_root, workers, preload)
+    backends = {"bubblewrap": BubblewrapSandbox, "process": ProcessSandbox, "docker": DockerSandbox}
+    return backends[name](data_root, workers, preload)
 
 
 def require(name: str) -> None:
-    """Skips where a backend cannot work, or fails where MLAGENT_REQUIRE asks for namespaces."""
-    reason = why_no_namespaces() if name == "bubblewrap" else ""
-    if reason and "namespaces" in os.environ.get("MLAGENT_REQUIRE", ""):
-        pytest.fail(f"MLAGENT_REQUIRE asks for namespaces, and there are none: {reason}")
-    if reason:
-        pytest.skip(f"no namespaces here: {reason}")
+    """Skips where a backend cannot work, or fails where MLAGENT_REQUIRE asks for what it needs."""
+    if name == "process":
+        return
+    needed, reason = {
+        "bubblewrap": ("namespaces", why_no_namespaces),
+        "docker": ("docker", why_no_docker),
+    }[name]
+    if not reason():
+        return
+    if needed in os.environ.get("MLAGENT_REQUIRE", ""):
+        pytest.fail(f"MLAGENT_REQUIRE asks for {needed}, which is not here: {reason()}")
+    pytest.skip(f"no {needed} here: {reason()}")
 
 
 @functools.cache
 def why_no_namespaces() -> str:
     """Why bubblewrap does not work on this host, or "" if it does."""
     return why_not_bubblewrap(Path(__file__).parent)
+
+
+@functools.cache
+def why_no_docker() -> str:
+    """Why containers cannot be had, or "" if they can. DOCKER_HOST names the engine."""
+    engine = Engine("", 10.0, 1)
+    try:
+        check_engine(engine, DockerSettings())
+    except SandboxUnavailableError as error:
+        return str(error)
+    finally:
+        engine.close()
+    return ""
 
 
 def script_job(source: str, limits: Limits = QUICK, data_dir: Path | None = None) -> Job:
@@ -96,6 +125,28 @@ def settled_descendants() -> set[int]:
         if (now := descendants()) != seen:
             seen, since = now, time.monotonic()
     return seen
+
+
+def containers_below(sandbox: Sandbox) -> set[str]:
+    """What an engine knows of the containers of `sandbox`, other than the ones it is to know of."""
+    assert isinstance(sandbox, DockerSandbox)
+    engine = Engine("", 30.0, 1)
+    try:
+        found = {container.name for container in find(engine) if container.name.startswith(sandbox.pool.name)}
+    finally:
+        engine.close()
+    return found
+
+
+def assert_containers_settle(sandbox: Sandbox) -> None:
+    """Fails unless the engine soon has those containers of `sandbox` that stand ready, and no other."""
+    assert isinstance(sandbox, DockerSandbox)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and (
+        containers_below(sandbox) != sandbox.pool.ready or not sandbox.pool.ready
+    ):
+        time.sleep(0.05)
+    assert containers_below(sandbox) == sandbox.pool.ready
 
 
 def assert_settles(expected: set[int]) -> None:

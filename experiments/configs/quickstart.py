@@ -6,7 +6,11 @@ The expert, the coder and the idea writer are scripted stand-ins, and the policy
 system learning, not what a 7B learns. Expected time and figures: README.md.
 """
 
+import dataclasses
+
 from ml_collections import ConfigDict
+
+from mlagent_jax.sandbox.containers.settings import DockerSettings
 
 
 def get_config() -> ConfigDict:
@@ -22,7 +26,16 @@ def get_config() -> ConfigDict:
             "micro": False,
         }
     )
-    config.sandbox = ConfigDict({"backend": "auto", "workers": 2, "allow_unisolated": False})
+    config.sandbox = ConfigDict(
+        {
+            "backend": "auto",
+            "workers": 2,
+            "allow_unisolated": False,
+            "docker": dataclasses.asdict(DockerSettings()),
+            "ray_address": "",
+            "ray_backend": "bubblewrap",
+        }
+    )
     config.episode = ConfigDict({"steps": 15, "seconds": 1800.0})
     config.prompt = ConfigDict({"style": "compact", "observation_chars": 240, "thought": True})
     config.reward = ConfigDict({"form": "linear", "ml_specific": True})

@@ -8,6 +8,7 @@ so it comes out the same whatever shares its batch.
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -38,10 +39,14 @@ class EpisodeRequest:
 
 @dataclass(frozen=True)
 class Turn:
-    """What the agent knows (`situation`) and where the environment stands (`state`) before an action."""
+    """What the agent knows (`situation`) and where the environment stands (`state`) before an action.
+
+    lease: see `Job.lease`.
+    """
 
     situation: Situation
     state: EnvState
+    lease: str = ""
 
 
 def turn_at(trajectory: Trajectory, index: int, task: Task, seed: int) -> Turn:
@@ -95,6 +100,10 @@ class Stepper:
         environment = self.environments[name]
         return task_scale(environment.task, environment.initial_state().public_score)
 
+    def release(self, task: str, lease: str) -> None:
+        """Says that an episode has ended."""
+        self.environments[task].release(lease)
+
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
@@ -110,7 +119,7 @@ class Stepper:
         name = turn.situation.task.name
         scale = self.scale(name)
         action = parse(response.text, self._thought)
-        transition = self._step(self.environments[name], turn.state, action)
+        transition = self._step(self.environments[name], turn, action)
         return Step(
             before=turn.state,
             response=response.text,
@@ -129,13 +138,13 @@ class Stepper:
             logprobs=response.logprobs,
         )
 
-    def _step(self, environment: Environment, state: EnvState, action: Action | Malformed) -> Transition:
+    def _step(self, environment: Environment, turn: Turn, action: Action | Malformed) -> Transition:
         for attempt in range(self._retries):
-            transition = environment.step(state, action)
+            transition = environment.step(turn.state, action, turn.lease)
             if transition.outcome is not Outcome.INFRASTRUCTURE:
                 return transition
             time.sleep(self._retry_seconds * 2**attempt)
-        return environment.step(state, action)
+        return environment.step(turn.state, action, turn.lease)
 
 
 @dataclass
@@ -146,6 +155,7 @@ class _Episode:
     task: Task
     initial: EnvState
     steps: list[Step] = field(default_factory=list)
+    lease: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def state(self) -> EnvState:
@@ -154,7 +164,7 @@ class _Episode:
     @property
     def turn(self) -> Turn:
         situation = Situation(self.task, tuple(self.steps), self.request.ideas, self.request.seed)
-        return Turn(situation, self.state)
+        return Turn(situation, self.state, self.lease)
 
     @property
     def failed(self) -> bool:
@@ -203,11 +213,13 @@ def run_episodes(
             if policy.fits(episode.turn.situation):
                 fitting.append(episode)
             else:
+                stepper.release(episode.request.task, episode.lease)
                 yield episode.trajectory(policy.name, "context_limit")
         active = []
         for episode, step in zip(fitting, stepper.act(policy, [e.turn for e in fitting]), strict=True):
             episode.steps.append(step)
             if episode.ended:
+                stepper.release(episode.request.task, episode.lease)
                 yield episode.trajectory(policy.name, episode.ended)
             else:
                 active.append(episode)

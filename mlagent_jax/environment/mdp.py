@@ -107,7 +107,7 @@ class Environment:
         self._initial: EnvState | None = None
         self._initial_lock = threading.Lock()
         self._higher_is_better = METRICS[task.metric].higher_is_better
-        self._calls: dict[str, Callable[[EnvState, Files, dict], _Effect]] = {
+        self._calls: dict[str, Callable[[EnvState, Files, dict, str], _Effect]] = {
             tools.LIST_FILES: self._list_files,
             tools.COPY_FILE: self._copy_file,
             tools.INSPECT: self._inspect,
@@ -124,8 +124,11 @@ class Environment:
                 self._initial = self._run_starter()
             return self._initial
 
-    def step(self, state: EnvState, action: Action | Malformed) -> Transition:
-        """One action. Raises ValueError for a state that has ended, SnapshotError for a lost workspace."""
+    def step(self, state: EnvState, action: Action | Malformed, lease: str = "") -> Transition:
+        """One action. Raises ValueError for a state that has ended, SnapshotError for a lost workspace.
+
+        `lease` is the episode's, if there is one; see `Job.lease`. It changes nothing of what comes out.
+        """
         if state.done:
             raise ValueError(f"this episode has ended ({state.done}): nothing can follow")
         if isinstance(action, Action):
@@ -134,7 +137,7 @@ class Environment:
             return self._after(state, _Effect(Outcome.MALFORMED, action.feedback))
         files = self._store.get(state.snapshot)
         try:
-            effect = self._calls[action.tool](state, files, dict(action.arguments))
+            effect = self._calls[action.tool](state, files, dict(action.arguments), lease)
         except WorkspaceError as error:
             effect = _Effect(Outcome.ERROR, f"{feedback.BAD_CALL} {error}.")
         except CoderError as error:
@@ -144,36 +147,40 @@ class Environment:
             return Transition(state, Outcome.INFRASTRUCTURE, str(error), m_before=m, m_after=m)
         return self._after(state, effect)
 
-    def _list_files(self, state: EnvState, files: Files, given: dict) -> _Effect:
+    def release(self, lease: str) -> None:
+        """Says that no further step will name `lease`."""
+        self._sandbox.release(lease)
+
+    def _list_files(self, state: EnvState, files: Files, given: dict, lease: str) -> _Effect:
         return _Effect(Outcome.NEUTRAL, "\n".join(list_files(files, given["dir_path"], self.task.data_dir)))
 
-    def _copy_file(self, state: EnvState, files: Files, given: dict) -> _Effect:
+    def _copy_file(self, state: EnvState, files: Files, given: dict, lease: str) -> _Effect:
         source, destination = clean_path(given["source"]), writable_path(given["destination"])
         content = read_bytes(files, source, self.task.data_dir)
         after = with_file(files, destination, content)
         return _Effect(Outcome.NEUTRAL, f"Copied {source} to {destination}.", after)
 
-    def _inspect(self, state: EnvState, files: Files, given: dict) -> _Effect:
+    def _inspect(self, state: EnvState, files: Files, given: dict, lease: str) -> _Effect:
         first, last = given["start_line_number"], given["end_line_number"]
         lines = inspect_lines(files, given["script_name"], first, last, self.task.data_dir)
         return _Effect(Outcome.NEUTRAL, feedback.clip(lines, feedback.MAX_OUTPUT_CHARS))
 
-    def _understand(self, state: EnvState, files: Files, given: dict) -> _Effect:
+    def _understand(self, state: EnvState, files: Files, given: dict, lease: str) -> _Effect:
         text = read_text(files, given["file_name"], self.task.data_dir)
         report = self._coder.understand(text, given["things_to_look_for"])
         return _Effect(Outcome.NEUTRAL, feedback.clip(report, feedback.MAX_OUTPUT_CHARS))
 
-    def _final_answer(self, state: EnvState, files: Files, given: dict) -> _Effect:
+    def _final_answer(self, state: EnvState, files: Files, given: dict, lease: str) -> _Effect:
         return _Effect(Outcome.NEUTRAL, "", done="final_answer")
 
-    def _execute_script(self, state: EnvState, files: Files, given: dict) -> _Effect:
+    def _execute_script(self, state: EnvState, files: Files, given: dict, lease: str) -> _Effect:
         """Neutral if the script ends well: one that submits nothing may be one that looks at the data."""
-        run = self._run(state, files, clean_path(given["script_name"]))
+        run = self._run(state, files, clean_path(given["script_name"]), lease)
         text = feedback.join(feedback.ran(run.result, run.limits), self._judgement(state, run))
         outcome = Outcome.NEUTRAL if run.result.status is Status.OK else _failure(run.result)
         return _Effect(outcome, text, run.files, run=run)
 
-    def _edit(self, state: EnvState, files: Files, given: dict) -> _Effect:
+    def _edit(self, state: EnvState, files: Files, given: dict, lease: str) -> _Effect:
         source, target = clean_path(given["script_name"]), writable_path(given["save_name"])
         if not target.endswith(".py"):
             raise WorkspaceError(
@@ -185,7 +192,7 @@ class Environment:
         diff = _diff(old, new, source, target)
         if not diff:
             return _Effect(Outcome.NEUTRAL, f"Saved to {target}; the edit changed nothing.", edited)
-        run = self._run(state, edited, target)
+        run = self._run(state, edited, target, lease)
         text = feedback.join(
             feedback.saved(target, diff), feedback.ran(run.result, run.limits), self._judgement(state, run)
         )
@@ -195,13 +202,15 @@ class Environment:
             outcome = Outcome.SUCCESS if isinstance(run.verdict, Graded) else Outcome.ERROR
         return _Effect(outcome, text, run.files, diff, run)
 
-    def _run(self, state: EnvState | None, files: Files, script: str) -> _Run:
+    def _run(self, state: EnvState | None, files: Files, script: str, lease: str = "") -> _Run:
         """Runs and grades. Raises WorkspaceError for a script that is not there, _SandboxFault for ours."""
         inputs = {path: content for path, content in files.items() if path != self.task.submission}
         if script not in inputs:
             raise WorkspaceError(f"there is no script {script!r}; files: {', '.join(sorted(inputs))}")
         limits = self._limits(state)
-        result = self._sandbox.run(Job(inputs, script, self.task.data_dir, self.task.data_digest, limits))
+        result = self._sandbox.run(
+            Job(inputs, script, self.task.data_dir, self.task.data_digest, limits, lease)
+        )
         if result.status is Status.SANDBOX_ERROR:
             raise _SandboxFault(result.error)
         if result.status.is_corner_case:

@@ -73,6 +73,9 @@ class BubblewrapSandbox:
             self._readable.add(data)
         return self._pool.run(job, data, self._seccomp)
 
+    def release(self, lease: str) -> None:
+        """Nothing is kept between jobs."""
+
     def __enter__(self) -> BubblewrapSandbox:
         return self
 

@@ -111,6 +111,10 @@ class CachedSandbox:
         mine.set_result(result)
         return result
 
+    def release(self, lease: str) -> None:
+        """See `Sandbox.release`."""
+        self._inner.release(lease)
+
     def key(self, job: Job) -> str:
         """The digest by which `job` is known, hexadecimal. Raises ValueError: its data has no digest."""
         if job.data_dir is not None and not job.data_digest:

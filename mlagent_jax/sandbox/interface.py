@@ -56,6 +56,9 @@ class Job:
     script: path of the Python script to run, one of `files`; the working directory is the workspace root.
     data_dir: host folder shown read-only as `data/` in the workspace, or None.
     data_digest: content hash of `data_dir`, part of the cache key.
+    lease: jobs that name the same one, those of an episode, may be run in the same container, one after the
+        other; "" shares with none. It changes nothing but the time that a job takes, and is no part of the
+        cache key.
     """
 
     files: Mapping[str, bytes]
@@ -63,6 +66,7 @@ class Job:
     data_dir: Path | None = None
     data_digest: str = ""
     limits: Limits = field(default_factory=Limits)
+    lease: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,10 @@ class Sandbox(Protocol):
 
     def run(self, job: Job) -> Result:
         """Runs `job` in a fresh place. Never raises for what the program does; ours is `SANDBOX_ERROR`."""
+        ...
+
+    def release(self, lease: str) -> None:
+        """Says that no further job will name `lease`."""
         ...
 
     def close(self) -> None: ...

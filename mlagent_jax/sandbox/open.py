@@ -7,37 +7,56 @@ from pathlib import Path
 from absl import logging
 
 from mlagent_jax.sandbox.bubblewrap import BubblewrapSandbox
-from mlagent_jax.sandbox.interface import Job, Sandbox, SandboxUnavailableError, Status
+from mlagent_jax.sandbox.containers.settings import DockerSettings
+from mlagent_jax.sandbox.docker import DockerSandbox
+from mlagent_jax.sandbox.guard import GuardedSandbox
+from mlagent_jax.sandbox.interface import Job, SandboxUnavailableError, Status
 from mlagent_jax.sandbox.process import ProcessSandbox
+from mlagent_jax.sandbox.ray import RaySandbox
 
-BACKENDS = ("auto", "bubblewrap", "process")
+BACKENDS = ("auto", "bubblewrap", "process", "docker", "ray")
 
 
 def open_sandbox(
-    backend: str, workers: int, data_root: Path, allow_unisolated: bool, writes_free_code: bool
-) -> Sandbox:
+    backend: str,
+    workers: int,
+    data_root: Path,
+    allow_unisolated: bool,
+    writes_free_code: bool,
+    docker: DockerSettings | None = None,
+    ray_address: str = "",
+    ray_backend: str = "bubblewrap",
+) -> GuardedSandbox:
     """Opens a sandbox with `workers` warm workers; the caller closes it.
 
     Args:
-        backend: "bubblewrap", "process", or "auto": bubblewrap where it works, else process.
+        backend: "bubblewrap", "docker", "ray", "process", or "auto": bubblewrap where it works, else process.
         data_root: the folder below which every job's data lies.
         allow_unisolated: the user insists on running free code without isolation.
         writes_free_code: the code to run may be anything that a model writes, not only edits of ours.
+        docker: settings of backend "docker".
+        ray_address, ray_backend: of backend "ray", see `RaySandbox`.
+
+    What it returns raises SandboxUnavailableError when it fails time after time.
 
     Raises:
-        SandboxUnavailableError: no isolation here, and free code is to run or bubblewrap was asked for by
-        name.
+        SandboxUnavailableError: no isolation here, and free code is to run or an isolating backend was asked
+        for by name.
         FileNotFoundError: no `data_root`.
         ValueError: unknown backend.
     """
     if backend not in BACKENDS:
         raise ValueError(f"unknown sandbox backend {backend!r}: choose one of {', '.join(BACKENDS)}")
     data_root.resolve(strict=True)
+    if backend == "docker":
+        return GuardedSandbox(DockerSandbox(data_root, workers, settings=docker))
+    if backend == "ray":
+        return GuardedSandbox(RaySandbox(data_root, workers, ray_backend, ray_address, docker))
     reason = "it was asked for by name"
     if backend != "process":
         reason = why_not_bubblewrap(data_root)
         if not reason:
-            return BubblewrapSandbox(data_root, workers)
+            return GuardedSandbox(BubblewrapSandbox(data_root, workers))
         if backend == "bubblewrap":
             raise SandboxUnavailableError(f"The bubblewrap sandbox does not work here ({reason}). {_REMEDY}")
     if writes_free_code and not allow_unisolated:
@@ -51,7 +70,7 @@ def open_sandbox(
         reason,
         "The code is a model's: you asked for this." if writes_free_code else "The code is our own edits'.",
     )
-    return ProcessSandbox(data_root, workers)
+    return GuardedSandbox(ProcessSandbox(data_root, workers))
 
 
 _REMEDY = (

@@ -10,10 +10,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from absl import logging
 
@@ -21,8 +21,8 @@ from mlagent_jax.sandbox import outcome
 from mlagent_jax.sandbox.interface import Job, Result, Status
 from mlagent_jax.sandbox.sandbox_worker import protocol
 
-_READY_SECONDS = 120.0  # importing the scientific stack from a slow disk
-_GRACE_SECONDS = 15.0  # above a job's own limit: filling and reading its workspace, killing its processes
+READY_SECONDS = 120.0  # importing the scientific stack from a slow disk
+GRACE_SECONDS = 15.0  # above a job's own limit: filling and reading its workspace, killing its processes
 _CLOSE_SECONDS = 6.0
 
 # The whole environment of a program; HOME, TMPDIR and the thread counts are set for each job.
@@ -81,6 +81,10 @@ class WorkerError(Exception):
     """A worker could not be started, died, or did not answer: nothing that a program should be blamed for."""
 
 
+class ClosedError(WorkerError):
+    """The sandbox is closed: no further attempt makes sense."""
+
+
 class Worker:
     """One worker process, as seen from the host. Not thread-safe: whoever holds its lease uses it alone."""
 
@@ -96,10 +100,10 @@ class Worker:
         """Sends a job and waits for its answer. Raises WorkerError; the worker is of no use after that."""
         try:
             if not self._ready:
-                self._channel.settimeout(_READY_SECONDS)
+                self._channel.settimeout(READY_SECONDS)
                 protocol.receive(self._channel, 0)
                 self._ready = True
-            self._channel.settimeout(wall_seconds + _GRACE_SECONDS)
+            self._channel.settimeout(wall_seconds + GRACE_SECONDS)
             protocol.send(self._channel, body, files)
             return protocol.receive(self._channel, max_bytes)
         except (OSError, EOFError, protocol.ProtocolError) as error:
@@ -158,37 +162,25 @@ class WorkerPool:
             self._idle.put(self._start())
 
     def run(self, job: Job, data: str, seccomp: str) -> Result:
-        """Runs `job`; a fault of ours is tried again on a fresh worker, and reported if it persists."""
-        limits = job.limits
-        body = {
-            "script": job.script,
-            "data": data,
-            "limits": dataclasses.asdict(limits),
-            "seccomp": seccomp,
-        }
-        max_bytes = (limits.workspace_mb << 20) + (limits.output_kb << 10) + 4096
-        error = ""
-        for attempt in range(1, self._attempts + 1):
-            worker = self._idle.get()
-            sound = False
-            try:
-                if self._closed:
-                    return Result(Status.SANDBOX_ERROR, error="the sandbox is closed")
-                worker = worker or self._start()
-                facts, blobs = worker.run(body, dict(job.files), limits.wall_seconds, max_bytes)
-                result = outcome.to_result(facts, blobs, limits)
-                sound = True
-                return result
-            except (WorkerError, OSError, KeyError, TypeError) as failure:
-                error = str(failure) if isinstance(failure, WorkerError) else repr(failure)
-                if attempt < self._attempts:
-                    logging.warning("a sandbox worker failed, the job is tried on a fresh one: %s", error)
-            finally:
-                # After anything else, Ctrl-C among it, its answer to this job may still be on its way.
-                if not sound and worker is not None:
-                    self._discard(worker)
-                self._idle.put(worker if sound else None)
-        return Result(Status.SANDBOX_ERROR, error=f"no worker could run the job: {error}")
+        """See `run_job`."""
+        return run_job(job, data, seccomp, self._attempts, self._borrow)
+
+    @contextlib.contextmanager
+    def _borrow(self) -> Iterator[Worker]:
+        """A worker for one job; one that does not come back whole is replaced."""
+        worker = self._idle.get()
+        sound = False
+        try:
+            if self._closed:
+                raise ClosedError("the sandbox is closed")
+            worker = worker or self._start()
+            yield worker
+            sound = True
+        finally:
+            # After anything else, Ctrl-C among it, its answer to this job may still be on its way.
+            if not sound and worker is not None:
+                self._discard(worker)
+            self._idle.put(worker if sound else None)
 
     def close(self) -> None:
         """Ends every worker, also those that are busy: their jobs come back as `SANDBOX_ERROR`."""
@@ -211,6 +203,54 @@ class WorkerPool:
                 return
             self._workers.remove(worker)
         worker.close()
+
+
+class JobRunner(Protocol):
+    """A worker, whatever it is made of."""
+
+    def run(
+        self, body: dict[str, Any], files: dict[str, bytes], wall_seconds: float, max_bytes: int
+    ) -> tuple[dict[str, Any], dict[str, bytes]]: ...
+
+
+def run_job(
+    job: Job,
+    data: str,
+    seccomp: str,
+    attempts: int,
+    borrow: Callable[[], contextlib.AbstractContextManager[JobRunner]],
+    limit_address_space: bool = True,
+) -> Result:
+    """Runs `job`; a fault of ours is tried again on a fresh worker, and reported if it persists.
+
+    Args:
+        data: the job's data as the worker finds it, or "".
+        seccomp: see `seccomp.build_filter`.
+        borrow: lends a worker for one job; leaving with an exception says that it is of no use any more.
+        limit_address_space: of each process, to the job's memory.
+    """
+    limits = job.limits
+    body = {
+        "script": job.script,
+        "data": data,
+        "limits": dataclasses.asdict(limits),
+        "limit_address_space": limit_address_space,
+        "seccomp": seccomp,
+    }
+    max_bytes = (limits.workspace_mb << 20) + (limits.output_kb << 10) + 4096
+    error = ""
+    for attempt in range(1, attempts + 1):
+        try:
+            with borrow() as worker:
+                facts, blobs = worker.run(body, dict(job.files), limits.wall_seconds, max_bytes)
+                return outcome.to_result(facts, blobs, limits)
+        except ClosedError as failure:
+            return Result(Status.SANDBOX_ERROR, error=str(failure))
+        except (WorkerError, OSError, KeyError, TypeError) as failure:
+            error = str(failure) if isinstance(failure, WorkerError) else repr(failure)
+            if attempt < attempts:
+                logging.warning("a sandbox worker failed, the job is tried on a fresh one: %s", error)
+    return Result(Status.SANDBOX_ERROR, error=f"no worker could run the job: {error}")
 
 
 def check_job(job: Job) -> None:

@@ -46,6 +46,9 @@ class ProcessSandbox:
         data = data_below(self._data_root, job.data_dir)
         return self._pool.run(job, str(self._data_root / data) if data else "", "")
 
+    def release(self, lease: str) -> None:
+        """Nothing is kept between jobs."""
+
     def __enter__(self) -> ProcessSandbox:
         return self
 

@@ -1,20 +1,26 @@
 """A seccomp filter that takes away the parts of the kernel that namespaces do not confine.
 
 Denied: making or entering namespaces, mounting, tracing, key rings, bpf, performance events, io_uring,
-memory that no limit counts (memfd, System V shared memory and queues), and sockets other than Unix and
-internet ones (the latter have nowhere to go). `clone3` answers "no such call", so that the C library falls
-back to `clone`, whose flags can be looked at.
+memory that no limit counts (memfd, System V shared memory, message queues), limits and priorities of other
+processes (a supervisor has its program's user id), and sockets other than Unix and internet ones (the latter
+have nowhere to go). `clone3` answers "no such call", so that the C library falls back to `clone`, whose flags
+can be looked at.
 
-Sources: seccomp(2), linux/filter.h, and the system call tables of x86-64 and of the generic interface
-(aarch64).
+The same rules come in two forms: a filter program, which a worker installs itself, and a profile for a
+container engine.
+
+Sources: seccomp(2), linux/filter.h, the system call tables of x86-64 and of the generic interface (aarch64);
+for the profile, the OCI runtime specification, "Seccomp".
 """
 
 from __future__ import annotations
 
 import base64
 import errno
+import json
 import platform
 import struct
+from typing import Any
 
 # Classic BPF over struct seccomp_data {int nr; u32 arch; u64 instruction_pointer; u64 args[6];}
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
@@ -39,6 +45,7 @@ _DENIED: dict[str, tuple[int, int]] = {
     "fsopen": (430, 430),
     "fspick": (433, 433),
     "init_module": (175, 105),
+    "ioprio_set": (251, 30),
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
     "io_uring_setup": (425, 425),
@@ -49,10 +56,12 @@ _DENIED: dict[str, tuple[int, int]] = {
     "lookup_dcookie": (212, 18),
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
+    "migrate_pages": (256, 238),
     "mount": (165, 40),
     "mount_setattr": (442, 442),
     "move_mount": (429, 429),
     "move_pages": (279, 239),
+    "mq_open": (240, 180),
     "msgget": (68, 186),
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
@@ -68,6 +77,7 @@ _DENIED: dict[str, tuple[int, int]] = {
     "reboot": (169, 142),
     "request_key": (249, 218),
     "setns": (308, 268),
+    "setpriority": (141, 140),
     "shmget": (29, 194),
     "swapoff": (168, 225),
     "swapon": (167, 224),
@@ -76,6 +86,14 @@ _DENIED: dict[str, tuple[int, int]] = {
     "unshare": (272, 97),
     "userfaultfd": (323, 282),
     "vhangup": (153, 58),
+}
+# Of the calling process only, which these name 0.
+_DENIED_TO_OTHERS: dict[str, tuple[int, int]] = {
+    "prlimit64": (302, 261),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
 }
 _CLONE, _CLONE3, _SOCKET, _SOCKETPAIR = (56, 220), (435, 435), (41, 198), (53, 199)
 
@@ -100,6 +118,14 @@ def build_filter(machine: str | None = None) -> str:
     ]
     for number in denied:
         program += [_jump(_JUMP_EQUAL, number, 0, 1), _statement(_RETURN, _ERRNO | errno.EPERM)]
+    for number in sorted(numbers[column] for numbers in _DENIED_TO_OTHERS.values()):
+        program += [
+            _jump(_JUMP_EQUAL, number, 0, 4),
+            _statement(_LOAD, _FIRST_ARGUMENT),
+            _jump(_JUMP_EQUAL, 0, 1, 0),
+            _statement(_RETURN, _ERRNO | errno.EPERM),
+            _statement(_RETURN, _ALLOW),
+        ]
     program += [
         _jump(_JUMP_EQUAL, _CLONE[column], 0, 4),
         _statement(_LOAD, _FIRST_ARGUMENT),
@@ -117,6 +143,43 @@ def build_filter(machine: str | None = None) -> str:
         _statement(_RETURN, _ALLOW),
     ]
     return base64.b64encode(b"".join(program)).decode()
+
+
+def build_profile(machine: str | None = None) -> str:
+    """The same rules as JSON for a container engine, or "" for a machine that we do not know."""
+    machine = machine or platform.machine()
+    if machine not in _AUDIT_ARCHITECTURE:
+        return ""
+    rules = [
+        _rule([*_DENIED], errno.EPERM),
+        _rule([*_DENIED_TO_OTHERS], errno.EPERM, _argument("SCMP_CMP_NE", 0)),
+        _rule(["clone3"], errno.ENOSYS),
+    ]
+    for bit in range(32):
+        if _NAMESPACE_FLAGS >> bit & 1:
+            flag = _argument("SCMP_CMP_MASKED_EQ", 1 << bit, 1 << bit)
+            rules.append(_rule(["clone"], errno.EPERM, flag))
+    families = [
+        _argument("SCMP_CMP_EQ", family)
+        for family in range(max(_ALLOWED_SOCKET_FAMILIES))
+        if family not in _ALLOWED_SOCKET_FAMILIES
+    ]
+    for argument in (*families, _argument("SCMP_CMP_GT", max(_ALLOWED_SOCKET_FAMILIES))):
+        rules.append(_rule(["socket", "socketpair"], errno.EAFNOSUPPORT, argument))
+    profile = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": [f"SCMP_ARCH_{machine.upper()}"],
+        "syscalls": rules,
+    }
+    return json.dumps(profile)
+
+
+def _rule(names: list[str], number: int, *arguments: dict[str, Any]) -> dict[str, Any]:
+    return {"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": number, "args": list(arguments)}
+
+
+def _argument(comparison: str, value: int, second: int = 0) -> dict[str, Any]:
+    return {"index": 0, "value": value, "valueTwo": second, "op": comparison}
 
 
 def _statement(code: int, value: int) -> bytes:

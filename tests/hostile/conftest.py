@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from sandboxes import Host, open_backend, script_job, settled_descendants
+from sandboxes import FEW_MODULES, Host, open_backend, script_job, settled_descendants
 
 from mlagent_jax.sandbox.interface import Status
+from mlagent_jax.sandbox.pool import PRELOAD
 
 
 @pytest.fixture(scope="session")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with a task's data, what must not be found or harmed beside it, and the secret that stands there."""
     secret = secrets.token_hex(16)
     root = tmp_path_factory.mktemp("prepared")
     for place, content in (
@@ -24,10 +28,27 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         path = root / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
+    return root, secret
+
+
+@pytest.fixture(scope="session", params=["bubblewrap", "docker"])
+def host(request: pytest.FixtureRequest, prepared: tuple[Path, str]) -> Iterator[Host]:
+    with open_host(request.param, *prepared) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def unisolated(prepared: tuple[Path, str]) -> Iterator[Host]:
+    with open_host("process", *prepared) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def open_host(backend: str, root: Path, secret: str) -> Iterator[Host]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SECRET", secret)
-        sandbox = open_backend("bubblewrap", root / "public")
-        assert sandbox.run(script_job("")).status is Status.OK
-        workers = settled_descendants()  # the script's supervisor ends
-        yield Host(sandbox, secret, root / "canary", root / "public" / "mine", workers)
-        sandbox.close()
+        preload = FEW_MODULES if backend == "docker" else PRELOAD
+        with open_backend(backend, root / "public", preload=preload) as sandbox:
+            assert sandbox.run(script_job("")).status is Status.OK
+            workers = settled_descendants()  # the script's supervisor ends
+            yield Host(sandbox, secret, root / "canary", root / "public" / "mine", workers)

@@ -19,6 +19,7 @@ class Hostile:
     statuses: how its execution may end.
     prints: what must stand in its output.
     wall_seconds: its time limit.
+    prints_in_docker: if that is something else there.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Hostile:
     statuses: tuple[Status, ...]
     prints: str = ""
     wall_seconds: float = 10.0
+    prints_in_docker: str | None = None
 
 
 # Tries each of several deeds and prints the name of what refused it.
@@ -140,6 +142,7 @@ for _ in range(12):
         + "attempt('shmget', lambda: call(29, 0, ctypes.c_size_t(64 << 20), 0o1600))\n",
         (Status.OK,),
         "memfd EPERM\nshm ENOSPC\nshmget EPERM\n",
+        prints_in_docker="memfd EPERM\nshm EFBIG\nshmget EPERM\n",  # as large as one file may be
     ),
     Hostile("disk filler", "open('big', 'wb').write(bytes(64 << 20))", (Status.DISK,), "[Errno 2"),
     Hostile(
@@ -389,6 +392,7 @@ print('sys', os.path.exists('/sys'))
 """,
         (Status.OK,),
         "sys False\n",
+        prints_in_docker="sys True\n",  # read-only
     ),
     Hostile(
         "other processes",
@@ -421,11 +425,37 @@ attempt('chroot', lambda: os.chroot('/tmp'))
 attempt('setns', lambda: call(308, os.open('/proc/self/ns/mnt', os.O_RDONLY), 0))
 attempt('mknod', lambda: os.mknod('device', 0o20666, os.makedev(1, 1)))
 attempt('setuid', lambda: os.setuid(0))
-attempt('x32', lambda: call(0x40000000 + 39))
 """,
         (Status.OK,),
         "user EPERM\nmount namespace EPERM\nclone EPERM\nclone3 ENOSYS\nmount EPERM\numount EPERM\n"
-        "chroot EPERM\nsetns EPERM\nmknod EPERM\nsetuid EINVAL\nx32 ENOSYS\n",
+        "chroot EPERM\nsetns EPERM\nmknod EPERM\nsetuid EINVAL\n",
+        prints_in_docker="user EPERM\nmount namespace EPERM\nclone EPERM\nclone3 ENOSYS\nmount EPERM\n"
+        "umount EPERM\nchroot EPERM\nsetns EPERM\nmknod EPERM\nsetuid EPERM\n",
+    ),
+    Hostile(
+        "second table of system calls",
+        _TRY + "attempt('x32', lambda: call(0x40000000 + 39))\n",
+        (Status.OK, Status.FAILED),
+        "x32 ENOSYS\n",
+        prints_in_docker="",  # killed
+    ),
+    Hostile(
+        "weakens its supervisor",
+        _TRY
+        + """
+import resource
+attempt('limits', lambda: resource.prlimit(1, resource.RLIMIT_NOFILE, (0, 0)))
+attempt('priority', lambda: os.setpriority(os.PRIO_PROCESS, 1, 19))
+attempt('priorities', lambda: os.setpriority(os.PRIO_USER, 0, 19))
+attempt('scheduler', lambda: os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0)))
+attempt('affinity', lambda: os.sched_setaffinity(1, {0}))
+attempt('disk', lambda: call(251, 1, 1, 3 << 13))
+attempt('queue', lambda: call(240, b'/queue', os.O_CREAT | os.O_RDWR, 0o600, None) and None)
+print('own', os.sched_setaffinity(0, os.sched_getaffinity(0)), resource.getrlimit(resource.RLIMIT_CORE))
+""",
+        (Status.OK,),
+        "limits EPERM\npriority EPERM\npriorities EPERM\nscheduler EPERM\naffinity EPERM\ndisk EPERM\n"
+        "queue EPERM\nown None (0, 0)\n",
     ),
     Hostile(
         "kernel features",

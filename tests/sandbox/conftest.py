@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sandboxes import open_backend
+from sandboxes import FEW_MODULES, open_backend
 
 from mlagent_jax.sandbox.interface import Sandbox
+from mlagent_jax.sandbox.pool import PRELOAD
 
 
 @pytest.fixture(scope="session")
@@ -22,10 +23,11 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="session", params=["bubblewrap", "process"])
+@pytest.fixture(scope="session", params=["bubblewrap", "docker", "process"])
 def sandbox(request: pytest.FixtureRequest, data_root: Path) -> Iterator[Sandbox]:
     """Every backend in turn."""
-    opened = open_backend(request.param, data_root)
+    preload = FEW_MODULES if request.param == "docker" else PRELOAD
+    opened = open_backend(request.param, data_root, preload=preload)
     yield opened
     opened.close()
 

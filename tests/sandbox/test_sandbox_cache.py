@@ -47,6 +47,8 @@ class Recorder:
             assert self.wait.wait(10)
         return self.result
 
+    def release(self, lease: str) -> None: ...
+
     def close(self) -> None:
         self.closed = True
 

@@ -328,7 +328,7 @@ def _is_running(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("backend", ["bubblewrap", "process"])
+@pytest.mark.parametrize("backend", ["bubblewrap", "docker", "process"])
 def test_closing_ends_a_running_job(backend: str, data_root: Path) -> None:
     before = descendants()
     pool = open_backend(backend, data_root, preload=())

@@ -8,6 +8,12 @@ from pathlib import Path
 
 from . import workspace
 
+# Of a container's own control group, in its second and first version; then of the host, since its start.
+_OOM_COUNTERS = (
+    "/sys/fs/cgroup/memory.events",
+    "/sys/fs/cgroup/memory/memory.oom_control",
+    "/proc/vmstat",
+)
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -15,14 +21,15 @@ class ProcessMeter:
     """Looks at a job's processes through /proc, from their supervisor.
 
     Attributes:
+        alone: the job has this pid namespace, and a workspace of limited size, to itself.
         peak_bytes: the most memory that they were seen to use together.
         most_processes: the most tasks (processes and threads) seen at once.
     """
 
-    def __init__(self, memory_bytes: int, processes: int, isolated: bool) -> None:
+    def __init__(self, memory_bytes: int, processes: int, alone: bool) -> None:
         self.memory_bytes = memory_bytes
         self.processes = processes
-        self.isolated = isolated
+        self.alone = alone
         self.peak_bytes = 0
         self.most_processes = 0
 
@@ -40,13 +47,13 @@ class ProcessMeter:
         if self.most_processes > self.processes:
             return "processes"
         # In a sandbox the workspace is a tmpfs that limits itself.
-        if not self.isolated and workspace.used_bytes(folder) > folder_bytes:
+        if not self.alone and workspace.used_bytes(folder) > folder_bytes:
             return "disk"
         return ""
 
     def descendants(self) -> list[int]:
         """All processes of the job that are alive or unburied, without the supervisor."""
-        if self.isolated:  # the whole pid namespace is the job's
+        if self.alone:  # the whole pid namespace is the job's
             return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]  # noqa: PTH208
         found: list[int] = []
         unvisited = [os.getpid()]
@@ -57,6 +64,16 @@ class ProcessMeter:
                     unvisited += map(int, (task / "children").read_text().split())
             found.append(pid)
         return found[1:]
+
+
+def oom_kills() -> int:
+    """How often the kernel has killed for want of memory: in this container, else on this host."""
+    for path in _OOM_COUNTERS:
+        with contextlib.suppress(OSError):
+            for line in Path(path).read_text().splitlines():
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+    return 0
 
 
 def _tasks(pid: int) -> int:

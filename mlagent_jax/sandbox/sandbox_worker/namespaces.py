@@ -36,6 +36,7 @@ _MNT_DETACH = 2
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_SECCOMP = 22
+_PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
@@ -113,7 +114,8 @@ def drop_privileges(seccomp_program: str) -> None:
     """
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     for capability in range(int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1):
-        _prctl(_PR_CAPBSET_DROP, capability)
+        if _prctl(_PR_CAPBSET_READ, capability):  # in a container, all are gone already
+            _prctl(_PR_CAPBSET_DROP, capability)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     nothing = (ctypes.c_uint32 * 6)()
     _check(_libc.syscall(ctypes.c_long(_SYS_CAPSET[platform.machine()]), header, nothing), "capset")
@@ -130,9 +132,9 @@ def _install_filter(program: bytes) -> None:
     _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(fprog))
 
 
-def _prctl(option: int, *arguments: int) -> None:
+def _prctl(option: int, *arguments: int) -> int:
     padded = [ctypes.c_ulong(value) for value in (*arguments, 0, 0, 0, 0)][:4]
-    _check(_libc.prctl(ctypes.c_int(option), *padded), f"prctl {option}")
+    return _check(_libc.prctl(ctypes.c_int(option), *padded), f"prctl {option}")
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ Reading is bounded on both sides, so that neither can exhaust the other's memory
 from __future__ import annotations
 
 import json
-import socket
+import os
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 MAX_HEADER_BYTES = 8 << 20
 _CHUNK_BYTES = 1 << 20
@@ -22,7 +22,37 @@ class ProtocolError(Exception):
     """The other side sent something that is not a message, or too much of it."""
 
 
-def send(channel: socket.socket, body: Mapping[str, Any], blobs: Mapping[str, bytes]) -> None:
+class Channel(Protocol):
+    """What messages travel over: a socket, or something that can do the same."""
+
+    def sendall(self, content: bytes, /) -> object: ...
+
+    def recv(self, count: int, /) -> bytes: ...
+
+    def fileno(self) -> int: ...
+
+
+class PipeChannel:
+    """Two pipes as one channel: what a container has for standard input and output."""
+
+    def __init__(self, reader: int, writer: int) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    def sendall(self, content: bytes) -> None:
+        left = memoryview(content)
+        while left:
+            left = left[os.write(self._writer, left) :]
+
+    def recv(self, count: int) -> bytes:
+        return os.read(self._reader, count)
+
+    def fileno(self) -> int:
+        """The descriptor on which the end of the other side shows."""
+        return self._reader
+
+
+def send(channel: Channel, body: Mapping[str, Any], blobs: Mapping[str, bytes]) -> None:
     """Writes one message; the socket's timeout applies to each blob. Raises OSError, TimeoutError."""
     header = json.dumps({"body": body, "blobs": [[name, len(blob)] for name, blob in blobs.items()]}).encode()
     channel.sendall(struct.pack(">Q", len(header)) + header)
@@ -30,7 +60,7 @@ def send(channel: socket.socket, body: Mapping[str, Any], blobs: Mapping[str, by
         channel.sendall(blob)
 
 
-def receive(channel: socket.socket, max_blob_bytes: int) -> tuple[dict[str, Any], dict[str, bytes]]:
+def receive(channel: Channel, max_blob_bytes: int) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Reads one message. Raises EOFError (the other side is gone), ProtocolError, OSError, TimeoutError."""
     (size,) = struct.unpack(">Q", _read_exactly(channel, 8))
     if size > MAX_HEADER_BYTES:
@@ -47,7 +77,7 @@ def receive(channel: socket.socket, max_blob_bytes: int) -> tuple[dict[str, Any]
     return body, {name: _read_exactly(channel, length) for name, length in sizes}
 
 
-def _read_exactly(channel: socket.socket, count: int) -> bytes:
+def _read_exactly(channel: Channel, count: int) -> bytes:
     content = bytearray()
     while len(content) < count:
         chunk = channel.recv(min(count - len(content), _CHUNK_BYTES))

@@ -30,6 +30,7 @@ def run(
     output: int,
     limits: Mapping[str, Any],
     max_processes: int | None,
+    max_address_space: int | None,
     seccomp: str | None,
 ) -> NoReturn:
     """Becomes the script; never returns.
@@ -39,6 +40,7 @@ def run(
         output: file descriptor of the pipe that takes stdout and stderr.
         limits: the fields of `Limits`.
         max_processes: RLIMIT_NPROC, or None where it would count processes that are not the job's.
+        max_address_space: RLIMIT_AS in bytes, or None for none.
         seccomp: filter program for `namespaces.drop_privileges`, or None to keep the privileges there are.
     """
     os.setsid()
@@ -46,11 +48,18 @@ def run(
     os.chdir(places.workspace)
     os.environ.update(HOME=places.temporary, TMPDIR=places.temporary, PWD=places.workspace)
     _limit_threads(limits["threads"])
-    _limit_resources(limits, max_processes)
+    _limit_resources(limits, max_processes, max_address_space)
     if seccomp is not None:
         namespaces.drop_privileges(seccomp)
         namespaces.show_to_siblings()
+        _volunteer()
     _leave(_execute(script, places.workspace))
+
+
+def _volunteer() -> None:
+    """Where the kernel has to kill for want of memory, it shall be the program, not its supervisor."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _connect(output: int) -> None:
@@ -80,16 +89,19 @@ def _limit_threads(threads: int) -> None:
         threadpoolctl.threadpool_limits(threads)
 
 
-def _limit_resources(limits: Mapping[str, Any], max_processes: int | None) -> None:
-    if max_processes is not None:
-        resource.setrlimit(resource.RLIMIT_NPROC, (max_processes, max_processes))
+def _limit_resources(
+    limits: Mapping[str, Any], max_processes: int | None, max_address_space: int | None
+) -> None:
     for kind, value in (
+        (resource.RLIMIT_NPROC, max_processes),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_CPU, limits["cpu_seconds"]),
         (resource.RLIMIT_FSIZE, limits["workspace_mb"] << 20),
         (resource.RLIMIT_NOFILE, limits["open_files"]),
-        (resource.RLIMIT_AS, limits["memory_mb"] << 20),
+        (resource.RLIMIT_AS, max_address_space),
     ):
+        if value is None:
+            continue
         _, most = resource.getrlimit(kind)
         ceiling = value if most == resource.RLIM_INFINITY else min(value, most)
         resource.setrlimit(kind, (ceiling, ceiling))

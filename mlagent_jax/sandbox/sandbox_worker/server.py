@@ -1,4 +1,4 @@
-"""The zygote: imports what scripts import, then forks a supervisor for every job that arrives."""
+"""The zygote: imports what scripts import, then sees to every job that arrives."""
 
 from __future__ import annotations
 
@@ -8,32 +8,38 @@ import gc
 import importlib
 import os
 import select
+import signal
 import socket
 import time
 import traceback
 from typing import NoReturn
 
 from . import namespaces, protocol, supervisor
+from .supervisor import Confinement
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
-    """Serves jobs on file descriptor 0, a Unix socket, until the other side closes it."""
+    """Serves jobs on file descriptor 0 until the other side closes it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--isolated", action="store_true", help="give every job namespaces of its own")
+    parser.add_argument("--container", action="store_true", help="serve jobs as process 1 of a container")
+    parser.add_argument("--seconds", type=int, default=0, help="how long a container lives at most")
     parser.add_argument("--scratch", help="where unisolated jobs get their temporary folders")
     parser.add_argument("--preload", nargs="*", default=[], help="modules to import before the first job")
     options = parser.parse_args(argv)
-    channel = _take_channel()
+    if options.container:
+        _serve_container(options)
+    channel = socket.socket(fileno=_take_descriptor(0))
+    channel.setblocking(True)
+    _silence()
     if options.isolated:
         namespaces.forbid_user_namespaces()
-    begun = time.perf_counter()
-    _preload(options.preload)
-    protocol.send(channel, {"ready": True, "import_seconds": time.perf_counter() - begun}, {})
+    _preload(channel, options.preload)
     sound = True
     while sound and _wait_for_message(channel):
         pid = namespaces.fork_into_namespaces() if options.isolated else os.fork()
         if pid == 0:
-            _serve_one(channel, None if options.isolated else options.scratch)
+            _serve_one(channel, options)
         _, status = os.waitpid(pid, 0)
         # If not, what the supervisor left on the channel cannot be trusted: the host starts a fresh worker.
         sound = status == 0
@@ -43,18 +49,54 @@ def main(argv: list[str] | None = None) -> NoReturn:
     os._exit(0 if sound else 1)  # taking down all that was imported would only cost time
 
 
-def _take_channel() -> socket.socket:
-    """Moves the channel off file descriptors 0 and 1, so that no stray print can reach it."""
-    channel = socket.socket(fileno=os.dup(0))
-    channel.setblocking(True)
+def _serve_container(options: argparse.Namespace) -> NoReturn:
+    """One job after another, supervised by this very process: no program can signal process 1.
+
+    Ends with its host, whose end closes the channel, and at the latest when its own time is up.
+    """
+    namespaces.hide_from_siblings()
+    _end_after(options.seconds)
+    os.environ.pop("HOSTNAME", None)  # the engine's addition
+    channel = protocol.PipeChannel(_take_descriptor(0), _take_descriptor(1))
+    _silence()
+    _preload(channel, options.preload)
+    while True:
+        try:
+            supervisor.serve(channel, Confinement.CONTAINER)
+        except EOFError:
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+
+
+def _end_after(seconds: int) -> None:
+    """Ends this process in time, whatever it then does. The same signal from a program comes to nothing."""
+    deadline = time.monotonic() + seconds
+
+    def end(*_: object) -> None:
+        if time.monotonic() >= deadline:
+            os._exit(0)
+
+    signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds + 0.01, 1.0)
+
+
+def _take_descriptor(number: int) -> int:
+    """Moves a channel away from where a stray print could reach it."""
+    return os.dup(number)
+
+
+def _silence() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(2, 1)
     os.close(null)
-    return channel
 
 
-def _preload(names: list[str]) -> None:
+def _preload(channel: protocol.Channel, names: list[str]) -> None:
+    """Imports, and says when that is done."""
+    begun = time.perf_counter()
     for name in names:
         # A module that is not here is a matter for the script that wants it.
         with contextlib.suppress(ModuleNotFoundError):
@@ -62,6 +104,7 @@ def _preload(names: list[str]) -> None:
     # Objects made so far are never garbage: keep the collector from touching (and so copying) their pages.
     gc.collect()
     gc.freeze()
+    protocol.send(channel, {"ready": True, "import_seconds": time.perf_counter() - begun}, {})
 
 
 def _wait_for_message(channel: socket.socket) -> bool:
@@ -70,10 +113,13 @@ def _wait_for_message(channel: socket.socket) -> bool:
     return bool(channel.recv(1, socket.MSG_PEEK))
 
 
-def _serve_one(channel: socket.socket, scratch: str | None) -> NoReturn:
+def _serve_one(channel: socket.socket, options: argparse.Namespace) -> NoReturn:
     """The life of a job's supervisor. Exit code 0 says that a whole answer was written."""
     try:
-        supervisor.serve(channel, scratch)
+        if options.isolated:
+            supervisor.serve(channel, Confinement.NAMESPACES)
+        else:
+            supervisor.serve(channel, Confinement.NONE, options.scratch)
     except BaseException:
         traceback.print_exc()
         os._exit(1)

@@ -1,20 +1,19 @@
 """The trusted parent of one script: starts it, drains its output, ends everything, then takes out its files.
 
-In a sandbox it is process 1 of the job's own pid namespace: the program cannot signal it, and nothing that
-the program started outlives it. Without isolation it is a subreaper, which catches all but the most
-determined.
+In a sandbox it is process 1 of the job's own pid namespace, or of its container: the program cannot signal
+it, and nothing that the program started outlives it. Without isolation it is a subreaper, which catches all
+but the most determined.
 """
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import errno
 import os
-import resource
 import select
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -24,13 +23,23 @@ from pathlib import Path
 from typing import Any
 
 from . import namespaces, protocol, script, workspace
-from .meter import ProcessMeter
+from .meter import ProcessMeter, oom_kills
 
 _WATCH_SECONDS = 0.1
 _KILL_SECONDS = 5.0  # more than this to end a job's processes means a host in trouble
 _MAX_JOB_BYTES = 1 << 30
 # Ours, beside the script, in the same user namespace: bubblewrap's two, the zygote and the supervisor.
 _PROCESS_OVERHEAD = 4
+# What is writable in a container, each a tmpfs of limited size.
+_CONTAINER = namespaces.Places("/workspace", "/tmp")
+
+
+class Confinement(enum.Enum):
+    """What keeps a job to itself."""
+
+    NAMESPACES = "namespaces"  # its own, in a user namespace where this process has capabilities
+    CONTAINER = "container"  # one made by an engine: the walls stand, and there is no capability
+    NONE = "none"
 
 
 @dataclass
@@ -52,38 +61,49 @@ class Output:
             del self.tail[:excess]
 
 
-def serve(channel: socket.socket, scratch: str | None) -> None:
-    """Reads one job from `channel`, runs it, answers. `scratch` is None in a sandbox. Raises OSError."""
+def serve(channel: protocol.Channel, confinement: Confinement, scratch: str = "") -> None:
+    """Reads one job from `channel`, runs it, answers. Raises OSError.
+
+    Args:
+        channel: to the host.
+        confinement: what this process is in.
+        scratch: without confinement, the folder for temporary ones.
+    """
     # Process 1 is deaf to its namespace but for signals that it handles: Python's handler would be one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     job, files = protocol.receive(channel, _MAX_JOB_BYTES)
-    limits = job["limits"]
-    if scratch is None:
+    if confinement is Confinement.NAMESPACES:
+        limits = job["limits"]
         namespaces.hide_from_siblings()
         places = namespaces.build_job_view(job["data"], limits["workspace_mb"], limits["workspace_files"])
-        _run_in(places, channel, job, files, isolated=True)
-        return
-    if sys.platform == "linux":
-        namespaces.become_subreaper()
-    Path(scratch).mkdir(exist_ok=True)
-    folder = tempfile.mkdtemp(dir=scratch)
-    try:
-        places = namespaces.Places(f"{folder}/workspace", f"{folder}/tmp")
-        Path(places.workspace).mkdir()
-        Path(places.temporary).mkdir()
-        if job["data"]:
-            shutil.copytree(job["data"], f"{places.workspace}/data")
-        _run_in(places, channel, job, files, isolated=False)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _run_in(places, channel, job, files, confinement)
+    elif confinement is Confinement.CONTAINER:
+        _run_in(_CONTAINER, channel, job, files, confinement)
+        # For a next job of the same lease. If this fails, so does the container, which is replaced.
+        for folder in (_CONTAINER.workspace, _CONTAINER.temporary, "/dev/shm", "/dev/mqueue"):
+            workspace.clear(folder, "data" if job["data"] else "")
+    else:
+        if sys.platform == "linux":
+            namespaces.become_subreaper()
+        Path(scratch).mkdir(exist_ok=True)
+        folder = tempfile.mkdtemp(dir=scratch)
+        try:
+            places = namespaces.Places(f"{folder}/workspace", f"{folder}/tmp")
+            Path(places.workspace).mkdir()
+            Path(places.temporary).mkdir()
+            if job["data"]:
+                shutil.copytree(job["data"], f"{places.workspace}/data")
+            _run_in(places, channel, job, files, confinement)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run_in(
     places: namespaces.Places,
-    channel: socket.socket,
+    channel: protocol.Channel,
     job: dict[str, Any],
     files: dict[str, bytes],
-    isolated: bool,
+    confinement: Confinement,
 ) -> None:
     limits = job["limits"]
     try:
@@ -93,8 +113,10 @@ def _run_in(
             raise
         protocol.send(channel, {"ran": False, "disk_full": True}, {})
         return
-    facts, output = _Execution(places, channel, job, isolated).run()
-    facts["disk_full"] = isolated and _is_full(places.workspace)
+    facts, output = _Execution(places, channel, job, confinement).run()
+    facts["disk_full"] = confinement is not Confinement.NONE and any(
+        map(_is_full, (places.workspace, places.temporary))
+    )
     try:
         left = workspace.read_files(
             places.workspace,
@@ -118,19 +140,26 @@ class _Execution:
     """One run of the script, from fork to the death of its last descendant."""
 
     def __init__(
-        self, places: namespaces.Places, channel: socket.socket, job: dict[str, Any], isolated: bool
+        self,
+        places: namespaces.Places,
+        channel: protocol.Channel,
+        job: dict[str, Any],
+        confinement: Confinement,
     ) -> None:
         self.places = places
         self.channel = channel
         self.job = job
         self.limits = job["limits"]
-        self.isolated = isolated
+        self.confinement = confinement
+        self.alone = confinement is not Confinement.NONE
         self.output = Output(self.limits["output_kb"] << 10)
-        self.meter = ProcessMeter(self.limits["memory_mb"] << 20, self.limits["processes"], isolated)
+        self.meter = ProcessMeter(self.limits["memory_mb"] << 20, self.limits["processes"], self.alone)
         self.wait_status: int | None = None
+        self.cpu_seconds = 0.0
+        self.peak_kilobytes = 0
 
     def run(self) -> tuple[dict[str, Any], Output]:
-        oom_kills = _kernel_oom_kills()
+        oom_kills_before = oom_kills()
         begun = time.monotonic()
         with _child_exits() as exits:
             self.pid, self.pipe = self._start()
@@ -139,7 +168,6 @@ class _Execution:
             self._kill_everything()
         while self._drain():
             pass
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert self.wait_status is not None
         code = os.waitstatus_to_exitcode(self.wait_status)
         facts = {
@@ -149,10 +177,10 @@ class _Execution:
             "signal": -code if code < 0 else None,
             "dropped_bytes": self.output.total - len(self.output.head) - len(self.output.tail),
             "wall_seconds": wall_seconds,
-            "cpu_seconds": usage.ru_utime + usage.ru_stime,
-            "peak_memory_mb": max(usage.ru_maxrss / 1024, self.meter.peak_bytes / 2**20),
+            "cpu_seconds": self.cpu_seconds,
+            "peak_memory_mb": max(self.peak_kilobytes / 1024, self.meter.peak_bytes / 2**20),
             "most_processes": self.meter.most_processes,
-            "kernel_oom_kills": _kernel_oom_kills() - oom_kills,
+            "kernel_oom_kills": oom_kills() - oom_kills_before,
         }
         return facts, self.output
 
@@ -164,11 +192,14 @@ class _Execution:
             try:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
                 signal.signal(signal.SIGINT, signal.default_int_handler)
-                counted = self.isolated and _processes_are_counted_by_namespace()
+                # A container's processes are counted by its control group.
+                counted = self.confinement is Confinement.NAMESPACES and _processes_are_counted_by_namespace()
                 tasks = self.limits["processes"] + _PROCESS_OVERHEAD if counted else None
-                seccomp = self.job["seccomp"] if self.isolated else None
-                script.run(self.job["script"], self.places, writer, self.limits, tasks, seccomp)
+                seccomp = self.job["seccomp"] if self.alone else None
+                addresses = self.limits["memory_mb"] << 20 if self.job["limit_address_space"] else None
+                script.run(self.job["script"], self.places, writer, self.limits, tasks, addresses, seccomp)
             finally:
                 os._exit(70)
         os.close(writer)
@@ -215,18 +246,20 @@ class _Execution:
         """Buries dead children, orphans among them; True once the script itself is dead."""
         with contextlib.suppress(ChildProcessError):
             while True:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-                if pid == self.pid:
-                    self.wait_status = status
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
                 if pid == 0:
                     break
+                if pid == self.pid:
+                    self.wait_status = status
+                self.cpu_seconds += usage.ru_utime + usage.ru_stime
+                self.peak_kilobytes = max(self.peak_kilobytes, usage.ru_maxrss)
         return self.wait_status is not None
 
     def _kill_everything(self) -> None:
         """Returns when no process of the job is left. Raises TimeoutError if some will not die."""
         give_up = time.monotonic() + _KILL_SECONDS
         while True:
-            if self.isolated:
+            if self.alone:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(-1, signal.SIGKILL)
             else:
@@ -266,12 +299,3 @@ def _processes_are_counted_by_namespace() -> bool:
     """Whether RLIMIT_NPROC counts this user namespace's processes, or (before Linux 5.14) all of the user's."""
     major, minor = os.uname().release.split(".")[:2]
     return (int(major), int(minor)) >= (5, 14)
-
-
-def _kernel_oom_kills() -> int:
-    """How often the kernel has killed a process of this host for want of memory, since it was started."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return 0

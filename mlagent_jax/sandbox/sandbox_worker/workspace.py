@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 
@@ -54,6 +55,30 @@ def read_files(root: str, skip: str, max_files: int, max_bytes: int) -> dict[str
                 total += len(content)
                 found[_printable(os.path.relpath(entry.path, root))] = content
     return dict(sorted(found.items()))
+
+
+def clear(root: str, keep: str) -> None:
+    """Removes all that lies in `root` but the entry `keep`, also what was made unreadable. Raises OSError.
+
+    A program may have nested folders more deeply than Python recurses: that is a RecursionError.
+    """
+    for entry in _entries(root):
+        if entry.name == keep:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, onerror=_make_removable)
+        else:
+            Path(entry.path).unlink()
+
+
+def _make_removable(function: Callable[[str], object], path: str, _: object) -> None:
+    for locked in (path, str(Path(path).parent)):
+        if not Path(locked).is_symlink():
+            Path(locked).chmod(stat.S_IRWXU)
+    if Path(path).is_dir():
+        shutil.rmtree(path)
+    else:
+        Path(path).unlink()
 
 
 def used_bytes(root: str) -> int:

@@ -1,0 +1,89 @@
+"""Tests this host's sandboxes, and clears away what a dead run left.
+
+    python -m experiments.sandbox doctor [bubblewrap] [docker]
+    python -m experiments.sandbox gc
+
+`doctor` tries what must not work and prints which guarantees hold, one line each; its exit status is 1 if one
+does not. Without names it looks at bubblewrap, and at Docker if an engine answers. `gc` removes containers
+whose owner is dead or whose deadline has passed, and never those of a living run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from absl import app, flags
+
+from mlagent_jax.errors import UserError
+from mlagent_jax.sandbox.containers import reaper
+from mlagent_jax.sandbox.containers.engine import Engine, EngineError
+from mlagent_jax.sandbox.containers.settings import DockerSettings
+from mlagent_jax.sandbox.doctor import Verdict, examine
+
+_BACKENDS = ("bubblewrap", "docker")
+ENGINES = flags.DEFINE_multi_string("engine", [""], "Address of a Docker engine; by default DOCKER_HOST's.")
+IMAGE = flags.DEFINE_string("image", DockerSettings.image, "Image that Docker's containers are made of.")
+RUNTIME = flags.DEFINE_string("runtime", "", "Runtime of the engine, such as runsc.")
+
+
+def main(argv: Sequence[str]) -> int:
+    command, names = (argv[1], tuple(argv[2:])) if len(argv) > 1 else ("", ())
+    settings = DockerSettings(tuple(ENGINES.value), IMAGE.value, RUNTIME.value)
+    try:
+        match command:
+            case "doctor":
+                return _doctor(names, settings)
+            case "gc":
+                return _collect(settings)
+            case _:
+                raise UserError(f"{command!r} is not a command; there are doctor and gc")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _doctor(names: tuple[str, ...], settings: DockerSettings) -> int:
+    for name in names:
+        if name not in _BACKENDS:
+            raise UserError(f"{name!r} is no backend that can be examined; there are {', '.join(_BACKENDS)}")
+    if not names:
+        names = _BACKENDS if any(map(_answers, settings.engines)) else ("bubblewrap",)
+    failed = False
+    for finding in examine(names, settings):
+        print(f"{finding.verdict:<8}{finding.subject:<48}{finding.detail}", flush=True)
+        failed |= finding.verdict is Verdict.FAIL
+    return int(failed)
+
+
+def _answers(address: str) -> bool:
+    engine = Engine(address, 5.0, 1)
+    try:
+        engine.call("answer", lambda client: client.ping())
+    except EngineError:
+        return False
+    finally:
+        engine.close()
+    return True
+
+
+def _collect(settings: DockerSettings) -> int:
+    for address in settings.engines:
+        engine = Engine(address, settings.call_seconds, settings.calls)
+        try:
+            removed = reaper.reap(engine)
+            left = reaper.find(engine)
+        except EngineError as error:
+            raise UserError(f"{error}: start it, or name another with --engine") from error
+        finally:
+            engine.close()
+        print(f"{engine.label}: removed {len(removed)}")
+        for name in removed:
+            print(f"  {name}")
+        for container in left:
+            print(f"  kept {container.name}, {container.state}, of {container.owner}")
+    return 0
+
+
+if __name__ == "__main__":
+    app.run(main)

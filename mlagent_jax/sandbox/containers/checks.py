@@ -1,0 +1,93 @@
+"""Whether an engine can give what is asked of it, before any work starts: one sentence for each that it can't."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlagent_jax.sandbox.containers.engine import Engine, EngineError
+from mlagent_jax.sandbox.containers.settings import DockerSettings
+from mlagent_jax.sandbox.interface import SandboxUnavailableError
+
+_OLDEST_API = (1, 41)  # Docker 20.10: private IPC, device requests and refusing system calls by number
+_LIMITS = {
+    "MemoryLimit": "memory",
+    "SwapLimit": "swap",
+    "PidsLimit": "processes",
+    "CpuCfsQuota": "processor time",
+}
+
+
+def check_engine(engine: Engine, settings: DockerSettings) -> dict[str, Any]:
+    """What `engine` says of itself. Raises SandboxUnavailableError: why it is of no use, and the remedy."""
+    try:
+        version = engine.call("tell its version", lambda client: client.version())
+        facts = engine.call("describe itself", lambda client: client.info())
+    except EngineError as error:
+        raise SandboxUnavailableError(_no_engine(engine, str(error))) from error
+    if tuple(map(int, version["ApiVersion"].split("."))) < _OLDEST_API:
+        raise SandboxUnavailableError(
+            f"The engine at {engine.label} is Docker {version['Version']}, and 20.10 is the oldest that isolates "
+            "well enough: upgrade it."
+        )
+    if facts.get("OSType") != "linux":
+        raise SandboxUnavailableError(
+            f"The engine at {engine.label} runs {facts.get('OSType')} containers; the sandbox needs Linux ones."
+        )
+    missing = [name for key, name in _LIMITS.items() if not facts.get(key)]
+    if missing:
+        raise SandboxUnavailableError(
+            f"The engine at {engine.label} cannot limit {', '.join(missing)}, so one script could take the whole "
+            "host: give it control groups for memory, pids and cpu (in a container, start it with --privileged; "
+            "swap on Debian: boot with swapaccount=1)."
+        )
+    if not any("seccomp" in option for option in facts.get("SecurityOptions") or ()):
+        raise SandboxUnavailableError(
+            f"The engine at {engine.label} has no seccomp, so scripts could reach all of the kernel: use a kernel "
+            "with CONFIG_SECCOMP_FILTER."
+        )
+    if settings.runtime and settings.runtime not in (facts.get("Runtimes") or {}):
+        raise SandboxUnavailableError(
+            f"The engine at {engine.label} does not know the runtime {settings.runtime!r}, only "
+            f"{', '.join(sorted(facts.get('Runtimes') or {}))}: install it and name it in /etc/docker/daemon.json."
+        )
+    check_image(engine, settings)
+    return facts
+
+
+def check_image(engine: Engine, settings: DockerSettings) -> str:
+    """The identifier of the image on `engine`. Raises SandboxUnavailableError."""
+    try:
+        return engine.call("look for the image", lambda client: client.inspect_image(settings.image))["Id"]
+    except EngineError as error:
+        if not error.missing:
+            raise SandboxUnavailableError(_no_engine(engine, str(error))) from error
+        raise SandboxUnavailableError(
+            f"The engine at {engine.label} has no image {settings.image!r}: build it with "
+            f"`docker build -t {settings.image} launch/docker`, or without a registry with "
+            f"launch/docker/build_image.sh {settings.image}."
+        ) from error
+
+
+def check_size(engine: Engine, facts: dict[str, Any], container_mb: int, cpus: int) -> None:
+    """Raises SandboxUnavailableError when one container would be larger than the engine's host."""
+    host_mb = facts["MemTotal"] >> 20
+    if container_mb > host_mb:
+        raise SandboxUnavailableError(
+            f"A container of {container_mb} MB is larger than the host of {engine.label} with its {host_mb} MB: "
+            "lower the task's limits.memory_mb or workspace_mb."
+        )
+    if cpus > facts["NCPU"]:
+        raise SandboxUnavailableError(
+            f"A container with {cpus} processors is larger than the host of {engine.label} with its "
+            f"{facts['NCPU']}: lower the task's limits.threads."
+        )
+
+
+def _no_engine(engine: Engine, reason: str) -> str:
+    if "Permission denied" in reason or "permission denied" in reason:
+        remedy = "add this user to the group of its socket (usually `docker`), or run as root"
+    elif "No such file" in reason or "refused" in reason:
+        remedy = "start it (`systemctl start docker`, or dockerd), or name another in sandbox.docker.engines"
+    else:
+        remedy = "see its log, or name another in sandbox.docker.engines"
+    return f"No engine answers at {engine.label} ({reason}): {remedy}."

@@ -1,0 +1,137 @@
+"""The Docker backend: jobs in containers of one or several engines; see `containers`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlagent_jax.sandbox import seccomp
+from mlagent_jax.sandbox.containers import checks, reaper
+from mlagent_jax.sandbox.containers.engine import Engine
+from mlagent_jax.sandbox.containers.policy import Shape
+from mlagent_jax.sandbox.containers.pool import ContainerPool, Slot
+from mlagent_jax.sandbox.containers.settings import DockerSettings
+from mlagent_jax.sandbox.interface import Job, Result, SandboxUnavailableError
+from mlagent_jax.sandbox.pool import PRELOAD, check_job, data_below, run_job
+
+
+class DockerSandbox:
+    """Runs each job in a container that no other episode has used or will use; see `Sandbox`.
+
+    Args:
+        data_root: the folder below which every job's `data_dir` lies; engines find it at the same path.
+        workers: how many jobs may run at once, over all engines.
+        preload: modules that every worker imports once, before its first job.
+        attempts: how often a job is tried when its container, not its script, fails.
+
+    Raises:
+        FileNotFoundError: no `data_root`.
+        SandboxUnavailableError: an engine that does not answer, lacks the image, or cannot isolate.
+    """
+
+    name = "docker"
+    isolated = True
+
+    def __init__(
+        self,
+        data_root: Path,
+        workers: int = 2,
+        preload: Sequence[str] = PRELOAD,
+        attempts: int = 3,
+        settings: DockerSettings | None = None,
+    ) -> None:
+        settings = settings or DockerSettings()
+        self._settings = settings
+        self._data_root = data_root.resolve(strict=True)
+        self._attempts = attempts
+        self._seccomp = seccomp.build_filter()
+        self._readable: set[str] = set()
+        self._sizes: set[tuple[int, int]] = set()
+        self._engines = [
+            Engine(address, settings.call_seconds, settings.calls) for address in settings.engines
+        ]
+        try:
+            self._facts = [checks.check_engine(engine, settings) for engine in self._engines]
+            slots = _slots(self._engines, workers, settings)
+            for engine in self._engines:
+                reaper.reap(engine)
+        except BaseException:
+            self._close_engines()
+            raise
+        self._pool = ContainerPool(slots, settings, tuple(preload))
+
+    @property
+    def pool(self) -> ContainerPool:
+        return self._pool
+
+    def run(self, job: Job) -> Result:
+        """See `Sandbox.run`.
+
+        Raises:
+            ValueError: a job that is not one; see `check_job`.
+            SandboxUnavailableError: limits larger than an engine's host, or data that its user cannot read.
+        """
+        check_job(job)
+        data = data_below(self._data_root, job.data_dir)
+        folder = str(self._data_root / data) if data else ""
+        if folder and folder not in self._readable:
+            _check_readable(Path(folder))
+            self._readable.add(folder)
+        self._check_size(job)
+        borrow = functools.partial(self._pool.borrow, job, folder)
+        # CUDA reserves far more addresses than memory.
+        has_gpu = bool(self._settings.gpus)
+        return run_job(job, data, self._seccomp, self._attempts, borrow, limit_address_space=not has_gpu)
+
+    def release(self, lease: str) -> None:
+        """See `Sandbox.release`."""
+        self._pool.release(lease)
+
+    def __enter__(self) -> DockerSandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._pool.close()
+        self._close_engines()
+
+    def _check_size(self, job: Job) -> None:
+        shape = Shape.of(job.limits, "", "")
+        size = (shape.container_mb, shape.threads)
+        if size not in self._sizes:
+            for engine, facts in zip(self._engines, self._facts, strict=True):
+                checks.check_size(engine, facts, *size)
+            self._sizes.add(size)
+
+    def _close_engines(self) -> None:
+        for engine in self._engines:
+            engine.close()
+
+
+def _slots(engines: Sequence[Engine], workers: int, settings: DockerSettings) -> list[Slot]:
+    """Where jobs may run, the engines in turn. Raises SandboxUnavailableError for too few GPUs."""
+    if workers < 1:
+        raise ValueError(f"a sandbox needs at least one worker, not {workers}")
+    if not settings.gpus:
+        return [Slot(engines[number % len(engines)], "") for number in range(workers)]
+    slots = [Slot(engine, gpu) for gpu in settings.gpus for engine in engines]
+    if workers > len(slots):
+        raise SandboxUnavailableError(
+            f"{workers} workers need a GPU each, and there are {len(slots)}: lower sandbox.workers, or name more "
+            "in sandbox.docker.gpus."
+        )
+    return slots[:workers]
+
+
+def _check_readable(folder: Path) -> None:
+    """In a container, root's permissions are of no use."""
+    for path in (folder, *folder.rglob("*")):
+        mode = path.stat().st_mode
+        needed = 0o005 if path.is_dir() else 0o004
+        if mode & needed != needed:
+            raise SandboxUnavailableError(
+                f"{path} can be read by its owner only, and scripts run as another user: chmod -R o+rX {path}"
+            )

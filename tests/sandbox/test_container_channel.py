@@ -1,0 +1,102 @@
+"""The stream of an attached container, cut anywhere, and the circuit breaker."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlagent_jax.sandbox.breaker import CircuitBreaker
+from mlagent_jax.sandbox.containers import owner
+from mlagent_jax.sandbox.containers.channel import AttachedChannel
+
+
+@given(
+    frames=st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=40)), max_size=12),
+    cuts=st.lists(st.integers(1, 20), min_size=1, max_size=8),
+    wanted=st.integers(1, 30),
+)
+def test_sorts_frames_however_they_are_cut(
+    frames: list[tuple[int, bytes]], cuts: list[int], wanted: int
+) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        stream = b"".join(struct.pack(">BxxxL", kind, len(content)) + content for kind, content in frames)
+        channel = AttachedChannel(_Trickle(stream, cuts))
+        received = b""
+        while chunk := channel.recv(wanted):
+            assert len(chunk) <= wanted
+            received += chunk
+        assert received == b"".join(content for kind, content in frames if kind == 1)
+        assert channel.errors == b"".join(content for kind, content in frames if kind == 2)
+
+
+class _Trickle:
+    """A connection that hands over a few bytes at a time."""
+
+    def __init__(self, content: bytes, cuts: list[int]) -> None:
+        self._content = content
+        self._cuts = cuts
+        self._turn = 0
+
+    def recv(self, count: int) -> bytes:
+        size = min(count, self._cuts[self._turn % len(self._cuts)])
+        self._turn += 1
+        chunk, self._content = self._content[:size], self._content[size:]
+        return chunk
+
+
+def test_sees_the_end_of_a_connection() -> None:
+    ours, theirs = socket.socketpair()
+    channel = AttachedChannel(ours)
+    assert channel.is_open()
+    theirs.sendall(struct.pack(">BxxxL", 1, 1) + b"x")
+    assert channel.is_open()
+    assert channel.recv(5) == b"x"
+    theirs.close()
+    assert not channel.is_open()
+    assert channel.recv(5) == b""
+    channel.close()
+    assert not channel.is_open()
+
+
+def test_breaker_opens_tries_and_closes() -> None:
+    now = 0.0
+    breaker = CircuitBreaker(failures=3, rest_seconds=10, clock=lambda: now)
+    for _ in range(2):
+        breaker.record(False)
+    breaker.record(True)
+    for _ in range(3):
+        assert breaker.allows()
+        breaker.record(False)
+    assert breaker.is_open
+    assert not breaker.allows()
+    now = 10.0
+    assert [breaker.allows(), breaker.allows()] == [True, False]  # one try
+    breaker.record(False)
+    assert not breaker.allows()
+    now = 20.0
+    assert breaker.allows()
+    breaker.record(True)
+    assert [breaker.allows(), breaker.allows()] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "now", "abandoned"),
+    [
+        ({}, None, False),
+        ({}, 1e12, True),
+        ({"owner": "another-boot/1/1/1"}, None, False),
+        ({"owner": owner.identity().rpartition("/")[0] + "/1"}, None, True),  # our pid, used by one before us
+        ({"owner": "/".join([*owner.identity().split("/")[:2], "4194304", "1"])}, None, True),
+        ({"owner": "nonsense"}, None, False),
+        ({"deadline": "soon"}, None, False),
+    ],
+)
+def test_knows_the_dead(changes: dict[str, str], now: float | None, abandoned: bool) -> None:
+    labels = owner.labels(60) | {f"{owner.APP}.{key}": value for key, value in changes.items()}
+    assert owner.is_abandoned(labels, now) is abandoned
+    assert not owner.is_abandoned({key: value for key, value in labels.items() if key != owner.APP}, now)

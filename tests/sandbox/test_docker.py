@@ -1,0 +1,279 @@
+"""What is peculiar to containers: leases, walls, and that nothing of a dead owner stays."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sandboxes import QUICK, containers_below, open_backend, require, script_job
+
+from mlagent_jax.sandbox.containers import owner, reaper
+from mlagent_jax.sandbox.containers.container import Container
+from mlagent_jax.sandbox.containers.engine import Engine, EngineError
+from mlagent_jax.sandbox.containers.policy import Shape, container_arguments
+from mlagent_jax.sandbox.containers.settings import DockerSettings
+from mlagent_jax.sandbox.docker import DockerSandbox
+from mlagent_jax.sandbox.interface import Job, SandboxUnavailableError, Status
+from mlagent_jax.sandbox.pool import run_job
+
+SHAPE = Shape.of(QUICK, "", "")
+# The worker's start, to the hundredth of a second: no two containers share it.
+WHICH = "print(open('/proc/1/stat').read().rpartition(')')[2].split()[19])"
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    require("docker")
+    opened = Engine("", 30.0, 4)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def sandbox(data_root: Path) -> Iterator[DockerSandbox]:
+    opened = open_backend("docker", data_root, workers=2, preload=())
+    assert isinstance(opened, DockerSandbox)
+    yield opened
+    opened.close()
+
+
+def leased(source: str, lease: str) -> Job:
+    return dataclasses.replace(script_job(source), lease=lease)
+
+
+def test_a_lease_has_one_container_and_shares_it_with_nobody(sandbox: DockerSandbox) -> None:
+    first, second, other = (sandbox.run(leased(WHICH, lease)).output for lease in ("a", "a", "b"))
+    alone = {sandbox.run(leased(WHICH, "")).output for _ in range(3)}
+    assert first == second
+    assert len({first, other, *alone}) == 5
+    sandbox.release("a")
+    sandbox.release("b")
+    assert sandbox.run(leased(WHICH, "a")).output != first
+    sandbox.release("a")
+
+
+def test_nothing_is_carried_over_within_a_lease(sandbox: DockerSandbox) -> None:
+    source = """
+import os, subprocess, sys
+for folder in (".", "/tmp", "/dev/shm"):
+    print(sorted(os.listdir(folder)))
+    os.makedirs(f"{folder}/locked/deep")
+    open(f"{folder}/locked/file", "w").close()
+    os.symlink("/", f"{folder}/link")
+    os.chmod(f"{folder}/locked", 0)
+print([pid for pid in os.listdir("/proc") if pid.isdigit() and int(pid) not in (1, os.getpid())])
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+"""
+    expected = "['train.py']\n[]\n[]\n[]\n"
+    runs = [sandbox.run(leased(source, "episode")) for _ in range(3)]
+    assert [(run.status, run.output) for run in runs] == [(Status.OK, expected)] * 3
+    sandbox.release("episode")
+
+
+def test_walls(sandbox: DockerSandbox, engine: Engine) -> None:
+    """As the engine itself has them."""
+    sandbox.run(leased("", "walls"))
+    facts = engine.call("inspect", lambda client: client.inspect_container(sorted(sandbox.pool.ready)[-1]))
+    host, config = facts["HostConfig"], facts["Config"]
+    assert host["Memory"] == host["MemorySwap"] == SHAPE.container_mb << 20
+    assert host["PidsLimit"] == QUICK.processes + 2
+    assert host["NanoCpus"] == 1_000_000_000
+    assert (host["NetworkMode"], host["ReadonlyRootfs"], host["AutoRemove"]) == ("none", True, True)
+    assert (host["CapDrop"], host["CapAdd"], host["Privileged"]) == (["ALL"], None, False)
+    assert host["SecurityOpt"][0] == "no-new-privileges"
+    assert "io_uring_setup" in host["SecurityOpt"][1]
+    assert int(config["User"].split(":")[0]) >= 60_000
+    assert config["Labels"][owner.APP] == "1"
+    sandbox.release("walls")
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["spare", "working"])
+def test_a_killed_container_costs_a_retry(sandbox: DockerSandbox, engine: Engine, busy: bool) -> None:
+    sandbox.run(script_job(""))
+    results = []
+    runner = threading.Thread(
+        target=lambda: results.append(sandbox.run(script_job("import time; time.sleep(1); print('done')")))
+    )
+    if busy:
+        runner.start()
+        time.sleep(0.5)
+    for name in containers_below(sandbox):
+        try:
+            engine.call("kill", lambda client, name=name: client.kill(name))
+        except EngineError as error:  # being started, or removed
+            assert error.is_refusal
+    if not busy:
+        runner.start()
+    runner.join(30)
+    assert [(result.status, result.output) for result in results] == [(Status.OK, "done\n")]
+
+
+def test_a_container_ends_by_itself(engine: Engine) -> None:
+    container = Container(engine, f"mlagent-test-{os.getpid()}", SHAPE, 1, life_seconds=2)
+    container.start(DockerSettings(), 0, ())
+    assert not container.can_serve(1)  # too little time is left
+    try:
+        assert _names(engine, container.name)
+        assert _soon(lambda: not _names(engine, container.name), 8)
+    finally:
+        container.close()
+
+
+def test_nothing_outlives_a_trainer_that_is_killed(data_root: Path, engine: Engine) -> None:
+    program = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from pathlib import Path
+from sandboxes import open_backend, script_job
+sandbox = open_backend("docker", Path({str(data_root)!r}), preload=())
+sandbox.run(script_job(""))
+while not sandbox.pool.ready:
+    pass
+print(sandbox.pool.name, flush=True)
+sandbox.run(script_job("import os, time\\nos.fork() or os.setsid()\\ntime.sleep(19)"))
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as trainer:
+        assert trainer.stdout is not None
+        name = trainer.stdout.readline().strip()
+        # One works, and another stands ready in its place.
+        time.sleep(0.5)
+        assert _soon(lambda: len(_running(engine, name)) == 2, 10)
+        trainer.kill()
+    assert _soon(lambda: not _names(engine, name), 10)
+
+
+def test_reaper_takes_what_is_abandoned_and_nothing_else(engine: Engine, sandbox: DockerSandbox) -> None:
+    """Containers that were created and never started, as a trainer leaves them that dies in between."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        theirs = {**owner.labels(60), f"{owner.APP}.owner": owner.identity(process.pid)}
+        elsewhere = {**owner.labels(60), f"{owner.APP}.owner": f"another-boot/1/{process.pid}/1"}
+        labels = {
+            "theirs": theirs,
+            "elsewhere": elsewhere,
+            "overdue": {**elsewhere, f"{owner.APP}.deadline": "1"},
+            "unlabelled": {},
+        }
+        names = {kind: f"mlagent-test-{os.getpid()}-{kind}" for kind in labels}
+        try:
+            for kind, name in names.items():
+                engine.call(
+                    "create",
+                    lambda client, kind=kind, name=name: client.create_container(
+                        DockerSettings().image, ["true"], name=name, labels=labels[kind]
+                    ),
+                )
+            sandbox.run(script_job(""))
+            ours = containers_below(sandbox)
+            assert reaper.reap(engine) == [names["overdue"]]
+            assert ours <= containers_below(sandbox)
+            process.kill()
+            process.wait()
+            assert reaper.reap(engine) == [names["theirs"]]
+            assert _names(engine, names["elsewhere"])
+            assert _names(engine, names["unlabelled"])
+        finally:
+            for name in names.values():
+                Container(engine, name, SHAPE, 1, 1).close()
+
+
+def test_a_job_with_a_gpu_has_it_alone_and_addresses_without_limit() -> None:
+    """What would be asked of an engine: there is no GPU here."""
+    arguments = container_arguments(
+        DockerSettings(gpus=("3",), runtime="runsc"), dataclasses.replace(SHAPE, gpu="3"), 0, ["worker"], {}
+    )
+    [request] = arguments["host_config"]["DeviceRequests"]
+    assert (request["DeviceIDs"], request["Capabilities"], request["Count"]) == (["3"], [["gpu"]], 0)
+    assert arguments["host_config"]["Runtime"] == "runsc"
+    bodies = []
+
+    class Worker:
+        def run(self, body: dict[str, object], *_: object) -> tuple[dict[str, bool], dict[str, bytes]]:
+            bodies.append(body)
+            return {"ran": False}, {}
+
+    for limited in (True, False):
+        run_job(script_job(""), "", "", 1, lambda: contextlib.nullcontext(Worker()), limited)
+    assert [body["limit_address_space"] for body in bodies] == [True, False]
+
+
+def test_says_what_an_engine_lacks(data_root: Path, tmp_path: Path) -> None:
+    require("docker")
+    refused = {
+        "no image 'nothing:0': build it with": DockerSettings(image="nothing:0"),
+        "does not know the runtime 'runsc-of-mine'": DockerSettings(runtime="runsc-of-mine"),
+        "3 workers need a GPU each, and there are 1": DockerSettings(gpus=("0",)),
+    }
+    for sentence, settings in refused.items():
+        with pytest.raises(SandboxUnavailableError, match=sentence):
+            DockerSandbox(data_root, workers=3, settings=settings)
+    with (
+        open_backend("docker", data_root, preload=()) as opened,
+        pytest.raises(SandboxUnavailableError, match=r"larger than the host .*lower the task's"),
+    ):
+        opened.run(script_job("", dataclasses.replace(QUICK, memory_mb=1 << 24)))
+
+
+def test_says_that_no_engine_answers(data_root: Path, tmp_path: Path) -> None:
+    settings = DockerSettings(engines=(f"unix://{tmp_path}/docker.sock",))
+    with pytest.raises(SandboxUnavailableError, match=r"No engine answers at unix://.*: start it"):
+        DockerSandbox(data_root, settings=settings)
+    assert not list(tmp_path.iterdir())
+
+
+def test_engine_calls_have_a_deadline_and_are_few() -> None:
+    engine = Engine("", 0.3, 2)
+    engine._apply = lambda function: function(None)  # type: ignore[method-assign, assignment]
+    most, now = 0, 0
+    lock = threading.Lock()
+
+    def slow(_: object) -> None:
+        nonlocal most, now
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.6)
+        with lock:
+            now -= 1
+
+    begun = time.monotonic()
+
+    def ask() -> None:
+        with pytest.raises(EngineError, match=r"took more than 0\.3 s to wait"):
+            engine.call("wait", slow)
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - begun < 2
+    assert most == 2
+    assert engine.breaker.is_open
+    engine.close()
+
+
+def _names(engine: Engine, prefix: str) -> list[str]:
+    listed = engine.call("list", lambda client: client.containers(all=True, filters={"name": prefix}))
+    return [entry["Id"] for entry in listed]
+
+
+def _running(engine: Engine, prefix: str) -> list[str]:
+    listed = engine.call("list", lambda client: client.containers(filters={"name": prefix}))
+    return [entry["Id"] for entry in listed]
+
+
+def _soon(condition: object, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():  # type: ignore[operator]
+            return True
+        time.sleep(0.05)
+    return False

@@ -1,0 +1,187 @@
+"""Many jobs, a third of them hostile, while containers, the engine and the trainer itself are killed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hostile.hostile_programs import CONFUSION, ESCAPES, EXHAUSTION, Hostile
+from sandboxes import (
+    FEW_MODULES,
+    QUICK,
+    assert_settles,
+    containers_below,
+    descendants,
+    open_backend,
+    require,
+    script_job,
+)
+
+from mlagent_jax.sandbox.containers.engine import Engine, EngineError
+from mlagent_jax.sandbox.docker import DockerSandbox
+from mlagent_jax.sandbox.interface import Result, Sandbox, Status
+
+SLOTS = 4
+# Those that take about as long as a harmless one, so that the test is about many and not about slow ones.
+HOSTILE = [
+    program
+    for program in (*EXHAUSTION, *ESCAPES, *CONFUSION)
+    if program.wall_seconds > 2 and program.name not in ("memory hog in children", "shared memory hog")
+]
+
+
+def jobs(count: int, seed: int) -> list[Hostile]:
+    """Three of ten hostile; the others print their own number."""
+    rng = random.Random(seed)
+    return [
+        rng.choice(HOSTILE)
+        if number % 10 < 3
+        else Hostile(f"{number}", f"print({number})", (Status.OK,), f"{number}\n")
+        for number in range(count)
+    ]
+
+
+def run_all(sandbox: Sandbox, programs: list[Hostile]) -> list[Result]:
+    def run(numbered: tuple[int, Hostile]) -> Result:
+        number, program = numbered
+        limits = dataclasses.replace(QUICK, wall_seconds=program.wall_seconds)
+        job = dataclasses.replace(
+            script_job(program.source, limits), lease=f"{number // 5}" if number % 2 else ""
+        )
+        return sandbox.run(job)
+
+    with ThreadPoolExecutor(SLOTS + 2) as threads:
+        return list(threads.map(run, enumerate(programs)))
+
+
+def check(backend: str, programs: list[Hostile], results: list[Result]) -> None:
+    assert len(results) == len(programs)
+    for number, (program, result) in enumerate(zip(programs, results, strict=True)):
+        where = (number, program.name, result.status, result.error, result.output[-500:])
+        assert result.status in program.statuses, where
+        in_docker = program.prints_in_docker if backend == "docker" else None
+        assert (program.prints if in_docker is None else in_docker) in result.output, where
+        if program.name.isdigit():
+            assert result.output == program.prints, where
+
+
+@pytest.mark.parametrize("backend", ["bubblewrap", "docker"])
+@pytest.mark.parametrize(
+    "count", [30, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+)
+def test_every_result_is_right_and_nothing_is_left(backend: str, count: int, data_root: Path) -> None:
+    before, files = descendants(), _open_files()
+    with open_backend(backend, data_root, workers=SLOTS, preload=FEW_MODULES) as sandbox:
+        programs = jobs(count, seed=1)
+        tenth = count // 10
+        results = run_all(sandbox, programs[:tenth])
+        memory = _resident_kilobytes()
+        results += run_all(sandbox, programs[tenth:])
+        assert _resident_kilobytes() - memory < 40 << 10
+        check(backend, programs, results)
+    assert_settles(before)
+    assert _open_files() <= files
+    if isinstance(sandbox, DockerSandbox):
+        assert not containers_below(sandbox)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_goes_on_when_containers_and_the_engine_are_killed(data_root: Path) -> None:
+    """The engine has to be run by launch/docker/engine.sh, which starts it again."""
+    require("docker")
+    with open_backend("docker", data_root, workers=SLOTS, preload=FEW_MODULES) as sandbox:
+        assert isinstance(sandbox, DockerSandbox)
+        programs = jobs(100, seed=2)
+        with _mischief(sandbox) as deeds:
+            results = run_all(sandbox, programs)
+        check("docker", programs, results)
+        assert deeds.count("engine") == 1
+        assert deeds.count("container") >= 3
+    deadline = time.monotonic() + 20
+    while containers_below(sandbox) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not containers_below(sandbox)
+
+
+@pytest.mark.parametrize("backend", ["bubblewrap", "docker"])
+def test_a_trainer_that_is_killed_goes_on_where_it_was(backend: str, data_root: Path, tmp_path: Path) -> None:
+    """Every job is run to its end once, and what was in the cache before is not run again."""
+    require(backend)
+    program = f"""
+import dataclasses, json, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from pathlib import Path
+from sandboxes import open_backend, script_job
+from mlagent_jax.sandbox.cache import CachedSandbox
+backend = open_backend({backend!r}, Path({str(data_root)!r}), preload=())
+with CachedSandbox(backend, Path({str(tmp_path)!r}, "cache")) as sandbox:
+    for number in range(8):
+        result = sandbox.run(script_job(f"import time; time.sleep(.1); print({{number}} ** 2)"))
+        print(json.dumps([number, result.status.value, result.output, result.cached]), flush=True)
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as trainer:
+        assert trainer.stdout is not None
+        first = [json.loads(trainer.stdout.readline()) for _ in range(4)]
+        trainer.send_signal(signal.SIGKILL)
+    again = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    second = [json.loads(line) for line in again.stdout.splitlines()]
+    assert first == [[number, "ok", f"{number**2}\n", False] for number in range(4)]
+    assert [result[:3] for result in second] == [[number, "ok", f"{number**2}\n"] for number in range(8)]
+    assert [result[3] for result in second[:4]] == [True] * 4
+    assert not any(result[3] for result in second[5:])
+
+
+@contextlib.contextmanager
+def _mischief(sandbox: DockerSandbox) -> Iterator[list[str]]:
+    """Kills a container every other second, and after a few the engine."""
+    pid_file = Path(os.environ["DOCKER_HOST"].removeprefix("unix://")).with_name("dockerd.pid")
+    if not pid_file.exists():
+        pytest.skip("the engine was not started by launch/docker/engine.sh")
+    deeds: list[str] = []
+    over = threading.Event()
+
+    def spoil() -> None:
+        rng = random.Random(0)
+        engine = Engine("", 10.0, 1)
+        while not over.wait(1.5):
+            if len(deeds) == 3:
+                os.kill(int(pid_file.read_text()), signal.SIGTERM)
+                deeds.append("engine")
+                continue
+            with contextlib.suppress(EngineError, IndexError):
+                name = rng.choice(sorted(containers_below(sandbox)))
+                engine.call("kill", lambda client, name=name: client.kill(name))
+                deeds.append("container")
+        engine.close()
+
+    spoiler = threading.Thread(target=spoil)
+    spoiler.start()
+    try:
+        yield deeds
+    finally:
+        over.set()
+        spoiler.join()
+
+
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def _resident_kilobytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() >> 10
