@@ -135,3 +135,22 @@ def test_an_input_that_is_nearly_the_answer_is_found(tmp_path, noise, passed):
     assert (check.name, check.passed) == ("input as the answer, dirty", passed)
     for submit in (task_checks.constant_submission, task_checks.shuffled_submission):
         assert np.load(io.BytesIO(submit(task))).shape == (40, 4, 5)
+
+
+LAID_OUT = """\
+import pandas as pd
+from mlagent_jax.environment.preparation import SplitFiles
+
+def prepare(files):
+    labels = pd.DataFrame({"id": [f"x{i}" for i in range(40)], "y": [float(i) for i in range(40)]})
+    public = {"train/x.txt": b"some of their own layout"}
+    return SplitFiles(public=public, labels=labels, train_rows=1, source="-", licence="-")
+"""
+
+
+def test_of_data_in_a_layout_of_their_own_what_can_be_checked_is(tmp_path):
+    task = prepared(tmp_path / "toy", prepare=LAID_OUT)
+    plan = [Result(Status.OK, exit_code=0, files={"submission.csv": submission(task, 1.0)})]
+    checks = list(task_checks.check_task(task, tmp_path / "none.py", PlainSandbox(plan)))
+    assert [check.name for check in checks] == ["starter", "true labels, shuffled", "labels out of sight"]
+    assert all(check.passed for check in checks)
