@@ -25,10 +25,10 @@ def run_missing(
     """All the planned trajectories in the order of the plan, whatever was done before and by whom."""
     keys = [episode_key(policy.name, r.task, r.index) for policy, requests in plans for r in requests]
     with TrajectoryLog(path) as log:
-        stored = log.keys()
+        stored = log.keys() & set(keys)
         if stored:
             logging.info("Stage %s goes on: %d of %d episodes are stored.", stage, len(stored), len(keys))
-        with ProgressBar(stage, len(keys), start=len(stored & set(keys))) as bar:
+        with ProgressBar(stage, len(keys), start=len(stored)) as bar:
             for policy, requests in plans:
                 missing = [r for r in requests if episode_key(policy.name, r.task, r.index) not in stored]
                 for trajectory in run_episodes(policy, missing, experiment.stepper, batch):
