@@ -7,9 +7,9 @@
 
 Prompts of 64 to 1,024 tokens mixed and 64 tokens sampled after each at temperature 0.8, no stop, so that both do the
 same work. Twice as many requests as slots: ours arrive as slots become free, theirs come in two static batches, padded
-to to the longest, which is the best case of `generate`. Bar: twice its generated tokens/s at batch 1, 8 and 32.
-With --static: as many prompts of 300 tokens as slots. Decoding is the time for 65 tokens less that for one, which is that
-of reading the prompts. Bar: decoding at twice its tokens/s at batch 1 and 8.
+to the longest, which is the best case of `generate`. Bar: twice its generated tokens/s at batch 1, 8 and 32.
+With --static: as many prompts of 300 tokens as slots. Decoding is the time for 65 tokens less that for one, which is
+that of reading the prompts. Bar: decoding at twice its tokens/s at batch 1 and 8.
 """
 
 from __future__ import annotations
