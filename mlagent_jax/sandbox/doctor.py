@@ -138,7 +138,10 @@ print("kernel settings", refused(lambda: os.open("/proc/sys/kernel/core_pattern"
 """
 _LIMITS: dict[str, tuple[str, Status]] = {
     "memory": ("x = [bytearray(1 << 24) for _ in range(64)]", Status.OOM),
-    "processes": ("import os\nfor _ in range(7): os.fork()", Status.PIDS),
+    "processes": (
+        "import os, time\nfor _ in range(20): os.fork() or (time.sleep(3), os._exit(0))",
+        Status.PIDS,
+    ),
     "disk": ("open('x', 'wb').write(bytes(3 << 20)); open('y', 'wb').write(bytes(3 << 20))", Status.DISK),
     "time": ("while True: pass", Status.TIMEOUT),
 }

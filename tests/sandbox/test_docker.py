@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -219,6 +220,14 @@ def test_says_what_an_engine_lacks(data_root: Path, tmp_path: Path) -> None:
         pytest.raises(SandboxUnavailableError, match=r"larger than the host .*lower the task's"),
     ):
         opened.run(script_job("", dataclasses.replace(QUICK, memory_mb=1 << 24)))
+
+
+def test_says_that_the_disk_is_full(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require("docker")
+    full = shutil.disk_usage(data_root)._replace(free=5 << 20)
+    monkeypatch.setattr("mlagent_jax.sandbox.containers.checks.shutil.disk_usage", lambda _: full)
+    with pytest.raises(SandboxUnavailableError, match=r"has 5 MB left .*docker system prune"):
+        DockerSandbox(data_root)
 
 
 def test_says_that_no_engine_answers(data_root: Path, tmp_path: Path) -> None:

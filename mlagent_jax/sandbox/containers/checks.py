@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 from mlagent_jax.sandbox.containers.engine import Engine, EngineError
@@ -9,6 +11,7 @@ from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.interface import SandboxUnavailableError
 
 _OLDEST_API = (1, 41)  # Docker 20.10: private IPC, device requests and refusing system calls by number
+_LEAST_FREE_MB = 1024
 _LIMITS = {
     "MemoryLimit": "memory",
     "SwapLimit": "swap",
@@ -50,6 +53,7 @@ def check_engine(engine: Engine, settings: DockerSettings) -> dict[str, Any]:
             f"The engine at {engine.label} does not know the runtime {settings.runtime!r}, only "
             f"{', '.join(sorted(facts.get('Runtimes') or {}))}: install it and name it in /etc/docker/daemon.json."
         )
+    _check_disk(engine, Path(facts.get("DockerRootDir") or "/"))
     check_image(engine, settings)
     return facts
 
@@ -80,6 +84,18 @@ def check_size(engine: Engine, facts: dict[str, Any], container_mb: int, cpus: i
         raise SandboxUnavailableError(
             f"A container with {cpus} processors is larger than the host of {engine.label} with its "
             f"{facts['NCPU']}: lower the task's limits.threads."
+        )
+
+
+def _check_disk(engine: Engine, root: Path) -> None:
+    """Where the engine is on this host: on a full disk it starts nothing, and says so in other words."""
+    if not root.exists():
+        return
+    free_mb = shutil.disk_usage(root).free >> 20
+    if free_mb < _LEAST_FREE_MB:
+        raise SandboxUnavailableError(
+            f"The disk of the engine at {engine.label} has {free_mb} MB left at {root}, and {_LEAST_FREE_MB} are "
+            "needed: `docker system prune` removes what no container uses."
         )
 
 
