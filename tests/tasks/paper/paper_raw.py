@@ -1,12 +1,20 @@
 """Small synthetic raw folders of the paper's tasks: names, columns and nesting as in the true archives."""
 
+import gzip
 import io
+import json
 import tarfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import py7zr
+from PIL import Image
+
+from mlagent_jax.environment.task_file import read_task_file
+
+TASKS_DIR = Path(__file__).parents[3] / "tasks"
 
 
 def csv(frame: pd.DataFrame) -> bytes:
@@ -106,8 +114,6 @@ def tabular_december(rng: np.random.Generator) -> dict[str, bytes]:
 
 
 WORDS = [
-    "a",
-    "dark",
     "night",
     "upon",
     "the",
@@ -119,9 +125,6 @@ WORDS = [
     "you",
     "fool",
     "and",
-    "we",
-    "must",
-    "learn",
     "driverless",
     "cars",
 ]
@@ -220,6 +223,131 @@ def feedback(rng: np.random.Generator) -> dict[str, bytes]:
     return {"train.csv": csv(frame), "test.csv": b"text_id,full_text\n"}
 
 
+def jpeg(seed: int, width: int = 32, height: int = 32) -> bytes:
+    """An image of its own for each seed."""
+    colours = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(colours).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def leaves(rng: np.random.Generator) -> dict[str, bytes]:
+    species = read_task_file("leaf-classification", TASKS_DIR).target_columns
+    n = 7 * len(species)
+    frame = pd.DataFrame({"id": rng.permutation(n) + 1, "species": np.tile(species, 7)})
+    for name in ("margin1", "shape1", "texture64"):
+        frame[name] = np.arange(n) % len(species) + rng.normal(0, 3, n)
+    image = jpeg(0, 4, 4)
+    return {
+        "train.csv.zip": zipped({"train.csv": csv(frame)}),
+        "test.csv.zip": zipped({"test.csv": b"id\n"}),
+        "images.zip": zipped({f"images/{leaf}.jpg": image for leaf in range(1, n + 3)}),
+    }
+
+
+def cactus(rng: np.random.Generator) -> dict[str, bytes]:
+    n = 160
+    frame = pd.DataFrame({"id": [f"{i:04x}.jpg" for i in range(n)], "has_cactus": rng.integers(0, 2, n)})
+    images = {f"train/{name}": jpeg(i) for i, name in enumerate(frame["id"])}
+    return {
+        "train.csv": csv(frame),
+        "train.zip": zipped(images),
+        "test.zip": zipped({"test/a.jpg": b""}),
+        "sample_submission.csv": b"id,has_cactus\n",
+    }
+
+
+def dogs_and_cats(rng: np.random.Generator) -> dict[str, bytes]:
+    names = [f"{animal}.{i}.jpg" for animal in ("cat", "dog") for i in range(30)]
+    images = {f"train/{name}": jpeg(i, 40, 30) for i, name in enumerate(names)}
+    return {
+        "train.zip": zipped(images),
+        "test.zip": zipped({"test/1.jpg": b""}),
+        "sample_submission.csv": b"id,label\n",
+    }
+
+
+def apple_leaves(rng: np.random.Generator) -> dict[str, bytes]:
+    n, states = 400, ["healthy", "multiple_diseases", "rust", "scab"]
+    state = np.arange(n) % 4
+    frame = pd.DataFrame({"image_id": [f"Train_{i}" for i in range(n)]})
+    for i, name in enumerate(states):
+        frame[name] = (state == i).astype(int)
+    images = {f"images/Train_{i}.jpg": jpeg(i) for i in range(n)}
+    return {
+        "train.csv": csv(frame),
+        "test.csv": b"image_id\nTest_0\n",
+        "images/Test_0.jpg": jpeg(n),
+        **images,
+    }
+
+
+def dirty_documents(rng: np.random.Generator) -> dict[str, bytes]:
+    folders: dict[str, dict[str, bytes]] = {"train": {}, "train_cleaned": {}}
+    for i in range(20):
+        shape = (3 + i % 2, 540)
+        for folder, low in (("train", 100), ("train_cleaned", 200)):
+            buffer = io.BytesIO()
+            Image.fromarray(rng.integers(low, 256, shape, dtype=np.uint8)).save(buffer, "PNG")
+            folders[folder][f"{folder}/{i + 2}.png"] = buffer.getvalue()
+    return {f"{folder}.zip": zipped(files) for folder, files in folders.items()} | {
+        "test.zip": zipped({"test/1.png": b""})
+    }
+
+
+def icebergs(rng: np.random.Generator) -> dict[str, bytes]:
+    samples = [
+        {
+            "id": f"{i:04x}b",
+            "band_1": rng.normal(-20, 5, 75 * 75).round(3).tolist(),
+            "band_2": rng.normal(-25, 5, 75 * 75).round(3).tolist(),
+            "inc_angle": "na" if i % 7 == 0 else 30 + i / 10,
+            "is_iceberg": int(i % 3 == 0),
+        }
+        for i in range(40)
+    ]
+    buffer = io.BytesIO()
+    with py7zr.SevenZipFile(buffer, "w", filters=[{"id": py7zr.FILTER_COPY}]) as archive:
+        archive.writestr(json.dumps(samples), "data/processed/train.json")
+    return {"train.json.7z": buffer.getvalue(), "test.json.7z": b"never looked at"}
+
+
+def whales(rng: np.random.Generator) -> dict[str, bytes]:
+    """Thirty whales with one photograph, ten with two, five with six, and new ones."""
+    names = [f"w_{i:04x}" for i in [*range(30), *range(30, 40), *range(30, 40), *list(range(40, 45)) * 6]]
+    names += ["new_whale"] * 12
+    frame = pd.DataFrame({"Image": [f"{i:08x}.jpg" for i in range(len(names))], "Id": rng.permutation(names)})
+    images = {f"train/{name}": jpeg(i, 64, 32) for i, name in enumerate(frame["Image"])}
+    return {"train.csv": csv(frame), "sample_submission.csv": b"Image,Id\n", "test/1.jpg": b"", **images}
+
+
+def cifar(rng: np.random.Generator) -> dict[str, bytes]:
+    def batch(n: int) -> bytes:
+        records = rng.integers(0, 256, (n, 1 + 3 * 32 * 32), dtype=np.uint8)
+        records[:, 0] = np.arange(n) % 10
+        return records.tobytes()
+
+    names = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin", "batches.meta.txt"]
+    return {f"cifar-10-batches-bin/{name}": batch(40) for name in names}
+
+
+def arxiv(rng: np.random.Generator) -> dict[str, bytes]:
+    n = 200
+    tables = {
+        "raw/node-label": rng.integers(0, 40, n),
+        "raw/node_year": rng.integers(1990, 2021, n),
+        "raw/node-feat": rng.normal(size=(n, 128)).round(4),
+        "raw/edge": rng.integers(0, n, (500, 2)),
+        "split/time/train": np.arange(0, 120),
+        "split/time/valid": np.arange(120, 150),
+        "split/time/test": rng.permutation(np.arange(150, n)),
+    }
+    return {
+        f"arxiv/{name}.csv.gz": gzip.compress(pd.DataFrame(table).to_csv(index=False, header=False).encode())
+        for name, table in tables.items()
+    }
+
+
 RAW = {
     "spaceship-titanic": spaceship_titanic,
     "nomad2018-predict-transparent-conductors": nomad2018,
@@ -231,5 +359,14 @@ RAW = {
     "detecting-insults-in-social-commentary": insults,
     "jigsaw-toxic-comment-classification-challenge": jigsaw,
     "feedback-prize-english-language-learning": feedback,
+    "leaf-classification": leaves,
+    "aerial-cactus-identification": cactus,
+    "dogs-vs-cats-redux-kernels-edition": dogs_and_cats,
+    "plant-pathology-2020-fgvc7": apple_leaves,
+    "denoising-dirty-documents": dirty_documents,
+    "statoil-iceberg-classifier-challenge": icebergs,
+    "whale-categorization-playground": whales,
+    "cifar-10": cifar,
+    "ogbn-arxiv": arxiv,
 }
 """Task name -> files of its archive."""
