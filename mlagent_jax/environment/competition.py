@@ -1,0 +1,113 @@
+"""A competition's labelled files as a task: MLE-bench's new test split, and what every such task checks.
+
+MLE-bench takes its test rows from a competition's training rows by scikit-learn's `train_test_split` with
+`random_state=0`, in the order in which that gives them. The same is done here, so that scores over all test
+rows are comparable with MLE-bench's; the halves of the test rows that give the public and the private score
+are this project's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mlagent_jax.environment.labelled import SplitFiles
+from mlagent_jax.environment.raw_download import RawDataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KAGGLE_TERMS = "the competition's rules on Kaggle: for the competition and for research, not to be passed on"
+Rows = TypeVar("Rows")
+
+
+def read_table(
+    path: Path, columns: Sequence[str], rows: int | None = None, encoding: str = "utf-8"
+) -> pd.DataFrame:
+    """A raw CSV file.
+
+    columns: all that it must have. rows: how many it has, if known.
+    Raises RawDataError.
+    """
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(path, encoding=encoding)
+    except (OSError, ValueError) as error:  # ValueError: parser and encoding errors of pandas too
+        raise RawDataError(f"cannot read the raw table {path}: {error}") from error
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise RawDataError(
+            f"the raw table {path} lacks the column {missing[0]!r}; it has {', '.join(frame.columns[:12])}."
+            " Remove its folder to have it unpacked again"
+        )
+    check_count(path, len(frame), rows)
+    return frame
+
+
+def check_count(what: Path | str, found: int, expected: int | None) -> None:
+    """Raises RawDataError if raw data have another number of rows or files than the source is known to have."""
+    if expected is not None and found != expected:
+        raise RawDataError(
+            f"{what} has {found:,} rows or files, expected {expected:,}: half a download, or another version."
+            " Remove its folder and its archive to fetch it again"
+        )
+
+
+def new_test(rows: Rows, share: float) -> tuple[Rows, Rows]:
+    """MLE-bench's split of a competition's training rows: (train, test)."""
+    from sklearn.model_selection import train_test_split
+
+    train, test = train_test_split(rows, test_size=share, random_state=0)
+    return train, test
+
+
+def table(frame: pd.DataFrame) -> bytes:
+    """As CSV. Carriage returns in text become newlines: not every CSV reader takes them."""
+    return frame.replace(r"\r\n?", "\n", regex=True).to_csv(index=False, lineterminator="\n").encode()
+
+
+def one_hot(frame: pd.DataFrame, id_column: str, target: str, classes: Sequence[str]) -> pd.DataFrame:
+    """The ids with a column of 0 and 1 per class. Raises RawDataError for a class that is not among them."""
+    unknown = sorted(set(frame[target]) - set(classes))
+    if unknown:
+        raise RawDataError(f"raw data have the {target} {unknown[0]!r}, which the competition does not have")
+    columns = {name: (frame[target] == name).astype(int) for name in classes}
+    return frame[[id_column]].assign(**columns)
+
+
+def halves(groups: Sequence[Any]) -> list[str]:
+    """The split of each test row: rows of one group are all public or all private, half of the groups each."""
+    ordered = sorted(set(groups), key=lambda group: hashlib.sha256(f"half {group}".encode()).digest())
+    public = set(ordered[: len(ordered) // 2])
+    return ["public" if group in public else "private" for group in groups]
+
+
+def competition_files(
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    labels: pd.DataFrame,
+    source: str,
+    files: Mapping[str, bytes | Path] | None = None,
+    answers_md5: str = "",
+    classes: Sequence[str] = (),
+) -> SplitFiles:
+    """Training rows, test rows without labels, and the labels of the test rows in the same order.
+
+    files: further public ones. answers_md5: of MLE-bench's file of these labels; whether they are the same
+    to the byte is noted in the manifest's source.
+    """
+    if answers_md5:
+        answers = labels.to_csv(index=False, lineterminator="\n").encode()
+        same = hashlib.md5(answers).hexdigest() == answers_md5
+        source += f"; test labels {'are' if same else 'are not'} MLE-bench's to the byte"
+    return SplitFiles(
+        public={"train.csv": table(train), "test.csv": table(test), **(files or {})},
+        labels=labels,
+        train_rows=len(train),
+        source=source,
+        licence=KAGGLE_TERMS,
+        classes=classes,
+    )

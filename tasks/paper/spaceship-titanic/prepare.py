@@ -1,0 +1,20 @@
+"""Kaggle's spaceship-titanic, with MLE-bench's test split."""
+
+from mlagent_jax.environment.competition import competition_files, new_test, read_table
+from mlagent_jax.environment.labelled import SplitFiles
+from mlagent_jax.environment.preparation import RawFiles
+from mlagent_jax.environment.raw_download import KaggleArchive
+
+RAW = KaggleArchive("spaceship-titanic", wanted=("train.csv",), md5="67c177886736583aff9b947e121395a9")
+
+
+def prepare(files: RawFiles) -> SplitFiles:
+    raw = RAW.unpack(files)
+    columns = ("PassengerId", "HomePlanet", "CryoSleep", "Cabin", "Age", "Spa", "Transported")
+    train, test = new_test(read_table(raw / "train.csv", columns, rows=8693), share=0.1)
+    return competition_files(
+        train,
+        test.drop(columns="Transported"),
+        test[["PassengerId", "Transported"]],
+        source="https://www.kaggle.com/competitions/spaceship-titanic",
+    )
