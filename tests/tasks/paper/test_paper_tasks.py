@@ -357,6 +357,37 @@ def test_the_usual_faults_are_refused(tasks, name):
     assert isinstance(grade(task, None), Invalid)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("aerial-cactus-identification", 1.2),
+        ("detecting-insults-in-social-commentary", -0.1),
+        ("dogs-vs-cats-redux-kernels-edition", 1.2),
+        ("statoil-iceberg-classifier-challenge", -0.1),
+        ("nomad2018-predict-transparent-conductors", -1),
+        ("learning-agency-lab-automated-essay-scoring-2", 2.5),
+        ("us-patent-phrase-to-phrase-matching", "inf"),
+    ],
+)
+def test_values_that_mle_bench_refuses_are_refused(tasks, name, value):
+    task = tasks(name)
+    submission = truth_submission(task).astype({task.target_columns[0]: object})
+    submission.loc[0, task.target_columns[0]] = value
+    refused = grade(task, submission.to_csv(index=False).encode())
+    assert isinstance(refused, Invalid)
+    assert repr(str(value)) in refused.reason
+
+
+@pytest.mark.parametrize("name", ["spooky-author-identification", "leaf-classification"])
+def test_probabilities_that_do_not_sum_to_1_are_refused(tasks, name):
+    task = tasks(name)
+    submission = truth_submission(task)
+    submission[list(task.target_columns)] *= 0.9
+    refused = grade(task, submission.to_csv(index=False).encode())
+    assert isinstance(refused, Invalid)
+    assert "sum to 0.9; expected 1" in refused.reason
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_task_file_is_whole(name):
     task = read_task_file(name, TASKS_DIR)
