@@ -14,7 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sandboxes import QUICK, containers_below, open_backend, require, script_job
+from sandboxes import (
+    QUICK,
+    assert_containers_settle,
+    containers_below,
+    open_backend,
+    require,
+    script_job,
+)
 
 from mlagent_jax.sandbox.containers import owner, reaper
 from mlagent_jax.sandbox.containers.container import Container
@@ -172,6 +179,7 @@ def test_reaper_takes_what_is_abandoned_and_nothing_else(engine: Engine, sandbox
                     ),
                 )
             sandbox.run(script_job(""))
+            assert_containers_settle(sandbox)  # the job's own container goes in the background
             ours = containers_below(sandbox)
             assert reaper.reap(engine) == [names["overdue"]]
             assert ours <= containers_below(sandbox)
