@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,12 @@ import pytest
 from mlagent_jax.parallel import distributed
 
 ROOT = Path(__file__).parents[2]
-LAUNCHERS = [ROOT / "launch/local/run.sh", ROOT / "launch/slurm/run.sbatch", ROOT / "launch/tpu/run.sh"]
+LAUNCHERS = [
+    ROOT / "launch/local/run.sh",
+    ROOT / "launch/slurm/run.sbatch",
+    ROOT / "launch/tpu/run.sh",
+    ROOT / "launch/ray/run.sh",
+]
 
 PROBE = """
 import json, os, sys, time
@@ -32,6 +38,14 @@ if flags.get("behaviour") == "fail" and process == "1":
     sys.exit(7)
 if flags.get("behaviour") in ("fail", "hang"):
     time.sleep(60)
+if flags.get("behaviour") == "ray":
+    import ray
+
+    ray.init(flags["config.sandbox.ray_address"], _node_ip_address="127.0.0.2", log_to_driver=False)
+    while len(ray.nodes()) < 2:
+        time.sleep(0.2)
+    (folder / "nodes.json").write_text(json.dumps([node["NodeManagerAddress"] for node in ray.nodes()]))
+    sys.exit()
 from mlagent_jax.parallel import distributed
 
 kind = distributed.initialize(
@@ -56,7 +70,8 @@ def environment(tmp_path) -> dict[str, str]:
     python = tmp_path / "python"
     real = shlex.quote(sys.executable)
     python.write_text(
-        f'#!/bin/sh\n[ "$1" = -c ] && exec {real} "$@"\nexec {real} {shlex.quote(str(probe))} "$@"\n'
+        f'#!/bin/sh\n[ "$1" = -c ] && exec {real} "$@"\n[ "$2" = ray.scripts.scripts ] && exec {real} "$@"\n'
+        f'exec {real} {shlex.quote(str(probe))} "$@"\n'
     )
     python.chmod(0o755)
     kept = {
@@ -217,6 +232,41 @@ def test_tpu_usage(environment) -> None:
     done = subprocess.run([LAUNCHERS[2], "--config=x"], env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("usage: launch/tpu/run.sh")
+
+
+@pytest.mark.skipif(
+    "ray" not in os.environ.get("MLAGENT_REQUIRE", ""), reason="starts a Ray cluster; set MLAGENT_REQUIRE=ray"
+)
+def test_a_ray_cluster_lives_as_long_as_the_run(tmp_path, environment) -> None:
+    """With an `ssh` that runs the command here, as a node at another loopback address."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text(
+        '#!/bin/bash\n[[ "$1 $2 $3" == "-tt -o BatchMode=yes" ]] || exit 9\n'
+        'exec bash -c "${5/ start / start --node-ip-address=$4 }"\n'
+    )
+    ssh.chmod(0o755)
+    variables = environment | {"PATH": f"{tmp_path}:{environment['PATH']}", "ADDRESS": "127.0.0.2"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.2", 0))
+        variables["PORT"] = str(free.getsockname()[1])
+    arguments = ["127.0.0.3", f"--workdir={tmp_path}", "--behaviour=ray"]
+    subprocess.run([LAUNCHERS[3], *arguments], env=variables, check=True, timeout=120)
+    assert sorted(json.loads((tmp_path / "nodes.json").read_text())) == ["127.0.0.2", "127.0.0.3"]
+    mine = f":{variables['PORT']}".encode()
+    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if mine in _command(path)]
+
+
+def _command(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has just ended
+        return b""
+
+
+def test_ray_usage(environment) -> None:
+    done = subprocess.run([LAUNCHERS[3], "host", "--x=y"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: ADDRESS=... launch/ray/run.sh")
 
 
 JOBSET = ROOT / "launch/gke/jobset.py"
