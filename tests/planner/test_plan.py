@@ -19,14 +19,15 @@ def get_config():
     config.model.shape.update(
         hidden_size=512, intermediate_size=1024, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
     )
+    {also}
     return config
 """
 
 
-def plan(folder, *flags, name="sft_qwen2_5_7b", vocab=2048):
+def plan(folder, *flags, name="sft_qwen2_5_7b", vocab=2048, also=""):
     """Exit status, output and what --json wrote."""
     config, file = folder / "small.py", folder / "plan.json"
-    config.write_text(SMALL.format(name=name, vocab=vocab))
+    config.write_text(SMALL.format(name=name, vocab=vocab, also=also))
     command = [sys.executable, "-m", "experiments.plan", f"--config={config}", f"--json={file}", *flags]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     return done.returncode, done.stdout + done.stderr, json.loads(file.read_text()) if file.exists() else None
@@ -73,6 +74,29 @@ def test_ppo_on_a_gpu_node(tmp_path):
     # While sampling, a device still holds its share of both training states and of the reference.
     beside = decode["bytes"]["beside"]
     assert sum(beside.values()) == pytest.approx((12 + 12 + 4) * _parameters(2048) / 8, rel=0.15)
+
+
+@pytest.mark.usefixtures("compilers")
+def test_ppo_of_adapters_holds_one_whole_model(tmp_path):
+    status, output, told = plan(
+        tmp_path,
+        "--target=h100-1",
+        "--stages=ppo",
+        "--config.model.shape.param_dtype=bfloat16",
+        "--config.ppo.micro_rows=1",
+        name="ppo_qwen2_5_7b",
+        also="config.model.lora = {'rank': 4}",
+    )
+    assert status == 0, output
+    programs = {program["name"].split(",")[0]: program for program in told["plan"]["programs"]}
+    held = programs["ppo gradients"]["bytes"]["parts"] | programs["ppo gradients"]["bytes"]["beside"]
+    adapters = 2 * 4 * (2 * (512 + 512) + 2 * (512 + 256) + 3 * (512 + 1024))
+    assert held["parameters"] == pytest.approx(2 * _parameters(2048) + 2 * 4 * adapters, rel=0.02)
+    assert held["gradients"] == pytest.approx(2 * 4 * adapters, rel=0.02), (
+        "of actor's and critic's, in float32"
+    )
+    assert held["optimiser"] == pytest.approx(2 * held["gradients"], rel=0.02)
+    assert "reference" not in held
 
 
 @pytest.mark.usefixtures("compilers")
