@@ -20,7 +20,7 @@ def no_namespaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.parent.mkdir()
     fake.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n")
     fake.chmod(0o755)
-    monkeypatch.setattr("mlagent_jax.sandbox.bubblewrap.find_bwrap", lambda: fake)
+    monkeypatch.setattr("mlagent_jax.sandbox.confined.find_bwrap", lambda: fake)
     monkeypatch.setattr("mlagent_jax.sandbox.bubblewrap.os.geteuid", lambda: 1000)
 
 

@@ -20,6 +20,7 @@ QUIET: dict[str, Any] = {
     "signal": None,
     "cpu_seconds": 0.1,
     "kernel_oom_kills": 0,
+    "own_oom_kills": 0,
     "disk_full": False,
     "most_processes": 1,
 }

@@ -152,6 +152,7 @@ class _Execution:
         self.output.finish()
         assert self.wait_status is not None
         code = os.waitstatus_to_exitcode(self.wait_status)
+        kernel_oom_kills = oom_kills() - oom_kills_before
         facts = {
             "ran": True,
             "killed_for": killed_for,
@@ -162,7 +163,9 @@ class _Execution:
             "cpu_seconds": self.cpu_seconds,
             "peak_memory_mb": max(self.peak_kilobytes / 1024, self.meter.peak_bytes / 2**20),
             "most_processes": self.meter.most_processes,
-            "kernel_oom_kills": oom_kills() - oom_kills_before,
+            "kernel_oom_kills": kernel_oom_kills,
+            # The host's counter, all that there is without a control group, also counts for others.
+            "own_oom_kills": kernel_oom_kills if self.confinement is Confinement.CONTAINER else 0,
         }
         return facts, self.output
 
