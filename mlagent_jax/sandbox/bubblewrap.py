@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from mlagent_jax.sandbox import confined, drop_root, sandbox_worker, seccomp
+from mlagent_jax.sandbox.host import check_fits
 from mlagent_jax.sandbox.interface import Job, Result, SandboxUnavailableError
 from mlagent_jax.sandbox.pool import BOOT, PRELOAD, WorkerPool, check_job, data_below
 
@@ -57,9 +58,11 @@ class BubblewrapSandbox:
 
         Raises:
             ValueError: a job that is not one; see `check_job`.
-            SandboxUnavailableError: its data cannot be read by the user that we become when we are root.
+            SandboxUnavailableError: its data cannot be read by the user that we become when we are root, or its
+                limits are larger than this host.
         """
         check_job(job)
+        check_fits(job.limits)
         data = data_below(self._data_root, job.data_dir)
         if data and data not in self._readable:
             folder = self._data_root / data

@@ -17,6 +17,7 @@ import pytest
 from sandboxes import QUICK, containers_below, open_backend, require, script_job
 
 from mlagent_jax.sandbox.containers import owner, reaper
+from mlagent_jax.sandbox.containers.checks import check_engine
 from mlagent_jax.sandbox.containers.container import Container
 from mlagent_jax.sandbox.containers.engine import Engine, EngineError
 from mlagent_jax.sandbox.containers.policy import Shape, container_arguments
@@ -273,11 +274,35 @@ def test_says_that_the_disk_is_full(data_root: Path, monkeypatch: pytest.MonkeyP
         DockerSandbox(data_root)
 
 
-def test_says_that_no_engine_answers(data_root: Path, tmp_path: Path) -> None:
-    settings = DockerSettings(engines=(f"unix://{tmp_path}/docker.sock",))
-    with pytest.raises(SandboxUnavailableError, match=r"No engine answers at unix://.*: start it"):
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (
+            "unix://{}/docker.sock",
+            r"No engine answers at unix://\S* \(it could not .*: No such file or directory\): start it",
+        ),
+        ("tcp://127.0.0.1:1", r"\(it could not tell its version: Connection refused\): start it"),
+        ("127.0.0.1:x", r"addresses begin with unix://, tcp:// or ssh://"),
+    ],
+)
+def test_says_that_no_engine_answers(data_root: Path, tmp_path: Path, address: str, said: str) -> None:
+    settings = DockerSettings(engines=(address.format(tmp_path),))
+    with pytest.raises(SandboxUnavailableError, match=said):
         DockerSandbox(data_root, settings=settings)
     assert not list(tmp_path.iterdir())
+
+
+def test_says_what_permission_an_engine_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may connect to every socket, so the system's answer is given here."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    engine = Engine("unix:///run/docker.sock", 5.0, 1)
+    with pytest.raises(SandboxUnavailableError, match=r": Permission denied\): add this user to the group"):
+        check_engine(engine, DockerSettings())
+    engine.close()
 
 
 def test_engine_calls_have_a_deadline_and_are_few() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
 import pytest
-from sandboxes import open_backend, require, script_job
+from sandboxes import QUICK, open_backend, require, script_job
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.sandbox.interface import SandboxUnavailableError, Status
@@ -91,3 +92,14 @@ def test_names_data_that_only_root_can_read(data_root: Path, monkeypatch: pytest
         open_backend("bubblewrap", hidden)
     (hidden / "train.csv").unlink()
     hidden.rmdir()
+
+
+@pytest.mark.parametrize("backend", ["bubblewrap", "process"])
+def test_a_job_that_is_larger_than_the_host_is_refused(backend: str, data_root: Path) -> None:
+    with (
+        open_backend(backend, data_root, preload=()) as opened,
+        pytest.raises(
+            SandboxUnavailableError, match=r"A job of 16777224 MB .* larger than this host .*: lower"
+        ),
+    ):
+        opened.run(script_job("", dataclasses.replace(QUICK, memory_mb=1 << 24)))
