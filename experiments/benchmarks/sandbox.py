@@ -202,7 +202,7 @@ def _measure_single_steps(root: Path, data: Path, settings: DockerSettings) -> N
             DockerSandbox(root, SLOTS.value, settings=settings) as sandbox,
             ThreadPoolExecutor(SLOTS.value) as threads,
         ):
-            sandbox.run(job)
+            list(threads.map(sandbox.run, [job] * SLOTS.value))
             _await_spares(sandbox, SLOTS.value)
 
             def step(_: int, shared: bool = shared, sandbox: DockerSandbox = sandbox) -> None:
