@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import platform
 import shutil
 import tempfile
@@ -101,6 +102,12 @@ def examine_docker(settings: DockerSettings) -> Iterator[Finding]:
             f"Docker {facts['ServerVersion']}, storage {facts['Driver']}, "
             f"control groups version {facts.get('CgroupVersion', '1')}",
         )
+        if engine.label.startswith("tcp://") and not os.environ.get("DOCKER_TLS_VERIFY"):
+            yield Finding(
+                "connection to the engine",
+                Verdict.CAUTION,
+                "tcp:// without TLS: whoever reaches the port is root there; set DOCKER_TLS_VERIFY and DOCKER_CERT_PATH",
+            )
         remapped = any("userns" in option for option in facts.get("SecurityOptions") or ())
         yield Finding(
             "user namespaces of containers",
