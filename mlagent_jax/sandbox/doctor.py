@@ -106,7 +106,7 @@ def examine_docker(settings: DockerSettings) -> Iterator[Finding]:
             yield Finding(
                 "connection to the engine",
                 Verdict.CAUTION,
-                "tcp:// without TLS: whoever reaches the port is root there; set DOCKER_TLS_VERIFY and DOCKER_CERT_PATH",
+                "tcp:// without TLS: who reaches the port is root there; set DOCKER_TLS_VERIFY and DOCKER_CERT_PATH",
             )
         remapped = any("userns" in option for option in facts.get("SecurityOptions") or ())
         yield Finding(
