@@ -9,7 +9,8 @@
 
 NAME is a folder of --tasks_dir, or the path (with a "/") of a task folder anywhere; without one, all of
 --suite. `check` runs the starter and the reference solution (--references/NAME.py), grades both, and
-looks for leaks; m_init and m_best of a task are their public scores as printed here. `grade` prints the score
+looks for leaks; m_init and m_best of a task are their public scores as printed here, where it names no other
+source. What does not apply to a task is printed with the reason. `grade` prints the score
 on the public, the private and all test rows of a submission file. `new` makes a task folder of a CSV file.
 `metrics` says of each metric what it takes and how it treats clipping and ties.
 """
@@ -94,7 +95,7 @@ def _prepare(names: Sequence[str], tasks_dir: Path, data_root: Path) -> None:
 def _check(names: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
     _prepare(names, tasks_dir, data_root)
     tasks = [load_task(name, tasks_dir, data_root, MICRO.value) for name in names]
-    failures = 0
+    failures = skipped = 0
     sandbox = open_sandbox("auto", 1, data_root / "public", allow_unisolated=False, writes_free_code=False)
     try:
         for task in tasks:
@@ -102,11 +103,16 @@ def _check(names: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
             reference = Path(REFERENCES.value) / f"{task.name}.py"
             checks = check_micro(task, sandbox) if MICRO.value else check_task(task, reference, sandbox)
             for check in checks:
-                print(f"  {'ok  ' if check.passed else 'FAIL'} {check.name}: {check.detail}", flush=True)
-                failures += not check.passed
+                mark = {True: "ok  ", False: "FAIL", None: "-   "}[check.passed]
+                print(f"  {mark} {check.name}: {check.detail}", flush=True)
+                failures += check.passed is False
+                skipped += check.passed is None
     finally:
         sandbox.close()
-    print(f"\n{failures} checks failed" if failures else f"\nall checks passed, {len(tasks)} tasks")
+    left_out = f"; {skipped} do not apply, as said above" if skipped else ""
+    print(
+        f"\n{f'{failures} checks failed' if failures else 'all checks passed'}, {len(tasks)} tasks{left_out}"
+    )
     return 1 if failures else 0
 
 

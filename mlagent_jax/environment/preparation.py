@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import runpy
 import shutil
 import tempfile
@@ -198,6 +199,8 @@ def _write(key: str, data_root: Path, data: SplitData, about: dict) -> None:
                 shutil.copyfile(content, path)
             else:
                 write_atomically(path, content)
+        for path in temporary.rglob("*"):
+            os.utime(path, (0, 0))  # neither the time nor the order of writing says anything
         for folder in (temporary, *(path for path in temporary.rglob("*") if path.is_dir())):
             folder.chmod(0o755)  # a sandbox may run as another user
         write_atomically(labels_path, data.labels)

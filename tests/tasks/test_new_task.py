@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from experiments import task_checks
+from experiments.leak_checks import leak_checks
 from experiments.new_task import OFFERED, NewTask, NewTaskError, write_new_task
 from mlagent_jax.environment.grading import Graded, grade
 from mlagent_jax.environment.preparation import prepare_task
@@ -71,6 +72,7 @@ def test_the_starter_runs_and_beats_knowing_nothing(tmp_path, target, metric, op
     assert isinstance(nothing, Graded)
     assert abs(task.m_best - scores.private) < abs(task.m_best - nothing.private)
     assert target.startswith(task.target_columns[0].rstrip("_").split("_")[0])
+    assert [check.passed for check in leak_checks(task)][:2] == [True, True]
 
 
 def test_a_table_of_text_alone_has_a_starter_too(tmp_path):

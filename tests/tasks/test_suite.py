@@ -13,7 +13,7 @@ import pytest
 from quickstart_tasks import QUICKSTART
 from sklearn.datasets import load_digits
 
-from experiments import task_checks
+from experiments import leak_checks, task_checks
 from experiments.task_table import markdown_table, summaries
 from mlagent_jax.environment.grading import Graded, grade
 from mlagent_jax.environment.metrics import METRICS
@@ -125,11 +125,11 @@ def test_only_the_columns_meant_to_be_seen_are_there(task):
 
 @every_task
 def test_no_row_stands_in_both_parts_and_neither_order_nor_one_feature_tells_the_answer(task):
-    for find in (task_checks.hidden_labels, task_checks.shared_rows, task_checks.by_position):
+    for find in (leak_checks.hidden_labels, leak_checks.shared_rows, leak_checks.by_position):
         check = find(task)
         assert check.passed, check
     if not list(task.data_dir.glob("*.npy")):  # hundreds of pixels: left to `experiments.tasks check`
-        check = task_checks.best_single_feature(task)
+        check = leak_checks.best_single_feature(task)
         assert check.passed, check
 
 

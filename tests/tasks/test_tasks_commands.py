@@ -112,6 +112,21 @@ def test_every_metric_is_described(run):
         assert re.search(rf"^{name}: (higher|lower) is better, from .*\n    \S", printed, flags=re.M), name
 
 
+def test_an_m_init_that_is_not_the_starters_is_marked_with_its_source(run, tasks_dir):
+    write_task(tasks_dir / "other", 'm_init = 2.5\nm_init_source = "a paper"\n' + TOML)
+    plain, markdown = run("list", "toy", "other"), run("list", "toy", "other", "--markdown")
+    for printed in (plain, markdown):
+        assert printed.count("2.5 †") == 1
+        assert printed.endswith("\n\n† m_init is a paper\n")
+    assert "†" not in run("list", "toy")
+    printed = run("check", "other", code=1)
+    assert re.search(
+        r"-    m_init: not applicable because the recorded 2.5 is not .* \(\d.*\): a paper", printed
+    )
+    assert "-    headroom: not applicable because there is no reference solution" in printed
+    assert re.search(r"checks failed, 1 tasks; 2 do not apply, as said above", printed)
+
+
 def test_check_runs_the_starter_and_says_what_is_wrong(run):
     printed = run("check", "toy", code=1)
     assert re.search(r"ok   starter: \d", printed)

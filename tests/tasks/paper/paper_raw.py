@@ -1,5 +1,6 @@
 """Small synthetic raw folders of the paper's tasks: names, columns and nesting as in the true archives."""
 
+import functools
 import gzip
 import io
 import json
@@ -370,3 +371,8 @@ RAW = {
     "ogbn-arxiv": arxiv,
 }
 """Task name -> files of its archive."""
+
+
+@functools.cache
+def raw_files(name: str) -> dict[str, bytes]:
+    return RAW[name](np.random.default_rng(0))
