@@ -195,7 +195,9 @@ def _as_numbers(train: pd.Series, test: pd.Series, target: np.ndarray) -> tuple[
         codes = pd.Series(pd.factorize(target[:, 0], sort=True)[0])
         ranked = codes.groupby(train.to_numpy()).mean().rank(method="first")
         train, test = train.map(ranked), test.map(ranked)
-    return train.fillna(-1).to_numpy(float)[:, None], test.fillna(-1).to_numpy(float)[:, None]
+    # A tree takes what fits into 32 bits.
+    known, asked = (column.fillna(-1).to_numpy(float).clip(-1e30, 1e30)[:, None] for column in (train, test))
+    return known, asked
 
 
 def _tree(task: Task) -> Any:

@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
                 rows = summaries(_names(arguments, tasks_dir), tasks_dir, data_root, MICRO.value)
                 print(markdown_table(rows) if MARKDOWN.value else plain_table(rows))
             case "prepare":
-                _prepare(_names(arguments, tasks_dir), tasks_dir, data_root)
+                return _prepare(_names(arguments, tasks_dir), tasks_dir, data_root)
             case "check":
                 return _check(_names(arguments, tasks_dir), tasks_dir, data_root)
             case "grade":
@@ -87,13 +87,21 @@ def _names(arguments: Sequence[str], tasks_dir: Path) -> list[str]:
     return list(arguments) or suite_names(SUITE.value, tasks_dir)
 
 
-def _prepare(names: Sequence[str], tasks_dir: Path, data_root: Path) -> None:
+def _prepare(names: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
+    """One that cannot be prepared does not keep the others from it."""
+    failures = 0
     for name in names:
-        print(f"{name}: {prepare_task(name, tasks_dir, data_root, micro=MICRO.value)}", flush=True)
+        try:
+            print(f"{name}: {prepare_task(name, tasks_dir, data_root, micro=MICRO.value)}", flush=True)
+        except UserError as error:
+            failures += 1
+            print(f"error: {error}", file=sys.stderr, flush=True)
+    return 1 if failures else 0
 
 
 def _check(names: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
-    _prepare(names, tasks_dir, data_root)
+    if _prepare(names, tasks_dir, data_root):
+        return 1
     tasks = [load_task(name, tasks_dir, data_root, MICRO.value) for name in names]
     failures = skipped = 0
     sandbox = open_sandbox("auto", 1, data_root / "public", allow_unisolated=False, writes_free_code=False)

@@ -66,7 +66,7 @@ def find_task(name_or_path: str | Path, tasks_dir: Path) -> Path:
     else:
         below = sorted(path.parent for path in tasks_dir.glob("*/*/task.toml") if path.parent.name == text)
         folder = tasks_dir / text if (tasks_dir / text).is_dir() or not below else below[0]
-    if not folder.is_dir():
+    if not text or not folder.is_dir():
         known = ", ".join(list_tasks(tasks_dir)) or "none"
         raise TaskError(
             f"there is no task {text!r}; tasks in {tasks_dir}: {known} (a folder elsewhere is named"

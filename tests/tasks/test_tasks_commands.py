@@ -70,12 +70,22 @@ def test_list_prepare_and_grade(run, tmp_path):
     assert "refused: submission.csv lacks 40 rows" in run("grade", "toy", str(tmp_path / "bad.csv"), code=1)
 
 
+def test_a_task_that_cannot_be_prepared_keeps_no_other_from_it(run, tasks_dir):
+    write_task(tasks_dir / "broken", prepare="def prepare(files):\n    raise ValueError('no')\n")
+    printed = run("prepare", "broken", "toy", code=1)
+    assert re.search(r"error: .*broken/prepare.py failed: ValueError: no", printed)
+    assert "toy: " in printed
+    assert "60 / 40" in run("list", "toy")
+    assert "starter" not in run("check", "broken", "toy", code=1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["hop"], "'hop' is not a command; there are list, prepare, check, grade, new and metrics"),
         ([], "'' is not a command"),
         (["list", "none"], "there is no task 'none'; tasks in .*: toy"),
+        (["list", ""], "there is no task ''; tasks in .*: toy"),
         (["list", "--suite=none"], "there is no suite 'none'; suites are all, offline, paper"),
         (["grade", "toy"], "grade takes a task and a submission file"),
         (["grade", "toy", "none.csv"], "not prepared"),
