@@ -169,7 +169,8 @@ def _twice(path: Path, wanted: NewTask) -> str:
     header = pd.read_csv(
         path, encoding=wanted.encoding, sep=wanted.delimiter, header=None, nrows=1, dtype=str
     )
-    return next((name for name, count in header.iloc[0].dropna().value_counts().items() if count > 1), "")
+    names = header.iloc[0].dropna()
+    return next((str(name) for name in names[names.duplicated()]), "")
 
 
 def _without_numbering(rows: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:

@@ -56,7 +56,7 @@ def theirs(task: Task, submission: bytes) -> float:
         return grader(pixels(task, np.load(io.BytesIO(submission))), pixels(task, clean))
     given, true = read(submission), answers(task)
     if task.name == INSULTS:  # which has no ids there
-        comments = pd.read_csv(task.data_dir / "test.csv").set_index("id")["Comment"]
+        comments = pd.read_csv(task.data_dir / "test.csv").set_index("id")["Comment"].fillna("")
         given, true = (frame.assign(Comment=frame["id"].map(comments)) for frame in (given, true))
     return grader(given, true)
 
