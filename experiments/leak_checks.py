@@ -109,10 +109,9 @@ def best_single_feature(task: Task) -> Check:
         raise NotApplicableError(
             "train.csv and test.csv share no column, and their rows have no arrays or files"
         )
-    place_of = {identity: place for place, identity in enumerate(task_rows.identities(task))}
     scored = truth.public | truth.private
-    asked = [place_of[identity] for identity, counts in zip(truth.row_of, scored, strict=True) if counts]
-    test, start = test.iloc[asked], _knowing_nothing(task, truth.values[scored])
+    test = test.iloc[task_rows.places(task, truth.row_of)][scored]
+    start = _knowing_nothing(task, truth.values[scored])
     ways = {}
     for name in names:
         known, unknown = _as_numbers(train[name], test[name], targets[rows])
@@ -142,8 +141,7 @@ def _input_as_answer(task: Task) -> Check:
 def by_position(task: Task) -> Check:
     """How far the labels of the public rows tell those of the private rows beside them in the file."""
     truth = read_truth(task)
-    place_of = {identity: place for place, identity in enumerate(task_rows.identities(task))}
-    places = np.array([[place_of[identity]] for identity in truth.row_of])
+    places = np.array(task_rows.places(task, truth.row_of))[:, None]
     public, private = truth.values[truth.public], truth.values[truth.private]
     model = _neighbours(task, len(public)).fit(places[truth.public], _one_or_more(public))
     predicted = model.predict(places[truth.private]).reshape(len(private), -1)

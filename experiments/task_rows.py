@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +36,21 @@ def read_part(task: Task, part: str) -> pd.DataFrame:
 
 def identities(task: Task, name: str = "test.csv") -> list[str]:
     """Ids in the order of a table, as they are written there. Raises NotApplicableError."""
-    path = task.data_dir / name
-    if not path.is_file():
-        raise NotApplicableError(f"there is no {name} in data/")
-    column = task.id_column
+    path, column = task.data_dir / name, task.id_column
+    if not path.is_file() or column not in pd.read_csv(path, nrows=0):
+        raise NotApplicableError(f"there is no {name} with a column {column} in data/")
     return pd.read_csv(path, usecols=[column], dtype=str, keep_default_na=False)[column].tolist()
+
+
+def places(task: Task, asked: Collection[str]) -> list[int]:
+    """Where the rows with these ids stand in test.csv. Raises NotApplicableError."""
+    place_of = {identity: place for place, identity in enumerate(identities(task))}
+    missing = [identity for identity in asked if identity not in place_of]
+    if missing:
+        raise NotApplicableError(
+            f"test.csv lacks the {task.id_column} {missing[0]!r}, which is among the labels"
+        )
+    return [place_of[identity] for identity in asked]
 
 
 def label_column(task: Task, rows: pd.DataFrame) -> str | None:

@@ -137,6 +137,16 @@ def test_an_input_that_is_nearly_the_answer_is_found(tmp_path, noise, passed):
         assert np.load(io.BytesIO(submit(task))).shape == (40, 4, 5)
 
 
+def test_labels_of_rows_that_are_not_in_the_test_table_are_named(tmp_path):
+    task = prepared(tmp_path / "toy")
+    test = pd.read_csv(task.data_dir / "test.csv")
+    test[1:].to_csv(task.data_dir / "test.csv", index=False)
+    checks = {check.name: check for check in leak_checks.leak_checks(task)}
+    for name in ("best single feature", "order of rows"):
+        assert checks[name].passed is None
+        assert f"test.csv lacks the id '{test['id'][0]}', which is among the labels" in checks[name].detail
+
+
 LAID_OUT = """\
 import pandas as pd
 from mlagent_jax.environment.preparation import SplitFiles
