@@ -113,5 +113,7 @@ def _planned(
 
 def _key(config: ConfigDict, target: Target, stages: list[str]) -> str:
     """Of what a plan follows from, but for our own code: delete an entry to plan it anew after a change there."""
-    told = json.dumps([config.to_dict(), stages, versions(target.platform)], sort_keys=True, default=str)
+    sections = ["model", "mesh", *stages] + (["sampling"] if "ppo" in stages else [])
+    settings = {name: config.to_dict()[name] for name in sections}
+    told = json.dumps([settings, stages, versions(target.platform)], sort_keys=True, default=str)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
