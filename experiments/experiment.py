@@ -162,8 +162,8 @@ class Experiment:
         return Qwen2Config(vocab_size=self.tokenizer.vocab_size, **settings.shape)
 
     @cached_property
-    def fine_tuned_model(self) -> Qwen2Config:
-        """`model` as fine-tuning sees it, with adapters if the configuration asks for them."""
+    def trained_model(self) -> Qwen2Config:
+        """`model` as training sees it, with adapters if the configuration asks for them."""
         return self.settings.model.with_adapters(self.model)
 
     def initial_params(self) -> Any:
@@ -193,7 +193,7 @@ class Experiment:
         """What "sft" or "ppo" has learnt, laid out over the mesh. Raises MissingInputError."""
         folder = self.workdir.root / stage
         distributed.on_main(lambda: self.workdir.require(needed_by, folder / "checkpoints", made_by=stage))
-        return load_params(folder, self.fine_tuned_model if stage == "sft" else self.model, self.mesh)
+        return load_params(folder, self.trained_model if stage == "sft" else self.model, self.mesh)
 
     def params_before_rl(self, needed_by: str) -> Any:
         """Where RL starts, laid out over the mesh."""

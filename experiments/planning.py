@@ -95,10 +95,10 @@ def changed(config: ConfigDict, changes: Changes) -> ConfigDict:
 def stage_programs(adapted: Adapted, stages: Sequence[str]) -> list[Program]:
     """Raises UserError for settings that the stages refuse."""
     settings, mesh = adapted.settings, adapted.mesh
-    model = architecture(settings.model)
+    model = settings.model.with_adapters(architecture(settings.model))
     programs: list[Program] = []
     if "sft" in stages:
-        programs += sft_programs(settings.sft, settings.model.with_adapters(model), mesh)
+        programs += sft_programs(settings.sft, model, mesh)
     if "ppo" in stages:
         sampling = settings.sampling
         programs += ppo_programs(settings.ppo, model, sampling.engine(), sampling.max_new_tokens, mesh)
@@ -147,8 +147,6 @@ def suggest(config: ConfigDict, target: Target, stages: Sequence[str], tell: Tel
     attempts: list[Attempt] = []
     for name, changes in ALTERNATIVES:
         if stages == ["sft"] and any(field.startswith(("ppo.", "sampling.")) for field in changes):
-            continue
-        if "ppo" in stages and "model.lora" in changes:  # PPO trains all weights
             continue
         tell(f"trying: {name}")
         try:

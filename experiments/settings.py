@@ -94,8 +94,8 @@ class ModelSettings:
         nothing, with a SentencePiece tokenizer of `vocab_size` trained on the expert's trajectories.
     size: which Qwen2.5 the pretrained one is, such as "7b": the planner then does without the folder.
     shape: fields of Qwen2Config; for a pretrained model, only those of execution.
-    lora: rank, alpha and targets (`models.lora`) of adapters that fine-tuning then trains alone; they are merged when
-        it is done, and RL trains the whole model. Empty: fine-tuning trains the whole model too.
+    lora: rank, alpha and targets (`models.lora`) of adapters that fine-tuning and RL then train alone, each its own,
+        merged when it is done. Empty: both train the whole model.
     """
 
     pretrained: str = ""
@@ -109,7 +109,7 @@ class ModelSettings:
             build(LoRAConfig, self.lora, "config.model.lora")  # so that a mistake is found at the start
 
     def with_adapters(self, model: Qwen2Config) -> Qwen2Config:
-        """`model` as fine-tuning sees it, with adapters if the configuration asks for them."""
+        """`model` as training sees it, with adapters if the configuration asks for them."""
         if not self.lora:
             return model
         return model.replace(lora=build(LoRAConfig, self.lora, "config.model.lora"))

@@ -30,7 +30,7 @@ def _train(experiment: Experiment) -> dict[str, Any]:
     collector = _collector(experiment, policy) if distributed.is_main() else None
     trained = train(
         settings.ppo,
-        experiment.model,
+        experiment.trained_model,
         params,
         collector,
         policy,

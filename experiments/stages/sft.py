@@ -26,7 +26,7 @@ def _fine_tune(experiment: Experiment) -> dict[str, Any]:
     sequences = [encode_chat(experiment.tokenizer, chat) for chat in expert]
     params = train(
         settings.sft,
-        experiment.fine_tuned_model,
+        experiment.trained_model,
         experiment.initial_params(),
         sequences,
         workdir.sft,

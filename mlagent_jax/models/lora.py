@@ -21,6 +21,7 @@ Params = dict[str, Any]
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _ADAPTER = "adapter"
+_ADDED = (_ADAPTER, "head")  # what is trained beside a frozen model; the head is a critic's
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,15 @@ class Adapter(nnx.Module):
 
 
 def partition(params: Mapping[str, Any]) -> tuple[Params, Params]:
-    """What is trained and what is frozen: adapters and the rest, or all and nothing where there are no adapters."""
+    """What is trained and what is frozen: adapters, with a value head if there is one, and the rest; or all and
+    nothing where there are no adapters.
+    """
     flat = flatten_dict(dict(params))
-    adapters = {path: leaf for path, leaf in flat.items() if _ADAPTER in path}
-    if not adapters:
+    if not any(_ADAPTER in path for path in flat):
         return dict(params), {}
-    return unflatten_dict(adapters), unflatten_dict(
-        {p: leaf for p, leaf in flat.items() if p not in adapters}
-    )
+    trained = {path: leaf for path, leaf in flat.items() if any(name in path for name in _ADDED)}
+    frozen = {path: leaf for path, leaf in flat.items() if path not in trained}
+    return unflatten_dict(trained), unflatten_dict(frozen)
 
 
 def join(trained: Params, frozen: Params) -> Params:

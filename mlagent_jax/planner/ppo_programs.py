@@ -50,14 +50,16 @@ def _sampling(
     mesh: Mesh,
 ) -> list[Program]:
     """For the longest prompts, as many at once as the cache holds."""
-    states = functions.states
+    states, adapters = functions.states, model.lora is not None
+    actor = {"actor": states.actor.params}
     training = {
         "optimiser": (states.actor.opt_state, states.critic.opt_state),
         "critic": states.critic.params,
-        "reference": states.actor.params,
+        "reference": functions.reference,
     }
     # One step a call, since a loop that may end at any step is counted as one by the planner.
     engine = replace(engine, steps=1)
+    model = model.replace(lora=None)  # merged
     programs = compile_programs(model, engine, mesh)
     weights, state = programs.weights, programs.state
     shards = shards_of(mesh)
@@ -77,18 +79,18 @@ def _sampling(
         Program(
             name="ppo weights for sampling",
             function=programs.load,
-            arguments=(states.actor.params,),
-            parts={"parameters": states.actor.params},
-            beside=training,
+            arguments=(functions.reference,),
+            parts={"parameters": functions.reference},
+            beside=training | (actor if adapters else {}),
             devices=mesh.size,
-            work=Work(memory_bytes=bytes_per_device(states.actor.params) + weight_bytes),
+            work=Work(memory_bytes=bytes_per_device(functions.reference) + weight_bytes),
         ),
         Program(
             name=f"ppo prefill, {shards} x {chunk} tokens",
             function=programs.prefill,
             arguments=(weights, state, place(empty_chunk(engine, shards, chunk))),
             parts={"parameters": weights, "cache": state.cache},
-            beside=training | {"actor": states.actor.params},
+            beside=training | actor,
             devices=mesh.size,
             work=Work(
                 reading.total,
@@ -102,7 +104,7 @@ def _sampling(
             function=programs.decode,
             arguments=(weights, state, place(empty_slots(engine, slots))),
             parts={"parameters": weights, "cache": state.cache},
-            beside=training | {"actor": states.actor.params},
+            beside=training | actor,
             devices=mesh.size,
             work=Work(
                 writing.total,
@@ -124,7 +126,8 @@ def _learning(config: PPOConfig, model: Qwen2Config, functions: Functions, mesh:
     shape = (config.micro_rows, config.row_length)
     example = _example_rows(config)
     measured_rows = shaped(_without(example, UNMEASURED), shape, batch_sharding(mesh))
-    measured = jax.eval_shape(functions.measure, params, params.actor, measured_rows)
+    reference, frozen = functions.reference, functions.reference if model.lora else {}
+    measured = jax.eval_shape(functions.measure, params, reference, measured_rows)
     trained_rows = shaped(_without(example | measured, UNTRAINED), shape, batch_sharding(mesh))
     forward = forward_flops(model, *shape)
     bodies = (
@@ -141,8 +144,8 @@ def _learning(config: PPOConfig, model: Qwen2Config, functions: Functions, mesh:
         Program(
             name="ppo log-probs and values",
             function=functions.measure,
-            arguments=(params, params.actor, measured_rows),
-            parts={"parameters": params, "reference": params.actor, "batch": measured_rows},
+            arguments=(params, reference, measured_rows),
+            parts={"parameters": params, "reference": reference, "batch": measured_rows},
             beside={"optimiser": optimisers},
             devices=mesh.size,
             work=Work(measuring, measuring, (1 + bodies) * forward_bytes(model, tokens, tensor)),
@@ -151,9 +154,9 @@ def _learning(config: PPOConfig, model: Qwen2Config, functions: Functions, mesh:
         Program(
             name="ppo gradients",
             function=functions.gradients,
-            arguments=(params, gradients, trained_rows),
-            parts={"parameters": params, "gradients": gradients, "batch": trained_rows},
-            beside={"optimiser": optimisers, "reference": params.actor},
+            arguments=(params, frozen, gradients, trained_rows),
+            parts={"parameters": (params, frozen), "gradients": gradients, "batch": trained_rows},
+            beside={"optimiser": optimisers} | ({} if frozen else {"reference": reference}),
             devices=mesh.size,
             work=Work(
                 training,
@@ -167,7 +170,7 @@ def _learning(config: PPOConfig, model: Qwen2Config, functions: Functions, mesh:
             function=functions.apply,
             arguments=(states, gradients, True),
             parts={"parameters": params, "optimiser": optimisers, "gradients": gradients},
-            beside={"reference": params.actor},
+            beside={"reference": reference},
             devices=mesh.size,
             work=Work(memory_bytes=2 * bytes_per_device(states) + bytes_per_device(gradients)),
             times=minibatches * config.epochs,

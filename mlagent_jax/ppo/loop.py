@@ -43,6 +43,8 @@ def train(
 ) -> Any:
     """Trains from the SFT model `params`, which stays the KL's reference; returns the actor's parameters.
 
+    With `model.lora`, adapters of actor and critic are trained beside `params`; the actor's are merged in what is
+    sampled from, saved for later stages and returned.
     collector: step-wise (`StateCollector`) or episode-wise (`EpisodeCollector`); needed on the main process
     only, which acts; all of them sample together. policy: how to sample; its engine's weights and its temperature
     are set here.
@@ -60,24 +62,26 @@ def train(
     with Checkpoints(workdir / "checkpoints", CHECKPOINT_ITEMS, config.keep) as checkpoints:
         start = checkpoints.latest() or 0
         if start:
-            states = restore(checkpoints, states)
+            states = restore(checkpoints, states, adapters=model.lora is not None)
         if main:
             drop_after(rollouts_path, start)
         writer = MetricsWriter(workdir, start, enabled=main)
         with ProgressBar("ppo", config.updates, start, shown=main) as bar:
             for update in range(start, config.updates):
                 clock = _Clock()
-                rollouts, records = _collect(config, collector, policy, states, update, clock)
+                policy.engine.load(updater.policy_params(states))
+                clock.lap("sync")
+                rollouts, records = _collect(config, collector, policy, update, clock)
                 states, line = learn(config, updater, states, rollouts, update, clock)
                 tokens = sum(len(rollout.tokens) for rollout in rollouts)
                 line |= {"tokens_per_second": tokens / clock.total} | clock.seconds
                 if main:
                     append_jsonl(rollouts_path, [{"step": update + 1} | record for record in records])
                 writer.write(update + 1, line)
-                save(checkpoints, update + 1, states)
+                save(checkpoints, update + 1, states, updater.policy_params(states))
                 bar.advance(f"reward {line['reward_mean']:.3f}, KL {line['kl']:.4f}, {clock.total:.1f} s")
         writer.close()
-    return states.actor.params
+    return updater.policy_params(states)
 
 
 def _value_head(
@@ -87,7 +91,7 @@ def _value_head(
         return None
     if not demonstrations:
         raise UserError("ppo.critic_start is 'expert', but there are no expert actions to fit the critic to")
-    return fit_value_head(config, model, params, demonstrations, mesh)
+    return fit_value_head(config, model.replace(lora=None), params, demonstrations, mesh)
 
 
 def check(config: PPOConfig, engine: EngineConfig, mesh: Mesh) -> None:
@@ -129,32 +133,34 @@ def learn(
     return states, line
 
 
-def save(checkpoints: Checkpoints, update: int, states: Learners) -> None:
-    """The actor's parameters apart from the rest, so that a later stage can read them alone."""
+def save(checkpoints: Checkpoints, update: int, states: Learners, policy: Any) -> None:
+    """The policy (`Updater.policy_params`) apart from the rest, so that a later stage can read it alone."""
     actor, critic = states
-    checkpoints.save(update, params=actor.params, training=(actor.opt_state, actor.step, critic))
+    adapters = () if policy is actor.params else (actor.params,)
+    checkpoints.save(update, params=policy, training=(actor.opt_state, actor.step, critic, *adapters))
 
 
-def restore(checkpoints: Checkpoints, states: Learners) -> Learners:
-    """The newest saved states, with the shardings of `states`."""
+def restore(checkpoints: Checkpoints, states: Learners, adapters: bool) -> Learners:
+    """The newest saved states, with the shardings of `states`. adapters: whether the actor's parameters are."""
     actor, critic = states
-    saved = checkpoints.restore(params=actor.params, training=(actor.opt_state, actor.step, critic))
-    opt_state, step, critic = saved["training"]
-    return Learners(TrainState(saved["params"], opt_state, step), critic)
+    training = (actor.opt_state, actor.step, critic)
+    if adapters:
+        opt_state, step, critic, params = checkpoints.restore(training=(*training, actor.params))["training"]
+    else:
+        saved = checkpoints.restore(params=actor.params, training=training)
+        (opt_state, step, critic), params = saved["training"], saved["params"]
+    return Learners(TrainState(params, opt_state, step), critic)
 
 
 def _collect(
     config: PPOConfig,
     collector: Collector | None,
     policy: ModelPolicy,
-    states: Learners,
     update: int,
     clock: _Clock,
 ) -> tuple[list[Rollout], list[dict[str, Any]]]:
     """The update's rollouts, the same on every process, and on the main one the records of their actions."""
     engine = policy.engine
-    engine.load(states.actor.params)
-    clock.lap("sync")
     records: list[dict[str, Any]] = []
 
     def work() -> tuple[list[Rollout], dict[str, float]]:

@@ -1,4 +1,9 @@
-"""One PPO update as pure functions of arrays: what is measured before it, its gradient, its application."""
+"""One PPO update as pure functions of arrays: what is measured before it, its gradient, its application.
+
+Of a model with adapters, actor and critic are adapters of their own (the critic with a value head) beside the same
+frozen weights, those of the SFT model, which is the reference too: the only whole model that there is. `frozen` is this
+model then, and {} where actor and critic are whole models themselves.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ import optax
 from jax.sharding import Mesh
 
 from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.lora import join
 from mlagent_jax.models.qwen2 import Params, forward, unembedding
 from mlagent_jax.models.value_head import init_value_head, values
 from mlagent_jax.nn.losses import token_logprobs
@@ -30,7 +36,7 @@ class Learners(NamedTuple):
 
 
 def init_critic(config: PPOConfig, model: Qwen2Config, params: Params) -> dict[str, Any]:
-    """A value head of zeros, and for a separate critic the SFT model's trunk below it."""
+    """A value head of zeros, and for a separate critic a trunk that starts as the actor's `params` do."""
     head = {"head": init_value_head(model)}
     if config.critic != "separate":
         return head
@@ -38,16 +44,21 @@ def init_critic(config: PPOConfig, model: Qwen2Config, params: Params) -> dict[s
 
 
 def act_and_judge(
-    config: PPOConfig, model: Qwen2Config, params: Learners, rows: Rows, mesh: Mesh | None = None
+    config: PPOConfig,
+    model: Qwen2Config,
+    params: Learners,
+    frozen: Params,
+    rows: Rows,
+    mesh: Mesh | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Log-probs of the targets and entropies, at the sampling temperature, and the critic's values; [B,T]
     each. mesh: as in `forward`.
     """
-    hidden, logprobs, entropy = _act(config, model, params.actor, rows, mesh)
+    hidden, logprobs, entropy = _act(config, model, join(params.actor, frozen), rows, mesh)
     if config.critic == "none":
         return logprobs, entropy, jnp.zeros_like(logprobs)
     if config.critic == "separate":
-        trunk = params.critic["trunk"]
+        trunk = join(params.critic["trunk"], frozen)
         hidden = forward(model, trunk, rows["tokens"], rows["positions"], rows["segment_ids"], mesh)
     elif not config.critic_trunk_gradient:
         hidden = jax.lax.stop_gradient(hidden)
@@ -77,8 +88,9 @@ def measure(
     """What an update is measured against, [B,T] each: the log-probs of the policy as it is and of the
     reference, values, advantages (not yet normalised) and returns. The KL's share of the reward is in them.
     """
-    logprobs, _, old_values = act_and_judge(config, model, params, rows, mesh)
-    _, reference_logprobs, _ = _act(config, model, reference, rows, mesh)
+    frozen = reference if model.lora else {}
+    logprobs, _, old_values = act_and_judge(config, model, params, frozen, rows, mesh)
+    _, reference_logprobs, _ = _act(config, model.replace(lora=None), reference, rows, mesh)
     rewards = rows["rewards"]
     if config.kl_in == "reward":
         rewards -= config.kl_coefficient * kl_estimate(logprobs, reference_logprobs, config.kl_estimator)
@@ -96,7 +108,12 @@ def measure(
 
 
 def loss(
-    config: PPOConfig, model: Qwen2Config, params: Learners, rows: Rows, mesh: Mesh | None = None
+    config: PPOConfig,
+    model: Qwen2Config,
+    params: Learners,
+    frozen: Params,
+    rows: Rows,
+    mesh: Mesh | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The share of these rows in the minibatch's loss, and what became of each token ([B,T]).
 
@@ -104,7 +121,7 @@ def loss(
     losses of any split of its rows add up to it.
     """
     mask, weights = rows["mask"], rows["weights"]
-    logprobs, entropy, new_values = act_and_judge(config, model, params, rows, mesh)
+    logprobs, entropy, new_values = act_and_judge(config, model, params, frozen, rows, mesh)
     # Elsewhere the ratio means nothing and might overflow.
     logprobs = jnp.where(mask, logprobs, rows["old_logprobs"])
     policy = policy_loss(
@@ -128,12 +145,13 @@ def add_gradients(
     config: PPOConfig,
     model: Qwen2Config,
     params: Learners,
+    frozen: Params,
     total: Learners,
     rows: Rows,
     mesh: Mesh | None = None,
 ) -> tuple[Learners, dict[str, jax.Array]]:
     """`total` plus the gradient of these rows' share of the loss, and `loss`'s second result."""
-    gradients, outcome = jax.grad(lambda p: loss(config, model, p, rows, mesh), has_aux=True)(params)
+    gradients, outcome = jax.grad(lambda p: loss(config, model, p, frozen, rows, mesh), has_aux=True)(params)
     return jax.tree.map(jnp.add, total, gradients), outcome
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from mlagent_jax.models.config import Qwen2Config
-from mlagent_jax.models.qwen2 import abstract_params
+from mlagent_jax.models.lora import join, merge, partition
+from mlagent_jax.models.qwen2 import abstract_params, init_adapters
 from mlagent_jax.models.value_head import value_head_axes
 from mlagent_jax.parallel.mesh import batch_sharding, param_shardings, put, replicated
 from mlagent_jax.parallel.rules import spec
@@ -19,7 +20,7 @@ from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.kl import kl_estimate
 from mlagent_jax.ppo.step import Learners
 from mlagent_jax.training.optimisers import make_optimiser, make_schedule
-from mlagent_jax.training.state import abstract_state, init_state
+from mlagent_jax.training.state import abstract_state, init_state, with_shardings
 
 # Arrays of a batch that are of no use in measuring it, or in its gradient.
 UNMEASURED = frozenset({"weights", "sampler_logprobs"})
@@ -29,9 +30,10 @@ UNTRAINED = frozenset({"sampler_logprobs", "rewards", "ends"})
 class Functions(NamedTuple):
     """What a PPO update compiles; see `step` for what each computes. None holds a concrete array.
 
-    make_critic(params), measure(params, reference, rows), zeros(params), gradients(params, total, rows),
+    make_critic(actor), measure(params, reference, rows), zeros(params), gradients(params, frozen, total, rows),
     apply(states, gradients, actor_too), where params, total and gradients are Learners of trees.
-    optimisers: Learners. states: Learners of TrainStates, as shapes with shardings.
+    policy(actor, reference): the whole model that the actor's parameters make, without adapters.
+    optimisers: Learners. states: Learners of TrainStates, as shapes with shardings. reference: likewise.
     """
 
     make_critic: Any
@@ -39,8 +41,10 @@ class Functions(NamedTuple):
     zeros: Any
     gradients: Any
     apply: Any
+    policy: Any
     optimisers: Learners
     states: Learners
+    reference: Any
 
 
 def optimiser_steps(config: PPOConfig) -> int:
@@ -54,24 +58,29 @@ def compile_update(config: PPOConfig, model: Qwen2Config, mesh: Mesh) -> Functio
     optimisers = Learners(
         make_optimiser(config.actor_optimiser, steps), make_optimiser(config.critic_optimiser, steps)
     )
-    actor = param_shardings(model, mesh)
+    actor = partition(param_shardings(model, mesh))[0]
     shardings = Learners(actor, _critic_shardings(config, actor, mesh))
     everywhere = replicated(mesh)
 
-    def ppo_make_critic(params: Any) -> Any:
-        return step.init_critic(config, model, params)
+    def ppo_make_critic(actor: Any) -> Any:
+        return step.init_critic(config, model, actor)
 
     def ppo_measure(params: Learners, reference: Any, rows: step.Rows) -> dict[str, jax.Array]:
         return step.measure(config, model, params, reference, rows, mesh)
 
-    def ppo_gradients(params: Learners, total: Learners, rows: step.Rows) -> Any:
-        return step.add_gradients(config, model, params, total, rows, mesh)
+    def ppo_gradients(params: Learners, frozen: Any, total: Learners, rows: step.Rows) -> Any:
+        return step.add_gradients(config, model, params, frozen, total, rows, mesh)
 
     def ppo_apply(states: Learners, gradients: Learners, actor_too: bool) -> Any:
         return step.apply_gradients(optimisers, states, gradients, actor_too)
 
-    reference = abstract_params(model)
-    params = Learners(reference, jax.eval_shape(ppo_make_critic, reference))
+    def ppo_policy(adapters: Any, reference: Any) -> Any:
+        return merge(model.lora, join(adapters, reference)) if model.lora else adapters
+
+    plain = model.replace(lora=None)
+    reference = with_shardings(abstract_params(plain), param_shardings(plain, mesh))
+    actor_params = partition(abstract_params(model))[0]
+    params = Learners(actor_params, jax.eval_shape(ppo_make_critic, actor_params))
     states = Learners(
         *(abstract_state(*parts, mesh) for parts in zip(params, shardings, optimisers, strict=True))
     )
@@ -80,12 +89,14 @@ def compile_update(config: PPOConfig, model: Qwen2Config, mesh: Mesh) -> Functio
         make_critic=jax.jit(ppo_make_critic, out_shardings=shardings.critic),
         measure=jax.jit(ppo_measure, out_shardings=everywhere),
         zeros=jax.jit(step.zero_gradients, out_shardings=shardings),
-        gradients=jax.jit(ppo_gradients, donate_argnums=1, out_shardings=(shardings, everywhere)),
+        gradients=jax.jit(ppo_gradients, donate_argnums=2, out_shardings=(shardings, everywhere)),
         apply=jax.jit(
             ppo_apply, donate_argnums=0, static_argnums=2, out_shardings=(state_shardings, everywhere)
         ),
+        policy=jax.jit(ppo_policy, out_shardings=param_shardings(plain, mesh)),
         optimisers=optimisers,
         states=states,
+        reference=reference,
     )
 
 
@@ -94,9 +105,9 @@ class Updater:
 
     def __init__(self, config: PPOConfig, model: Qwen2Config, reference: Any, mesh: Mesh):
         """reference: the SFT model's parameters, from which actor and critic start; the same on every
-        process.
+        process. With `model.lora` they stay as they are, and adapters are trained beside them.
         """
-        self._config, self._mesh = config, mesh
+        self._config, self._model, self._mesh = config, model, mesh
         steps = optimiser_steps(config)
         self._schedules = Learners(
             make_schedule(config.actor_optimiser, steps), make_schedule(config.critic_optimiser, steps)
@@ -104,15 +115,26 @@ class Updater:
         self._functions = compile_update(config, model, mesh)
         states = self._functions.states
         self._shardings = Learners(*(jax.tree.map(lambda leaf: leaf.sharding, s.params) for s in states))
-        self._reference = put(reference, self._shardings.actor)
+        layout = jax.tree.map(lambda leaf: leaf.sharding, self._functions.reference)
+        self._reference = put(reference, layout)
+        self._frozen = self._reference if model.lora else {}
 
     def initial_states(self, value_head: Any = None) -> Learners:
         """Actor and critic at step 0, in buffers of their own. value_head: in place of one of zeros."""
-        critic = self._functions.make_critic(self._reference)
+        actor = self._reference
+        if self._model.lora:
+            actor = put(init_adapters(self._model, self._config.seed), self._shardings.actor)
+        critic = self._functions.make_critic(actor)
         if value_head is not None:
             critic |= {"head": put(value_head, self._shardings.critic["head"])}
-        parts = zip((self._reference, critic), self._shardings, self._functions.optimisers, strict=True)
+        parts = zip((actor, critic), self._shardings, self._functions.optimisers, strict=True)
         return Learners(*(init_state(tree, shardings, rule, self._mesh) for tree, shardings, rule in parts))
+
+    def policy_params(self, states: Learners) -> Any:
+        """Of the actor as a model without adapters: what is sampled from, and what is handed on."""
+        if not self._model.lora:
+            return states.actor.params
+        return self._functions.policy(states.actor.params, self._reference)
 
     def measure(self, states: Learners, batch: PPOBatch) -> Arrays:
         """`step.measure` of every row, on the host, [R,T] each."""
@@ -165,7 +187,7 @@ class Updater:
         params = Learners(states.actor.params, states.critic.params)
         total, outcomes = self._functions.zeros(params), []
         for rows in minibatch:
-            total, outcome = self._functions.gradients(params, total, rows)
+            total, outcome = self._functions.gradients(params, self._frozen, total, rows)
             outcomes.append(outcome)
         learnt = _to_host(outcomes)
         states, norms = self._functions.apply(states, total, actor_too)

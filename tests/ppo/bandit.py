@@ -63,11 +63,13 @@ def make_policy(mesh):
     return ModelPolicy("toy", Engine(MODEL, ENGINE, mesh), None, PromptFormat(), max_new_tokens=2)
 
 
-def run(folder, **changes):
+def run(folder, lora=None, **changes):
     config = dataclasses.replace(CONFIG, **changes)
     mesh = make_mesh(MeshConfig())
     policy = make_policy(mesh)
-    return train(config, MODEL, init_params(MODEL, 0), BanditCollector(), policy, folder, mesh)
+    return train(
+        config, MODEL.replace(lora=lora), init_params(MODEL, 0), BanditCollector(), policy, folder, mesh
+    )
 
 
 def main():

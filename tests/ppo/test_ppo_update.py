@@ -161,7 +161,7 @@ def packed_loss(config, old, new, samples):
 
     @jax.jit
     def loss(params):
-        return step.loss(config, MODEL, params, arrays)[0]
+        return step.loss(config, MODEL, params, {}, arrays)[0]
 
     return loss(new), jax.jit(jax.grad(loss))(new)
 

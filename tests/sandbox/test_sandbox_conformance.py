@@ -67,6 +67,24 @@ def test_equals_plain_python(sandbox: Sandbox, tmp_path: Path) -> None:
     assert set(result.files) == {"submission.csv", "left_open.txt", "train.py"}
 
 
+def test_output_names_no_folder_of_the_host(sandbox: Sandbox) -> None:
+    result = sandbox.run(
+        script_job(
+            "import sys, json, warnings; print(sys.prefix, __file__); warnings.warn('!'); json.loads('')"
+        )
+    )
+    assert result.status is Status.FAILED
+    assert "/workspace/train.py:1: UserWarning: !" in result.output
+    assert "/json/decoder.py" in result.output
+    for folder in {
+        sys.prefix,
+        sys.base_prefix,
+        os.path.realpath(sys.prefix),
+        os.path.realpath(sys.base_prefix),
+    }:
+        assert folder.startswith("/usr") or folder not in result.output
+
+
 @pytest.mark.parametrize(
     "source",
     [

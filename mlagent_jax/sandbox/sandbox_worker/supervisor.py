@@ -18,12 +18,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from . import namespaces, protocol, script, workspace
 from .meter import ProcessMeter, oom_kills
+from .output import Output, shown_paths
 
 _WATCH_SECONDS = 0.1
 _KILL_SECONDS = 5.0  # more than this to end a job's processes means a host in trouble
@@ -40,25 +40,6 @@ class Confinement(enum.Enum):
     NAMESPACES = "namespaces"  # its own, in a user namespace where this process has capabilities
     CONTAINER = "container"  # one made by an engine: the walls stand, and there is no capability
     NONE = "none"
-
-
-@dataclass
-class Output:
-    """Head and tail of a stream of any length, at most `limit` bytes together."""
-
-    limit: int
-    head: bytes = b""
-    tail: bytearray = field(default_factory=bytearray)
-    total: int = 0
-
-    def add(self, chunk: bytes) -> None:
-        self.total += len(chunk)
-        room = self.limit // 2 - len(self.head)
-        self.head += chunk[:room]
-        self.tail += chunk[room:]
-        excess = len(self.tail) - (self.limit - self.limit // 2)
-        if excess > 0:
-            del self.tail[:excess]
 
 
 def serve(channel: protocol.Channel, confinement: Confinement, scratch: str = "") -> None:
@@ -152,7 +133,7 @@ class _Execution:
         self.limits = job["limits"]
         self.confinement = confinement
         self.alone = confinement is not Confinement.NONE
-        self.output = Output(self.limits["output_kb"] << 10)
+        self.output = Output(self.limits["output_kb"] << 10, shown_paths(places))
         self.meter = ProcessMeter(self.limits["memory_mb"] << 20, self.limits["processes"], self.alone)
         self.wait_status: int | None = None
         self.cpu_seconds = 0.0
@@ -168,6 +149,7 @@ class _Execution:
             self._kill_everything()
         while self._drain():
             pass
+        self.output.finish()
         assert self.wait_status is not None
         code = os.waitstatus_to_exitcode(self.wait_status)
         facts = {

@@ -1,0 +1,30 @@
+"""What is kept of a program's output, however it arrives."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlagent_jax.sandbox.sandbox_worker.output import Output
+
+SHOWN = {b"/home/me/env": b"/python", b"/home/me": b"/workspace", b"/env/x": b"/tmp"}
+PRINTED = b"/home/me/env/lib/a.py:3: /home/me/train.py /home/m /env/x /home/me/env"
+EXPECTED = b"/python/lib/a.py:3: /workspace/train.py /home/m /tmp /python"
+
+
+@pytest.mark.parametrize("size", range(1, len(PRINTED) + 1))
+def test_replaces_paths_that_arrive_in_pieces(size: int) -> None:
+    output = Output(1000, SHOWN)
+    for start in range(0, len(PRINTED), size):
+        output.add(PRINTED[start : start + size])
+    output.finish()
+    assert output.head + output.tail == EXPECTED
+    assert output.total == len(EXPECTED)
+
+
+def test_keeps_head_and_tail_of_what_is_shown() -> None:
+    output = Output(20, SHOWN)
+    for _ in range(50):
+        output.add(PRINTED)
+    output.finish()
+    assert (output.head, bytes(output.tail)) == (EXPECTED[:10], EXPECTED[-10:])
+    assert output.total == 50 * len(EXPECTED)
