@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from mlagent_jax.parallel import distributed
+
 ROOT = Path(__file__).parents[2]
 LAUNCHERS = [ROOT / "launch/local/run.sh", ROOT / "launch/slurm/run.sbatch", ROOT / "launch/tpu/run.sh"]
 
@@ -215,3 +217,65 @@ def test_tpu_usage(environment) -> None:
     done = subprocess.run([LAUNCHERS[2], "--config=x"], env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("usage: launch/tpu/run.sh")
+
+
+JOBSET = ROOT / "launch/gke/jobset.py"
+TPU_NODES = [
+    "run1",
+    "image",
+    "--nodes=4",
+    "--tpu=tpu-v6e-slice",
+    "--topology=4x4",
+    "--chips=4",
+    "--claim=disk",
+]
+
+
+def test_pods_of_the_jobset_find_each_other_and_run_what_was_asked(monkeypatch) -> None:
+    """The manifest's variables, with the index that Kubernetes adds, are what a pod joins the others by."""
+    arguments = ["--workdir=/work/a", f"--note={NOTE}"]
+    nodes = [argument.replace("--tpu=tpu-v6e-slice", "--gpu=nvidia-h100-80gb") for argument in TPU_NODES]
+    nodes.remove("--topology=4x4")
+    told = subprocess.run([JOBSET, *nodes, "--", *arguments], capture_output=True, text=True, check=True)
+    (job,) = json.loads(told.stdout)["spec"]["replicatedJobs"]
+    assert (job["template"]["spec"]["completions"], job["template"]["spec"]["completionMode"]) == (
+        4,
+        "Indexed",
+    )
+    (container,) = job["template"]["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["python", "-m", "experiments.run", *arguments]
+    assert container["resources"]["limits"] == {"nvidia.com/gpu": 4}
+
+    joined = []
+    monkeypatch.setattr("jax.distributed.initialize", lambda *given: joined.append(given))
+    variables = {entry["name"]: entry["value"] for entry in container["env"]}
+    for index in range(4):
+        assert distributed.initialize(environment=variables | {"JOB_COMPLETION_INDEX": str(index)}) == "gke"
+    # The name that the JobSet controller gives its first pod: JOBSET-JOB-REPLICA-INDEX.SUBDOMAIN.
+    assert joined == [(f"run1-{job['name']}-0-0.run1:8476", 4, index) for index in range(4)]
+
+
+def test_tpu_pods_are_placed_on_their_slice() -> None:
+    told = subprocess.run([JOBSET, *TPU_NODES, "--", "--workdir=/work/a"], capture_output=True, check=True)
+    (job,) = json.loads(told.stdout)["spec"]["replicatedJobs"]
+    pod = job["template"]["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {
+        "cloud.google.com/gke-tpu-accelerator": "tpu-v6e-slice",
+        "cloud.google.com/gke-tpu-topology": "4x4",
+    }
+    assert pod["containers"][0]["resources"]["limits"] == {"google.com/tpu": 4}
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([*TPU_NODES, "--", "--workdir=/tmp/a"], "--workdir must be a folder in /work"),
+        (["Run 1", *TPU_NODES[1:], "--", "--workdir=/work/a"], "the name 'Run 1' must be"),
+        ([*TPU_NODES, "--nodes=0", "--", "--workdir=/work/a"], "--nodes is 0"),
+        (["a", "b", "--nodes=1", "--tpu=x", "--chips=1", "--claim=c", "--"], "--topology belongs to --tpu"),
+    ],
+)
+def test_a_jobset_that_cannot_work_is_refused(arguments, message) -> None:
+    done = subprocess.run([JOBSET, *arguments], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert message in done.stderr
