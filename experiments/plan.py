@@ -90,7 +90,7 @@ def _describe(attempt: Attempt) -> str:
     if attempt.problem:
         return f"does not fit: {attempt.name} ({attempt.problem})"
     bound, no_overlap = attempt.plan.seconds
-    needs = f"{gib(attempt.plan.needed)} a device; {bound:.3g} s a step at the least, {no_overlap:.3g} s without overlap"
+    needs = f"{gib(attempt.plan.needed)} a device; {bound:.3g} s a step at the least ({no_overlap:.3g} s)"
     return f"FITS: {attempt.name}: {_flags(attempt.changes)}\n      {needs}"
 
 
