@@ -32,6 +32,9 @@ SLOTS = flags.DEFINE_integer("slots", 16, "Answers generated at once.")
 MAX_LENGTH = flags.DEFINE_integer("max_length", 4096, "Tokens of a prompt with its answer.")
 CACHE_TOKENS = flags.DEFINE_integer("cache_tokens", 0, "Tokens in the cache; 0 for slots x max_length.")
 TENSOR = flags.DEFINE_integer("tensor", 1, "Devices that a layer's heads are split over.")
+READS = flags.DEFINE_integer(
+    "reads", 1, "Pieces of prompts read before answers under way go on; 0: every prompt that has a slot."
+)
 MAX_REQUESTS = flags.DEFINE_integer("max_requests", 1024, "Requests under way at once; others get a 429.")
 
 
@@ -55,7 +58,12 @@ def serve() -> None:
         raise UserError(f"serving needs {error.name}: pip install -e '.[serve]'") from error
     folder = Path(CHECKPOINT.value)
     tokenizer = load_tokenizer(folder)
-    config = EngineConfig(slots=SLOTS.value, max_length=MAX_LENGTH.value, cache_tokens=CACHE_TOKENS.value)
+    config = EngineConfig(
+        slots=SLOTS.value,
+        max_length=MAX_LENGTH.value,
+        cache_tokens=CACHE_TOKENS.value,
+        reads=READS.value,
+    )
     mesh = make_mesh(MeshConfig(tensor=TENSOR.value))
     model, params = load_hf(folder, mesh, dtype=DTYPE.value, param_dtype=DTYPE.value)
     check_vocabulary(tokenizer, model.vocab_size, str(folder))

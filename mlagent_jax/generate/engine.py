@@ -178,10 +178,15 @@ class Engine:
                 self._end_job(shard)
 
     def step(self) -> list[Sample]:
-        """Reads what can begin, then decodes up to `steps` tokens of each running sample; those that grew."""
-        while self._admit():
+        """Reads what can begin, then decodes up to `steps` tokens of each running sample; those that grew.
+
+        Where `reads` bounds the reading, the rest of it follows in the next steps.
+        """
+        reads = 0
+        while self._admit() and not 0 < self.config.reads <= reads:
             self._read_chunk()
             self._begin()
+            reads += self.running > 0
         return self._decode()
 
     @property
