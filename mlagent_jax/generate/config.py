@@ -19,7 +19,8 @@ class EngineConfig:
     span: that attention takes at a time; a few hundred for an accelerator, fewer for a CPU.
     steps: decoded in one call, between two looks at what has arrived.
     reads: calls that read prompts between two that decode, while answers are under way; more make the most of all
-        slots, fewer keep those who listen from waiting. 0: until no slot is free or nobody waits.
+        slots, fewer (and a quarter of the steps meanwhile) keep those who listen from waiting. 0: until no slot is
+        free or nobody waits.
     """
 
     slots: int = 32
