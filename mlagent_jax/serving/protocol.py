@@ -15,6 +15,9 @@ from mlagent_jax.text.tokenizer import Tokenizer
 
 MAX_SAMPLES, MAX_PROMPTS, MAX_STOPS = 128, 128, 4
 _COMPLETION_TOKENS = 16  # OpenAI's default, for completions
+_CHAT_TOKENS = (
+    2048  # OpenAI sets none for chats; here an answer's room in the cache is set aside before it begins
+)
 _IGNORED = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
 # Fields that change an answer in ways not implemented, and the values that change nothing.
 _INERT: Mapping[str, tuple[Any, ...]] = {
@@ -173,7 +176,7 @@ def _max_tokens(body: Mapping[str, Any], chat: bool, longest: int, max_length: i
             "messages" if chat else "prompt",
             "context_length_exceeded",
         )
-    return asked or (room if chat else min(room, _COMPLETION_TOKENS))
+    return asked or min(room, _CHAT_TOKENS if chat else _COMPLETION_TOKENS)
 
 
 def _sampling(body: Mapping[str, Any]) -> SamplingParams:
