@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from absl import app, flags
 
 from mlagent_jax.errors import UserError
-from mlagent_jax.sandbox.containers import reaper
+from mlagent_jax.sandbox.containers import checks, reaper
 from mlagent_jax.sandbox.containers.engine import Engine, EngineError
 from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.doctor import Verdict, examine
@@ -35,6 +35,10 @@ def main(argv: Sequence[str]) -> int:
             case "doctor":
                 return _doctor(names, settings)
             case "gc":
+                if names:
+                    raise UserError(
+                        f"gc takes no arguments, and got {' '.join(names)}; --engine names an engine"
+                    )
                 return _collect(settings)
             case _:
                 raise UserError(f"{command!r} is not a command; there are doctor and gc")
@@ -74,7 +78,7 @@ def _collect(settings: DockerSettings) -> int:
             removed = reaper.reap(engine)
             left = reaper.find(engine)
         except EngineError as error:
-            raise UserError(f"{error}: start it, or name another with --engine") from error
+            raise UserError(checks.no_engine(engine, str(error))) from error
         finally:
             engine.close()
         print(f"{engine.label}: removed {len(removed)}")

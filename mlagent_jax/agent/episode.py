@@ -7,11 +7,12 @@ so it comes out the same whatever shares its batch.
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import TracebackType
 from typing import Self
@@ -41,7 +42,7 @@ class EpisodeRequest:
 class Turn:
     """What the agent knows (`situation`) and where the environment stands (`state`) before an action.
 
-    lease: see `Job.lease`.
+    lease: see `Job.lease`; a turn without one shares a lease with others of its batch.
     """
 
     situation: Situation
@@ -83,10 +84,26 @@ class Stepper:
         return self.apply(turns, policy.respond([turn.situation for turn in turns])) if turns else []
 
     def apply(self, turns: Sequence[Turn], responses: Sequence[Response]) -> list[Step]:
-        """The consequences of responses already given; an outcome `INFRASTRUCTURE` outlived all retries."""
+        """The consequences of responses already given; an outcome `INFRASTRUCTURE` outlived all retries.
+
+        Turns without a lease, as those from stored states are, share one for each thread that takes them, until
+        the batch is over: one policy's actions in one batch, as those of an episode are.
+        """
         if len(turns) != len(responses):
             raise ValueError(f"{len(turns)} turns, but {len(responses)} responses")
-        return list(self._pool.map(self._apply, turns, responses))
+        batch, used = uuid.uuid4().hex, set[tuple[str, str]]()
+
+        def apply(turn: Turn, response: Response) -> Step:
+            if not turn.lease:
+                turn = replace(turn, lease=f"{batch}-{threading.get_ident()}")
+                used.add((turn.situation.task.name, turn.lease))
+            return self._apply(turn, response)
+
+        try:
+            return list(self._pool.map(apply, turns, responses))
+        finally:
+            for task, lease in used:
+                self.release(task, lease)
 
     def initial_states(self, names: Sequence[str]) -> list[EnvState]:
         """Where an episode of each task starts. Raises StarterError; ValueError for a task not given."""
@@ -101,7 +118,7 @@ class Stepper:
         return task_scale(environment.task, environment.initial_state().public_score)
 
     def release(self, task: str, lease: str) -> None:
-        """Says that an episode has ended."""
+        """Says that no further turn on `task` will name `lease`."""
         self.environments[task].release(lease)
 
     def close(self) -> None:

@@ -74,7 +74,7 @@ def without_diff(text: str, diff: str) -> str:
 def ran(result: Result, limits: Limits) -> str:
     """What a script printed, head and tail; of a failure, first its kind and last the error itself."""
     output = clip(_CARETS.sub("", result.output).strip(), MAX_OUTPUT_CHARS)
-    if result.status is Status.OK:
+    if result.status.ended_well:
         return output
     if result.status.is_corner_case:
         return join(output, f"{OUT_OF_RESOURCES} {_exhausted(result.status, limits)}.")

@@ -1,4 +1,7 @@
-"""Grades a submission outside every sandbox, against labels that were never inside one."""
+"""Grades a submission outside every sandbox, against labels that were never inside one.
+
+Reading it is left to a process that has neither labels nor privileges; see `parsers`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ import numpy as np
 
 from mlagent_jax.environment.labels import read_truth
 from mlagent_jax.environment.metrics import METRICS
-from mlagent_jax.environment.submissions import RefusedSubmission, parse_submission
+from mlagent_jax.environment.parsers import parse_apart
+from mlagent_jax.environment.submissions import RefusedSubmission
 from mlagent_jax.environment.task import Task
 
 
@@ -38,7 +42,8 @@ def grade(task: Task, submission: bytes | None) -> Graded | Invalid:
 
     A submission is a UTF-8 CSV with exactly the id column and the target columns, in any order, and one
     row for each id of the test data, in any order; or, for a task with a target array, an array as
-    `numpy.save` writes it, in the order of the test data. Raises LabelsError only.
+    `numpy.save` writes it, in the order of the test data. Raises LabelsError;
+    ParserUnavailableError where no process to read it in can be had.
     """
     truth = read_truth(task)
     scores = _scores(task, submission, {"public": truth.public, "private": truth.private})
@@ -61,7 +66,7 @@ def _scores(
     """(metric, split) -> score."""
     truth = read_truth(task)
     try:
-        predicted = parse_submission(task, truth, submission)
+        predicted = parse_apart(task, truth, submission)
     except RefusedSubmission as refused:
         return Invalid(str(refused))
     scores = {

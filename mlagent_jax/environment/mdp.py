@@ -22,6 +22,7 @@ from mlagent_jax.environment import feedback, tools
 from mlagent_jax.environment.coder import Coder, CoderError, CoderUnavailableError
 from mlagent_jax.environment.grading import Graded, Invalid
 from mlagent_jax.environment.metrics import METRICS
+from mlagent_jax.environment.parsers import ParserUnavailableError
 from mlagent_jax.environment.snapshots import SnapshotStore
 from mlagent_jax.environment.state import Action, EnvState, Malformed, Outcome, Transition
 from mlagent_jax.environment.task import Task
@@ -177,7 +178,7 @@ class Environment:
         """Neutral if the script ends well: one that submits nothing may be one that looks at the data."""
         run = self._run(state, files, clean_path(given["script_name"]), lease)
         text = feedback.join(feedback.ran(run.result, run.limits), self._judgement(state, run))
-        outcome = Outcome.NEUTRAL if run.result.status is Status.OK else _failure(run.result)
+        outcome = Outcome.NEUTRAL if run.result.status.ended_well else _failure(run.result)
         return _Effect(outcome, text, run.files, run=run)
 
     def _edit(self, state: EnvState, files: Files, given: dict, lease: str) -> _Effect:
@@ -196,7 +197,7 @@ class Environment:
         text = feedback.join(
             feedback.saved(target, diff), feedback.ran(run.result, run.limits), self._judgement(state, run)
         )
-        if run.result.status is not Status.OK:
+        if not run.result.status.ended_well:
             outcome = _failure(run.result)
         else:
             outcome = Outcome.SUCCESS if isinstance(run.verdict, Graded) else Outcome.ERROR
@@ -217,11 +218,23 @@ class Environment:
             return _Run(result, limits, files, None)
         after = {path: content for path, content in result.files.items() if _is_kept(path)}
         written = after.pop(self.task.submission, None)
-        verdict = self._grader(self.task, written) if result.status is Status.OK else None
+        verdict = None
+        if result.status is Status.OK:
+            verdict, result = self._grade(written, result)
         standing = written if isinstance(verdict, Graded) else files.get(self.task.submission)
         if standing is not None:
             after[self.task.submission] = standing
         return _Run(result, limits, after, verdict)
+
+    def _grade(self, written: bytes | None, result: Result) -> tuple[Graded | Invalid, Result]:
+        """What the submission is worth, and the result of its script in that light. Raises _SandboxFault."""
+        try:
+            verdict = self._grader(self.task, written)
+        except ParserUnavailableError as error:
+            raise _SandboxFault(str(error)) from error
+        if isinstance(verdict, Invalid) and written is not None:
+            result = replace(result, status=Status.INVALID_OUTPUT)
+        return verdict, result
 
     def _limits(self, state: EnvState | None) -> Limits:
         """The task's, and no longer than the episode still has."""
@@ -269,7 +282,7 @@ class Environment:
     def _run_starter(self) -> EnvState:
         name = self.task.name
         run = self._attempt_starter()
-        if run.result.status is not Status.OK:
+        if not run.result.status.ended_well:
             problem = feedback.clip(feedback.ran(run.result, run.limits), 600)
         elif isinstance(run.verdict, Graded):
             snapshot = self._store.put(run.files)

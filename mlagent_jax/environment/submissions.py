@@ -15,6 +15,7 @@ from mlagent_jax.environment.metrics import METRICS, SUM_TOLERANCE, Prediction
 from mlagent_jax.environment.task import Task
 
 BYTES_PER_VALUE = 256  # generous for any number, id or class name; bounds a submission's size
+MOST_CHARS = 256  # of one text: an array of texts has room for the longest in each of its cells
 HEADER_BYTES = 4096  # of an .npy file
 
 
@@ -22,22 +23,53 @@ class RefusedSubmission(Exception):
     """Says in one sentence, written for the agent, why a submission does not count."""
 
 
-def parse_submission(task: Task, truth: Truth, submission: bytes | None) -> np.ndarray:
-    """Predictions [n, t] in the order of `truth`: str where they are text, else float.
-
-    Raises RefusedSubmission, and nothing else whatever the bytes are.
-    """
+def check_size(task: Task, truth: Truth, submission: bytes | None) -> bytes:
+    """The submission, if there is one and it is not too large to be read. Raises RefusedSubmission."""
     if submission is None:
         raise RefusedSubmission(f"The script wrote no {task.submission}.")
+    cap = HEADER_BYTES + 8 * truth.values.size
+    if not task.target_array:
+        cap = BYTES_PER_VALUE * (1 + len(task.target_columns)) * (len(truth.values) + 1)
+    if len(submission) > cap:
+        raise RefusedSubmission(f"{task.submission} has {len(submission):,} bytes; at most {cap:,} are read.")
+    return submission
+
+
+def parse_submission(task: Task, truth: Truth, submission: bytes) -> np.ndarray:
+    """Predictions [n, t] in the order of `truth`: str where they are text, else float.
+
+    Of `truth`, all but the labels are looked at. Raises RefusedSubmission, and nothing else whatever the bytes
+    are; but see `parsers.parse_apart`, which does not rely on that.
+    """
     predicted = (_parse_array if task.target_array else _parse_csv)(task, truth, submission)
+    check_predictions(task, truth, predicted)
+    return predicted
+
+
+def check_predictions(task: Task, truth: Truth, predicted: np.ndarray) -> None:
+    """Looks at what was read as a whole, whoever read it. Raises RefusedSubmission.
+
+    Args:
+        predicted: [n, t], str or float.
+    """
+    prediction = METRICS[task.metric].prediction
+    if prediction.is_text:
+        fine = np.isin(predicted, task.classes).all() if prediction is Prediction.CLASS else True
+    else:
+        low, high = task.prediction_bounds
+        fine = np.isfinite(predicted).all() and predicted.min() >= low and predicted.max() <= high
+        if prediction is Prediction.WHOLE:
+            fine = fine and (predicted == np.round(predicted)).all()
+    if predicted.shape != truth.values.shape or not fine:
+        raise RefusedSubmission(
+            f"{task.submission} has a value that is not what was expected: {_expected(task)}."
+        )
     if METRICS[task.metric].needs_row_sums(len(task.target_columns)):
         _check_sums(task, truth, predicted)
-    return predicted
 
 
 def _parse_csv(task: Task, truth: Truth, submission: bytes) -> np.ndarray:
     n, columns = len(truth.values), (task.id_column, *task.target_columns)
-    _check_size(task, submission, BYTES_PER_VALUE * len(columns) * (n + 1))
     read_value = _value_reader(task)
     predicted: np.ndarray = np.empty(
         truth.values.shape, dtype=object if METRICS[task.metric].prediction.is_text else float
@@ -80,7 +112,6 @@ def _parse_csv(task: Task, truth: Truth, submission: bytes) -> np.ndarray:
 
 def _parse_array(task: Task, truth: Truth, submission: bytes) -> np.ndarray:
     expected = (len(truth.values), *truth.row_shape)
-    _check_size(task, submission, HEADER_BYTES + 8 * truth.values.size)
     array = _read_npy(task, submission, expected)
     low, high = task.prediction_bounds
     fine = np.isfinite(array) & (array >= low) & (array <= high)
@@ -113,11 +144,6 @@ def _read_npy(task: Task, submission: bytes, expected: tuple[int, ...]) -> np.nd
     if len(data) != math.prod(expected) * dtype.itemsize:
         raise RefusedSubmission(f"{task.submission} was not written to its end.")
     return np.frombuffer(data, dtype).reshape(expected, order="F" if fortran else "C").astype(float)
-
-
-def _check_size(task: Task, submission: bytes, cap: int) -> None:
-    if len(submission) > cap:
-        raise RefusedSubmission(f"{task.submission} has {len(submission):,} bytes; at most {cap:,} are read.")
 
 
 def _check_sums(task: Task, truth: Truth, predicted: np.ndarray) -> None:
@@ -161,7 +187,7 @@ def _value_reader(task: Task) -> Callable[[str, str, str], float | str]:
         return name
 
     def ranking(column: str, identity: str, text: str) -> str:
-        if not text:
+        if not text or len(text) > MOST_CHARS:
             raise refused(column, identity, text)
         return text
 

@@ -25,12 +25,21 @@ class Status(enum.StrEnum):
     PIDS = "pids"
     DISK = "disk"
     OUTPUT_LIMIT = "output_limit"  # files to be taken out were too many or too large
+    INVALID_OUTPUT = (
+        "invalid_output"  # ended well, but the file that it was to leave is not valid: no backend
+    )
+    # knows what is, so this is said by `environment.mdp`, after grading, and never cached
     SANDBOX_ERROR = "sandbox_error"  # ours: retried, then masked, never scored
 
     @property
     def is_corner_case(self) -> bool:
         """Resource exhaustion: the paper's corner cases, rewarded neutrally (arXiv 2505.23723, 4.3)."""
         return self in {Status.TIMEOUT, Status.OOM, Status.PIDS, Status.DISK, Status.OUTPUT_LIMIT}
+
+    @property
+    def ended_well(self) -> bool:
+        """Whether the program ran to its end and said that all is well, whatever its output is worth."""
+        return self in {Status.OK, Status.INVALID_OUTPUT}
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,8 @@ class Result:
         stripped, at most `limits.output_kb`; `dropped_bytes` says how much was left out of its middle.
     files: every regular file of the workspace after everything in the sandbox was dead (without `data/`);
         empty unless the program itself ran.
+    oom_kills: how many of the job's processes the kernel killed for want of memory, which need not be the script
+        itself; counted where a control group of the job's own counts them, in a container.
     error: one sentence for `SANDBOX_ERROR`, else "".
     """
 
@@ -88,6 +99,7 @@ class Result:
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_memory_mb: float = 0.0
+    oom_kills: int = 0
     files: Mapping[str, bytes] = field(default_factory=dict)
     cached: bool = False
     error: str = ""

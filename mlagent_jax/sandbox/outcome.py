@@ -46,6 +46,7 @@ def to_result(facts: Mapping[str, Any], blobs: Mapping[str, bytes], limits: Limi
         wall_seconds=facts["wall_seconds"],
         cpu_seconds=facts["cpu_seconds"],
         peak_memory_mb=facts["peak_memory_mb"],
+        oom_kills=facts["own_oom_kills"],
         files={name.removeprefix("file/"): blob for name, blob in blobs.items() if name.startswith("file/")},
     )
 

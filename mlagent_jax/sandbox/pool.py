@@ -163,10 +163,10 @@ class WorkerPool:
 
     def run(self, job: Job, data: str, seccomp: str) -> Result:
         """See `run_job`."""
-        return run_job(job, data, seccomp, self._attempts, self._borrow)
+        return run_job(job, data, seccomp, self._attempts, self.borrow)
 
     @contextlib.contextmanager
-    def _borrow(self) -> Iterator[Worker]:
+    def borrow(self) -> Iterator[Worker]:
         """A worker for one job; one that does not come back whole is replaced."""
         worker = self._idle.get()
         sound = False

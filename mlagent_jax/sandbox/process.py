@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from mlagent_jax.sandbox.host import check_fits
 from mlagent_jax.sandbox.interface import Job, Result
 from mlagent_jax.sandbox.pool import BOOT, ENVIRONMENT, PRELOAD, WorkerPool, check_job, data_below
 
@@ -41,8 +42,11 @@ class ProcessSandbox:
         self._pool = WorkerPool(workers, self._launch)
 
     def run(self, job: Job) -> Result:
-        """See `Sandbox.run`. Raises ValueError for a job that is not one (see `check_job`)."""
+        """See `Sandbox.run`. Raises ValueError for a job that is not one, SandboxUnavailableError for one that is
+        larger than this host.
+        """
         check_job(job)
+        check_fits(job.limits)
         data = data_below(self._data_root, job.data_dir)
         return self._pool.run(job, str(self._data_root / data) if data else "", "")
 

@@ -1,7 +1,8 @@
 """A seccomp filter that takes away the parts of the kernel that namespaces do not confine.
 
 Denied: making or entering namespaces, mounting, tracing, key rings, bpf, performance events, io_uring,
-memory that no limit counts (memfd, System V shared memory, message queues), limits and priorities of other
+memory that no limit counts (memfd, System V shared memory, message queues), semaphores that outlast their program
+(System V), limits and priorities of other
 processes (a supervisor has its program's user id), and sockets other than Unix and internet ones (the latter
 have nowhere to go). `clone3` answers "no such call", so that the C library falls back to `clone`, whose flags
 can be looked at.
@@ -76,6 +77,7 @@ _DENIED: dict[str, tuple[int, int]] = {
     "quotactl": (179, 60),
     "reboot": (169, 142),
     "request_key": (249, 218),
+    "semget": (64, 190),
     "setns": (308, 268),
     "setpriority": (141, 140),
     "shmget": (29, 194),

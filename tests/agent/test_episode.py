@@ -173,6 +173,24 @@ def test_single_steps_from_stored_states(tmp_path):
     assert [step.before for step in steps] == [turn.state for turn in turns]
 
 
+def test_turns_of_a_batch_share_leases_that_end_with_it(tmp_path):
+    """One for each thread, so that no two jobs want the same container at once; an episode keeps its own."""
+    released = []
+    sandbox = PlainSandbox(delay=0.05)
+    sandbox.release = released.append
+    with stepper_of(tmp_path, sandbox=sandbox) as stepper:
+        (state,) = stepper.initial_states(["toy"])
+        turn = Turn(Situation(stepper.environments["toy"].task, ()), state)
+        better = [Response(say(edit(script(11.0 + i)))) for i in range(4)]
+        for _ in range(2):
+            stepper.apply([turn] * 4, better)
+        stepper.apply([replace(turn, lease="episode")], better[:1])
+    first, second = ({job.lease for job in sandbox.jobs[start : start + 4]} for start in (1, 5))
+    assert 1 <= len(first) <= 2 and 1 <= len(second) <= 2 and not first & second
+    assert set(released) == first | second and len(released) == len(first | second)
+    assert sandbox.jobs[-1].lease == "episode"
+
+
 def test_act_asks_once_for_all_turns(tmp_path):
     policy = ListPolicy([say(final())])
     with stepper_of(tmp_path) as stepper:

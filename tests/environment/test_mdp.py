@@ -9,6 +9,7 @@ from fakes import STARTER, PlainSandbox, edit, execute, final, make_environment,
 
 from mlagent_jax.environment.labels import array_path
 from mlagent_jax.environment.mdp import StarterError
+from mlagent_jax.environment.parsers import ParserUnavailableError
 from mlagent_jax.environment.snapshots import SnapshotStore
 from mlagent_jax.environment.state import Action, Malformed, Outcome
 from mlagent_jax.environment.tools import COPY_FILE, INSPECT, LIST_FILES, UNDERSTAND
@@ -149,6 +150,7 @@ def test_an_invalid_submission_is_an_error_of_the_edit(tmp_path):
     initial = environment.initial_state()
     after = environment.step(initial, edit(script(float("nan"))))
     assert after.outcome is Outcome.ERROR and "SubmissionError:" in after.feedback
+    assert after.status == "invalid_output"
     assert (
         workspace(tmp_path, after.state)["submission.csv"] == workspace(tmp_path, initial)["submission.csv"]
     )
@@ -183,6 +185,18 @@ def test_a_sandbox_fault_leaves_the_state_as_it_was(tmp_path):
     after = environment.step(initial, edit(script(11.0)))
     assert after.outcome is Outcome.INFRASTRUCTURE and after.state == initial
     assert after.feedback == "disk full on the host"
+
+
+def test_a_host_that_cannot_read_submissions_is_not_the_agents_fault(tmp_path):
+    environment = make_environment(tmp_path)
+    initial = environment.initial_state()
+
+    def broken(*_):
+        raise ParserUnavailableError("no process stays alive")
+
+    environment._grader = broken
+    after = environment.step(initial, edit(script(12)))
+    assert after.outcome is Outcome.INFRASTRUCTURE and after.state == initial
 
 
 def test_coder_failures(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,10 @@ from hypothesis import strategies as st
 from mlagent_jax.sandbox.breaker import CircuitBreaker
 from mlagent_jax.sandbox.containers import owner
 from mlagent_jax.sandbox.containers.channel import AttachedChannel
+from mlagent_jax.sandbox.containers.container import Container
+from mlagent_jax.sandbox.containers.policy import Shape
+from mlagent_jax.sandbox.interface import Limits
+from mlagent_jax.sandbox.pool import WorkerError
 
 
 @given(
@@ -52,15 +57,34 @@ class _Trickle:
 def test_sees_the_end_of_a_connection() -> None:
     ours, theirs = socket.socketpair()
     channel = AttachedChannel(ours)
-    assert channel.is_open()
     theirs.sendall(struct.pack(">BxxxL", 1, 1) + b"x")
-    assert channel.is_open()
     assert channel.recv(5) == b"x"
     theirs.close()
-    assert not channel.is_open()
     assert channel.recv(5) == b""
     channel.close()
-    assert not channel.is_open()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        channel.recv(5)
+
+
+def test_notices_a_container_that_has_ended_behind_an_open_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As engines leave it now and then. The engine is a stand-in that says what it would."""
+
+    class Engine:
+        def call(self, what: str, function: object) -> dict[str, dict[str, object]]:
+            return {"State": {"Running": False, "Status": "exited"}}
+
+    monkeypatch.setattr("mlagent_jax.sandbox.containers.container._LOOK_SECONDS", 0.05)
+    ours, theirs = socket.socketpair()
+    lost = Container(Engine(), "lost", Shape.of(Limits(), "", ""), 1, 60)  # type: ignore[arg-type]
+    lost._channel = AttachedChannel(ours)
+    begun = time.monotonic()
+    with pytest.raises(WorkerError, match=r"lost failed: the container has ended \(exited\)"):
+        lost.run({}, {}, 30, 0)
+    assert time.monotonic() - begun < 5
+    theirs.close()
+    assert not lost.can_serve(1)
 
 
 def test_breaker_opens_tries_and_closes() -> None:

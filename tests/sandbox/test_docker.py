@@ -17,6 +17,7 @@ import pytest
 from sandboxes import QUICK, containers_below, open_backend, require, script_job
 
 from mlagent_jax.sandbox.containers import owner, reaper
+from mlagent_jax.sandbox.containers.checks import check_engine
 from mlagent_jax.sandbox.containers.container import Container
 from mlagent_jax.sandbox.containers.engine import Engine, EngineError
 from mlagent_jax.sandbox.containers.policy import Shape, container_arguments
@@ -62,18 +63,37 @@ def test_a_lease_has_one_container_and_shares_it_with_nobody(sandbox: DockerSand
 
 
 def test_nothing_is_carried_over_within_a_lease(sandbox: DockerSandbox) -> None:
+    """Neither in files, nor on folders, nor in the kernel's tables."""
     source = """
-import os, subprocess, sys
+import ctypes, os, subprocess, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
 for folder in (".", "/tmp", "/dev/shm"):
-    print(sorted(os.listdir(folder)))
+    print(sorted(os.listdir(folder)), os.listxattr(folder), oct(os.stat(folder).st_mode))
+    if os.stat(folder).st_uid == os.getuid():
+        print(os.stat(folder).st_mtime > time.time() - 600, os.stat(folder).st_atime > time.time() - 600)
+        try:
+            os.setxattr(folder, "user.weights", bytes(100))
+        except OSError as error:
+            assert error.errno == 95, error  # an older kernel's tmpfs has none
     os.makedirs(f"{folder}/locked/deep")
     open(f"{folder}/locked/file", "w").close()
     os.symlink("/", f"{folder}/link")
     os.chmod(f"{folder}/locked", 0)
+    if os.stat(folder).st_uid == os.getuid():
+        os.utime(folder, (7, 7))
+        os.chmod(folder, 0o711)
 print([pid for pid in os.listdir("/proc") if pid.isdigit() and int(pid) not in (1, os.getpid())])
+for table in ("sem", "shm", "msg"):
+    print(len(open(f"/proc/sysvipc/{table}").readlines()))
+for get in (lambda: libc.semget(7, 1, 0o1600), lambda: libc.shmget(7, 4096, 0o1600), lambda: libc.msgget(7, 0o1600)):
+    print(get(), ctypes.get_errno())
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
 """
-    expected = "['train.py']\n[]\n[]\n[]\n"
+    expected = (
+        "['train.py'] [] 0o40700\nTrue True\n[] [] 0o40700\nTrue True\n[] [] 0o41777\n[]\n"
+        + "1\n" * 3
+        + "-1 1\n" * 3
+    )
     runs = [sandbox.run(leased(source, "episode")) for _ in range(3)]
     assert [(run.status, run.output) for run in runs] == [(Status.OK, expected)] * 3
     sandbox.release("episode")
@@ -96,27 +116,32 @@ def test_walls(sandbox: DockerSandbox, engine: Engine) -> None:
     sandbox.release("walls")
 
 
-@pytest.mark.parametrize("busy", [False, True], ids=["spare", "working"])
-def test_a_killed_container_costs_a_retry(sandbox: DockerSandbox, engine: Engine, busy: bool) -> None:
+def test_a_container_that_is_killed_at_work_costs_a_retry(sandbox: DockerSandbox, engine: Engine) -> None:
     sandbox.run(script_job(""))
     results = []
     runner = threading.Thread(
         target=lambda: results.append(sandbox.run(script_job("import time; time.sleep(1); print('done')")))
     )
-    if busy:
-        runner.start()
-        time.sleep(0.5)
-    # Not all at once: dead spares that nobody has looked at yet would cost an attempt each.
-    ready = sandbox.pool.ready
-    for name in containers_below(sandbox) - ready if busy else ready:
-        try:
-            engine.call("kill", lambda client, name=name: client.kill(name))
-        except EngineError as error:  # being started, or removed
-            assert error.is_refusal
-    if not busy:
-        runner.start()
+    runner.start()
+    time.sleep(0.5)
+    _kill(engine, containers_below(sandbox) - sandbox.pool.ready)
     runner.join(30)
     assert [(result.status, result.output) for result in results] == [(Status.OK, "done\n")]
+
+
+def test_containers_that_are_killed_while_they_wait_cost_nothing(data_root: Path, engine: Engine) -> None:
+    """All at once, and no job may be tried twice."""
+    require("docker")
+    settings = DockerSettings(spares=3)
+    with DockerSandbox(data_root, 1, (), attempts=1, settings=settings) as sandbox:
+        for _ in range(3):
+            sandbox.run(script_job(""))
+        sandbox.run(leased("print(1)", "episode"))
+        assert _soon(lambda: len(sandbox.pool.ready) >= 3, 20)
+        for lease in ("episode", "", ""):
+            _kill(engine, sandbox.pool.ready)
+            result = sandbox.run(leased("print(1)", lease))
+            assert (result.status, result.output) == (Status.OK, "1\n"), result
 
 
 def test_a_container_ends_by_itself(engine: Engine) -> None:
@@ -189,6 +214,21 @@ def test_reaper_takes_what_is_abandoned_and_nothing_else(engine: Engine, sandbox
                 Container(engine, name, SHAPE, 1, 1).close()
 
 
+def test_says_that_a_child_was_killed_for_want_of_memory(sandbox: DockerSandbox) -> None:
+    """Though the script itself ends well."""
+    limits = dataclasses.replace(QUICK, memory_mb=256, workspace_mb=1)
+    # Each fits for itself. Together they have more than the container, or are seen to have more than the job may.
+    hog = "import time; x = b'1' * (150 << 20); time.sleep(3)"
+    source = f"""
+import subprocess, sys
+children = [subprocess.Popen([sys.executable, "-c", {hog!r}]) for _ in range(6)]
+print(sorted(child.wait() for child in children))
+"""
+    result = sandbox.run(script_job(source, limits))
+    assert result.oom_kills >= 1 or result.status is Status.OOM, result
+    assert sandbox.run(script_job("")).oom_kills == 0
+
+
 def test_a_job_with_a_gpu_has_it_alone_and_addresses_without_limit() -> None:
     """What would be asked of an engine: there is no GPU here."""
     arguments = container_arguments(
@@ -234,11 +274,35 @@ def test_says_that_the_disk_is_full(data_root: Path, monkeypatch: pytest.MonkeyP
         DockerSandbox(data_root)
 
 
-def test_says_that_no_engine_answers(data_root: Path, tmp_path: Path) -> None:
-    settings = DockerSettings(engines=(f"unix://{tmp_path}/docker.sock",))
-    with pytest.raises(SandboxUnavailableError, match=r"No engine answers at unix://.*: start it"):
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (
+            "unix://{}/docker.sock",
+            r"No engine answers at unix://\S* \(it could not .*: No such file or directory\): start it",
+        ),
+        ("tcp://127.0.0.1:1", r"\(it could not tell its version: Connection refused\): start it"),
+        ("127.0.0.1:x", r"addresses begin with unix://, tcp:// or ssh://"),
+    ],
+)
+def test_says_that_no_engine_answers(data_root: Path, tmp_path: Path, address: str, said: str) -> None:
+    settings = DockerSettings(engines=(address.format(tmp_path),))
+    with pytest.raises(SandboxUnavailableError, match=said):
         DockerSandbox(data_root, settings=settings)
     assert not list(tmp_path.iterdir())
+
+
+def test_says_what_permission_an_engine_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may connect to every socket, so the system's answer is given here."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    engine = Engine("unix:///run/docker.sock", 5.0, 1)
+    with pytest.raises(SandboxUnavailableError, match=r": Permission denied\): add this user to the group"):
+        check_engine(engine, DockerSettings())
+    engine.close()
 
 
 def test_engine_calls_have_a_deadline_and_are_few() -> None:
@@ -271,6 +335,14 @@ def test_engine_calls_have_a_deadline_and_are_few() -> None:
     assert most == 2
     assert engine.breaker.is_open
     engine.close()
+
+
+def _kill(engine: Engine, names: set[str]) -> None:
+    for name in names:
+        try:
+            engine.call("kill", lambda client, name=name: client.kill(name))
+        except EngineError as error:  # being started, or removed
+            assert error.is_refusal
 
 
 def _names(engine: Engine, prefix: str) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
 import pytest
-from sandboxes import open_backend, require, script_job
+from sandboxes import QUICK, open_backend, require, script_job
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.sandbox.interface import SandboxUnavailableError, Status
@@ -20,7 +21,7 @@ def no_namespaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.parent.mkdir()
     fake.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n")
     fake.chmod(0o755)
-    monkeypatch.setattr("mlagent_jax.sandbox.bubblewrap.find_bwrap", lambda: fake)
+    monkeypatch.setattr("mlagent_jax.sandbox.confined.find_bwrap", lambda: fake)
     monkeypatch.setattr("mlagent_jax.sandbox.bubblewrap.os.geteuid", lambda: 1000)
 
 
@@ -91,3 +92,14 @@ def test_names_data_that_only_root_can_read(data_root: Path, monkeypatch: pytest
         open_backend("bubblewrap", hidden)
     (hidden / "train.csv").unlink()
     hidden.rmdir()
+
+
+@pytest.mark.parametrize("backend", ["bubblewrap", "process"])
+def test_a_job_that_is_larger_than_the_host_is_refused(backend: str, data_root: Path) -> None:
+    with (
+        open_backend(backend, data_root, preload=()) as opened,
+        pytest.raises(
+            SandboxUnavailableError, match=r"A job of 16777224 MB .* larger than this host .*: lower"
+        ),
+    ):
+        opened.run(script_job("", dataclasses.replace(QUICK, memory_mb=1 << 24)))

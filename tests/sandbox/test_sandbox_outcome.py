@@ -20,6 +20,7 @@ QUIET: dict[str, Any] = {
     "signal": None,
     "cpu_seconds": 0.1,
     "kernel_oom_kills": 0,
+    "own_oom_kills": 0,
     "disk_full": False,
     "most_processes": 1,
 }
@@ -62,6 +63,18 @@ QUIET: dict[str, Any] = {
 )
 def test_status(facts: dict[str, Any], last_line: str, status: Status) -> None:
     assert decide_status(QUIET | facts, f"some output\n{last_line}\n", LIMITS) is status
+
+
+def test_kills_of_children_are_recorded_also_where_the_script_ends_well() -> None:
+    facts = QUIET | {
+        "ran": True,
+        "dropped_bytes": 0,
+        "wall_seconds": 1.0,
+        "peak_memory_mb": 1.0,
+        "own_oom_kills": 2,
+    }
+    result = to_result(facts, {"head": b"", "tail": b""}, LIMITS)
+    assert (result.status, result.oom_kills) == (Status.OK, 2)
 
 
 def test_an_answer_that_is_none_is_refused() -> None:

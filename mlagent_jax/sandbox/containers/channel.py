@@ -52,16 +52,9 @@ class AttachedChannel:
         del self._read[:count]
         return taken
 
-    def is_open(self) -> bool:
-        """Whether the container is still there, as far as this side can see."""
-        try:
-            if not select.select([self._socket], [], [], 0)[0]:
-                return True
-            if not isinstance(self._socket, socket.socket):  # of an SSH connection
-                return not (self._socket.closed or self._socket.eof_received)
-            return bool(self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except (OSError, ValueError):
-            return False
+    def has_input(self, seconds: float) -> bool:
+        """Waits until something has come, or the end; False if neither did in time. Raises OSError, ValueError."""
+        return bool(self._read) or bool(select.select([self._socket], [], [], seconds)[0])
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

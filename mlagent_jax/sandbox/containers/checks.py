@@ -26,7 +26,7 @@ def check_engine(engine: Engine, settings: DockerSettings) -> dict[str, Any]:
         version = engine.call("tell its version", lambda client: client.version())
         facts = engine.call("describe itself", lambda client: client.info())
     except EngineError as error:
-        raise SandboxUnavailableError(_no_engine(engine, str(error))) from error
+        raise SandboxUnavailableError(no_engine(engine, str(error))) from error
     if tuple(map(int, version["ApiVersion"].split("."))) < _OLDEST_API:
         raise SandboxUnavailableError(
             f"The engine at {engine.label} is Docker {version['Version']}, and 20.10 is the oldest that isolates "
@@ -64,7 +64,7 @@ def check_image(engine: Engine, settings: DockerSettings) -> str:
         return engine.call("look for the image", lambda client: client.inspect_image(settings.image))["Id"]
     except EngineError as error:
         if not error.missing:
-            raise SandboxUnavailableError(_no_engine(engine, str(error))) from error
+            raise SandboxUnavailableError(no_engine(engine, str(error))) from error
         raise SandboxUnavailableError(
             f"The engine at {engine.label} has no image {settings.image!r}: build it with "
             f"`docker build -t {settings.image} launch/docker`, or without a registry with "
@@ -99,11 +99,17 @@ def _check_disk(engine: Engine, root: Path) -> None:
         )
 
 
-def _no_engine(engine: Engine, reason: str) -> str:
-    if "Permission denied" in reason or "permission denied" in reason:
+def no_engine(engine: Engine, reason: str) -> str:
+    """The sentence for an engine that does not answer, with the remedy."""
+    another = "name another in sandbox.docker.engines (--engine of experiments.sandbox)"
+    if "ermission denied" in reason:
         remedy = "add this user to the group of its socket (usually `docker`), or run as root"
     elif "No such file" in reason or "refused" in reason:
-        remedy = "start it (`systemctl start docker`, or dockerd), or name another in sandbox.docker.engines"
+        remedy = f"start it (`systemctl start docker`, or dockerd), or {another}"
+    elif "paramiko" in reason:
+        remedy = "pip install 'docker[ssh]'"
+    elif "Invalid bind address" in reason:
+        remedy = "addresses begin with unix://, tcp:// or ssh://"
     else:
-        remedy = "see its log, or name another in sandbox.docker.engines"
-    return f"No engine answers at {engine.label} ({reason}): {remedy}."
+        remedy = f"see its log, or {another}"
+    return f"No engine answers at {engine.label} (it {reason.removeprefix(f'{engine.label} ')}): {remedy}."

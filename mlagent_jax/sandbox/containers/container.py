@@ -43,6 +43,8 @@ os.unlink(sys.path[0])
 server.main()
 """
 _REMOVE_ATTEMPTS = 4
+_ANSWER_SECONDS = 5.0  # of a worker that waits for a job
+_LOOK_SECONDS = 3.0
 _DEADLINE_GRACE_SECONDS = 60.0  # for a removal by its owner, before others may
 
 
@@ -77,32 +79,66 @@ class Container:
         connection = self.engine.call(
             "attach to a container", lambda client: client.attach_socket(self.name, streams)
         )
-        self._channel = AttachedChannel(connection)
+        channel = self._channel = AttachedChannel(connection)
         self.engine.call("start a container", lambda client: client.start(self.name))
         try:
-            self._channel.settimeout(READY_SECONDS)
-            self._channel.sendall(_worker_archive())
-            protocol.receive(self._channel, 0)
-        except (OSError, EOFError, protocol.ProtocolError) as error:
+            channel.settimeout(READY_SECONDS)
+            channel.sendall(_worker_archive())
+            self._await_answer(channel, READY_SECONDS)
+            protocol.receive(channel, 0)
+        except (OSError, ValueError, EOFError, protocol.ProtocolError) as error:
             raise WorkerError(f"the worker in {self.name} did not start: {self._reason(error)}") from error
 
     def run(
         self, body: dict[str, Any], files: dict[str, bytes], wall_seconds: float, max_bytes: int
     ) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Sends a job and waits for its answer. Raises WorkerError; the container is of no use after that."""
-        if self._channel is None:
+        channel = self._channel  # which another thread may close, and forget, at any time
+        if channel is None:
             raise WorkerError(f"{self.name} is not running")
         try:
-            self._channel.settimeout(wall_seconds + GRACE_SECONDS)
-            protocol.send(self._channel, body, files)
-            return protocol.receive(self._channel, max_bytes)
-        except (OSError, EOFError, protocol.ProtocolError) as error:
+            channel.settimeout(wall_seconds + GRACE_SECONDS)
+            protocol.send(channel, body, files)
+            self._await_answer(channel, wall_seconds + GRACE_SECONDS)
+            return protocol.receive(channel, max_bytes)
+        except (OSError, ValueError, EOFError, protocol.ProtocolError) as error:
             raise WorkerError(f"{self.name} failed: {self._reason(error)}") from error
 
     def can_serve(self, wall_seconds: float) -> bool:
-        """Whether it is there, and will be for a job of so many seconds."""
-        left = self._ends_at - time.monotonic()
-        return self._channel is not None and left > wall_seconds + GRACE_SECONDS and self._channel.is_open()
+        """Whether its worker answers, and it will be there for a job of so many seconds.
+
+        Asked, because an engine may be slow to say that a container is no more.
+        """
+        channel = self._channel
+        if channel is None or self._ends_at - time.monotonic() < wall_seconds + GRACE_SECONDS:
+            return False
+        try:
+            channel.settimeout(_ANSWER_SECONDS)
+            protocol.send(channel, {"ping": True}, {})
+            protocol.receive(channel, 0)
+        except (OSError, ValueError, EOFError, protocol.ProtocolError):
+            return False
+        return True
+
+    def _await_answer(self, channel: AttachedChannel, seconds: float) -> None:
+        """Returns when there is something to read. Raises EOFError, TimeoutError, OSError, ValueError.
+
+        Looks after the container now and then: an engine may leave the connection of one open that is no more.
+        """
+        give_up = time.monotonic() + seconds
+        while not channel.has_input(_LOOK_SECONDS):
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"no answer in {seconds:g} s")
+            with contextlib.suppress(EngineError):  # one that is being restarted has not ended its containers
+                state = self.engine.call("look after a container", self._inspect)["State"]
+                if not state["Running"] and state["Status"] != "created":
+                    raise EOFError(f"the container has ended ({state['Status']})")
+
+    def _inspect(self, client: Any) -> dict[str, Any]:
+        try:
+            return client.inspect_container(self.name)
+        except docker.errors.NotFound:  # they remove themselves
+            return {"State": {"Running": False, "Status": "removed"}}
 
     def close(self) -> None:
         """Ends and removes it. One that cannot be removed now is left to its deadline and the reaper."""

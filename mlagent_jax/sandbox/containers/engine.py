@@ -97,9 +97,30 @@ def connect(address: str, seconds: float) -> docker.APIClient:
     options = docker.utils.kwargs_from_env()
     if address:
         options["base_url"] = address
-    return docker.APIClient(version="auto", timeout=seconds, **options)
+    try:
+        return docker.APIClient(version="auto", timeout=seconds, **options)
+    except ValueError as error:  # of the library that takes addresses apart
+        raise DockerException(f"Invalid bind address {address!r}: {error}") from error
 
 
 def _reason(error: Exception) -> str:
+    """What the engine says; else what the system says that kept us from it, without the layers in between."""
     explanation = getattr(error, "explanation", None)
+    if explanation is None and (cause := _system_error(error)) is not None:
+        return str(cause.strerror)
     return str(explanation or error).strip().splitlines()[-1] if str(error) else type(error).__name__
+
+
+def _system_error(error: BaseException) -> OSError | None:
+    """The first error of the system among an error's causes, which are also kept as arguments and reasons."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        found = waiting.pop(0)
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        if isinstance(found, OSError) and found.strerror:
+            return found
+        causes = (found.__cause__, found.__context__, getattr(found, "reason", None), *found.args)
+        waiting += [cause for cause in causes if isinstance(cause, BaseException)]
+    return None

@@ -201,7 +201,8 @@ class ContainerPool:
         except ClosedError:
             pass
         except WorkerError as error:
-            logging.log_every_n_seconds(logging.WARNING, "no spare container: %s", 10, error)
+            if not self._closed:  # whose end this would be
+                logging.log_every_n_seconds(logging.WARNING, "no spare container: %s", 10, error)
         finally:
             with self._lock:
                 self._starting -= 1

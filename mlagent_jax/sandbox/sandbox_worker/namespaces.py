@@ -119,6 +119,11 @@ def drop_privileges(seccomp_program: str) -> None:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     nothing = (ctypes.c_uint32 * 6)()
     _check(_libc.syscall(ctypes.c_long(_SYS_CAPSET[platform.machine()]), header, nothing), "capset")
+    filter_calls(seccomp_program)
+
+
+def filter_calls(seccomp_program: str) -> None:
+    """Never more privileges than now, for this process and all it starts, and a seccomp filter, if one is given."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     if seccomp_program:
         _install_filter(base64.b64decode(seccomp_program))

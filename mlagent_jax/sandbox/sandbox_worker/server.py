@@ -59,6 +59,7 @@ def _serve_container(options: argparse.Namespace) -> NoReturn:
     os.environ.pop("HOSTNAME", None)  # the engine's addition
     channel = protocol.PipeChannel(_take_descriptor(0), _take_descriptor(1))
     _silence()
+    supervisor.clear_container()  # engines make these folders in ways of their own: the first job's are as any's
     _preload(channel, options.preload)
     while True:
         try:

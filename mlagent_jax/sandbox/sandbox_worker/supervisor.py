@@ -43,7 +43,7 @@ class Confinement(enum.Enum):
 
 
 def serve(channel: protocol.Channel, confinement: Confinement, scratch: str = "") -> None:
-    """Reads one job from `channel`, runs it, answers. Raises OSError.
+    """Reads one job from `channel`, runs it, answers; or answers that it is there, if asked. Raises OSError.
 
     Args:
         channel: to the host.
@@ -53,6 +53,9 @@ def serve(channel: protocol.Channel, confinement: Confinement, scratch: str = ""
     # Process 1 is deaf to its namespace but for signals that it handles: Python's handler would be one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     job, files = protocol.receive(channel, _MAX_JOB_BYTES)
+    if job.get("ping"):
+        protocol.send(channel, job, {})
+        return
     if confinement is Confinement.NAMESPACES:
         limits = job["limits"]
         namespaces.hide_from_siblings()
@@ -61,8 +64,7 @@ def serve(channel: protocol.Channel, confinement: Confinement, scratch: str = ""
     elif confinement is Confinement.CONTAINER:
         _run_in(_CONTAINER, channel, job, files, confinement)
         # For a next job of the same lease. If this fails, so does the container, which is replaced.
-        for folder in (_CONTAINER.workspace, _CONTAINER.temporary, "/dev/shm", "/dev/mqueue"):
-            workspace.clear(folder, "data" if job["data"] else "")
+        clear_container()
     else:
         if sys.platform == "linux":
             namespaces.become_subreaper()
@@ -77,6 +79,12 @@ def serve(channel: protocol.Channel, confinement: Confinement, scratch: str = ""
             _run_in(places, channel, job, files, confinement)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear_container() -> None:
+    """Makes a container's writable folders what they were when it started. Raises OSError, RecursionError."""
+    for folder in (_CONTAINER.workspace, _CONTAINER.temporary, "/dev/shm", "/dev/mqueue"):
+        workspace.clear(folder, "data" if os.path.ismount(f"{folder}/data") else "")
 
 
 def _run_in(
@@ -152,6 +160,7 @@ class _Execution:
         self.output.finish()
         assert self.wait_status is not None
         code = os.waitstatus_to_exitcode(self.wait_status)
+        kernel_oom_kills = oom_kills() - oom_kills_before
         facts = {
             "ran": True,
             "killed_for": killed_for,
@@ -162,7 +171,9 @@ class _Execution:
             "cpu_seconds": self.cpu_seconds,
             "peak_memory_mb": max(self.peak_kilobytes / 1024, self.meter.peak_bytes / 2**20),
             "most_processes": self.meter.most_processes,
-            "kernel_oom_kills": oom_kills() - oom_kills_before,
+            "kernel_oom_kills": kernel_oom_kills,
+            # The host's counter, all that there is without a control group, also counts for others.
+            "own_oom_kills": kernel_oom_kills if self.confinement is Confinement.CONTAINER else 0,
         }
         return facts, self.output
 

@@ -60,7 +60,8 @@ def read_files(root: str, skip: str, max_files: int, max_bytes: int) -> dict[str
 def clear(root: str, keep: str) -> None:
     """Removes all that lies in `root` but the entry `keep`, also what was made unreadable. Raises OSError.
 
-    A program may have nested folders more deeply than Python recurses: that is a RecursionError.
+    What a program may have written on `root` itself goes too: mode, attributes, times. It may have nested folders
+    more deeply than Python recurses: that is a RecursionError.
     """
     for entry in _entries(root):
         if entry.name == keep:
@@ -69,6 +70,12 @@ def clear(root: str, keep: str) -> None:
             shutil.rmtree(entry.path, onerror=_make_removable)
         else:
             Path(entry.path).unlink()
+    if Path(root).stat().st_uid != os.geteuid():  # a program could change it as little as we
+        return
+    Path(root).chmod(stat.S_IRWXU)
+    for attribute in os.listxattr(root):
+        os.removexattr(root, attribute)
+    os.utime(root)
 
 
 def _make_removable(function: Callable[[str], object], path: str, _: object) -> None:
