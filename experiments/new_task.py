@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import json
 import math
@@ -14,8 +15,11 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.new_starter import starter
+from mlagent_jax.environment.labels import LabelsError
 from mlagent_jax.environment.metrics import METRICS, Metric, Prediction, Targets, TrueValues
+from mlagent_jax.environment.preparation import prepare_task
 from mlagent_jax.environment.splitting import MOST_CLASSES
+from mlagent_jax.environment.task_loader import load_task
 from mlagent_jax.errors import UserError
 
 LEAST_ROWS = 60
@@ -67,6 +71,7 @@ def write_new_task(wanted: NewTask) -> list[str]:
             for name, text in files.items():
                 (temporary / name).parent.mkdir(exist_ok=True)
                 (temporary / name).write_text(text, encoding="utf-8")
+            _check_split(temporary, wanted)
             temporary.chmod(0o755)
             temporary.rename(wanted.folder)
         finally:
@@ -74,6 +79,19 @@ def write_new_task(wanted: NewTask) -> list[str]:
     except OSError as error:
         raise NewTaskError(f"cannot write {wanted.folder}: {error}; choose another folder") from error
     return notes
+
+
+def _check_split(folder: Path, wanted: NewTask) -> None:
+    """Both halves of the test rows must have what the metric needs, such as both classes."""
+    with tempfile.TemporaryDirectory(prefix=".new-task-data-") as root:
+        try:
+            prepare_task(folder, folder.parent, Path(root))
+            load_task(folder, folder.parent, Path(root))
+        except LabelsError as error:
+            raise NewTaskError(
+                f"{wanted.table} has too few rows of some value of {wanted.target!r}: once they are split,"
+                f" {re.sub(r' at [^ ]+', '', str(error))}; add rows, or choose another metric"
+            ) from error
 
 
 def _check_request(wanted: NewTask) -> None:
@@ -95,15 +113,21 @@ def _read_table(wanted: NewTask) -> tuple[pd.DataFrame, list[str]]:
     path = wanted.table
     try:
         rows = pd.read_csv(path, encoding=wanted.encoding, sep=wanted.delimiter, low_memory=False)
+        twice = _twice(path, wanted)
     except UnicodeError as error:
+        is_16 = path.read_bytes()[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        hint = "it begins as UTF-16 does" if is_16 else "name its encoding"
         raise NewTaskError(
-            f"{path} is not {wanted.encoding}: {error}; name its encoding, such as --encoding=latin-1 or"
-            " --encoding=utf-16"
+            f"{path} is not {wanted.encoding.removesuffix('-sig')}: {error}; {hint}, such as"
+            f" --encoding={'utf-16' if is_16 else 'latin-1'}"
         ) from error
     except LookupError as error:
         raise NewTaskError(f"--encoding is {wanted.encoding!r}, which Python does not know") from error
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise NewTaskError(f"cannot read {path} as a table: {str(error).strip()}") from error
+    if twice:
+        raise NewTaskError(f"{path} has two columns {twice!r}; rename or remove one")
+    rows, notes = _without_numbering(rows, wanted.target)
     if wanted.target not in rows.columns:
         near = difflib.get_close_matches(wanted.target, map(str, rows.columns), n=1)
         hint = f"; is {near[0]!r} meant?" if near else ""
@@ -119,10 +143,10 @@ def _read_table(wanted: NewTask) -> tuple[pd.DataFrame, list[str]]:
             f"{len(missing)} of {len(rows)} rows of {path} have no {wanted.target!r}, the first in row"
             f" {missing[0] + 1} after the header; fill them in or remove those rows"
         )
-    notes = []
-    if "id" in rows.columns and wanted.target != "id":
-        rows = rows.drop(columns="id")
-        notes.append("left out the column 'id': a task gives its rows ids of its own, which say nothing")
+    infinite = rows.drop(columns=wanted.target).select_dtypes("number").isin([math.inf, -math.inf]).sum()
+    for column, cells in infinite[infinite > 0].items():
+        rows[column] = rows[column].replace([math.inf, -math.inf], math.nan)
+        notes.append(f"emptied {cells} infinite cells of the column {column!r}: models take none")
     for column in rows.columns:
         words = rows[column].dropna()
         if column == wanted.target or pd.api.types.is_numeric_dtype(words) or not len(words):
@@ -137,6 +161,28 @@ def _read_table(wanted: NewTask) -> tuple[pd.DataFrame, list[str]]:
         raise NewTaskError(
             f"{path} has fewer than {LEAST_ROWS} distinct rows, too few to train and to test on"
         )
+    return rows, notes
+
+
+def _twice(path: Path, wanted: NewTask) -> str:
+    """A column name that the header has twice, or ""; pandas would call the second one NAME.1."""
+    header = pd.read_csv(
+        path, encoding=wanted.encoding, sep=wanted.delimiter, header=None, nrows=1, dtype=str
+    )
+    names = header.iloc[0].dropna()
+    return next((str(name) for name in names[names.duplicated()]), "")
+
+
+def _without_numbering(rows: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
+    """Without the columns that number rows, and what is to be said of them."""
+    notes = []
+    if "id" in rows.columns and target != "id":
+        rows = rows.drop(columns="id")
+        notes.append("left out the column 'id': a task gives its rows ids of its own, which say nothing")
+    nameless = "Unnamed: 0"  # as pandas calls it
+    if nameless in rows.columns and target != nameless and rows[nameless].is_unique:
+        rows = rows.drop(columns=nameless)
+        notes.append("left out the first column, which has no name and a number for each row")
     return rows, notes
 
 

@@ -24,6 +24,7 @@ from experiments.planning import STAGES, Attempt, plan_stages, suggest
 from experiments.settings import Settings, SettingsError
 from mlagent_jax.errors import UserError
 from mlagent_jax.files import write_atomically
+from mlagent_jax.planner.plan import gib
 from mlagent_jax.planner.report import render
 from mlagent_jax.planner.targets import TARGETS, find_target, prepare
 from mlagent_jax.planner.versions import versions
@@ -75,7 +76,7 @@ def _plan() -> int:
             "stages": stages,
             "changes": dict(changes),
             "plan": plan.to_dict(),
-            "attempts": [vars(attempt) for attempt in attempts],
+            "attempts": [attempt.to_dict() for attempt in attempts],
         }
         write_atomically(Path(JSON.value), json.dumps(told, indent=1, default=str) + "\n")
     if not plan.fits:
@@ -88,7 +89,9 @@ def _plan() -> int:
 def _describe(attempt: Attempt) -> str:
     if attempt.problem:
         return f"does not fit: {attempt.name} ({attempt.problem})"
-    return f"FITS: {attempt.name}: {_flags(attempt.changes)}"
+    bound, no_overlap = attempt.plan.seconds
+    needs = f"{gib(attempt.plan.needed)} a device; {bound:.3g} s a step at the least ({no_overlap:.3g} s)"
+    return f"FITS: {attempt.name}: {_flags(attempt.changes)}\n      {needs}"
 
 
 def _flags(changes: Mapping[str, Any]) -> str:

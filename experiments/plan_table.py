@@ -68,26 +68,23 @@ def table(plans: dict[str, Any]) -> str:
 
 
 def _row(target: str, stage: str, entry: dict[str, Any]) -> str:
-    plan = entry["plan"]
-    needed = max((program["bytes"]["needed"] for program in plan["programs"]), default=0)
-    capacity = max((program["bytes"]["capacity"] for program in plan["programs"]), default=0)
-    memory = f"{needed / 2**30:.1f} of {capacity / 2**30:.1f}" if needed else ""
-    settings = _flags(entry["changes"])
-    verdict, seconds = "yes" if plan["fits"] else "no", ""
+    plan, attempts = entry["plan"], entry["attempts"]
+    fitting = next((attempt for attempt in attempts if not attempt["problem"]), None)
     if plan["fits"]:
-        seconds = f"{plan['step_seconds']['bound']:.0f} s ({plan['step_seconds']['no_overlap']:.0f} s)"
+        verdict, shown, settings = "yes", plan, _flags(entry["changes"])
+    elif fitting:
+        verdict, shown = "with other settings", fitting["plan"]
+        settings = f"{fitting['name']}: {_flags(fitting['changes'])}; as configured, {plan['problems'][0]}"
     else:
-        memory = plan["problems"][0] + (
-            f" ({len(plan['problems']) - 1} more)" if plan["problems"][1:] else ""
+        return (
+            f"| {target} | {stage} | no | | none of {len(attempts)} alternatives fits; as configured, "
+            f"{plan['problems'][0]} | |"
         )
-        fitting = [attempt for attempt in entry["attempts"] if not attempt["problem"]]
-        if fitting:
-            verdict, settings = (
-                "with other settings",
-                f"{fitting[0]['name']}: {_flags(fitting[0]['changes'])}",
-            )
-        else:
-            settings = f"none of {len(entry['attempts'])} alternatives fits"
+    needed, capacity = (
+        max(program["bytes"][name] for program in shown["programs"]) for name in ("needed", "capacity")
+    )
+    memory = f"{needed / 2**30:.1f} of {capacity / 2**30:.1f}"
+    seconds = f"{shown['step_seconds']['bound']:.0f} s ({shown['step_seconds']['no_overlap']:.0f} s)"
     return f"| {target} | {stage} | {verdict} | {memory} | {settings} | {seconds} |"
 
 
@@ -104,14 +101,13 @@ def _planned(
         "versions": versions(target.platform),
         "changes": dict(changes),
         "plan": plan.to_dict(),
-        "attempts": [
-            {"name": attempt.name, "changes": dict(attempt.changes), "problem": attempt.problem}
-            for attempt in attempts
-        ],
+        "attempts": [attempt.to_dict() for attempt in attempts],
     }
 
 
 def _key(config: ConfigDict, target: Target, stages: list[str]) -> str:
     """Of what a plan follows from, but for our own code: delete an entry to plan it anew after a change there."""
-    told = json.dumps([config.to_dict(), stages, versions(target.platform)], sort_keys=True, default=str)
+    sections = ["model", "mesh", *stages] + (["sampling"] if "ppo" in stages else [])
+    settings = {name: config.to_dict()[name] for name in sections}
+    told = json.dumps([settings, stages, versions(target.platform)], sort_keys=True, default=str)
     return hashlib.sha256(told.encode()).hexdigest()[:16]

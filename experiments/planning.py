@@ -135,11 +135,21 @@ def plan_stages(
 
 @dataclass(frozen=True)
 class Attempt:
-    """One of `ALTERNATIVES`, with its changes for the target and why it does not fit, or ""."""
+    """One of `ALTERNATIVES`, with its changes for the target and its plan, which ends where something does not fit."""
 
     name: str
     changes: Changes
-    problem: str
+    plan: Plan
+
+    @property
+    def problem(self) -> str:
+        """Why it does not fit, or ""."""
+        return "; ".join(self.plan.problems)
+
+    def to_dict(self) -> dict[str, Any]:
+        """With the plan of one that fits."""
+        told = {"name": self.name, "changes": dict(self.changes), "problem": self.problem}
+        return told | ({"plan": self.plan.to_dict()} if self.plan.fits else {})
 
 
 def suggest(config: ConfigDict, target: Target, stages: Sequence[str], tell: Tell) -> list[Attempt]:
@@ -152,10 +162,10 @@ def suggest(config: ConfigDict, target: Target, stages: Sequence[str], tell: Tel
         try:
             adapted = adapt(config, target, stages, changes)
             plan = make_plan(stage_programs(adapted, stages), target, tell, until_problem=True)
-            attempts.append(Attempt(name, adapted.changes, "; ".join(plan.problems)))
+            attempts.append(Attempt(name, adapted.changes, plan))
         except UserError as error:
-            attempts.append(Attempt(name, changes, str(error)))
-        if not attempts[-1].problem:
+            attempts.append(Attempt(name, changes, Plan(target, refusal=str(error))))
+        if attempts[-1].plan.fits:
             break
     return attempts
 

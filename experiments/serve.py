@@ -23,15 +23,25 @@ from mlagent_jax.models.hf import load_hf
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 from mlagent_jax.text.tokenizer import check_vocabulary, load_tokenizer
 
+LONG = 16_384  # tokens: the context that our own client counts on
+USUAL = 4096  # tokens of most requests, with their answers
+
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Folder with safetensors and tokenizer.", required=True)
 NAME = flags.DEFINE_string("name", "", "What clients call the model; the folder's name by default.")
 HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on.")
 PORT = flags.DEFINE_integer("port", 8000, "Port to listen on; 0 for any that is free.")
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of weights, cache and computation.")
 SLOTS = flags.DEFINE_integer("slots", 16, "Answers generated at once.")
-MAX_LENGTH = flags.DEFINE_integer("max_length", 4096, "Tokens of a prompt with its answer.")
-CACHE_TOKENS = flags.DEFINE_integer("cache_tokens", 0, "Tokens in the cache; 0 for slots x max_length.")
+MAX_LENGTH = flags.DEFINE_integer(
+    "max_length", 0, f"Tokens of a prompt with its answer; 0: what it was trained for, at most {LONG:,}."
+)
+CACHE_TOKENS = flags.DEFINE_integer(
+    "cache_tokens", 0, f"Tokens in the cache; 0: {USUAL:,} for each slot, but room for one of --max_length."
+)
 TENSOR = flags.DEFINE_integer("tensor", 1, "Devices that a layer's heads are split over.")
+READS = flags.DEFINE_integer(
+    "reads", 1, "Pieces of prompts read before answers under way go on; 0: every prompt that has a slot."
+)
 MAX_REQUESTS = flags.DEFINE_integer("max_requests", 1024, "Requests under way at once; others get a 429.")
 
 
@@ -55,15 +65,10 @@ def serve() -> None:
         raise UserError(f"serving needs {error.name}: pip install -e '.[serve]'") from error
     folder = Path(CHECKPOINT.value)
     tokenizer = load_tokenizer(folder)
-    config = EngineConfig(slots=SLOTS.value, max_length=MAX_LENGTH.value, cache_tokens=CACHE_TOKENS.value)
     mesh = make_mesh(MeshConfig(tensor=TENSOR.value))
     model, params = load_hf(folder, mesh, dtype=DTYPE.value, param_dtype=DTYPE.value)
     check_vocabulary(tokenizer, model.vocab_size, str(folder))
-    if MAX_LENGTH.value > model.max_position_embeddings:
-        raise UserError(
-            f"--max_length is {MAX_LENGTH.value}, but {folder} was trained for {model.max_position_embeddings} tokens"
-        )
-    engine = Engine(model, config, mesh)
+    engine = Engine(model, _engine_config(model.max_position_embeddings, str(folder)), mesh)
     engine.load(params)
     del params
     name = NAME.value or folder.resolve().name
@@ -71,6 +76,20 @@ def serve() -> None:
     print(f"serving {name!r} on http://{HOST.value}:{PORT.value}/v1", flush=True)
     uvicorn.run(
         server.app, host=HOST.value, port=PORT.value, log_level="warning", timeout_graceful_shutdown=5
+    )
+
+
+def _engine_config(trained_for: int, folder: str) -> EngineConfig:
+    """trained_for: tokens of context of the model in `folder`."""
+    max_length = MAX_LENGTH.value or min(trained_for, LONG)
+    if max_length > trained_for:
+        raise UserError(f"--max_length is {max_length}, but {folder} was trained for {trained_for} tokens")
+    usual = max(max_length, SLOTS.value * min(max_length, USUAL))
+    return EngineConfig(
+        slots=SLOTS.value,
+        max_length=max_length,
+        cache_tokens=CACHE_TOKENS.value or usual + EngineConfig.page,  # it is given out in whole pages
+        reads=READS.value,
     )
 
 

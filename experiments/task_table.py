@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from mlagent_jax.environment.metrics import METRICS, Metric
@@ -13,7 +13,10 @@ from mlagent_jax.environment.task_file import read_task_file
 
 @dataclass(frozen=True)
 class Summary:
-    """One task. rows: training / test rows and megabytes that scripts see, "" if not prepared."""
+    """One task. rows: training / test rows and megabytes that scripts see, "" if not prepared.
+
+    m_init: marked if it is not from running this starter; note then says where it comes from.
+    """
 
     name: str
     split: str
@@ -24,8 +27,14 @@ class Summary:
     rows: str
     size: str
     prepared: str
+    note: str = ""
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return tuple(getattr(self, field.name) for field in fields(self) if field.name != "note")
 
 
+MARK = "†"
 HEADS = ("task", "split", "kind", "metric", "starter", "m_best", "train / test rows", "MB", "data")
 
 
@@ -48,27 +57,34 @@ def summaries(names: Sequence[str], tasks_dir: Path, data_root: Path, micro: boo
                 task.split.replace("_", "-"),
                 task.kind,
                 f"{task.metric} {'↑' if METRICS[task.metric].higher_is_better else '↓'}",
-                "" if task.m_init is None else f"{task.m_init:g}",
+                "" if task.m_init is None else f"{task.m_init:g}{f' {MARK}' if task.m_init_source else ''}",
                 f"{task.m_best:g}",
                 rows,
                 size,
                 "prepared" if prepared else "not prepared",
+                task.m_init_source,
             )
         )
     return found
 
 
 def plain_table(rows: Sequence[Summary]) -> str:
-    table = [HEADS, *(astuple(row) for row in rows)]
+    table = [HEADS, *(row.cells for row in rows)]
     widths = [max(len(line[column]) for line in table) for column in range(len(HEADS))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table)
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join([*(line.rstrip() for line in lines), *_notes(rows)])
 
 
 def markdown_table(rows: Sequence[Summary]) -> str:
     """Without the last column, which is of one machine."""
-    lines = [HEADS[:-1], ("---",) * (len(HEADS) - 1), *(astuple(row)[:-1] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    lines = [HEADS[:-1], ("---",) * (len(HEADS) - 1), *(row.cells[:-1] for row in rows)]
+    return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), *_notes(rows)])
+
+
+def _notes(rows: Sequence[Summary]) -> list[str]:
+    """An empty line and a line for each source of an m_init that is not the starter's."""
+    notes = dict.fromkeys(row.note for row in rows if row.note)
+    return ["", *(f"{MARK} m_init is {note}" for note in notes)] if notes else []
 
 
 def describe(metric: Metric) -> str:

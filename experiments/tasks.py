@@ -9,7 +9,8 @@
 
 NAME is a folder of --tasks_dir, or the path (with a "/") of a task folder anywhere; without one, all of
 --suite. `check` runs the starter and the reference solution (--references/NAME.py), grades both, and
-looks for leaks; m_init and m_best of a task are their public scores as printed here. `grade` prints the score
+looks for leaks; m_init and m_best of a task are their public scores as printed here, where it names no other
+source. What does not apply to a task is printed with the reason. `grade` prints the score
 on the public, the private and all test rows of a submission file. `new` makes a task folder of a CSV file.
 `metrics` says of each metric what it takes and how it treats clipping and ties.
 """
@@ -63,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
                 rows = summaries(_names(arguments, tasks_dir), tasks_dir, data_root, MICRO.value)
                 print(markdown_table(rows) if MARKDOWN.value else plain_table(rows))
             case "prepare":
-                _prepare(_names(arguments, tasks_dir), tasks_dir, data_root)
+                return _prepare(_names(arguments, tasks_dir), tasks_dir, data_root)
             case "check":
                 return _check(_names(arguments, tasks_dir), tasks_dir, data_root)
             case "grade":
@@ -86,15 +87,23 @@ def _names(arguments: Sequence[str], tasks_dir: Path) -> list[str]:
     return list(arguments) or suite_names(SUITE.value, tasks_dir)
 
 
-def _prepare(names: Sequence[str], tasks_dir: Path, data_root: Path) -> None:
+def _prepare(names: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
+    """One that cannot be prepared does not keep the others from it."""
+    failures = 0
     for name in names:
-        print(f"{name}: {prepare_task(name, tasks_dir, data_root, micro=MICRO.value)}", flush=True)
+        try:
+            print(f"{name}: {prepare_task(name, tasks_dir, data_root, micro=MICRO.value)}", flush=True)
+        except UserError as error:
+            failures += 1
+            print(f"error: {error}", file=sys.stderr, flush=True)
+    return 1 if failures else 0
 
 
 def _check(names: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
-    _prepare(names, tasks_dir, data_root)
+    if _prepare(names, tasks_dir, data_root):
+        return 1
     tasks = [load_task(name, tasks_dir, data_root, MICRO.value) for name in names]
-    failures = 0
+    failures = skipped = 0
     sandbox = open_sandbox("auto", 1, data_root / "public", allow_unisolated=False, writes_free_code=False)
     try:
         for task in tasks:
@@ -102,11 +111,16 @@ def _check(names: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
             reference = Path(REFERENCES.value) / f"{task.name}.py"
             checks = check_micro(task, sandbox) if MICRO.value else check_task(task, reference, sandbox)
             for check in checks:
-                print(f"  {'ok  ' if check.passed else 'FAIL'} {check.name}: {check.detail}", flush=True)
-                failures += not check.passed
+                mark = {True: "ok  ", False: "FAIL", None: "-   "}[check.passed]
+                print(f"  {mark} {check.name}: {check.detail}", flush=True)
+                failures += check.passed is False
+                skipped += check.passed is None
     finally:
         sandbox.close()
-    print(f"\n{failures} checks failed" if failures else f"\nall checks passed, {len(tasks)} tasks")
+    left_out = f"; {skipped} do not apply, as said above" if skipped else ""
+    print(
+        f"\n{f'{failures} checks failed' if failures else 'all checks passed'}, {len(tasks)} tasks{left_out}"
+    )
     return 1 if failures else 0
 
 

@@ -4,6 +4,7 @@
     python -m experiments.benchmarks.decoding --model=FOLDER         # another model, such as SmolLM2-135M
     python -m experiments.benchmarks.decoding --static               # one static batch; reading and decoding apart
     python -m experiments.benchmarks.decoding --reuse                # what samples and next turns of a prompt cost
+    python -m experiments.benchmarks.decoding --arrivals             # how long prompts hold up an answer under way
 
 Prompts of 64 to 1,024 tokens mixed and 64 tokens sampled after each at temperature 0.8, no stop, so that both do the
 same work. Twice as many requests as slots: ours arrive as slots become free, theirs come in two static batches, padded
@@ -40,6 +41,7 @@ MODEL = flags.DEFINE_string("model", "", "A Hugging Face folder; the quickstart'
 BATCHES = flags.DEFINE_multi_integer("batches", [1, 8, 32], "Slots, and rows of a static batch.")
 STATIC = flags.DEFINE_bool("static", False, "Measure one static batch instead, reading and decoding apart.")
 REUSE = flags.DEFINE_bool("reuse", False, "Measure reuse of prompts instead.")
+ARRIVALS = flags.DEFINE_bool("arrivals", False, "Measure how long prompts hold up an answer instead.")
 LONGEST, NEW, STATIC_PROMPT = 1024, 64, 300
 SAMPLING = SamplingParams(temperature=0.8)
 BAR, SAMPLES_BAR = 2.0, 1.3
@@ -51,6 +53,9 @@ def main(argv: Sequence[str]) -> None:
     print(f"medians of {REPEATS.value} runs, load average {os.getloadavg()[0]:.1f}")
     if REUSE.value:
         _reuse(config, params)
+        return
+    if ARRIVALS.value:
+        _arrivals(config, params)
         return
     twin = torch_twin(config, params).eval()
     print(HEADER)
@@ -173,6 +178,41 @@ def _reuse(config: Qwen2Config, params: Params) -> None:
 
     whole = median(lambda: seconds(prompt, 1))
     print(f"the next turn takes {median(next_turn) / whole:.2f} of reading it all")
+
+
+def _arrivals(config: Qwen2Config, params: Params) -> None:
+    """One answer under way as 8 prompts of 1,024 tokens arrive: how it goes on, and when the last of them has begun."""
+    rng = np.random.default_rng(0)
+    listened, *others = (
+        Request(tuple(rng.integers(0, config.vocab_size, length)), (0,), new, (), SAMPLING)
+        for length, new in [(LONGEST, 512)] + 8 * [(LONGEST, NEW)]
+    )
+
+    def measure(engine: Engine, arriving: Sequence[Request]) -> tuple[float, float]:
+        """Seconds: the answer's longest wait for a token, and until the last arrival has its first."""
+        engine.load(params)
+        (sample,) = engine.submit(listened)
+        engine.step()
+        samples = [engine.submit(request)[0] for request in arriving]
+        begun = before = time.perf_counter()
+        longest = last = 0.0
+        while not sample.finished or not all(each.tokens for each in samples):
+            engine.step()
+            now = time.perf_counter()
+            longest, before = max(longest, now - before), now
+            last = last or (now - begun if all(each.tokens for each in samples) else 0.0)
+        for each in samples:
+            engine.cancel(each)
+        return longest, last
+
+    for name, reads, arriving in (("nobody", 0, []), ("8, unbounded", 0, others), ("8, reads=1", 1, others)):
+        sizes = EngineConfig(slots=16, max_length=LONGEST + 512, reads=reads)
+        engine = Engine(config, sizes, make_mesh(MeshConfig()))
+        measure(engine, arriving)
+        longest, last = np.median([measure(engine, arriving) for _ in range(REPEATS.value)], axis=0)
+        print(
+            f"arriving: {name:<14} longest wait {longest * 1e3:6.0f} ms, all begun after {last * 1e3:6.0f} ms"
+        )
 
 
 def _met(ratio: float) -> str:

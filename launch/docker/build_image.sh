@@ -44,7 +44,7 @@ mkdir -p "$root/workspace" "$root/usr/share/zoneinfo"
 # the standard library's tests are not meant to compile.
 chroot "$root" python3 -m compileall -q --invalidation-mode unchecked-hash -j 0 \
   /usr/lib/python3.11 /usr/local/lib/python3.11/dist-packages >/dev/null 2>&1 || true
-chroot "$root" python3 -c 'import joblib, pandas, scipy.stats, sklearn.ensemble' # that no package is missing
+chroot "$root" python3 -c 'import joblib, pandas, PIL.Image, scipy.stats, sklearn.ensemble' # that no package is missing
 # Programs that change their user have no use where no user may be changed.
 find "$root" -xdev -type f -perm /6000 -exec chmod a-s {} +
 rm -rf "$root"/tmp/* "$root"/dev/* "$root"/proc/* "$root"/sys/*

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from absl import logging
 
 from mlagent_jax.agent.policy import Response, Situation
 from mlagent_jax.agent.prompt import PromptFormat, messages
@@ -222,7 +223,9 @@ class EndpointCoder:
             return self._endpoint.complete(chat, self._endpoint.config.coder_max_tokens, temperature=0.0)
         except EndpointUnavailableError as error:
             raise CoderUnavailableError(str(error)) from error
-        except _TooLongError:
+        except _TooLongError as error:
+            # It may be coder_max_tokens that this model has no room for, which the agent could not know.
+            logging.warning("The coder was not given a file: %s", error)
             raise CoderError("the file is too long for the assistant.") from None
 
 

@@ -47,11 +47,11 @@ def read_table(
     return frame
 
 
-def check_count(what: Path | str, found: int, expected: int | None) -> None:
+def check_count(what: Path | str, found: int, expected: int | None, of: str = "rows") -> None:
     """Raises RawDataError if raw data have another number of rows or files than the source is known to have."""
     if expected is not None and found != expected:
         raise RawDataError(
-            f"{what} has {found:,} rows or files, expected {expected:,}: half a download, or another version."
+            f"{what} has {found:,} {of}, expected {expected:,}: half a download, or another version."
             " Remove its folder and its archive to fetch it again"
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import runpy
 import shutil
 import tempfile
@@ -25,6 +26,7 @@ from mlagent_jax.files import write_atomically
 __all__ = ["LabelledRows", "PreparationError", "RawFiles", "SplitFiles", "find_prepared", "prepare_task"]
 
 FORMAT = 1  # raise it when prepared data would come out differently
+WRITTEN = 315_532_800  # the age of every public file: 1 January 1980, the first day that a .zip can name
 MOST_HASHED_BYTES = 256 * 2**20  # of public files; larger data are only measured when they are found again
 
 
@@ -198,6 +200,8 @@ def _write(key: str, data_root: Path, data: SplitData, about: dict) -> None:
                 shutil.copyfile(content, path)
             else:
                 write_atomically(path, content)
+        for path in temporary.rglob("*"):
+            os.utime(path, (WRITTEN, WRITTEN))  # neither the time nor the order of writing says anything
         for folder in (temporary, *(path for path in temporary.rglob("*") if path.is_dir())):
             folder.chmod(0o755)  # a sandbox may run as another user
         write_atomically(labels_path, data.labels)

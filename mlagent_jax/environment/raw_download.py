@@ -113,15 +113,24 @@ class Archive:
             _extract(archive, temporary, (*self.wanted, *self.nested))
             for inner in self.nested:
                 if not (temporary / inner).is_file():
-                    raise RawDataError(f"{archive} lacks {inner}; remove it to fetch it again")
-                _extract(temporary / inner, (temporary / inner).parent, self.wanted)
+                    raise self._other_layout(archive, inner)
+                _extract(temporary / inner, (temporary / inner).parent, self.wanted, of=archive)
                 (temporary / inner).unlink()
-            self._check_layout(temporary)
+            for path in self.wanted:
+                if not (temporary / path).exists():
+                    raise self._other_layout(archive, path)
             try:
                 temporary.rename(unpacked)
             except OSError:
                 if not unpacked.is_dir():  # else another process was first
                     raise
+
+    def _other_layout(self, archive: Path, missing: str) -> RawDataError:
+        return RawDataError(
+            f"{archive} lacks {missing}; it has {_listed(_names(archive)) or 'nothing'}: another archive or another"
+            f" version. Remove it to fetch it again, or unpack it by hand into {archive.parent / 'unpacked'}, so that"
+            f" there are {_listed(self.wanted)}"
+        )
 
     def _check_layout(self, unpacked: Path) -> None:
         missing = [path for path in self.wanted if not (unpacked / path).exists()]
@@ -226,8 +235,12 @@ class UrlArchive(Archive):
             ) from error
 
 
-def _extract(archive: Path, folder: Path, wanted: tuple[str, ...]) -> None:
-    """What is wanted of a .zip, .7z or .tar.gz. Names that would leave `folder` are not wanted."""
+def _extract(archive: Path, folder: Path, wanted: tuple[str, ...], of: Path | None = None) -> None:
+    """What is wanted of a .zip, .7z or .tar.gz. Names that would leave `folder` are not wanted.
+
+    of: the archive that this one lay in, which is the one to name.
+    """
+    named = f"{archive.name} in {of}" if of else str(archive)
 
     def is_wanted(name: str) -> bool:
         path = PurePosixPath(name)
@@ -235,7 +248,7 @@ def _extract(archive: Path, folder: Path, wanted: tuple[str, ...]) -> None:
 
     try:
         if archive.suffix == ".7z":
-            _extract_7z(archive, folder)
+            _extract_7z(archive, folder, named)
         elif archive.suffix == ".zip":
             with zipfile.ZipFile(archive) as zipped:
                 zipped.extractall(folder, [name for name in zipped.namelist() if is_wanted(name)])
@@ -245,14 +258,23 @@ def _extract(archive: Path, folder: Path, wanted: tuple[str, ...]) -> None:
                 tar.extractall(folder, members, filter="data")
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError) as error:
         raise RawDataError(
-            f"cannot unpack {archive.name}: {error}; it may be half a download: remove it to fetch it again"
+            f"cannot unpack {named}: {error}; it may be half a download: remove it to fetch it again"
         ) from error
 
 
-def _extract_7z(archive: Path, folder: Path) -> None:
+def _names(archive: Path) -> list[str]:
+    """Of the files in a .zip or .tar.gz that could be unpacked."""
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive) as zipped:
+            return zipped.namelist()
+    with tarfile.open(archive) as tar:
+        return tar.getnames()
+
+
+def _extract_7z(archive: Path, folder: Path, named: str) -> None:
     if importlib.util.find_spec("py7zr") is None:
         raise RawDataError(
-            f"{archive.name} needs py7zr to be unpacked: `pip install 'mlagent-jax[paper]'`, or `pip install py7zr`"
+            f"{named} needs py7zr to be unpacked: `pip install 'mlagent-jax[paper]'`, or `pip install py7zr`"
         )
     import py7zr
 
@@ -260,7 +282,7 @@ def _extract_7z(archive: Path, folder: Path) -> None:
         with py7zr.SevenZipFile(archive) as packed:
             packed.extractall(folder)
     except py7zr.exceptions.ArchiveError as error:
-        raise RawDataError(f"cannot unpack {archive.name}: {error}") from error
+        raise RawDataError(f"cannot unpack {named}: {error}; remove the archive to fetch it again") from error
 
 
 def _digest(path: Path, name: str) -> str:

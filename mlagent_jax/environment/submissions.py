@@ -12,6 +12,7 @@ import numpy as np
 
 from mlagent_jax.environment.labels import Truth
 from mlagent_jax.environment.metrics import METRICS, SUM_TOLERANCE, Prediction
+from mlagent_jax.environment.plain_tables import read_plain
 from mlagent_jax.environment.task import Task
 
 BYTES_PER_VALUE = 256  # generous for any number, id or class name; bounds a submission's size
@@ -70,6 +71,8 @@ def check_predictions(task: Task, truth: Truth, predicted: np.ndarray) -> None:
 
 def _parse_csv(task: Task, truth: Truth, submission: bytes) -> np.ndarray:
     n, columns = len(truth.values), (task.id_column, *task.target_columns)
+    if (plain := read_plain(task, truth, submission)) is not None:
+        return plain
     read_value = _value_reader(task)
     predicted: np.ndarray = np.empty(
         truth.values.shape, dtype=object if METRICS[task.metric].prediction.is_text else float

@@ -51,6 +51,7 @@ class Task:
     prediction_range: least and greatest value that may be predicted, where the metric allows more.
     m_best: the score worth 1.0 in the linear reward; m_best_source says where it comes from.
     m_init: the starter's public score as recorded when the task was made, or None; runs measure their own.
+    m_init_source: where m_init comes from if not from running this starter, else "".
     starter: text of train.py. limits: of one execution. needs_gpu: whether those limits suppose a GPU.
     board: thresholds of the competition that the task comes from, if there was one.
     show_public_score: whether feedback tells the agent its public score, as a leaderboard would.
@@ -80,6 +81,7 @@ class Task:
     target_array: str = ""
     prediction_range: tuple[float, float] | None = None
     m_init: float | None = None
+    m_init_source: str = ""
     needs_gpu: bool = False
     board: Board | None = None
 

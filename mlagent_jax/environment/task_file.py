@@ -45,6 +45,7 @@ class TaskFile:
     target_array: str = ""
     prediction_range: tuple[float, float] | None = None
     m_init: float | None = None
+    m_init_source: str = ""
     needs_gpu: bool = False
     board: Board | None = None
 
@@ -65,7 +66,7 @@ def find_task(name_or_path: str | Path, tasks_dir: Path) -> Path:
     else:
         below = sorted(path.parent for path in tasks_dir.glob("*/*/task.toml") if path.parent.name == text)
         folder = tasks_dir / text if (tasks_dir / text).is_dir() or not below else below[0]
-    if not folder.is_dir():
+    if not text or not folder.is_dir():
         known = ", ".join(list_tasks(tasks_dir)) or "none"
         raise TaskError(
             f"there is no task {text!r}; tasks in {tasks_dir}: {known} (a folder elsewhere is named"
@@ -114,6 +115,7 @@ _OPTIONAL: dict[str, tuple[tuple[type, ...], str]] = {
     "target_array": ((str,), "a string"),
     "prediction_range": ((list,), "a list of two numbers"),
     "m_init": ((int, float), "a number"),
+    "m_init_source": ((str,), "a string"),
     "needs_gpu": ((bool,), "true or false"),
     "board": ((dict,), "a table"),
 }
@@ -199,7 +201,8 @@ def _board(table: dict[str, Any], path: Path) -> Board:
 
 
 def _check_values(task: TaskFile, path: Path) -> None:
-    for name in ("title", "brief", "kind", "id_column", "m_best_source"):
+    sources = ["m_best_source", *(["m_init_source"] if task.m_init_source else [])]
+    for name in ("title", "brief", "kind", "id_column", *sources):
         value = getattr(task, name)
         if not value.strip() or "\n" in value:
             raise TaskError(f"{path}: {name!r} is {value!r}, expected one line of text")
@@ -218,6 +221,8 @@ def _check_values(task: TaskFile, path: Path) -> None:
         score = getattr(task, field)
         if score is not None and not (low <= score <= high and math.isfinite(score)):
             raise TaskError(f"{path}: {field!r} is {score}, expected a {task.metric} from {low} to {high}")
+    if task.m_init_source and task.m_init is None:
+        raise TaskError(f"{path} has an 'm_init_source' but no 'm_init'")
     if task.m_init is not None and not metric.better(task.m_best, task.m_init):
         raise TaskError(
             f"{path}: 'm_best' is {task.m_best}, expected a better {task.metric} than m_init, {task.m_init}"

@@ -18,6 +18,9 @@ class EngineConfig:
     chunks: lengths that prompts are read in: as many of the longest as go, then the shortest that holds the rest.
     span: that attention takes at a time; a few hundred for an accelerator, fewer for a CPU.
     steps: decoded in one call, between two looks at what has arrived.
+    reads: calls that read prompts between two that decode, while answers are under way; more make the most of all
+        slots, fewer (and a quarter of the steps meanwhile) keep those who listen from waiting. 0: until no slot is
+        free or nobody waits.
     """
 
     slots: int = 32
@@ -27,12 +30,15 @@ class EngineConfig:
     chunks: tuple[int, ...] = (64, 128, 256, 512)
     span: int = 64
     steps: int = 16
+    reads: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "chunks", tuple(sorted(set(self.chunks))))
         for name in ("slots", "max_length", "page", "span", "steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} of the engine is {getattr(self, name)}, but must be at least 1")
+        if self.reads < 0:
+            raise UserError(f"reads of the engine is {self.reads}, but must be at least 0")
         if not self.chunks or any(size < 1 or size % self.page for size in self.chunks):
             raise UserError(f"chunks {self.chunks} of the engine must be multiples of its page, {self.page}")
         if self.span % self.page:

@@ -178,11 +178,18 @@ class Engine:
                 self._end_job(shard)
 
     def step(self) -> list[Sample]:
-        """Reads what can begin, then decodes up to `steps` tokens of each running sample; those that grew."""
-        while self._admit():
+        """Reads what can begin, then decodes up to `steps` tokens of each running sample; those that grew.
+
+        Where `reads` bounds the reading, the rest of it follows in the next steps, which are shorter meanwhile.
+        """
+        reads, steps = 0, self.config.steps
+        while reading := self._admit():
+            if 0 < self.config.reads <= reads:
+                break
             self._read_chunk()
             self._begin()
-        return self._decode()
+            reads += self.running > 0
+        return self._decode(max(1, steps // 4) if reading else steps)
 
     @property
     def idle(self) -> bool:
@@ -315,11 +322,11 @@ class Engine:
         shard.pool.release([*shard.job.pages, *shard.job.spare])
         shard.job = None
 
-    def _decode(self) -> list[Sample]:
+    def _decode(self, steps: int) -> list[Sample]:
         slots = [slot for shard in self._shards for slot in shard.running]
         if not any(slots):
             return []
-        out = self._runner.decode(self._slots(slots))
+        out = self._runner.decode(self._slots(slots)._replace(limit=np.int32(steps)))
         grown = []
         for number, shard in enumerate(self._shards):
             for index, slot in enumerate(shard.running):

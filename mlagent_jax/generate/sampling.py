@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+_LEAST = 1e-30  # of what logits are divided by; float32 ends at 1e-38, where the likeliest would become NaN
+
 
 @dataclass(frozen=True)
 class SamplingParams:
     """The distribution that is sampled. temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 cut nothing off.
 
     Applied in the order temperature, top-k, top-p, min-p, as `transformers` does. min_p: the least probability a token
-    may have, as a share of the likeliest one's.
+    may have, as a share of the likeliest one's. A temperature or top_p that float32 cannot hold is raised a little.
     """
 
     temperature: float = 1.0
@@ -31,6 +33,9 @@ class SamplingParams:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
         if not 0 <= self.min_p <= 1:
             raise ValueError(f"min_p must be in [0, 1], got {self.min_p}")
+        if self.temperature:
+            object.__setattr__(self, "temperature", max(self.temperature, _LEAST))
+        object.__setattr__(self, "top_p", max(self.top_p, _LEAST))
 
 
 class Knobs(NamedTuple):

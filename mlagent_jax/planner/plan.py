@@ -87,6 +87,11 @@ class Plan:
         return not self.problems
 
     @property
+    def needed(self) -> int:
+        """Of the program that needs most."""
+        return max((plan.needed for plan in self.programs), default=0)
+
+    @property
     def seconds(self) -> tuple[float, float]:
         """Of one optimiser step or PPO update: the roofline's bound, and without any overlap."""
         return (

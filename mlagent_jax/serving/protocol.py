@@ -15,6 +15,9 @@ from mlagent_jax.text.tokenizer import Tokenizer
 
 MAX_SAMPLES, MAX_PROMPTS, MAX_STOPS = 128, 128, 4
 _COMPLETION_TOKENS = 16  # OpenAI's default, for completions
+_CHAT_TOKENS = (
+    2048  # OpenAI sets none for chats; here an answer's room in the cache is set aside before it begins
+)
 _IGNORED = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
 # Fields that change an answer in ways not implemented, and the values that change nothing.
 _INERT: Mapping[str, tuple[Any, ...]] = {
@@ -80,12 +83,9 @@ def read_request(
     if body.get("best_of") not in (None, samples):
         raise ApiError(400, f"best_of is {body['best_of']!r}, but only n can be had", "best_of")
     seed = _number(body, "seed", secrets.randbits(32), int, lambda n: True, "")
-    wants_logprobs = body.get("logprobs") not in (None, False)
-    if not chat and wants_logprobs and body["logprobs"] not in (0, 1):
-        raise ApiError(
-            400, f"logprobs is {body['logprobs']!r}; only the sampled token's can be had", "logprobs"
-        )
     options = body.get("stream_options") or {}
+    if not isinstance(options, dict):
+        raise ApiError(400, f"stream_options is {options!r}, but must be an object", "stream_options")
     return Wanted(
         chat=chat,
         prompts=tuple(prompts),
@@ -94,9 +94,9 @@ def read_request(
         max_tokens=_max_tokens(body, chat, max(map(len, prompts)), max_length),
         sampling=_sampling(body),
         stops=_stops(body.get("stop")),
-        stream=body.get("stream") is True,
-        usage_in_stream=isinstance(options, dict) and options.get("include_usage") is True,
-        logprobs=wants_logprobs,
+        stream=_switch(body, "stream"),
+        usage_in_stream=_switch(options, "include_usage"),
+        logprobs=_switch(body, "logprobs") if chat else _completion_logprobs(body),
     )
 
 
@@ -176,7 +176,7 @@ def _max_tokens(body: Mapping[str, Any], chat: bool, longest: int, max_length: i
             "messages" if chat else "prompt",
             "context_length_exceeded",
         )
-    return asked or (room if chat else min(room, _COMPLETION_TOKENS))
+    return asked or min(room, _CHAT_TOKENS if chat else _COMPLETION_TOKENS)
 
 
 def _sampling(body: Mapping[str, Any]) -> SamplingParams:
@@ -197,6 +197,21 @@ def _stops(given: Any) -> tuple[str, ...]:
     ):
         raise ApiError(400, f"stop must be a text or a list of at most {MAX_STOPS} texts, none empty", "stop")
     return tuple(stops)
+
+
+def _switch(body: Mapping[str, Any], name: str) -> bool:
+    value = body.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise ApiError(400, f"{name} is {value!r}, but must be true or false", name)
+    return bool(value)
+
+
+def _completion_logprobs(body: Mapping[str, Any]) -> bool:
+    """Completions say of how many tokens beside the sampled one."""
+    value = body.get("logprobs")
+    if value not in (None, False, 0, 1):
+        raise ApiError(400, f"logprobs is {value!r}; only the sampled token's can be had", "logprobs")
+    return value is not None and value is not False
 
 
 def _number(

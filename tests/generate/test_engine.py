@@ -100,6 +100,24 @@ def test_a_full_cache_makes_requests_wait(params, alone):
     assert [sample.generation for sample in samples] == alone
 
 
+def test_prompts_that_arrive_hold_up_an_answer_under_way_by_so_many_chunks(params, alone):
+    """At most 2 x 64 tokens are read while one that is running waits for its next; none waits for ever."""
+    engine = Engine(MODEL, dataclasses.replace(CONFIG, reads=2), make_mesh(MeshConfig()))
+    engine.load(params)
+    listening, read = request(60, kind=2, new=100, start=3), []
+    (listener,) = engine.submit(dataclasses.replace(listening, stop_ids=()))
+    engine.step()
+    samples = [engine.submit(each)[0] for each in REQUESTS]
+    while not engine.idle:
+        tokens, prefilled, waited = len(listener.tokens), engine.counts.prefilled, not listener.finished
+        engine.step()
+        read.append(engine.counts.prefilled - prefilled)
+        if waited:
+            assert len(listener.tokens) > tokens and read[-1] <= 2 * CONFIG.chunks[-1]
+    assert sum(read) > 2 * max(read), "there was more to read than one step may"
+    assert [sample.generation for sample in samples] == alone
+
+
 def test_samples_follow_each_other_where_there_is_room_for_one(params, alone):
     """The last page of the prompt is copied for each, with not a page to spare."""
     each = Request(prompt(130), (7, 8, 9), 126, tuple(range(4)), SAMPLINGS[1])
@@ -228,6 +246,7 @@ def test_one_bad_prompt_among_many_begins_none(engine):
     ("changes", "message"),
     [
         ({"slots": 0}, "slots of the engine is 0"),
+        ({"reads": -1}, "reads of the engine is -1"),
         ({"chunks": (24,)}, "must be multiples of its page, 16"),
         ({"span": 24}, "span 24 of the engine must be a multiple"),
         ({"cache_tokens": 255}, "cache_tokens 255 of the engine do not hold one request"),

@@ -58,6 +58,24 @@ def test_draws_follow_the_distribution(given):
     np.testing.assert_allclose(logprobs, np.log(expected[tokens]), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        SamplingParams(1e-8),
+        SamplingParams(1e-40),
+        SamplingParams(1.0, top_p=1e-50),
+        SamplingParams(1e-45, 3, 1e-45),
+    ],
+    ids=str,
+)
+def test_the_least_temperature_and_top_p_leave_the_likeliest(given):
+    """Clients ask for 1e-8 where they mean greedily; what is less than float32 can say is none of its NaNs."""
+    uniform = jnp.linspace(0, 0.999, 20)
+    tokens, logprobs = jax.jit(sample)(jnp.tile(LOGITS, (20, 1)), uniform, knobs(given, 20))
+    assert (np.asarray(tokens) == LOGITS.argmax()).all()
+    np.testing.assert_array_equal(logprobs, 0)
+
+
 @pytest.mark.parametrize("given", CASES, ids=str)
 def test_cuts_are_those_of_transformers(given):
     torch = pytest.importorskip("torch")

@@ -19,6 +19,7 @@ from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import init_params
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 from mlagent_jax.serving.app import Server
+from mlagent_jax.serving.protocol import read_request
 from mlagent_jax.text.chat import Message, encode_prompt, response_text
 from mlagent_jax.text.tokenizer import train_sentencepiece
 
@@ -173,6 +174,9 @@ def test_prompts_as_texts_and_as_token_ids(client, tokenizer):
         ({"max_tokens": 0}, openai.BadRequestError, "max_tokens is 0"),
         ({"max_tokens": 512}, openai.BadRequestError, "maximum context length is 512 tokens"),
         ({"n": 0}, openai.BadRequestError, "n is 0"),
+        ({"stream": "yes"}, openai.BadRequestError, "stream is 'yes', but must be true or false"),
+        ({"stream_options": [1]}, openai.BadRequestError, "stream_options is [1], but must be an object"),
+        ({"logprobs": 1}, openai.BadRequestError, "logprobs is 1, but must be true or false"),
         ({"n": True}, openai.BadRequestError, "n is True"),
         ({"stop": [""]}, openai.BadRequestError, "stop must be"),
         ({"stop": ["a"] * 5}, openai.BadRequestError, "at most 4"),
@@ -197,6 +201,12 @@ def test_bad_requests_are_told_what_is_wrong(client, url, options, error, says):
         chat(client, **options)
     assert says in str(raised.value)
     assert metric(url, "requests_open") == 0
+
+
+@pytest.mark.parametrize(("max_length", "tokens"), [(16_384, 2048), (512, None)])
+def test_a_chat_without_a_limit_takes_its_share_of_the_cache(tokenizer, max_length, tokens):
+    wanted = read_request({"model": "m", "messages": CHAT}, True, "m", tokenizer, 400, max_length)
+    assert wanted.max_tokens == (tokens or max_length - len(wanted.prompts[0]))
 
 
 def test_too_long_is_said_in_the_way_that_our_own_client_knows(client):

@@ -1,5 +1,6 @@
 """A task made of a user's table: it runs and is graded, and every fault of a table is named."""
 
+import re
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from experiments import task_checks
+from experiments.leak_checks import leak_checks
 from experiments.new_task import OFFERED, NewTask, NewTaskError, write_new_task
 from mlagent_jax.environment.grading import Graded, grade
 from mlagent_jax.environment.preparation import prepare_task
@@ -29,6 +31,7 @@ def table(n: int = 200) -> pd.DataFrame:
 
 
 def write(folder, data, target, metric, **options):
+    folder.mkdir(exist_ok=True)
     path = folder / "rows.csv"
     data.to_csv(path, index=False)
     return write_new_task(NewTask(folder / "mine", path, target, metric, **options))
@@ -71,6 +74,7 @@ def test_the_starter_runs_and_beats_knowing_nothing(tmp_path, target, metric, op
     assert isinstance(nothing, Graded)
     assert abs(task.m_best - scores.private) < abs(task.m_best - nothing.private)
     assert target.startswith(task.target_columns[0].rstrip("_").split("_")[0])
+    assert [check.passed for check in leak_checks(task)][:2] == [True, True]
 
 
 def test_a_table_of_text_alone_has_a_starter_too(tmp_path):
@@ -91,6 +95,38 @@ def test_an_id_column_and_mixed_types_are_told(tmp_path):
     assert "left out the column 'id'" in notes[0]
     assert "column 'mixed' is taken as text: it holds numbers, and also 'n/k'" in notes[1]
     assert "id" not in pd.read_csv(tmp_path / "mine" / "raw" / "rows.csv").columns
+
+
+def test_a_column_that_numbers_rows_and_infinite_cells_are_told(tmp_path):
+    data = table()
+    data.loc[[3, 4], "size"] = np.inf
+    path = tmp_path / "rows.csv"
+    data.to_csv(path)  # with the index, as data frames are by default
+    notes = write_new_task(NewTask(tmp_path / "mine", path, "stars", "qwk"))
+    assert "left out the first column, which has no name" in notes[0]
+    assert "emptied 2 infinite cells of the column 'size'" in notes[1]
+    rows = pd.read_csv(tmp_path / "mine" / "raw" / "rows.csv")
+    assert "Unnamed: 0" not in rows.columns
+    assert rows["size"].isna().sum() == 2
+    graded(tmp_path / "mine")
+
+
+def test_a_class_that_only_one_half_would_have_is_named(tmp_path):
+    sold = np.array([0, 1] * 100)
+    for seed in range(40):  # until the split leaves a half of the test rows without the rare class
+        rare = np.zeros(200, dtype=int)
+        rare[np.random.default_rng(seed).choice(200, 10, replace=False)] = 1
+        try:
+            write(tmp_path / f"{seed}", table().assign(sold=sold, bought=rare), "bought", "auc")
+        except NewTaskError as error:
+            assert re.search(
+                r"too few rows of some value of 'bought': once they are split, the (public|private) labels are all of"
+                r" one class, for which auc is not defined; add rows, or choose another metric",
+                str(error),
+            )
+            assert [path.name for path in (tmp_path / f"{seed}").iterdir()] == ["rows.csv"]
+            return
+    pytest.fail("no split was tried that has one class only")
 
 
 def with_cell(row, column, value):
@@ -138,8 +174,11 @@ def test_encodings_and_delimiters_are_asked_for(tmp_path):
     )
     (tmp_path / "ragged.csv").write_text("a,b\n1,2\n1,2,3\n")
     (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "twice.csv").write_text("a,stars,a\n1,2,3\n")
     for name, options, said in (
-        ("latin.csv", {}, "is not utf-8-sig: .*--encoding=latin-1"),
+        ("latin.csv", {}, "is not utf-8: .*--encoding=latin-1"),
+        ("wide.csv", {}, "begins as UTF-16 does, such as --encoding=utf-16"),
+        ("twice.csv", {}, "has two columns 'a'; rename or remove one"),
         ("latin.csv", {"encoding": "klingon"}, "'klingon', which Python does not know"),
         ("wide.csv", {"encoding": "utf-16"}, "one column only, so give its --delimiter"),
         ("ragged.csv", {}, "cannot read .*ragged.csv as a table: .*line 3"),

@@ -9,7 +9,7 @@ import pytest
 import toy
 from fakes import PlainSandbox
 
-from experiments import task_checks
+from experiments import leak_checks, task_checks
 from mlagent_jax.environment import splitting
 from mlagent_jax.environment.preparation import prepare_task
 from mlagent_jax.environment.task_loader import load_task
@@ -30,16 +30,16 @@ def test_a_leaky_column_is_found(tmp_path):
         folder = toy.write_task(tmp_path / name, prepare=prepare, data=toy.rows(2000))
         prepare_task(folder, tmp_path, tmp_path / "data")
     leaky, clean = (load_task(name, tmp_path, tmp_path / "data") for name in ("leaky", "clean"))
-    check = task_checks.best_single_feature(leaky)
+    check = leak_checks.best_single_feature(leaky)
     assert (check.passed, check.name) == (False, "best single feature, c")
-    assert task_checks.best_single_feature(clean).name == "best single feature, a"
+    assert leak_checks.best_single_feature(clean).name == "best single feature, a"
 
 
 def test_a_telling_order_is_found(tmp_path, monkeypatch):
     folder = toy.write_task(tmp_path / "sorted", data=toy.rows(2000).sort_values("y"))
     monkeypatch.setattr(splitting, "_shuffled", lambda items, purpose: [*items][::2] + [*items][1::2])
     prepare_task(folder, tmp_path, tmp_path / "data")
-    assert not task_checks.by_position(load_task("sorted", tmp_path, tmp_path / "data")).passed
+    assert not leak_checks.by_position(load_task("sorted", tmp_path, tmp_path / "data")).passed
 
 
 def test_a_shared_row_is_found(tmp_path, monkeypatch):
@@ -47,7 +47,7 @@ def test_a_shared_row_is_found(tmp_path, monkeypatch):
     folder = toy.write_task(tmp_path / "twins", data=data)
     monkeypatch.setattr(splitting, "_first_of_each", lambda features, arrays: [*range(len(features))])
     prepare_task(folder, tmp_path, tmp_path / "data")
-    assert not task_checks.shared_rows(load_task("twins", tmp_path, tmp_path / "data")).passed
+    assert not leak_checks.shared_rows(load_task("twins", tmp_path, tmp_path / "data")).passed
 
 
 TEXTS = toy.PREPARE.replace(
@@ -58,24 +58,24 @@ TEXTS = toy.PREPARE.replace(
 
 def test_a_text_that_differs_by_signs_only_is_found(tmp_path):
     task = prepared(tmp_path / "texts", prepare=TEXTS.replace("rows.assign(", "rows[['y']].assign("))
-    assert task_checks.shared_rows(task).detail != "0"
+    assert leak_checks.shared_rows(task).detail != "0"
     other = TEXTS.replace("rows.assign(", "rows[['y']].assign(").replace("i % 90", "i")
-    assert task_checks.shared_rows(prepared(tmp_path / "other", prepare=other)).passed
+    assert leak_checks.shared_rows(prepared(tmp_path / "other", prepare=other)).passed
 
 
 def test_labels_in_what_a_sandbox_mounts_are_found(tmp_path):
     task = prepared(tmp_path / "toy")
-    assert task_checks.hidden_labels(task).passed
+    assert leak_checks.hidden_labels(task).passed
     test = pd.read_csv(task.data_dir / "test.csv")
     test.assign(y=1).to_csv(task.data_dir / "test_more.csv", index=False)
-    assert task_checks.hidden_labels(task).detail == "y"
+    assert leak_checks.hidden_labels(task).detail == "y"
     (task.data_dir / "test_more.csv").unlink()
     (task.data_dir / "notes.bin").write_bytes(task.labels_path.read_bytes())
-    assert task_checks.hidden_labels(task).detail == "notes.bin"
+    assert leak_checks.hidden_labels(task).detail == "notes.bin"
     (task.data_dir / "notes.bin").unlink()
     inside = replace(task, labels_path=task.data_dir.parent / "labels.csv")
     inside.labels_path.write_bytes(task.labels_path.read_bytes())
-    assert not task_checks.hidden_labels(inside).passed
+    assert not leak_checks.hidden_labels(inside).passed
 
 
 def submission(task, error):
@@ -131,10 +131,20 @@ ARRAY_TOML = toy.TOML.replace('target_columns = ["y"]', 'target_columns = []\nta
 @pytest.mark.parametrize(("noise", "passed"), [("1", False), ("np.arange(5) * 100", True)])
 def test_an_input_that_is_nearly_the_answer_is_found(tmp_path, noise, passed):
     task = prepared(tmp_path / "pages", ARRAY_TOML, CLEANING.replace("NOISE", noise))
-    check = task_checks.best_single_feature(task)
+    check = leak_checks.best_single_feature(task)
     assert (check.name, check.passed) == ("input as the answer, dirty", passed)
     for submit in (task_checks.constant_submission, task_checks.shuffled_submission):
         assert np.load(io.BytesIO(submit(task))).shape == (40, 4, 5)
+
+
+def test_labels_of_rows_that_are_not_in_the_test_table_are_named(tmp_path):
+    task = prepared(tmp_path / "toy")
+    test = pd.read_csv(task.data_dir / "test.csv")
+    test[1:].to_csv(task.data_dir / "test.csv", index=False)
+    checks = {check.name: check for check in leak_checks.leak_checks(task)}
+    for name in ("best single feature", "order of rows"):
+        assert checks[name].passed is None
+        assert f"test.csv lacks the id '{test['id'][0]}', which is among the labels" in checks[name].detail
 
 
 LAID_OUT = """\
@@ -151,6 +161,19 @@ def prepare(files):
 def test_of_data_in_a_layout_of_their_own_what_can_be_checked_is(tmp_path):
     task = prepared(tmp_path / "toy", prepare=LAID_OUT)
     plan = [Result(Status.OK, exit_code=0, files={"submission.csv": submission(task, 1.0)})]
-    checks = list(task_checks.check_task(task, tmp_path / "none.py", PlainSandbox(plan)))
-    assert [check.name for check in checks] == ["starter", "true labels, shuffled", "labels out of sight"]
-    assert all(check.passed for check in checks)
+    checks = {c.name: c for c in task_checks.check_task(task, tmp_path / "none.py", PlainSandbox(plan))}
+    for name in ("starter", "true labels, shuffled", "labels out of sight"):
+        assert checks.pop(name).passed
+    assert {name: check.passed for name, check in checks.items()} == dict.fromkeys(
+        (
+            "m_init",
+            "headroom",
+            "constant submission",
+            "rows in both train and test",
+            "best single feature",
+            "order of rows",
+        )
+    )
+    assert all(check.detail.startswith("not applicable because ") for check in checks.values())
+    assert "there is no train.csv in data/" in checks["rows in both train and test"].detail
+    assert f"m_best 0.5 is from: {task.m_best_source}" in checks["headroom"].detail

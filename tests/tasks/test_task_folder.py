@@ -97,6 +97,8 @@ def test_reads_the_optional_fields(tmp_path):
         ("prediction_range = [3]\n" + TOML, "'prediction_range' is"),
         ("m_init = 0.4\n" + TOML, "expected a better mae than m_init, 0.4"),
         ("m_init = -1\n" + TOML, "'m_init' is -1.0, expected a mae from 0.0 to inf"),
+        ("m_init_source = 'a paper'\n" + TOML, "has an 'm_init_source' but no 'm_init'"),
+        ("m_init = 2\nm_init_source = 3\n" + TOML, "'m_init_source' is 3, expected a string"),
         ("needs_gpu = 1\n" + TOML, "'needs_gpu' is 1, expected true or false"),
         ("target_array = 'clean'\n" + TOML, "has both 'target_columns' and 'target_array'"),
         ("target_array = '../x'\n" + with_value("target_columns", "[]"), "'target_array' is '../x'"),

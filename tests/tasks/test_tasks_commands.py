@@ -70,12 +70,22 @@ def test_list_prepare_and_grade(run, tmp_path):
     assert "refused: submission.csv lacks 40 rows" in run("grade", "toy", str(tmp_path / "bad.csv"), code=1)
 
 
+def test_a_task_that_cannot_be_prepared_keeps_no_other_from_it(run, tasks_dir):
+    write_task(tasks_dir / "broken", prepare="def prepare(files):\n    raise ValueError('no')\n")
+    printed = run("prepare", "broken", "toy", code=1)
+    assert re.search(r"error: .*broken/prepare.py failed: ValueError: no", printed)
+    assert "toy: " in printed
+    assert "60 / 40" in run("list", "toy")
+    assert "starter" not in run("check", "broken", "toy", code=1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["hop"], "'hop' is not a command; there are list, prepare, check, grade, new and metrics"),
         ([], "'' is not a command"),
         (["list", "none"], "there is no task 'none'; tasks in .*: toy"),
+        (["list", ""], "there is no task ''; tasks in .*: toy"),
         (["list", "--suite=none"], "there is no suite 'none'; suites are all, offline, paper"),
         (["grade", "toy"], "grade takes a task and a submission file"),
         (["grade", "toy", "none.csv"], "not prepared"),
@@ -110,6 +120,21 @@ def test_every_metric_is_described(run):
     printed = run("metrics")
     for name in METRICS:
         assert re.search(rf"^{name}: (higher|lower) is better, from .*\n    \S", printed, flags=re.M), name
+
+
+def test_an_m_init_that_is_not_the_starters_is_marked_with_its_source(run, tasks_dir):
+    write_task(tasks_dir / "other", 'm_init = 2.5\nm_init_source = "a paper"\n' + TOML)
+    plain, markdown = run("list", "toy", "other"), run("list", "toy", "other", "--markdown")
+    for printed in (plain, markdown):
+        assert printed.count("2.5 †") == 1
+        assert printed.endswith("\n\n† m_init is a paper\n")
+    assert "†" not in run("list", "toy")
+    printed = run("check", "other", code=1)
+    assert re.search(
+        r"-    m_init: not applicable because the recorded 2.5 is not .* \(\d.*\): a paper", printed
+    )
+    assert "-    headroom: not applicable because there is no reference solution" in printed
+    assert re.search(r"checks failed, 1 tasks; 2 do not apply, as said above", printed)
 
 
 def test_check_runs_the_starter_and_says_what_is_wrong(run):

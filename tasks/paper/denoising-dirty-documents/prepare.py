@@ -28,7 +28,7 @@ RAW = KaggleArchive(
 def prepare(files: RawFiles) -> SplitFiles:
     raw = RAW.unpack(files)
     pages = sorted((raw / "train").glob("*.png"))
-    check_count("the folder train", len(pages), expected=144)
+    check_count(raw / "train", len(pages), expected=144, of="files")
     train, test = (sorted(part) for part in new_test(pages, share=0.2))
     labels = ids(test)
     labels["split"] = halves([identity.partition("_")[0] for identity in labels["id"]])

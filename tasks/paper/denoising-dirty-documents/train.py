@@ -1,8 +1,7 @@
-"""Clean stained pages with a linear model of a pixel's grey."""
+"""Clean stained pages by stretching the contrast of each."""
 
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import LinearRegression
 from sklearn.metrics import root_mean_squared_error
 from sklearn.model_selection import GroupShuffleSplit
 
@@ -10,20 +9,27 @@ dirty = np.load("data/train_dirty.npy")
 clean = np.load("data/train_clean.npy")
 test_dirty = np.load("data/test_dirty.npy")
 
+
+def pages_of(table: str) -> np.ndarray:
+    """The page of each row of pixels."""
+    return pd.read_csv(f"data/{table}.csv")["id"].str.partition("_")[0].to_numpy()
+
+
+def restored(rows: np.ndarray, pages: np.ndarray) -> np.ndarray:
+    """Each page's darkest grey becomes 0 and its lightest 1."""
+    result = np.empty_like(rows)
+    for page in np.unique(pages):
+        darkest, lightest = np.percentile(rows[pages == page], [1, 99])
+        result[pages == page] = (rows[pages == page] - darkest) / max(lightest - darkest, 0.01)
+    return np.clip(result, 0, 1)
+
+
 # Pages for validation are whole pages.
-pages = pd.read_csv("data/train.csv")["id"].str.partition("_")[0]
+pages = pages_of("train")
 splitter = GroupShuffleSplit(n_splits=1, test_size=0.2, random_state=0)
 fit, valid = next(splitter.split(dirty, groups=pages))
 
-model = LinearRegression()
-model.fit(dirty[fit].reshape(-1, 1), clean[fit].ravel())
-
-
-def restored(rows: np.ndarray) -> np.ndarray:
-    return np.clip(model.predict(rows.reshape(-1, 1)).reshape(rows.shape), 0, 1)
-
-
-score = root_mean_squared_error(clean[valid].ravel(), restored(dirty[valid]).ravel())
+score = root_mean_squared_error(clean[valid].ravel(), restored(dirty[valid], pages[valid]).ravel())
 print(f"validation rmse: {score:.4f}")
 
-np.save("submission.npy", restored(test_dirty).astype(np.float32))
+np.save("submission.npy", restored(test_dirty, pages_of("test")))

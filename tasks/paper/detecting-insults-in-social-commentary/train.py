@@ -10,8 +10,8 @@ train = pd.read_csv("data/train.csv")
 test = pd.read_csv("data/test.csv")
 
 vectorizer = TfidfVectorizer(max_features=500)
-X = vectorizer.fit_transform(train["Comment"])
-X_test = vectorizer.transform(test["Comment"])
+X = vectorizer.fit_transform(train["Comment"].fillna(""))
+X_test = vectorizer.transform(test["Comment"].fillna(""))
 y = train["Insult"]
 
 X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.2, random_state=0)

@@ -18,8 +18,9 @@ RAW = KaggleArchive(
 
 
 def prepare(files: RawFiles) -> SplitFiles:
-    photographs = sorted((RAW.unpack(files) / "train").glob("*.jpg"))
-    check_count("the folder train", len(photographs), expected=25_000)
+    raw = RAW.unpack(files)
+    photographs = sorted((raw / "train").glob("*.jpg"))
+    check_count(raw / "train", len(photographs), expected=25_000, of="files")
     train, test = new_test(photographs, share=0.1)
     images: dict[str, bytes | Path] = {}
     labels = []

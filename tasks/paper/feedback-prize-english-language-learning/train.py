@@ -13,8 +13,8 @@ test = pd.read_csv("data/test.csv")
 targets = ["cohesion", "syntax", "vocabulary", "phraseology", "grammar", "conventions"]
 
 vectorizer = TfidfVectorizer(max_features=1000)
-X = vectorizer.fit_transform(train["full_text"])
-X_test = vectorizer.transform(test["full_text"])
+X = vectorizer.fit_transform(train["full_text"].fillna(""))
+X_test = vectorizer.transform(test["full_text"].fillna(""))
 y = train[targets].to_numpy()
 
 X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.2, random_state=0)

@@ -13,8 +13,8 @@ test = pd.read_csv("data/test.csv")
 targets = ["toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate"]
 
 vectorizer = TfidfVectorizer(max_features=10000)
-X = vectorizer.fit_transform(train["comment_text"])
-X_test = vectorizer.transform(test["comment_text"])
+X = vectorizer.fit_transform(train["comment_text"].fillna(""))
+X_test = vectorizer.transform(test["comment_text"].fillna(""))
 
 fit, valid = train_test_split(np.arange(len(train)), test_size=0.2, random_state=0)
 

@@ -18,7 +18,7 @@ y = train["species"]
 
 X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.2, random_state=0, stratify=y)
 
-model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
+model = make_pipeline(StandardScaler(), LogisticRegression(C=3.0, max_iter=500))
 model.fit(X_fit, y_fit)
 
 score = log_loss(y_valid, model.predict_proba(X_valid), labels=model.classes_)

@@ -11,8 +11,8 @@ train = pd.read_csv("data/train.csv")
 test = pd.read_csv("data/test.csv")
 
 vectorizer = TfidfVectorizer(max_features=10000)
-X = vectorizer.fit_transform(train["full_text"])
-X_test = vectorizer.transform(test["full_text"])
+X = vectorizer.fit_transform(train["full_text"].fillna(""))
+X_test = vectorizer.transform(test["full_text"].fillna(""))
 y = train["score"]
 
 X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.2, random_state=0)

@@ -10,8 +10,8 @@ train = pd.read_csv("data/train.csv")
 test = pd.read_csv("data/test.csv")
 
 vectorizer = TfidfVectorizer(stop_words="english")
-X = vectorizer.fit_transform(train["text"])
-X_test = vectorizer.transform(test["text"])
+X = vectorizer.fit_transform(train["text"].fillna(""))
+X_test = vectorizer.transform(test["text"].fillna(""))
 y = train["author"]
 
 X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.2, random_state=0)

@@ -20,8 +20,9 @@ RAW = KaggleArchive(
 
 
 def prepare(files: RawFiles) -> SplitFiles:
-    samples = json.loads((RAW.unpack(files) / "data" / "processed" / "train.json").read_bytes())
-    check_count("train.json", len(samples), expected=1604)
+    path = RAW.unpack(files) / "data" / "processed" / "train.json"
+    samples = json.loads(path.read_bytes())
+    check_count(path, len(samples), expected=1604)
     train, test = new_test(samples, share=0.2)
     return competition_files(
         frame(train),

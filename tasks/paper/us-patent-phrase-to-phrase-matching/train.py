@@ -6,8 +6,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import train_test_split
 
-train = pd.read_csv("data/train.csv")
-test = pd.read_csv("data/test.csv")
+train = pd.read_csv("data/train.csv").fillna("")
+test = pd.read_csv("data/test.csv").fillna("")
 
 words = TfidfVectorizer(token_pattern=r"\S+").fit(pd.concat([train["anchor"], train["target"]]))
 letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 3)).fit(words.get_feature_names_out())

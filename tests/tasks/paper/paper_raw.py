@@ -1,5 +1,6 @@
 """Small synthetic raw folders of the paper's tasks: names, columns and nesting as in the true archives."""
 
+import functools
 import gzip
 import io
 import json
@@ -130,12 +131,13 @@ WORDS = [
 ]
 
 
-def texts(rng: np.random.Generator, n: int) -> list[str]:
-    """With commas, quotes and line ends, as people write them."""
-    return [
+def texts(rng: np.random.Generator, n: int, last: str = "NA") -> list[str]:
+    """With commas, quotes and line ends, as people write them; the last is what pandas takes for no text at all."""
+    written = [
         " ".join(rng.choice(WORDS, rng.integers(4, 30))) + rng.choice([', "so"', "\r\nline", "."]) + str(i)
         for i in range(n)
     ]
+    return [*written[:-1], last]
 
 
 def identities(rng: np.random.Generator, n: int) -> list[str]:
@@ -164,7 +166,7 @@ def patents(rng: np.random.Generator) -> dict[str, bytes]:
         {
             "id": identities(rng, n),
             "anchor": rng.choice(["dark night", "the shore"], n),
-            "target": [" ".join(rng.choice(WORDS, 3)) for _ in range(n)],
+            "target": [*(" ".join(rng.choice(WORDS, 3)) for _ in range(n - 1)), "null"],
             "context": rng.choice(["A47", "H01"], n),
             "score": rng.choice([0, 0.25, 0.5, 0.75, 1], n),
         }
@@ -185,15 +187,14 @@ def spooky(rng: np.random.Generator) -> dict[str, bytes]:
 
 
 def insults(rng: np.random.Generator) -> dict[str, bytes]:
-    def part(n: int) -> pd.DataFrame:
+    def part(n: int, last: str) -> pd.DataFrame:
         dates = np.where(rng.random(n) < 0.2, None, "20120618192155Z")
-        return pd.DataFrame(
-            {"Insult": np.arange(n) % 2, "Date": dates, "Comment": [f'"{text}"' for text in texts(rng, n)]}
-        )
+        comments = [f'"{text}"' for text in texts(rng, n)[:-1]]
+        return pd.DataFrame({"Insult": np.arange(n) % 2, "Date": dates, "Comment": [*comments, last]})
 
-    solutions = part(40).assign(Usage=["PublicTest", "PrivateTest"] * 20)
+    solutions = part(40, "NA").assign(Usage=["PublicTest", "PrivateTest"] * 20)
     return {
-        "train.csv": csv(part(60)),
+        "train.csv": csv(part(60, '"the last"')),
         "test.csv": b"id,Date,Comment\n",
         "test_with_solutions.csv": csv(solutions),
     }
@@ -202,17 +203,17 @@ def insults(rng: np.random.Generator) -> dict[str, bytes]:
 def jigsaw(rng: np.random.Generator) -> dict[str, bytes]:
     kinds = ["toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate"]
 
-    def part(prefix: str, n: int) -> pd.DataFrame:
+    def part(prefix: str, n: int, last: str) -> pd.DataFrame:
         labels = {kind: (np.arange(n) + i) % 3 == 0 for i, kind in enumerate(kinds)}
         ids = [prefix + identity for identity in identities(rng, n)]
-        return pd.DataFrame({"id": ids, "comment_text": texts(rng, n), **labels}).astype(
+        return pd.DataFrame({"id": ids, "comment_text": texts(rng, n, last), **labels}).astype(
             dict.fromkeys(kinds, int)
         )
 
-    test = part("b", 60)
+    test = part("b", 60, "NA")
     labels = test[["id", *kinds]].copy()
     labels.loc[::4, kinds] = -1
-    tables = {"train": part("a", 80), "test": test[["id", "comment_text"]], "test_labels": labels}
+    tables = {"train": part("a", 80, "the last"), "test": test[["id", "comment_text"]], "test_labels": labels}
     return {f"{name}.csv.zip": zipped({f"{name}.csv": csv(table)}) for name, table in tables.items()}
 
 
@@ -370,3 +371,8 @@ RAW = {
     "ogbn-arxiv": arxiv,
 }
 """Task name -> files of its archive."""
+
+
+@functools.cache
+def raw_files(name: str) -> dict[str, bytes]:
+    return RAW[name](np.random.default_rng(0))
