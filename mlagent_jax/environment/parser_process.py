@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import importlib
 import os
 import pickle
 import resource
@@ -23,6 +24,7 @@ from typing import NoReturn
 import numpy as np
 
 from mlagent_jax.environment.labels import Truth
+from mlagent_jax.environment.plain_tables import LEAST_BYTES
 from mlagent_jax.environment.submissions import RefusedSubmission, parse_submission
 from mlagent_jax.environment.task import Task
 from mlagent_jax.sandbox.sandbox_worker import namespaces, protocol
@@ -76,6 +78,8 @@ def main(seccomp: str) -> NoReturn:
             request, blobs = protocol.receive(channel, _MAX_REQUEST_BYTES)
         except EOFError:
             os._exit(0)
+        if len(blobs["submission"]) >= LEAST_BYTES:
+            importlib.import_module("pandas")  # here, once: a fork would have to each time
         facts, answer = _read_in_fork(request, _read_form(blobs["form"]), blobs["submission"], channel)
         protocol.send(channel, facts, {"answer": answer})
 
