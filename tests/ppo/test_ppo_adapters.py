@@ -53,17 +53,23 @@ def test_loss_and_gradient_are_those_of_the_merged_models(critic):
         for r in (0.5, -0.2, 0.1, 0.9)
     ]
     rows = {name: jnp.asarray(array) for name, array in make_batch(config, samples, 0).arrays.items()}
-    measured = step.measure(config, MODEL, params, base, rows)
-    expected = step.measure(config, PLAIN, whole(params), base, rows)
+    measured = jax.jit(lambda p: step.measure(config, MODEL, p, base, rows))(params)
+    expected = jax.jit(lambda p: step.measure(config, PLAIN, whole(p), base, rows))(params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), measured, expected)
 
     after = noise(params, 4, 0.05)
-    ours, gradient = jax.value_and_grad(lambda p: step.loss(config, MODEL, p, base, rows | measured)[0])(
-        after
-    )
-    theirs, slope = jax.value_and_grad(lambda p: step.loss(config, PLAIN, whole(p), {}, rows | measured)[0])(
-        after
-    )
+
+    @jax.jit
+    @jax.value_and_grad
+    def adapted(p):
+        return step.loss(config, MODEL, p, base, rows | measured)[0]
+
+    @jax.jit
+    @jax.value_and_grad
+    def merged(p):
+        return step.loss(config, PLAIN, whole(p), {}, rows | measured)[0]
+
+    (ours, gradient), (theirs, slope) = adapted(after), merged(after)
     np.testing.assert_allclose(ours, theirs, rtol=1e-4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-3), gradient, slope)
 
