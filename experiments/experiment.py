@@ -127,6 +127,11 @@ class Experiment:
         )
         return self._resources.enter_context(closing(CachedSandbox(backend, self.workdir.executions)))
 
+    def require_sandbox(self) -> None:
+        """Opens the sandbox. Raises SandboxUnavailableError where it could not run the scripts of these tasks."""
+        for task in self.tasks:
+            self.sandbox.check(task.limits)
+
     @cached_property
     def stepper(self) -> Stepper:
         environments = {

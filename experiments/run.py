@@ -21,7 +21,7 @@ from ml_collections import ConfigDict, config_flags
 from experiments.experiment import Experiment
 from experiments.seeds import compare_seeds, with_seed
 from experiments.settings import Settings, SettingsError
-from experiments.stages import RUN_STAGE, STAGES
+from experiments.stages import ACTING, RUN_STAGE, STAGES
 from experiments.workdir import Workdir
 from mlagent_jax.errors import UserError
 from mlagent_jax.host_memory import keep_freed_memory
@@ -88,6 +88,8 @@ def _run_one(config: ConfigDict, workdir: Workdir, stages: Sequence[str]) -> Non
         if distributed.is_main():
             workdir.record_environment(settings.seed)
             logging.info("Configuration (stored in %s):\n%s", workdir.root / "config.json", config)
+        if any(stage in ACTING and not workdir.is_done(stage) for stage in stages):
+            distributed.on_main(experiment.require_sandbox)  # before any other work is done and paid for
         for stage in stages:
             RUN_STAGE[stage](experiment)
 

@@ -16,3 +16,4 @@ RUN_STAGE: dict[str, Callable[[Experiment], None]] = {
     "report": report.run,
 }
 STAGES = tuple(RUN_STAGE)
+ACTING = ("collect", "ppo", "evaluate")  # those that run scripts

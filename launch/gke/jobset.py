@@ -2,13 +2,13 @@
 """One run over the nodes of a GKE node pool, as a JobSet: prints the manifest, for kubectl.
 
     launch/gke/jobset.py NAME IMAGE --nodes=4 --tpu=tpu-v6e-slice --topology=4x4 --chips=4 --claim=CLAIM \\
-        -- --config=FILE --workdir=/work/DIR [--config.FIELD=VALUE ...] | kubectl apply -f -
+        -- --config=FILE --workdir=/mnt/run/DIR [--config.FIELD=VALUE ...] | kubectl apply -f -
     launch/gke/jobset.py NAME IMAGE --nodes=2 --gpu=nvidia-h100-80gb --chips=8 --claim=CLAIM -- ...
 
 IMAGE is made by the Dockerfile beside this file. CLAIM is a PersistentVolumeClaim that all nodes may mount for writing
-(Filestore, say); it is seen as /work. The cluster needs the JobSet controller. A pod that fails restarts all of them,
-and the run goes on from what its work directory holds. Pods are privileged: bubblewrap mounts, and TPUs are devices of
-the node.
+(Filestore, say); it is seen as /mnt/run. The cluster needs the JobSet controller. A pod that fails restarts all, and
+the run goes on from what its work directory holds. Pods are privileged: bubblewrap mounts, and TPUs are devices of the
+node.
 Needs Python alone.
 """
 
@@ -68,7 +68,7 @@ def _pod(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]:
         "resources": {"limits": {resource: options.chips}},
         "securityContext": {"privileged": True},
         "volumeMounts": [
-            {"name": "work", "mountPath": "/work"},
+            {"name": "work", "mountPath": "/mnt/run"},
             {"name": "shared-memory", "mountPath": "/dev/shm"},
         ],
     }
@@ -88,7 +88,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     ours, arguments = argv[:end], argv[end + 1 :]
     parser = argparse.ArgumentParser(
         usage="launch/gke/jobset.py NAME IMAGE --nodes=N (--tpu=KIND --topology=AxB | --gpu=KIND) --chips=N "
-        "--claim=CLAIM -- --config=FILE --workdir=/work/DIR [...]"
+        "--claim=CLAIM -- --config=FILE --workdir=/mnt/run/DIR [...]"
     )
     parser.add_argument("name", help="of the JobSet: lower-case letters, digits and '-'")
     parser.add_argument("image")
@@ -98,7 +98,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     kind.add_argument("--gpu", help="the node pool's cloud.google.com/gke-accelerator")
     parser.add_argument("--topology", help="of the TPU slice, such as 4x4")
     parser.add_argument("--chips", type=int, required=True, help="on each node")
-    parser.add_argument("--claim", required=True, help="a PersistentVolumeClaim, seen as /work")
+    parser.add_argument("--claim", required=True, help="a PersistentVolumeClaim, seen as /mnt/run")
     options = parser.parse_args(ours)
     # A pod's host name has 63 letters; the job's name and two indices are added to this one.
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", options.name):
@@ -107,8 +107,8 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         parser.error("--topology belongs to --tpu, which needs it")
     if options.nodes < 1 or options.chips < 1:
         parser.error(f"--nodes is {options.nodes} and --chips {options.chips}, but both must be at least 1")
-    if not any(argument.startswith("--workdir=/work/") for argument in arguments):
-        parser.error("after `--`, --workdir must be a folder in /work: anything else is lost with the pod")
+    if not any(argument.startswith("--workdir=/mnt/run/") for argument in arguments):
+        parser.error("after `--`, --workdir must be a folder in /mnt/run: anything else is lost with the pod")
     return options, arguments
 
 

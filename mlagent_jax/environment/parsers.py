@@ -16,6 +16,7 @@ import pickle
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -36,13 +37,14 @@ from mlagent_jax.environment.task import Task
 from mlagent_jax.errors import UserError
 from mlagent_jax.sandbox import confined, seccomp
 from mlagent_jax.sandbox.open import why_not_bubblewrap
-from mlagent_jax.sandbox.pool import ENVIRONMENT, WorkerError, WorkerPool
+from mlagent_jax.sandbox.pool import WorkerError, WorkerPool, start_process
 
 _PACKAGE = Path(__file__).parents[1]
 _BOOT = (
     "import sys; sys.path[0] = sys.argv[1]; "
     "from mlagent_jax.environment import parser_process; parser_process.main(sys.argv[2])"
 )
+_STARTING = threading.Lock()
 _ATTEMPTS = 3
 _CPU_SECONDS = 60
 _WALL_SECONDS = 180  # of a busy host's
@@ -141,15 +143,20 @@ def _form(task: Task, identity: _Identity) -> bytes:
     return pickle.dumps(Form(bare, tuple(truth.row_of), truth.values.shape, truth.row_shape))
 
 
-@functools.cache
 def _pool() -> WorkerPool:
+    with _STARTING:  # threads that come first, come together
+        return _started_pool()
+
+
+@functools.cache
+def _started_pool() -> WorkerPool:
     reason = why_not_bubblewrap(_PACKAGE)
     if reason:
         logging.warning("Submissions are read in processes with limits, and not isolated: %s", reason)
     pool = WorkerPool(max(2, (os.cpu_count() or 1) // 8), _start_limited if reason else _start_confined)
     atexit.register(pool.close)
     # A fork of this process must not speak over the same sockets.
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+    os.register_at_fork(after_in_child=_started_pool.cache_clear)
     return pool
 
 
@@ -160,12 +167,5 @@ def _start_confined(channel: socket.socket, errors: IO[bytes]) -> subprocess.Pop
 
 
 def _start_limited(channel: socket.socket, errors: IO[bytes]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", _BOOT, str(_PACKAGE.parent), seccomp.build_filter()],
-        stdin=channel.fileno(),
-        stdout=channel.fileno(),
-        stderr=errors,
-        env=ENVIRONMENT,
-        start_new_session=True,
-        cwd="/",
-    )
+    command = [sys.executable, "-c", _BOOT, str(_PACKAGE.parent), seccomp.build_filter()]
+    return start_process(command, channel, errors)

@@ -12,7 +12,7 @@ from typing import IO
 
 from mlagent_jax.sandbox import confined, drop_root, sandbox_worker, seccomp
 from mlagent_jax.sandbox.host import check_fits
-from mlagent_jax.sandbox.interface import Job, Result, SandboxUnavailableError
+from mlagent_jax.sandbox.interface import Job, Limits, Result, SandboxUnavailableError
 from mlagent_jax.sandbox.pool import BOOT, PRELOAD, WorkerPool, check_job, data_below
 
 # Mount and make namespaces, read what a program made unreadable, count its memory, forbid user namespaces.
@@ -62,7 +62,7 @@ class BubblewrapSandbox:
                 limits are larger than this host.
         """
         check_job(job)
-        check_fits(job.limits)
+        self.check(job.limits)
         data = data_below(self._data_root, job.data_dir)
         if data and data not in self._readable:
             folder = self._data_root / data
@@ -70,6 +70,10 @@ class BubblewrapSandbox:
                 _check_readable(path)
             self._readable.add(data)
         return self._pool.run(job, data, self._seccomp)
+
+    def check(self, limits: Limits) -> None:
+        """See `Sandbox.check`."""
+        check_fits(limits)
 
     def release(self, lease: str) -> None:
         """Nothing is kept between jobs."""

@@ -18,7 +18,7 @@ from typing import Any
 from absl import logging
 
 from mlagent_jax.errors import UserError
-from mlagent_jax.sandbox.interface import Job, Result, Sandbox, Status
+from mlagent_jax.sandbox.interface import Job, Limits, Result, Sandbox, Status
 
 # Raised whenever the same job would give another result, or the tables another shape.
 _VERSION = 1
@@ -110,6 +110,10 @@ class CachedSandbox:
             del self._running[key]
         mine.set_result(result)
         return result
+
+    def check(self, limits: Limits) -> None:
+        """See `Sandbox.check`."""
+        self._inner.check(limits)
 
     def release(self, lease: str) -> None:
         """See `Sandbox.release`."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from mlagent_jax.sandbox import drop_root
-from mlagent_jax.sandbox.pool import ENVIRONMENT
+from mlagent_jax.sandbox.pool import ENVIRONMENT, start_process
 
 # What a program may see of the system: enough to run Python.
 _SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
@@ -53,15 +53,7 @@ def start(
         started = drop_root.command(str(program), list(shown), arguments)
     else:
         started = [str(program), *arguments({path: path for path in shown})]
-    return subprocess.Popen(
-        started,
-        stdin=channel.fileno(),
-        stdout=channel.fileno(),
-        stderr=errors,
-        env={},
-        start_new_session=True,
-        cwd="/",
-    )
+    return start_process(started, channel, errors, env={})
 
 
 def _arguments(

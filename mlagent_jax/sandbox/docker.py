@@ -12,7 +12,7 @@ from mlagent_jax.sandbox.containers.engine import Engine
 from mlagent_jax.sandbox.containers.policy import Shape
 from mlagent_jax.sandbox.containers.pool import ContainerPool, Slot
 from mlagent_jax.sandbox.containers.settings import DockerSettings
-from mlagent_jax.sandbox.interface import Job, Result, SandboxUnavailableError
+from mlagent_jax.sandbox.interface import Job, Limits, Result, SandboxUnavailableError
 from mlagent_jax.sandbox.pool import PRELOAD, check_job, data_below, run_job
 
 
@@ -78,7 +78,7 @@ class DockerSandbox:
         if folder and folder not in self._readable:
             _check_readable(Path(folder))
             self._readable.add(folder)
-        self._check_size(job)
+        self.check(job.limits)
         borrow = functools.partial(self._pool.borrow, job, folder)
         # CUDA reserves far more addresses than memory.
         has_gpu = bool(self._settings.gpus)
@@ -98,8 +98,9 @@ class DockerSandbox:
         self._pool.close()
         self._close_engines()
 
-    def _check_size(self, job: Job) -> None:
-        shape = Shape.of(job.limits, "", "")
+    def check(self, limits: Limits) -> None:
+        """See `Sandbox.check`: every engine's host must have room for one."""
+        shape = Shape.of(limits, "", "")
         size = (shape.container_mb, shape.threads)
         if size not in self._sizes:
             for engine, facts in zip(self._engines, self._facts, strict=True):

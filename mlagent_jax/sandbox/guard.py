@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlagent_jax.sandbox.breaker import CircuitBreaker
-from mlagent_jax.sandbox.interface import Job, Result, Sandbox, SandboxUnavailableError, Status
+from mlagent_jax.sandbox.interface import Job, Limits, Result, Sandbox, SandboxUnavailableError, Status
 
 _MOST_IN_A_ROW = 12
 
@@ -35,6 +35,10 @@ class GuardedSandbox:
         if is_fault and self._breaker.is_open:
             raise self._refusal(result.error)
         return result
+
+    def check(self, limits: Limits) -> None:
+        """See `Sandbox.check`."""
+        self._inner.check(limits)
 
     def release(self, lease: str) -> None:
         """See `Sandbox.release`."""

@@ -25,10 +25,9 @@ class Status(enum.StrEnum):
     PIDS = "pids"
     DISK = "disk"
     OUTPUT_LIMIT = "output_limit"  # files to be taken out were too many or too large
-    INVALID_OUTPUT = (
-        "invalid_output"  # ended well, but the file that it was to leave is not valid: no backend
-    )
-    # knows what is, so this is said by `environment.mdp`, after grading, and never cached
+    # Ended well, but the file that it was to leave is not valid: said by `environment.mdp` after grading, never by a
+    # backend or the cache, which do not know what is.
+    INVALID_OUTPUT = "invalid_output"
     SANDBOX_ERROR = "sandbox_error"  # ours: retried, then masked, never scored
 
     @property
@@ -122,6 +121,10 @@ class Sandbox(Protocol):
 
     def run(self, job: Job) -> Result:
         """Runs `job` in a fresh place. Never raises for what the program does; ours is `SANDBOX_ERROR`."""
+        ...
+
+    def check(self, limits: Limits) -> None:
+        """Raises SandboxUnavailableError where jobs with these limits can never run: for before any work."""
         ...
 
     def release(self, lease: str) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
@@ -132,6 +132,21 @@ class Worker:
             return ""
         logging.debug("a sandbox worker's last words:\n%s", said)
         return f"; the worker's last words: {said.splitlines()[-1].strip()}" if said else ""
+
+
+def start_process(
+    command: Sequence[str], channel: socket.socket, errors: IO[bytes], env: Mapping[str, str] = ENVIRONMENT
+) -> subprocess.Popen[bytes]:
+    """Starts a worker's process: `channel` is its standard input and output, `errors` takes its standard error."""
+    return subprocess.Popen(
+        command,
+        stdin=channel.fileno(),
+        stdout=channel.fileno(),
+        stderr=errors,
+        env=env,
+        start_new_session=True,
+        cwd="/",
+    )
 
 
 class WorkerPool:

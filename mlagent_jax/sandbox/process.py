@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from mlagent_jax.sandbox.host import check_fits
-from mlagent_jax.sandbox.interface import Job, Result
-from mlagent_jax.sandbox.pool import BOOT, ENVIRONMENT, PRELOAD, WorkerPool, check_job, data_below
+from mlagent_jax.sandbox.interface import Job, Limits, Result
+from mlagent_jax.sandbox.pool import BOOT, PRELOAD, WorkerPool, check_job, data_below, start_process
 
 
 class ProcessSandbox:
@@ -46,9 +46,13 @@ class ProcessSandbox:
         larger than this host.
         """
         check_job(job)
-        check_fits(job.limits)
+        self.check(job.limits)
         data = data_below(self._data_root, job.data_dir)
         return self._pool.run(job, str(self._data_root / data) if data else "", "")
+
+    def check(self, limits: Limits) -> None:
+        """See `Sandbox.check`."""
+        check_fits(limits)
 
     def release(self, lease: str) -> None:
         """Nothing is kept between jobs."""
@@ -65,12 +69,14 @@ class ProcessSandbox:
 
     def _launch(self, channel: socket.socket, errors: IO[bytes]) -> subprocess.Popen[bytes]:
         here = str(Path(__file__).parent)
-        return subprocess.Popen(
-            [sys.executable, "-c", BOOT, here, "--scratch", self._scratch.name, "--preload", *self._preload],
-            stdin=channel.fileno(),
-            stdout=channel.fileno(),
-            stderr=errors,
-            env=ENVIRONMENT,
-            start_new_session=True,
-            cwd="/",
-        )
+        command = [
+            sys.executable,
+            "-c",
+            BOOT,
+            here,
+            "--scratch",
+            self._scratch.name,
+            "--preload",
+            *self._preload,
+        ]
+        return start_process(command, channel, errors)

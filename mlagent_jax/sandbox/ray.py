@@ -18,7 +18,7 @@ from absl import logging
 from mlagent_jax.sandbox.bubblewrap import BubblewrapSandbox
 from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.docker import DockerSandbox
-from mlagent_jax.sandbox.interface import Job, Result, Sandbox, SandboxUnavailableError, Status
+from mlagent_jax.sandbox.interface import Job, Limits, Result, Sandbox, SandboxUnavailableError, Status
 from mlagent_jax.sandbox.pool import GRACE_SECONDS, check_job, data_below
 
 BACKENDS = ("bubblewrap", "docker")
@@ -88,6 +88,9 @@ class RaySandbox:
                     error = f"{type(failure).__name__}: {str(failure).strip().splitlines()[0]}"
                     logging.warning("a job was lost in the Ray cluster, and is sent again: %s", error)
         return Result(Status.SANDBOX_ERROR, error=f"no node could run the job: {error}")
+
+    def check(self, limits: Limits) -> None:
+        """Nothing to say before: a cluster may grow, and Ray waits for a node that is large enough."""
 
     def release(self, lease: str) -> None:
         """Leases save time within a node; they are not followed over nodes, and end with their containers."""

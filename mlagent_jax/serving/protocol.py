@@ -15,9 +15,8 @@ from mlagent_jax.text.tokenizer import Tokenizer
 
 MAX_SAMPLES, MAX_PROMPTS, MAX_STOPS = 128, 128, 4
 _COMPLETION_TOKENS = 16  # OpenAI's default, for completions
-_CHAT_TOKENS = (
-    2048  # OpenAI sets none for chats; here an answer's room in the cache is set aside before it begins
-)
+# OpenAI sets none for chats; here an answer's room in the cache is set aside before it begins.
+_CHAT_TOKENS = 2048
 _IGNORED = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
 # Fields that change an answer in ways not implemented, and the values that change nothing.
 _INERT: Mapping[str, tuple[Any, ...]] = {

@@ -17,9 +17,9 @@ from sandboxes import (
     Host,
     assert_containers_settle,
     assert_settles,
-    descendants,
     open_backend,
     script_job,
+    settled_descendants,
 )
 
 from mlagent_jax.sandbox.interface import Result, Status
@@ -148,7 +148,7 @@ def test_many_jobs_of_all_kinds_on_two_workers(host: Host) -> None:
     for number in range(90):
         harmless = Hostile(f"{number}", f"print({number})", (Status.OK,), f"{number}\n")
         jobs.append(hostile[number // 3 % len(hostile)] if number % 3 == 0 else harmless)
-    before = descendants()
+    before = settled_descendants()
     preload = FEW_MODULES if host.sandbox.name == "docker" else PRELOAD
     pool = open_backend(host.sandbox.name, host.data_dir.parent, workers=2, preload=preload)
     with pool as sandbox, ThreadPoolExecutor(6) as threads:

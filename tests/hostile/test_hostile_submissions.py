@@ -6,6 +6,7 @@ For these tests the reader has the worst of bugs: it runs the submission as Pyth
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fakes import make_task
@@ -93,12 +95,12 @@ only_confined = pytest.mark.parametrize("buggy", ["confined"], indirect=True)
 @contextlib.contextmanager
 def _fresh_pool() -> Iterator[None]:
     """Readers that are started here and ended here; others are started anew after it."""
-    parsers._pool.cache_clear()
+    parsers._started_pool.cache_clear()
     try:
         yield
     finally:
         parsers._pool().close()
-        parsers._pool.cache_clear()
+        parsers._started_pool.cache_clear()
 
 
 def reason(task: Task, source: str) -> str:
@@ -181,6 +183,22 @@ def test_readers_that_die_are_replaced(buggy: str, task: Task) -> None:
         os.killpg(worker._process.pid, signal.SIGKILL)
     assert grade(task, VALID) == EARNED
     assert grade(task, VALID) == EARNED
+
+
+def test_threads_that_come_first_start_one_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    def start(*_: object) -> object:
+        time.sleep(0.1)
+        started.append(SimpleNamespace(close=lambda: None))
+        return started[-1]
+
+    monkeypatch.setattr(parsers, "WorkerPool", start)
+    monkeypatch.setattr(parsers, "why_not_bubblewrap", lambda _: "a test")
+    monkeypatch.setattr(parsers, "_started_pool", functools.cache(parsers._started_pool.__wrapped__))
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: parsers._pool(), range(4)))
+        assert len(started) == 1
 
 
 def test_many_threads_read_at_once(buggy: str, task: Task) -> None:

@@ -283,7 +283,7 @@ TPU_NODES = [
 
 def test_pods_of_the_jobset_find_each_other_and_run_what_was_asked(monkeypatch) -> None:
     """The manifest's variables, with the index that Kubernetes adds, are what a pod joins the others by."""
-    arguments = ["--workdir=/work/a", f"--note={NOTE}"]
+    arguments = ["--workdir=/mnt/run/a", f"--note={NOTE}"]
     nodes = [argument.replace("--tpu=tpu-v6e-slice", "--gpu=nvidia-h100-80gb") for argument in TPU_NODES]
     nodes.remove("--topology=4x4")
     told = subprocess.run([JOBSET, *nodes, "--", *arguments], capture_output=True, text=True, check=True)
@@ -306,7 +306,7 @@ def test_pods_of_the_jobset_find_each_other_and_run_what_was_asked(monkeypatch) 
 
 
 def test_tpu_pods_are_placed_on_their_slice() -> None:
-    told = subprocess.run([JOBSET, *TPU_NODES, "--", "--workdir=/work/a"], capture_output=True, check=True)
+    told = subprocess.run([JOBSET, *TPU_NODES, "--", "--workdir=/mnt/run/a"], capture_output=True, check=True)
     (job,) = json.loads(told.stdout)["spec"]["replicatedJobs"]
     pod = job["template"]["spec"]["template"]["spec"]
     assert pod["nodeSelector"] == {
@@ -319,9 +319,9 @@ def test_tpu_pods_are_placed_on_their_slice() -> None:
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([*TPU_NODES, "--", "--workdir=/tmp/a"], "--workdir must be a folder in /work"),
-        (["Run 1", *TPU_NODES[1:], "--", "--workdir=/work/a"], "the name 'Run 1' must be"),
-        ([*TPU_NODES, "--nodes=0", "--", "--workdir=/work/a"], "--nodes is 0"),
+        ([*TPU_NODES, "--", "--workdir=/tmp/a"], "--workdir must be a folder in /mnt/run"),
+        (["Run 1", *TPU_NODES[1:], "--", "--workdir=/mnt/run/a"], "the name 'Run 1' must be"),
+        ([*TPU_NODES, "--nodes=0", "--", "--workdir=/mnt/run/a"], "--nodes is 0"),
         (["a", "b", "--nodes=1", "--tpu=x", "--chips=1", "--claim=c", "--"], "--topology belongs to --tpu"),
     ],
 )

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hostile.hostile_programs import CONFUSION, ESCAPES, EXHAUSTION, Hostile
+from hostile_programs import CONFUSION, ESCAPES, EXHAUSTION, Hostile
 from sandboxes import (
     FEW_MODULES,
     QUICK,
