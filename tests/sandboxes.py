@@ -32,6 +32,14 @@ QUICK = Limits(
     output_kb=16,
 )
 
+# Any loopback address but 127.0.0.1, which Ray takes for the machine's outer one.
+RAY_NODE = {
+    "num_cpus": 2,
+    "memory": 4 << 30,
+    "object_store_memory": 80 << 20,
+    "node_ip_address": "127.0.0.2",
+    "include_dashboard": False,
+}
 
 # A container starts for every job or two: with all that PRELOAD names, the tests would wait for little else.
 FEW_MODULES = ("numpy",)

@@ -6,6 +6,8 @@ of its own, and one way to speak: bytes through a pipe, of which no more are tak
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import gc
 import importlib
@@ -31,6 +33,7 @@ from mlagent_jax.sandbox.sandbox_worker import namespaces, protocol
 
 _MAX_REQUEST_BYTES = 1 << 31
 _OPEN_FILES = 32
+_PIPE_BYTES = 1 << 20  # the most that any user may ask for
 # The first byte of an answer: what follows is a reason, float64 [n, t], or texts [n, t] with NULs between them.
 REFUSED, NUMBERS, TEXTS = b"r", b"n", b"t"
 SEPARATOR = "\0"
@@ -95,6 +98,9 @@ def _read_in_fork(
 ) -> tuple[dict[str, object], bytes]:
     """Whether the fork came to a good end in time, and what it said."""
     reader, writer = os.pipe()
+    if sys.platform == "linux":
+        with contextlib.suppress(PermissionError):  # of a user with many pipes; they are of use as they are
+            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     pid = os.fork()
     if pid == 0:
         # Nothing of this process's may run in the fork, whatever happens.

@@ -49,11 +49,9 @@ def read_plain(task: Task, truth: Truth, submission: bytes) -> np.ndarray | None
 
 def _is_plain(submission: bytes) -> bool:
     """No quotes, and no line ends that readers of CSV understand differently."""
-    return (
-        b'"' not in submission
-        and b"\0" not in submission
-        and submission.count(b"\r") == submission.count(b"\r\n")
-    )
+    if b'"' in submission or b"\0" in submission:
+        return False
+    return b"\r" not in submission or submission.count(b"\r") == submission.count(b"\r\n")
 
 
 def _read(submission: bytes, header: list[str], id_column: str) -> tuple[list[str], np.ndarray] | None:

@@ -24,6 +24,7 @@ from mlagent_jax.sandbox.sandbox_worker import protocol
 READY_SECONDS = 120.0  # importing the scientific stack from a slow disk
 GRACE_SECONDS = 15.0  # above a job's own limit: filling and reading its workspace, killing its processes
 _CLOSE_SECONDS = 6.0
+_BUFFER_BYTES = 1 << 20  # large files then take half the time from process to process
 
 # The whole environment of a program; HOME, TMPDIR and the thread counts are set for each job.
 ENVIRONMENT = {
@@ -92,6 +93,8 @@ class Worker:
         """Starts the process without waiting for it; `launch` gets its standard input/output and error."""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._channel, other_end = socket.socketpair()
+        for end in (self._channel, other_end):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         with other_end:
             self._process = launch(other_end, self._errors)
         self._ready = False

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sandboxes import FEW_MODULES, open_backend
+from sandboxes import FEW_MODULES, RAY_NODE, open_backend
 
 from mlagent_jax.sandbox.interface import Sandbox
 from mlagent_jax.sandbox.pool import PRELOAD
+from mlagent_jax.sandbox.ray import RaySandbox
 
 
 @pytest.fixture(scope="session")
@@ -23,9 +26,25 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="session", params=["bubblewrap", "docker", "process"])
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Any]:
+    if "ray" not in os.environ.get("MLAGENT_REQUIRE", ""):
+        pytest.skip("starts a cluster, which takes a while; set MLAGENT_REQUIRE=ray to run it")
+    from ray.cluster_utils import Cluster
+
+    opened = Cluster(initialize_head=True, head_node_args=RAY_NODE)
+    yield opened
+    opened.shutdown()
+
+
+@pytest.fixture(scope="session", params=["bubblewrap", "docker", "process", "ray"])
 def sandbox(request: pytest.FixtureRequest, data_root: Path) -> Iterator[Sandbox]:
     """Every backend in turn."""
+    if request.param == "ray":
+        address = request.getfixturevalue("ray_cluster").address
+        with RaySandbox(data_root, workers=1, address=address) as ours:
+            yield ours
+        return
     preload = FEW_MODULES if request.param == "docker" else PRELOAD
     opened = open_backend(request.param, data_root, preload=preload)
     yield opened

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -13,38 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sandboxes import QUICK, script_job
+from sandboxes import QUICK, RAY_NODE, require, script_job
 
 from mlagent_jax.sandbox.interface import SandboxUnavailableError, Status
 from mlagent_jax.sandbox.ray import RaySandbox
 
-pytestmark = pytest.mark.skipif(
-    "ray" not in os.environ.get("MLAGENT_REQUIRE", ""),
-    reason="starts a cluster, which takes a while; set MLAGENT_REQUIRE=ray to run it",
-)
-
-# Any loopback address but 127.0.0.1, which Ray takes for the machine's outer one.
-_NODE = {
-    "num_cpus": 2,
-    "memory": 4 << 30,
-    "object_store_memory": 80 << 20,
-    "node_ip_address": "127.0.0.2",
-    "include_dashboard": False,
-}
-
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    from ray.cluster_utils import Cluster
-
-    opened = Cluster(initialize_head=True, head_node_args=_NODE)
-    yield opened
-    opened.shutdown()
-
-
-@pytest.fixture(scope="module")
-def sandbox(cluster: Any, data_root: Path) -> Iterator[RaySandbox]:
-    with RaySandbox(data_root, workers=6, address=cluster.address) as opened:
+def sandbox(ray_cluster: Any, data_root: Path) -> Iterator[RaySandbox]:
+    with RaySandbox(data_root, workers=6, address=ray_cluster.address) as opened:
         yield opened
 
 
@@ -58,10 +34,20 @@ def test_runs_jobs_with_their_data(sandbox: RaySandbox, data_root: Path) -> None
         sandbox.run(script_job("", data_dir=data_root.parent))
 
 
-def test_a_node_that_dies_costs_a_retry(sandbox: RaySandbox, cluster: Any) -> None:
-    node = cluster.add_node(**_NODE)
-    cluster.wait_for_nodes()
-    killer = threading.Timer(4.0, lambda: cluster.remove_node(node, allow_graceful=False))
+def test_runs_jobs_in_containers_of_its_nodes(ray_cluster: Any, data_root: Path) -> None:
+    require("docker")
+    with RaySandbox(data_root, 1, "docker", ray_cluster.address) as opened:
+        source = "import os\nprint(open('data/train.csv').read(), os.path.exists('/.dockerenv'))"
+        result = opened.run(script_job(source, data_dir=data_root / "mine"))
+        assert result.status is Status.OK, result
+        assert "mine-canary" in result.output and result.output.endswith("True\n")
+        assert opened.run(script_job("1 / 0")).status is Status.FAILED
+
+
+def test_a_node_that_dies_costs_a_retry(sandbox: RaySandbox, ray_cluster: Any) -> None:
+    node = ray_cluster.add_node(**RAY_NODE)
+    ray_cluster.wait_for_nodes()
+    killer = threading.Timer(4.0, lambda: ray_cluster.remove_node(node, allow_graceful=False))
     killer.start()
     begun = time.monotonic()
     with ThreadPoolExecutor(6) as threads:
@@ -78,14 +64,14 @@ def test_a_node_that_dies_costs_a_retry(sandbox: RaySandbox, cluster: Any) -> No
     ]
 
 
-def test_another_driver_goes_on(cluster: Any, sandbox: RaySandbox, data_root: Path) -> None:
+def test_another_driver_goes_on(ray_cluster: Any, sandbox: RaySandbox, data_root: Path) -> None:
     program = f"""
 import os, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
 from sandboxes import script_job
 from mlagent_jax.sandbox.ray import RaySandbox
-sandbox = RaySandbox(Path({str(data_root)!r}), 2, address={cluster.address!r})
+sandbox = RaySandbox(Path({str(data_root)!r}), 2, address={ray_cluster.address!r})
 print(sandbox.run(script_job("print('here')")).output, flush=True)
 os.kill(os.getpid(), 9)
 """
