@@ -17,6 +17,7 @@ class EngineConfig:
     page: the cache is given out, and shared between requests, by pages of this size.
     chunks: lengths that prompts are read in: as many of the longest as go, then the shortest that holds the rest.
     span: that attention takes at a time; a few hundred for an accelerator, fewer for a CPU.
+    group: slots, of like length, whose attention is decoded at a time: all (0) for an accelerator, a few for a CPU.
     steps: decoded in one call, between two looks at what has arrived.
     reads: calls that read prompts between two that decode, while answers are under way; more make the most of all
         slots, fewer (and a quarter of the steps meanwhile) keep those who listen from waiting. 0: until no slot is
@@ -29,6 +30,7 @@ class EngineConfig:
     page: int = 64
     chunks: tuple[int, ...] = (64, 128, 256, 512)
     span: int = 64
+    group: int = 4
     steps: int = 16
     reads: int = 0
 

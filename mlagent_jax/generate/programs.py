@@ -182,7 +182,7 @@ def compile_programs(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Pr
 
             def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
                 written.append(write_pages(layer, k, v, pages, mesh))
-                return attend_pages(q, written[0], chunk.tables, seen, engine.prefill_span, mesh)
+                return attend_pages(q, written[0], chunk.tables, seen, engine.prefill_span, rows, mesh)
 
             return written, attend
 
@@ -235,7 +235,8 @@ def compile_programs(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Pr
 
                 def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
                     written.append(write_tokens(layer, k, v, page, offset, mesh))
-                    return attend_pages(q, written[0], given.tables, seen, engine.span // engine.page, mesh)
+                    span, group = engine.span // engine.page, engine.group or slots
+                    return attend_pages(q, written[0], given.tables, seen, span, group, mesh)
 
                 return written, attend
 
