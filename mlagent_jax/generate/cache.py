@@ -33,6 +33,20 @@ class LayerCache(NamedTuple):
 
 
 Cache = list[LayerCache]
+
+
+class Tiling(NamedTuple):
+    """What attention takes at a time; the last bits of its results depend on the span alone.
+
+    span: pages of keys; a table has a multiple of them. tile: queries of a row (0: all). group: rows, or tiles of
+    them, of like length and no further than the longest of them (0: all).
+    """
+
+    span: int
+    tile: int = 0
+    group: int = 0
+
+
 PAGES = ("slots", "kv_heads", None, None)  # logical axes of k and v
 
 
@@ -79,43 +93,42 @@ def attend_pages(
     cache: LayerCache,
     tables: jax.Array,
     positions: jax.Array,
-    span: int,
-    group: int,
+    tiling: Tiling,
     mesh: Mesh,
 ) -> jax.Array:
     """q [B,T,N,H] at positions [B,T], tables [B,n] -> [B,T,N,H]; softmax in float32.
 
     A query sees the keys up to its own position; a row whose positions are all negative sees nothing that counts.
-    span: pages that are attended to at a time; n must be a multiple of it.
-    group: rows that are computed at a time, of like length, and no further than the longest of them.
     """
 
     def local(q: jax.Array, cache: LayerCache, tables: jax.Array, positions: jax.Array) -> jax.Array:
         B, T, N, H = q.shape
         K = cache.k.shape[1]
-        G = N // K
-        q = (q * H**-0.5).reshape(B, T, K, G, H).transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, H)
-        if group < B:
-            context = _attend_in_groups(q, cache, tables, positions, span, group)
+        tiles = T // tiling.tile if tiling.tile else 1
+        rows, tile = B * tiles, T // tiles
+        q = (q * H**-0.5).reshape(rows, tile, K, N // K, H).swapaxes(1, 2).reshape(rows, K, -1, H)
+        tables, positions = jnp.repeat(tables, tiles, axis=0), positions.reshape(rows, tile)
+        if 0 < tiling.group < rows:
+            context = _attend_in_groups(q, cache, tables, positions, tiling)
         else:
-            context = _attend_together(q, cache, tables, positions, span)
-        return context.reshape(B, K, G, T, H).transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
+            context = _attend_together(q, cache, tables, positions, tiling.span)
+        return context.reshape(rows, K, tile, N // K, H).swapaxes(1, 2).reshape(B, T, N, H)
 
     return _on_each(local, mesh, [_QUERIES, _POOL, _SLOTS, _SLOTS], _QUERIES)(q, cache, tables, positions)
 
 
 def _attend_in_groups(
-    q: jax.Array, cache: LayerCache, tables: jax.Array, positions: jax.Array, span: int, group: int
+    q: jax.Array, cache: LayerCache, tables: jax.Array, positions: jax.Array, tiling: Tiling
 ) -> jax.Array:
-    """As `_attend_together`, on `group` rows at a time, from the longest to the shortest."""
-    B = q.shape[0]
+    """As `_attend_together`, from the rows that see most to those that see least."""
+    B, group = len(q), tiling.group
     order = jnp.argsort(-jnp.max(positions, axis=1))
     rows = (q[order], tables[order], positions[order])
 
     def body(i: jax.Array, contexts: jax.Array) -> jax.Array:
         start = jnp.minimum(i * group, B - group)  # the last group may do some rows again
-        some = [jax.lax.dynamic_slice_in_dim(x, start, group) for x in rows]
-        context = _attend_together(some[0], cache, some[1], some[2], span)
+        q, tables, positions = (jax.lax.dynamic_slice_in_dim(x, start, group) for x in rows)
+        context = _attend_together(q, cache, tables, positions, tiling.span)
         return jax.lax.dynamic_update_slice_in_dim(contexts, context, start, 0)
 
     contexts = jax.lax.fori_loop(0, -(-B // group), body, jnp.zeros_like(q))
@@ -125,58 +138,63 @@ def _attend_in_groups(
 def _attend_together(
     q: jax.Array, cache: LayerCache, tables: jax.Array, positions: jax.Array, span: int
 ) -> jax.Array:
-    """q [B,K,G*T,H], scaled -> [B,K,G*T,H]."""
+    """q [B,K,T*G,H], scaled, at positions [B,T] -> [B,K,T*G,H]."""
     B, K, rows, H = q.shape
     length = span * cache.k.shape[2]
-    q = q.reshape(B * K, rows, H)  # with two batch axes, XLA's product on a CPU is slower
-    seen = jnp.tile(positions, (1, rows // positions.shape[1]))
-    seen = jnp.broadcast_to(seen[:, None], (B, K, rows)).reshape(B * K, rows, 1)
+    # XLA's products on a CPU are slower with two batch axes than with one, and with one of size 1 than with none.
+    batch = (B * K,) if B * K > 1 else ()
+    seen = jnp.repeat(positions, rows // positions.shape[1], axis=1)
+    seen = jnp.broadcast_to(seen[:, None], (B, K, rows)).reshape(*batch, rows, 1)
+    queries = q.reshape(*batch, rows, H)
 
     def body(i: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         peak, total, context = carry
         ids = jax.lax.dynamic_slice_in_dim(tables, i * span, span, axis=1)
-        k, v = (_fetch(pool, ids) for pool in cache)
-        scores = jnp.einsum("bqh,bsh->bqs", q, k, preferred_element_type=jnp.float32)
+        k, v = (x.reshape(*batch, length, H) for x in _fetch(cache, ids))
+        scores = jnp.einsum("...qh,...sh->...qs", queries, k, preferred_element_type=jnp.float32)
         scores = jnp.where(i * length + jnp.arange(length) <= seen, scores, _MASKED)
         higher = jnp.maximum(peak, jnp.max(scores, axis=-1, keepdims=True))
         weights, scale = jnp.exp(scores - higher), jnp.exp(peak - higher)
-        part = jnp.einsum("bqs,bsh->bqh", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
+        part = jnp.einsum(
+            "...qs,...sh->...qh", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
+        )
         return higher, total * scale + jnp.sum(weights, axis=-1, keepdims=True), context * scale + part
 
-    nothing = jnp.zeros((B * K, rows, 1), jnp.float32)
-    start = (nothing + _MASKED, nothing, jnp.zeros((B * K, rows, H), jnp.float32))
+    nothing = jnp.zeros((*batch, rows, 1), jnp.float32)
+    start = (nothing + _MASKED, nothing, jnp.zeros(queries.shape, jnp.float32))
     spans = jnp.max(positions) // length + 1
     _, total, context = jax.lax.fori_loop(0, spans, body, start)
-    return (context / jnp.maximum(total, 1e-30)).astype(q.dtype).reshape(B, K, rows, H)
+    return (context / jnp.maximum(total, 1e-30)).astype(q.dtype).reshape(q.shape)
 
 
-def _fetch(pool: jax.Array, ids: jax.Array) -> jax.Array:
-    """pool [P,K,page,H], ids [B,span] -> the keys or values of these pages [B*K,span*page,H]."""
-    B, span = ids.shape
-    _, K, page, H = pool.shape
+def _fetch(cache: LayerCache, ids: jax.Array) -> LayerCache:
+    """ids [B,span] -> the keys and values of these pages, [B,K,span,page,H]."""
     flat = ids.reshape(-1)
     if flat.size > 1:
-        pages = jax.lax.platform_dependent(pool, flat, cpu=_copy_each, default=_take)
+        pages = jax.lax.platform_dependent(cache, flat, cpu=_copy_one_by_one, default=_take)
     else:
-        pages = _take(pool, flat)
-    return pages.reshape(B, span, K, page, H).swapaxes(1, 2).reshape(B * K, span * page, H)
+        pages = _take(cache, flat)
+    return LayerCache(*(x.reshape(*ids.shape, *x.shape[1:]).swapaxes(1, 2) for x in pages))
 
 
-def _take(pool: jax.Array, ids: jax.Array) -> jax.Array:
-    return pool[ids]
+def _take(cache: LayerCache, ids: jax.Array) -> LayerCache:
+    return LayerCache(cache.k[ids], cache.v[ids])
 
 
-def _copy_each(pool: jax.Array, ids: jax.Array) -> jax.Array:
-    """`_take` page by page, since XLA's gather on a CPU goes element by element."""
-    count, rows = ids.shape[0], pool.reshape(pool.shape[0], -1)
+def _copy_one_by_one(cache: LayerCache, ids: jax.Array) -> LayerCache:
+    """As `_take`, which XLA compiles for a CPU to a loop over elements."""
+    P, *shape = cache.k.shape
+    sources = [pool.reshape(P, -1) for pool in cache]
 
-    def body(i: jax.Array, pages: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_update_slice_in_dim(
-            pages, jax.lax.dynamic_slice_in_dim(rows, ids[i], 1), i, 0
-        )
+    def copy(i: jax.Array, targets: list[jax.Array]) -> list[jax.Array]:
+        return [
+            jax.lax.dynamic_update_slice_in_dim(to, jax.lax.dynamic_slice_in_dim(source, ids[i], 1), i, 0)
+            for source, to in zip(sources, targets, strict=True)
+        ]
 
-    pages = jax.lax.fori_loop(0, count, body, jnp.zeros((count, rows.shape[1]), pool.dtype))
-    return pages.reshape(count, *pool.shape[1:])
+    targets = [jnp.zeros((len(ids), source.shape[1]), source.dtype) for source in sources]
+    copied = jax.lax.fori_loop(0, len(ids), copy, targets)
+    return LayerCache(*(pages.reshape(-1, *shape) for pages in copied))
 
 
 _POOL = PAGES

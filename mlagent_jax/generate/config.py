@@ -16,7 +16,7 @@ class EngineConfig:
     cache_tokens: what the key-value cache holds in all; requests wait where it is full. 0: `slots` of `max_length`.
     page: the cache is given out, and shared between requests, by pages of this size.
     chunks: lengths that prompts are read in: as many of the longest as go, then the shortest that holds the rest.
-    span: that attention takes at a time; a few hundred for an accelerator, fewer for a CPU.
+    span: of keys that attention takes at a time.
     group: slots, of like length, whose attention is decoded at a time: all (0) for an accelerator, a few for a CPU.
     steps: decoded in one call, between two looks at what has arrived.
     reads: calls that read prompts between two that decode, while answers are under way; more make the most of all
@@ -28,8 +28,8 @@ class EngineConfig:
     max_length: int = 15_000
     cache_tokens: int = 0
     page: int = 64
-    chunks: tuple[int, ...] = (64, 128, 256, 512)
-    span: int = 64
+    chunks: tuple[int, ...] = tuple(range(64, 513, 64))
+    span: int = 256
     group: int = 4
     steps: int = 16
     reads: int = 0
@@ -69,12 +69,6 @@ class EngineConfig:
 
     @property
     def table(self) -> int:
-        """Entries of a request's table: pages of the longest one, in whole spans of prefill and decode."""
-        whole = max(self.prefill_span, self.span // self.page)
-        return -(-self.pages_of(self.max_length) // whole) * whole
-
-    @property
-    def prefill_span(self) -> int:
-        """In pages: what many queries attend to at a time may be longer."""
-        pages = self.span // self.page
-        return pages * max(1, 256 // self.span)
+        """Entries of a request's table: pages of the longest one, in whole spans."""
+        span = self.span // self.page
+        return -(-self.pages_of(self.max_length) // span) * span

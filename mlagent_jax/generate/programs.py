@@ -22,6 +22,7 @@ from mlagent_jax.generate.cache import (
     TRASH,
     Cache,
     LayerCache,
+    Tiling,
     attend_pages,
     copy_pages,
     write_pages,
@@ -182,7 +183,7 @@ def compile_programs(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Pr
 
             def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
                 written.append(write_pages(layer, k, v, pages, mesh))
-                return attend_pages(q, written[0], chunk.tables, seen, engine.prefill_span, rows, mesh)
+                return attend_pages(q, written[0], chunk.tables, seen, _prefill_tiling(engine, C), mesh)
 
             return written, attend
 
@@ -235,8 +236,7 @@ def compile_programs(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Pr
 
                 def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
                     written.append(write_tokens(layer, k, v, page, offset, mesh))
-                    span, group = engine.span // engine.page, engine.group or slots
-                    return attend_pages(q, written[0], given.tables, seen, span, group, mesh)
+                    return attend_pages(q, written[0], given.tables, seen, _decode_tiling(engine), mesh)
 
                 return written, attend
 
@@ -278,6 +278,17 @@ def compile_programs(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Pr
         weights=_shapes(abstract, weights),
         state=_shapes(zeros, state),
     )
+
+
+def _decode_tiling(engine: EngineConfig) -> Tiling:
+    return Tiling(engine.span // engine.page, group=engine.group)
+
+
+def _prefill_tiling(engine: EngineConfig, size: int) -> Tiling:
+    """On a CPU (`group`), page by page for a chunk of no more than a span: too little work to share out to threads."""
+    if engine.group and size <= engine.span:
+        return Tiling(1, tile=engine.page, group=1)
+    return Tiling(engine.span // engine.page)
 
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
