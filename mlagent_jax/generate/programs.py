@@ -177,21 +177,26 @@ def compile_programs(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Pr
         pages = jnp.take_along_axis(chunk.tables, chunk.start[:, None] // engine.page + blocks, axis=1)
         pages = jnp.where(blocks * engine.page < chunk.count[:, None], pages, TRASH)
         seen = jnp.where(held, positions, -1)
+        # Of the last layer's outputs only a row's last is of use: where its answer begins, if its prompt ends here.
+        last = jnp.maximum(chunk.count - 1, 0)
+        last_seen = jnp.take_along_axis(seen, last[:, None], axis=1)
 
         def attend_layer(layer: LayerCache) -> tuple[list[LayerCache], Attend]:
             written: list[LayerCache] = []
 
             def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
                 written.append(write_pages(layer, k, v, pages, mesh))
-                return attend_pages(q, written[0], chunk.tables, seen, _prefill_tiling(engine, C), mesh)
+                whole = q.shape[1] == C
+                tiling = _prefill_tiling(engine, C) if whole else _decode_tiling(engine)
+                asking = seen if whole else last_seen
+                return attend_pages(q, written[0], chunk.tables, asking, tiling, mesh)
 
             return written, attend
 
         cache, x = _through_layers(
-            model, weights, state.cache, chunk.tokens, positions, attend_layer, _SPLIT_ROWS, mesh
+            model, weights, state.cache, chunk.tokens, positions, attend_layer, _SPLIT_ROWS, mesh, last
         )
-        last = jnp.take_along_axis(x, jnp.maximum(chunk.count - 1, 0)[:, None, None], axis=1)[:, 0]
-        read = jnp.where(chunk.count[:, None] > 0, final_norm(model, weights, last), state.read)
+        read = jnp.where(chunk.count[:, None] > 0, final_norm(model, weights, x[:, 0]), state.read)
         return State(cache, state.hidden, read)
 
     def engine_begin(state: State, row: jax.Array) -> State:
@@ -310,14 +315,19 @@ def _through_layers(
     attend_layer: Any,
     axes: tuple[str | None, ...],
     mesh: Mesh,
+    last: jax.Array | None = None,
 ) -> tuple[Cache, jax.Array]:
-    """tokens, positions [B,T] -> the cache with them, and their activations [B,T,D], which lie by `axes`."""
+    """tokens, positions [B,T] -> the cache with them, and their activations [B,T,D], which lie by `axes`.
+
+    last [B]: the one position of each row whose activations are wanted, for [B,1,D].
+    """
     rope = rope_tables(positions, model.head_dim, model.rope_theta)
     x = weights["embed"][tokens]
     updated: Cache = []
-    for layer, layer_cache in zip(weights["layers"], cache, strict=True):
+    for number, (layer, layer_cache) in enumerate(zip(weights["layers"], cache, strict=True), start=1):
         written, attend = attend_layer(layer_cache)
-        x = block(model, layer)(constrain(x, axes, mesh), rope, attend)
+        at = last if number == len(cache) else None
+        x = block(model, layer)(constrain(x, axes, mesh), rope, attend, at)
         updated += written
     return updated, x
 

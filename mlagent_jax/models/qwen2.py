@@ -76,14 +76,15 @@ class Attention(nnx.Module):
         self.v_proj = Linear(config, "v_proj", (D, kv_heads), ("embed", "kv_heads"), bias, rngs)
         self.o_proj = Linear(config, "o_proj", (heads, D), ("heads", "embed"), False, rngs)
 
-    def __call__(self, x: jax.Array, rope: Rope, attend: Attend) -> jax.Array:
+    def __call__(self, x: jax.Array, rope: Rope, attend: Attend, at: jax.Array | None = None) -> jax.Array:
         def split_heads(y: jax.Array) -> jax.Array:
             return y.reshape(*y.shape[:-1], -1, self.head_dim)
 
-        q = apply_rope(split_heads(self.q_proj(x)), *rope)
+        asking, asking_rope = jax.tree.map(lambda y: _only(y, at), (x, rope))
+        q = apply_rope(split_heads(self.q_proj(asking)), *asking_rope)
         k = apply_rope(split_heads(self.k_proj(x)), *rope)
         context = attend(q, k, split_heads(self.v_proj(x)))
-        return self.o_proj(context.reshape(*x.shape[:-1], -1))
+        return self.o_proj(context.reshape(*asking.shape[:-1], -1))
 
 
 class MLP(nnx.Module):
@@ -106,10 +107,20 @@ class Block(nnx.Module):
         self.mlp_norm = RMSNorm(config)
         self.mlp = MLP(config, rngs)
 
-    def __call__(self, x: jax.Array, rope: Rope, attend: Attend) -> jax.Array:
-        """x [B,T,D], rope cos and sin [B,T,H/2]; attend(q [B,T,N,H], k [B,T,K,H], v) -> [B,T,N,H]."""
-        x = x + self.attention(self.input_norm(x), rope, attend)
+    def __call__(self, x: jax.Array, rope: Rope, attend: Attend, at: jax.Array | None = None) -> jax.Array:
+        """x [B,T,D], rope cos and sin [B,T,H/2]; attend(q [B,T,N,H], k [B,T,K,H], v) -> [B,T,N,H].
+
+        at [B]: the one position of each row whose output is wanted, for [B,1,D] and q [B,1,N,H].
+        """
+        x = _only(x, at) + self.attention(self.input_norm(x), rope, attend, at)
         return x + self.mlp(self.mlp_norm(x))
+
+
+def _only(x: jax.Array, at: jax.Array | None) -> jax.Array:
+    """x [B,T,...], at [B] -> [B,1,...]; all of x where there is no `at`."""
+    if at is None:
+        return x
+    return jax.vmap(lambda row, i: jax.lax.dynamic_slice_in_dim(row, i, 1))(x, at)
 
 
 class Qwen2(nnx.Module):
