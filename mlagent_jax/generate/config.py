@@ -16,8 +16,7 @@ class EngineConfig:
     cache_tokens: what the key-value cache holds in all; requests wait where it is full. 0: `slots` of `max_length`.
     page: the cache is given out, and shared between requests, by pages of this size.
     chunks: lengths that prompts are read in: as many of the longest as go, then the shortest that holds the rest.
-    span: of keys that attention takes at a time.
-    group: slots, of like length, whose attention is decoded at a time: all (0) for an accelerator, a few for a CPU.
+    span: of keys that attention takes at a time; fewer on a CPU, where its cache decides.
     steps: decoded in one call, between two looks at what has arrived.
     reads: calls that read prompts between two that decode, while answers are under way; more make the most of all
         slots, fewer (and a quarter of the steps meanwhile) keep those who listen from waiting. 0: until no slot is
@@ -30,7 +29,6 @@ class EngineConfig:
     page: int = 64
     chunks: tuple[int, ...] = tuple(range(64, 513, 64))
     span: int = 256
-    group: int = 4
     steps: int = 16
     reads: int = 0
 
