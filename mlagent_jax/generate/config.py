@@ -27,8 +27,8 @@ class EngineConfig:
     max_length: int = 15_000
     cache_tokens: int = 0
     page: int = 64
-    chunks: tuple[int, ...] = tuple(range(64, 513, 64))
-    span: int = 256
+    chunks: tuple[int, ...] = (64, 128, 256, 512)
+    span: int = 512
     steps: int = 16
     reads: int = 0
 

@@ -305,7 +305,7 @@ def _decode_tiling(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Tili
 
 
 def _prefill_tiling(engine: EngineConfig, size: int, mesh: Mesh) -> Tiling:
-    """On a CPU, page by page for a chunk of no more than a span: too little work to share out to threads."""
+    """On a CPU, page by page for a chunk of no more than a span: no tile reads what none of its tokens sees."""
     if _on_cpu(mesh) and size <= engine.span:
         return Tiling(1, tile=engine.page, group=1)
     return Tiling(engine.span // engine.page)
