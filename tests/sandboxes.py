@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,7 @@ class Host:
     canary: a file of the host's that nothing may change.
     data_dir: the data of the task whose scripts run.
     workers: the processes of the sandbox on this side while it runs nothing.
+    others: those below this process that were there before, and may end.
     """
 
     sandbox: Sandbox
@@ -60,6 +61,7 @@ class Host:
     canary: Path
     data_dir: Path
     workers: set[int]
+    others: set[int]
 
 
 def open_backend(
@@ -157,9 +159,16 @@ def assert_containers_settle(sandbox: Sandbox) -> None:
     assert containers_below(sandbox) == sandbox.pool.ready
 
 
-def assert_settles(expected: set[int]) -> None:
-    """Fails unless the processes below this one are soon `expected`: a supervisor answers, then ends."""
+def assert_settles(expected: set[int], others: Collection[int] = ()) -> None:
+    """Fails unless the processes below this one, but for `others`, are soon `expected`: a supervisor may still end."""
     deadline = time.monotonic() + 10
-    while descendants() != expected and time.monotonic() < deadline:
+    while (alive := descendants().difference(others)) != expected and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert descendants() == expected
+    assert alive == expected, f"left: {[_command(pid) for pid in alive - expected]}, gone: {expected - alive}"
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except (FileNotFoundError, ProcessLookupError):
+        return f"{pid}, ended since"

@@ -23,7 +23,9 @@ FLAGS = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(
+    scope="package"
+)  # its processes come and go, which is not to be seen by tests that count theirs
 def chromium(tmp_path_factory) -> Iterator:
     """A driver with a profile of its own; skips where Chromium is absent, unless MLAGENT_REQUIRE names it."""
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")

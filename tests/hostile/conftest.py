@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sandboxes import FEW_MODULES, Host, open_backend, script_job, settled_descendants
+from sandboxes import FEW_MODULES, Host, descendants, open_backend, script_job, settled_descendants
 
 from mlagent_jax.sandbox.interface import Status
 from mlagent_jax.sandbox.pool import PRELOAD
@@ -48,7 +48,8 @@ def open_host(backend: str, root: Path, secret: str) -> Iterator[Host]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SECRET", secret)
         preload = FEW_MODULES if backend == "docker" else PRELOAD
+        others = descendants()
         with open_backend(backend, root / "public", preload=preload) as sandbox:
             assert sandbox.run(script_job("")).status is Status.OK
-            workers = settled_descendants()  # the script's supervisor ends
-            yield Host(sandbox, secret, root / "canary", root / "public" / "mine", workers)
+            workers = settled_descendants() - others  # the script's supervisor ends
+            yield Host(sandbox, secret, root / "canary", root / "public" / "mine", workers, others)

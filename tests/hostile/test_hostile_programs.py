@@ -43,7 +43,7 @@ def run(host: Host, program: Hostile) -> Result:
     assert not [word for word in _WORKED if word in result.output], result.output
     assert len(result.output) <= limits.output_kb << 10
     assert sum(map(len, result.files.values())) <= limits.workspace_mb << 20
-    assert_settles(host.workers)  # nothing is left, and the worker is the same as before
+    assert_settles(host.workers, host.others)  # nothing is left, and the worker is the same as before
     assert host.canary.read_text() == "untouched"
     assert (host.data_dir / "train.csv").read_text() == "id\n1\n"
     if host.sandbox.name == "docker":
@@ -192,5 +192,5 @@ def test_without_isolation(unisolated: Host, name: str) -> None:
     assert not [word for word in _WORKED if word in result.output], result.output
     assert "late" not in result.files
     assert not {"submission.csv", "zero", "root", "loop"} & set(result.files)
-    assert_settles(unisolated.workers)
+    assert_settles(unisolated.workers, unisolated.others)
     assert unisolated.sandbox.run(script_job("print(1)")).output == "1\n"
