@@ -169,32 +169,32 @@ def _attend_together(
 
 def _fetch(cache: LayerCache, ids: jax.Array) -> LayerCache:
     """ids [B,span] -> the keys and values of these pages, [B,K,span,page,H]."""
-    flat = ids.reshape(-1)
-    if flat.size > 1:
-        pages = jax.lax.platform_dependent(cache, flat, cpu=_copy_one_by_one, default=_take)
-    else:
-        pages = _take(cache, flat)
-    return LayerCache(*(x.reshape(*ids.shape, *x.shape[1:]).swapaxes(1, 2) for x in pages))
+    if ids.size > 1:
+        pages: LayerCache = jax.lax.platform_dependent(cache, ids, cpu=_copy_one_by_one, default=_take)
+        return pages
+    return _take(cache, ids)
 
 
 def _take(cache: LayerCache, ids: jax.Array) -> LayerCache:
-    return LayerCache(cache.k[ids], cache.v[ids])
+    return LayerCache(*(pool[ids].swapaxes(1, 2) for pool in cache))
 
 
 def _copy_one_by_one(cache: LayerCache, ids: jax.Array) -> LayerCache:
-    """As `_take`, which XLA compiles for a CPU to a loop over elements."""
-    P, *shape = cache.k.shape
-    sources = [pool.reshape(P, -1) for pool in cache]
+    """As `_take`, which XLA compiles for a CPU to a loop over elements; rows of a matrix it copies."""
+    B, span = ids.shape
+    P, K, page, H = cache.k.shape
+    sources = [pool.reshape(P * K, page * H) for pool in cache]
+    rows = (ids[:, None] * K + jnp.arange(K)[:, None]).reshape(-1)
 
     def copy(i: jax.Array, targets: list[jax.Array]) -> list[jax.Array]:
         return [
-            jax.lax.dynamic_update_slice_in_dim(to, jax.lax.dynamic_slice_in_dim(source, ids[i], 1), i, 0)
+            jax.lax.dynamic_update_slice_in_dim(to, jax.lax.dynamic_slice_in_dim(source, rows[i], 1), i, 0)
             for source, to in zip(sources, targets, strict=True)
         ]
 
-    targets = [jnp.zeros((len(ids), source.shape[1]), source.dtype) for source in sources]
-    copied = jax.lax.fori_loop(0, len(ids), copy, targets)
-    return LayerCache(*(pages.reshape(-1, *shape) for pages in copied))
+    targets = [jnp.zeros((len(rows), page * H), source.dtype) for source in sources]
+    copied = jax.lax.fori_loop(0, len(rows), copy, targets)
+    return LayerCache(*(pages.reshape(B, K, span, page, H) for pages in copied))
 
 
 _POOL = PAGES

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mlagent_jax.errors import UserError
+
+# What a call that reads a chunk costs besides, in tokens: 30 to 60 on a CPU, more where weights come from slow memory.
+_CALL_TOKENS = 64
 
 
 @dataclass(frozen=True)
@@ -15,7 +19,7 @@ class EngineConfig:
     max_length: of a prompt with its answer.
     cache_tokens: what the key-value cache holds in all; requests wait where it is full. 0: `slots` of `max_length`.
     page: the cache is given out, and shared between requests, by pages of this size.
-    chunks: lengths that prompts are read in: as many of the longest as go, then the shortest that holds the rest.
+    chunks: lengths that prompts are read in: as many of the longest as go, then what costs least for the rest.
     span: of keys that attention takes at a time; fewer on a CPU, where its cache decides.
     steps: decoded in one call, between two looks at what has arrived.
     reads: calls that read prompts between two that decode, while answers are under way; more make the most of all
@@ -62,6 +66,18 @@ class EngineConfig:
             return self.slots_on(shards) * whole + 2
         return max(whole, self.cache_tokens // self.page // shards) + 2
 
+    def chunk_at(self, start: int, length: int) -> tuple[int, int]:
+        """The size of the chunk that position `start` of a prompt of that length is read in, and where it ends."""
+        longest = self.chunks[-1]
+        end = start // longest * longest
+        if length - end >= longest:
+            return longest, end + longest
+        for size in _cheapest(self.chunks, length - end):
+            end += size
+            if start < end:
+                return size, min(end, length)
+        raise ValueError(f"position {start} is not in a prompt of {length}")
+
     def pages_of(self, length: int) -> int:
         return -(-length // self.page)
 
@@ -70,3 +86,12 @@ class EngineConfig:
         """Entries of a request's table: pages of the longest one, in whole spans."""
         span = self.span // self.page
         return -(-self.pages_of(self.max_length) // span) * span
+
+
+@lru_cache(maxsize=4096)
+def _cheapest(sizes: tuple[int, ...], tokens: int) -> tuple[int, ...]:
+    """The sizes, in ascending order, of the chunks to read so many tokens in, the longest first."""
+    if tokens <= 0:
+        return ()
+    ways = [(size, *_cheapest(sizes, tokens - size)) for size in reversed(sizes)]
+    return min(ways, key=lambda way: sum(way) + _CALL_TOKENS * len(way))

@@ -216,17 +216,9 @@ class Engine:
         """What is in each complete page of a prompt; not in one that has the last token, which is always read."""
         page = self.config.page
         return [
-            (self._chunk(start, len(prompt))[0], prompt[start : start + page])
+            (self.config.chunk_at(start, len(prompt))[0], prompt[start : start + page])
             for start in range(0, (len(prompt) - 1) // page * page, page)
         ]
-
-    def _chunk(self, start: int, length: int) -> tuple[int, int]:
-        """The size of the chunk that position `start` of a prompt is read in, and where it ends."""
-        longest = self.config.chunks[-1]
-        begin = start // longest * longest
-        if length - begin >= longest:
-            return longest, begin + longest
-        return next(size for size in self.config.chunks if length - begin <= size), length
 
     def _admit(self) -> bool:
         """Gives each shard's next request its turn, where there is room; whether there is anything to read."""
@@ -253,11 +245,11 @@ class Engine:
     def _read_chunk(self) -> None:
         """One chunk of the same size for every shard that has such a one."""
         reading = [(i, s.job) for i, s in enumerate(self._shards) if s.job and not s.job.is_read]
-        size = self._chunk(reading[0][1].done, len(reading[0][1].request.prompt))[0]
+        size = self.config.chunk_at(reading[0][1].done, len(reading[0][1].request.prompt))[0]
         chunk = empty_chunk(self.config, len(self._shards), size)
         for row, job in reading:
             prompt = job.request.prompt
-            own, end = self._chunk(job.done, len(prompt))
+            own, end = self.config.chunk_at(job.done, len(prompt))
             if own != size:
                 continue
             count = end - job.done
