@@ -38,12 +38,11 @@ Cache = list[LayerCache]
 class Tiling(NamedTuple):
     """What attention takes at a time; the last bits of its results depend on the span alone.
 
-    span: pages of keys; a table has a multiple of them. tile: queries of a row (0: all). group: rows, or tiles of
-    them, of like length and no further than the longest of them (0: all).
+    span: pages of keys; a table has a multiple of them. group: rows of like length, no further than the longest of
+    them (0: all).
     """
 
     span: int
-    tile: int = 0
     group: int = 0
 
 
@@ -104,15 +103,12 @@ def attend_pages(
     def local(q: jax.Array, cache: LayerCache, tables: jax.Array, positions: jax.Array) -> jax.Array:
         B, T, N, H = q.shape
         K = cache.k.shape[1]
-        tiles = T // tiling.tile if tiling.tile else 1
-        rows, tile = B * tiles, T // tiles
-        q = (q * H**-0.5).reshape(rows, tile, K, N // K, H).swapaxes(1, 2).reshape(rows, K, -1, H)
-        tables, positions = jnp.repeat(tables, tiles, axis=0), positions.reshape(rows, tile)
-        if 0 < tiling.group < rows:
+        q = (q * H**-0.5).reshape(B, T, K, N // K, H).swapaxes(1, 2).reshape(B, K, -1, H)
+        if 0 < tiling.group < B:
             context = _attend_in_groups(q, cache, tables, positions, tiling)
         else:
             context = _attend_together(q, cache, tables, positions, tiling.span)
-        return context.reshape(rows, K, tile, N // K, H).swapaxes(1, 2).reshape(B, T, N, H)
+        return context.reshape(B, K, T, N // K, H).swapaxes(1, 2).reshape(B, T, N, H)
 
     return _on_each(local, mesh, [_QUERIES, _POOL, _SLOTS, _SLOTS], _QUERIES)(q, cache, tables, positions)
 

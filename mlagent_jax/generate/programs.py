@@ -293,22 +293,25 @@ def compile_programs(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Pr
 
 def _decode_tiling(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Tiling:
     """All slots at a time on an accelerator; on a CPU, few enough that their keys and values stay in its cache."""
-    span = engine.span // engine.page
     if not _on_cpu(mesh):
-        return Tiling(span)
+        return Tiling(engine.span // engine.page)
     page_bytes = (
         2 * engine.page * model.num_key_value_heads * model.head_dim * jnp.dtype(model.dtype).itemsize
     )
     pages = max(1, _CPU_WORKING_SET // page_bytes)
-    span = max(n for n in range(1, span + 1) if span % n == 0 and n <= pages)
+    span = _span_within(engine, pages)
     return Tiling(span, group=pages // span)
 
 
 def _prefill_tiling(engine: EngineConfig, size: int, mesh: Mesh) -> Tiling:
-    """On a CPU, page by page for a chunk of no more than a span: no tile reads what none of its tokens sees."""
-    if _on_cpu(mesh) and size <= engine.span:
-        return Tiling(1, tile=engine.page, group=1)
-    return Tiling(engine.span // engine.page)
+    """On a CPU no more keys at a time than the chunk has, half of which its tokens do not see as it is."""
+    return Tiling(_span_within(engine, size // engine.page) if _on_cpu(mesh) else engine.span // engine.page)
+
+
+def _span_within(engine: EngineConfig, pages: int) -> int:
+    """Pages that a table has a multiple of: as many as can be, but no more than these or a span."""
+    whole = engine.span // engine.page
+    return max(n for n in range(1, whole + 1) if whole % n == 0 and n <= pages)
 
 
 def _on_cpu(mesh: Mesh) -> bool:
