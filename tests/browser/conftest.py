@@ -23,9 +23,8 @@ FLAGS = (
 )
 
 
-@pytest.fixture(
-    scope="package"
-)  # its processes come and go, which is not to be seen by tests that count theirs
+# Of a module, not a session: its processes come and go, and other tests count theirs.
+@pytest.fixture(scope="module")
 def chromium(tmp_path_factory) -> Iterator:
     """A driver with a profile of its own; skips where Chromium is absent, unless MLAGENT_REQUIRE names it."""
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
