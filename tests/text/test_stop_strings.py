@@ -36,9 +36,22 @@ def test_pieces_add_up_to_the_text_before_the_first_stop(tokenizer, text, cuts, 
         given += new
         if stream.stopped:
             break
-    ends = [text.index(stop) for stop in stops if stop in text]
-    assert given == stream.text == text[: min(ends, default=len(text))]
-    assert stream.stopped == bool(ends)
+    expected = before_the_first_stop(text, [tokenizer.decode(ids[:n]) for n in range(len(ids))], stops)
+    assert given == stream.text == expected
+    assert stream.stopped == any(stop in text for stop in stops)
+
+
+def before_the_first_stop(text, prefixes, stops):
+    """The stop that a token completes first counts, not one that begins before it and is completed later."""
+    for so_far in (*prefixes, text):
+        if found := [so_far.index(stop) for stop in stops if stop in so_far]:
+            return text[: min(found)]
+    return text
+
+
+def test_of_two_stops_the_one_completed_first_counts(tokenizer):
+    stream = TextStream(tokenizer, ["漢", "a漢a"])
+    assert stream.push(tokenizer.encode("a漢a"), last=True) == "a"
 
 
 def test_the_end_of_turn_is_no_text_and_broken_bytes_come_at_the_end(tokenizer):
