@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 from mlagent_jax.errors import UserError
 
-# What a call that reads a chunk costs besides, in tokens: 30 to 60 on a CPU, more where weights come from slow memory.
+# What one more call is taken to cost, in tokens, whatever it reads: the weights come from memory again.
 _CALL_TOKENS = 64
 
 
@@ -90,8 +91,10 @@ class EngineConfig:
 
 @lru_cache(maxsize=4096)
 def _cheapest(sizes: tuple[int, ...], tokens: int) -> tuple[int, ...]:
-    """The sizes, in ascending order, of the chunks to read so many tokens in, the longest first."""
-    if tokens <= 0:
-        return ()
-    ways = [(size, *_cheapest(sizes, tokens - size)) for size in reversed(sizes)]
-    return min(ways, key=lambda way: sum(way) + _CALL_TOKENS * len(way))
+    """The chunks to read so many tokens in, the longest first, of sizes in ascending order."""
+    unit = math.gcd(*sizes)
+    ways: list[tuple[int, ...]] = [()]  # for 0, 1, 2, ... units
+    for units in range(1, -(-tokens // unit) + 1):
+        begun = [(size, *ways[max(0, units - size // unit)]) for size in reversed(sizes)]
+        ways.append(min(begun, key=lambda way: sum(way) + _CALL_TOKENS * len(way)))
+    return ways[-1]

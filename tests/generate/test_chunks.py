@@ -32,6 +32,12 @@ def test_with_few_sizes_padding_costs_less_than_calls() -> None:
     assert [size for size, _ in chunks(config, 1100)] == [2048]
 
 
+def test_sizes_may_lie_far_apart() -> None:
+    config = EngineConfig(page=16, chunks=(16, 32_768), max_length=40_000)
+    assert config.chunk_at(0, 6_000) == (16, 16)
+    assert config.chunk_at(0, 7_000) == (32_768, 7_000)
+
+
 @pytest.mark.parametrize("length", range(1, 1600, 37))
 def test_every_position_is_in_one_chunk(length: int) -> None:
     start = 0
