@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+_BLOCK = 256  # tokens
 _LEAST = 1e-30  # of what logits are divided by; float32 ends at 1e-38, where the likeliest would become NaN
 
 
@@ -102,19 +103,35 @@ def sample(logits: jax.Array, uniform: jax.Array, knobs: Knobs) -> tuple[jax.Arr
     would cost as much as a small model on a CPU.
     """
     logits = restrict(logits, knobs)
-    weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+    peak = jnp.max(logits, axis=-1, keepdims=True)
+    weights = jnp.exp(logits - peak)
     greedy = knobs.temperature == 0
-
-    def draw(weights: jax.Array) -> jax.Array:
-        cumulative = jnp.cumsum(weights, axis=-1)
-        # The first token whose cumulative weight exceeds the threshold. As the threshold is less than the total,
-        # there is one; as the sum grows at it, its weight is not zero.
-        threshold = (uniform * cumulative[:, -1])[:, None]
-        return jnp.where(greedy, likeliest(weights), jnp.sum(cumulative <= threshold, axis=-1))
-
-    def likeliest(weights: jax.Array) -> jax.Array:
-        return jnp.argmax(weights, axis=-1)
-
-    tokens = jax.lax.cond(jnp.all(greedy), likeliest, draw, weights)
+    tokens = jnp.where(greedy, _first(logits == peak), _at_share(weights, uniform))
     chosen = jnp.take_along_axis(weights, tokens[:, None], axis=-1)[:, 0]
     return tokens.astype(jnp.int32), jnp.log(chosen) - jnp.log(jnp.sum(weights, axis=-1))
+
+
+def _first(true: jax.Array) -> jax.Array:
+    """[B,V] -> [B]: the first that is true. XLA's argmax on a CPU costs ten times as much."""
+    V = true.shape[-1]
+    return jnp.min(jnp.where(true, jnp.arange(V), V - 1), axis=-1)
+
+
+def _at_share(weights: jax.Array, share: jax.Array) -> jax.Array:
+    """weights [B,V], share [B] in [0, 1) -> [B]: the first at which the running sum exceeds this share of all.
+
+    The running sum is taken of blocks, and then within the one that exceeds it: a whole one is a pass over the
+    weights for each doubling of V.
+    """
+    B, V = weights.shape
+    blocks = jnp.pad(weights, ((0, 0), (0, -V % _BLOCK))).reshape(B, -1, _BLOCK)
+    ends = jnp.cumsum(jnp.sum(blocks, axis=-1), axis=-1)
+    threshold = share * ends[:, -1]
+    block = _first(ends > threshold[:, None])
+    start = jnp.take_along_axis(ends, jnp.maximum(block - 1, 0)[:, None], axis=-1)[:, 0]
+    within = jnp.cumsum(jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0], axis=-1)
+    # Summed otherwise, the block may end a little earlier; its threshold stays below that, so that a weight above
+    # zero is found.
+    threshold = threshold - jnp.where(block > 0, start, 0.0)
+    threshold = jnp.minimum(threshold, jnp.nextafter(within[:, -1], 0.0))
+    return block * _BLOCK + _first(within > threshold[:, None])

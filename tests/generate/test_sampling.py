@@ -58,6 +58,24 @@ def test_draws_follow_the_distribution(given):
     np.testing.assert_allclose(logprobs, np.log(expected[tokens]), atol=1e-5)
 
 
+@pytest.mark.parametrize("vocab", [1, 255, 256, 257, 1000, 49_152])
+@pytest.mark.parametrize("kept", [1, 3, 10_000])
+def test_the_token_drawn_is_where_its_number_falls(vocab, kept):
+    rng = np.random.default_rng(vocab + kept)
+    logits = np.full(vocab, -np.inf, np.float32)
+    likely = rng.permutation(vocab)[:kept]
+    logits[likely] = rng.normal(0, 3, len(likely))
+    uniform = np.concatenate([[0, np.float32(1 - 2**-23)], rng.random(500, np.float32)])
+    rows = len(uniform)
+    given = knobs(SamplingParams(1.0), rows)
+    tokens, _ = jax.jit(sample)(np.tile(logits, (rows, 1)), uniform, given)
+    assert np.isfinite(logits[tokens]).all()
+    p = np.exp(logits.astype(np.float64))
+    ends = np.cumsum(p) / p.sum()
+    assert (uniform <= ends[tokens] + 1e-6).all()
+    assert (uniform >= (ends - p / p.sum())[tokens] - 1e-6).all()
+
+
 @pytest.mark.parametrize(
     "given",
     [
