@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-_BLOCK = 256  # tokens
+_BLOCK = 256  # tokens whose weights are summed before any running sum is taken
 _LEAST = 1e-30  # of what logits are divided by; float32 ends at 1e-38, where the likeliest would become NaN
 
 
@@ -112,7 +112,7 @@ def sample(logits: jax.Array, uniform: jax.Array, knobs: Knobs) -> tuple[jax.Arr
 
 
 def _first(true: jax.Array) -> jax.Array:
-    """[B,V] -> [B]: the first that is true. XLA's argmax on a CPU costs ten times as much."""
+    """[B,V] -> [B]: the first that is true, else the last of all. XLA's argmax is slow on a CPU."""
     V = true.shape[-1]
     return jnp.min(jnp.where(true, jnp.arange(V), V - 1), axis=-1)
 
@@ -120,8 +120,8 @@ def _first(true: jax.Array) -> jax.Array:
 def _at_share(weights: jax.Array, share: jax.Array) -> jax.Array:
     """weights [B,V], share [B] in [0, 1) -> [B]: the first at which the running sum exceeds this share of all.
 
-    The running sum is taken of blocks, and then within the one that exceeds it: a whole one is a pass over the
-    weights for each doubling of V.
+    The running sum is taken of blocks, and then within the one that exceeds it: over all of V it would take many
+    passes. Of NaNs none exceeds; the token is then the last.
     """
     B, V = weights.shape
     blocks = jnp.pad(weights, ((0, 0), (0, -V % _BLOCK))).reshape(B, -1, _BLOCK)
@@ -134,4 +134,4 @@ def _at_share(weights: jax.Array, share: jax.Array) -> jax.Array:
     # zero is found.
     threshold = threshold - jnp.where(block > 0, start, 0.0)
     threshold = jnp.minimum(threshold, jnp.nextafter(within[:, -1], 0.0))
-    return block * _BLOCK + _first(within > threshold[:, None])
+    return jnp.minimum(block * _BLOCK + _first(within > threshold[:, None]), V - 1)

@@ -76,6 +76,27 @@ def test_the_token_drawn_is_where_its_number_falls(vocab, kept):
     assert (uniform >= (ends - p / p.sum())[tokens] - 1e-6).all()
 
 
+def test_what_is_cut_off_is_not_drawn_even_where_sums_are_rounded():
+    """Numbers within rounding of where a running sum ends, after tokens of probability 0."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (40, 1024)).astype(np.float32)
+    logits[:, 15::16] = -np.inf
+    p = np.exp(logits.astype(np.float64))
+    share = (np.cumsum(p, axis=1) / p.sum(axis=1, keepdims=True))[:, 255:1000:256].astype(np.float32)
+    uniform = np.stack([share * np.float32(1 + n * 2**-23) for n in range(-8, 9)], axis=-1).reshape(-1)
+    logits = np.repeat(logits, len(uniform) // len(logits), axis=0)
+    tokens, _ = jax.jit(sample)(logits, uniform, knobs(SamplingParams(1.0), len(uniform)))
+    assert np.isfinite(logits[np.arange(len(logits)), tokens]).all()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_not_numbers_leave_the_token_in_the_vocabulary(temperature):
+    given = knobs(SamplingParams(temperature), 2)
+    tokens, logprobs = jax.jit(sample)(np.full((2, V), np.nan, np.float32), jnp.array([0, 0.9]), given)
+    assert ((tokens >= 0) & (tokens < V)).all()
+    assert np.isnan(logprobs).all()
+
+
 @pytest.mark.parametrize(
     "given",
     [
