@@ -4,6 +4,7 @@ An answer is a function of the weights, the prompt, its seed and its sampling al
 shares, of the order of arrivals and of what it finds read already it depends in nothing. For that, prompts are read in
 chunks that only their length decides, and tokens of the cache are shared only where both would have read them in a
 chunk of the same length. What was decoded is not shared: read in the next turn's prompt, it would be rounded otherwise.
+A prompt is read but for its last token, with which decoding begins.
 """
 
 from __future__ import annotations
@@ -51,8 +52,13 @@ class _Job:
     done: int = 0
 
     @property
+    def to_read(self) -> int:
+        """Tokens of the prompt: all but the last, which is decoded from."""
+        return len(self.request.prompt) - 1
+
+    @property
     def is_read(self) -> bool:
-        return self.done == len(self.request.prompt)
+        return self.done == self.to_read
 
 
 @dataclass
@@ -213,47 +219,51 @@ class Engine:
         return 1 - available / sum(shard.pool.total for shard in self._shards)
 
     def _contents(self, prompt: tuple[int, ...]) -> list[Hashable]:
-        """What is in each complete page of a prompt; not in one that has the last token, which is always read."""
-        page = self.config.page
+        """What is in each page of a prompt that reading it fills."""
+        page, to_read = self.config.page, len(prompt) - 1
         return [
-            (self.config.chunk_at(start, len(prompt))[0], prompt[start : start + page])
-            for start in range(0, (len(prompt) - 1) // page * page, page)
+            (self.config.chunk_at(start, to_read)[0], prompt[start : start + page])
+            for start in range(0, to_read // page * page, page)
         ]
 
     def _admit(self) -> bool:
-        """Gives each shard's next request its turn, where there is room; whether there is anything to read."""
-        for shard in self._shards:
-            if shard.job or not shard.queue or None not in shard.running:
-                continue
-            job = shard.queue[0]
-            request, page = job.request, self.config.page
-            found = shard.pool.find(job.contents)
-            shard.pool.share(found)
-            prompt = self.config.pages_of(len(request.prompt))
-            whole = self.config.pages_of(len(request.prompt) + request.max_new_tokens)
-            if whole - len(found) > shard.pool.available:
-                shard.pool.release(found)
-                continue
-            job.pages = found + shard.pool.take(prompt - len(found))
-            job.spare = shard.pool.take(whole - prompt)
-            job.done = len(found) * page
-            self.counts.reused += job.done
-            shard.job = shard.queue.popleft()
+        """Gives the shards' next requests their turns, where there is room; whether there is anything to read."""
         self._begin()
+        while any(self._admit_to(shard) for shard in self._shards):
+            self._begin()
         return any(shard.job and not shard.job.is_read for shard in self._shards)
+
+    def _admit_to(self, shard: _Shard) -> bool:
+        """Whether the shard's next request has got its turn."""
+        if shard.job or not shard.queue or None not in shard.running:
+            return False
+        job = shard.queue[0]
+        request, page = job.request, self.config.page
+        found = shard.pool.find(job.contents)
+        shard.pool.share(found)
+        prompt = self.config.pages_of(len(request.prompt))
+        whole = self.config.pages_of(len(request.prompt) + request.max_new_tokens)
+        if whole - len(found) > shard.pool.available:
+            shard.pool.release(found)
+            return False
+        job.pages = found + shard.pool.take(prompt - len(found))
+        job.spare = shard.pool.take(whole - prompt)
+        job.done = len(found) * page
+        self.counts.reused += job.done
+        shard.job = shard.queue.popleft()
+        return True
 
     def _read_chunk(self) -> None:
         """One chunk of the same size for every shard that has such a one."""
         reading = [(i, s.job) for i, s in enumerate(self._shards) if s.job and not s.job.is_read]
-        size = self.config.chunk_at(reading[0][1].done, len(reading[0][1].request.prompt))[0]
+        size = self.config.chunk_at(reading[0][1].done, reading[0][1].to_read)[0]
         chunk = empty_chunk(self.config, len(self._shards), size)
         for row, job in reading:
-            prompt = job.request.prompt
-            own, end = self.config.chunk_at(job.done, len(prompt))
+            own, end = self.config.chunk_at(job.done, job.to_read)
             if own != size:
                 continue
             count = end - job.done
-            chunk.tokens[row, :count] = prompt[job.done : end]
+            chunk.tokens[row, :count] = job.request.prompt[job.done : end]
             chunk.start[row], chunk.count[row] = job.done, count
             chunk.tables[row, : len(job.pages)] = job.pages
             job.done = end
@@ -265,7 +275,7 @@ class Engine:
     def _begin(self) -> None:
         """Puts samples whose prompt has been read into free slots, as long as there are pages for their answers."""
         slots = [slot for shard in self._shards for slot in shard.running]
-        row, source, target = (np.full(len(slots), value, np.int32) for value in (-1, TRASH, TRASH))
+        source, target = np.full((2, len(slots)), TRASH, np.int32)
         for number, shard in enumerate(self._shards):
             for index, slot in enumerate(shard.running):
                 if slot is None and shard.job and shard.job.is_read:
@@ -273,10 +283,7 @@ class Engine:
                     if copied is None:
                         break
                     at = number * len(shard.running) + index
-                    row[at] = number
                     source[at], target[at] = copied
-        if (row >= 0).any():
-            self._runner.begin(row)
         if (target != TRASH).any():
             self._runner.copy(source, target)
 
@@ -285,12 +292,12 @@ class Engine:
         job = shard.job
         assert job is not None
         request = job.request
-        complete = len(request.prompt) // self.config.page
-        shared, partial = job.pages[:complete], job.pages[complete:]
+        complete, begun = divmod(job.to_read, self.config.page)
+        shared, partial = job.pages[:complete], job.pages[complete]  # where the last token will be
         fresh = self.config.pages_of(len(request.prompt) + request.max_new_tokens) - complete
         copied = (TRASH, TRASH)
         if len(job.waiting) == 1:  # the last one takes the prompt's own pages
-            missing = fresh - len(partial) - len(job.spare)
+            missing = fresh - 1 - len(job.spare)
             if missing > shard.pool.available:
                 return None
             pages = [*job.pages, *job.spare, *shard.pool.take(missing)]
@@ -303,7 +310,7 @@ class Engine:
             own = [*job.spare, *shard.pool.take(missing)]
             shard.pool.share(shared)
             pages = [*shared, *own]
-            copied = (partial[0], own[0]) if partial else copied
+            copied = (partial, own[0]) if begun else copied
             sample = job.waiting.popleft()
             job.spare = []
         shard.running[index] = _Running(sample, pages)
@@ -342,8 +349,8 @@ class Engine:
                 continue
             sample, request = slot.sample, slot.sample.request
             given.tables[i, : len(slot.pages)] = slot.pages
-            given.length[i], given.remaining[i] = sample.length, sample.remaining
-            given.seed[i] = sample.seed
+            given.token[i], given.length[i] = sample.last, sample.length - 1
+            given.remaining[i], given.seed[i] = sample.remaining, sample.seed
             given.stop_ids[i, : len(request.stop_ids)] = request.stop_ids
             for values, name in zip(given.knobs, Knobs._fields, strict=True):
                 values[i] = getattr(request.sampling, name)

@@ -29,12 +29,12 @@ from mlagent_jax.generate.cache import (
     write_tokens,
 )
 from mlagent_jax.generate.config import EngineConfig
+from mlagent_jax.generate.fused import fuse, fused_axes, fused_block
 from mlagent_jax.generate.sampling import Knobs, sample, uniforms
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import (
     Params,
     abstract_params,
-    block,
     final_norm,
     logical_axes,
     unembedding,
@@ -54,17 +54,6 @@ _SPLIT_ROWS = ("slots", None, None)
 _SPLIT_COLUMNS = (None, None, "embed")
 
 
-class State(NamedTuple):
-    """What lies on the devices from call to call, and is donated to each.
-
-    hidden [S,D]: of every slot's last token. read [R,D]: of the last token of the prompt that each row has read.
-    """
-
-    cache: Cache
-    hidden: jax.Array
-    read: jax.Array
-
-
 class Chunk(NamedTuple):
     """A piece of a prompt in each row: tokens [R,C], start and count [R] int32 (count 0: none), tables [R,n]."""
 
@@ -77,11 +66,13 @@ class Chunk(NamedTuple):
 class Slots(NamedTuple):
     """The requests that are decoded. tables [S,n]; length [S]: tokens in the cache; remaining [S]: of the answer.
 
-    seed [S] uint32; knobs [S] each; stop_ids [S,MAX_STOP_IDS], padded with -1.
+    token [S]: what follows those in the cache, and the first step goes on from. seed [S] uint32; knobs [S] each;
+    stop_ids [S,MAX_STOP_IDS], padded with -1.
     limit: steps of this call; leave: whether to come back as soon as a row has ended.
     """
 
     tables: Any
+    token: Any
     length: Any
     remaining: Any
     seed: Any
@@ -100,10 +91,11 @@ def empty_chunk(engine: EngineConfig, rows: int, size: int) -> Chunk:
 
 def empty_slots(engine: EngineConfig, slots: int) -> Slots:
     """On the host, to be filled in: nothing is remaining in any slot."""
-    length, remaining, top_k = np.zeros((3, slots), np.int32)
+    token, length, remaining, top_k = np.zeros((4, slots), np.int32)
     temperature, min_p = np.zeros((2, slots), np.float32)
     return Slots(
         tables=np.full((slots, engine.table), TRASH, np.int32),
+        token=token,
         length=length,
         remaining=remaining,
         seed=np.zeros(slots, np.uint32),
@@ -123,23 +115,20 @@ class Decoded(NamedTuple):
 
 
 class Programs(NamedTuple):
-    """load(params) -> weights; reset() -> State; prefill(weights, State, Chunk) -> State;
-    begin(State, row [S]) -> State; copy(State, source [S], target [S]) -> State;
-    decode(weights, State, Slots) -> (State, Decoded).
+    """load(params) -> weights; reset() -> Cache; prefill(weights, Cache, Chunk) -> Cache;
+    copy(Cache, source [S], target [S]) -> Cache; decode(weights, Cache, Slots) -> (Cache, Decoded).
 
-    begin: slots whose row is not -1 go on from what that row has read. copy: page `source` of each slot's device to
-    page `target`.
-    weights, state: shapes with shardings.
+    The cache lies on the devices from call to call, and is donated to each. copy: page `source` of each slot's device
+    to page `target`. weights, cache: shapes with shardings.
     """
 
     load: Any
     reset: Any
     prefill: Any
-    begin: Any
     copy: Any
     decode: Any
     weights: Any
-    state: State
+    cache: Any
 
 
 def shards_of(mesh: Mesh) -> int:
@@ -153,26 +142,21 @@ def compile_programs(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Pr
     """Raises UserError where the model does not divide by the mesh."""
     check_model_fits(model, mesh)
     shards = shards_of(mesh)
-    rows, slots = shards, shards * engine.slots_on(shards)
     dtype = jnp.dtype(model.dtype)
 
     def engine_load(params: Params) -> Params:
         params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
-        return params | {"layers": unstack_layers(model, params)}
+        layers = unstack_layers(model, params)
+        return params | {"layers": [fuse(layer, mesh.shape["tensor"]) for layer in layers]}
 
-    def engine_reset() -> State:
+    def engine_reset() -> Cache:
         shape = (shards * engine.pages_on(shards), model.num_key_value_heads, engine.page, model.head_dim)
-        D = model.hidden_size
-        return State(
-            cache=[
-                LayerCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
-                for _ in range(model.num_hidden_layers)
-            ],
-            hidden=jnp.zeros((slots, D), dtype),
-            read=jnp.zeros((rows, D), dtype),
-        )
+        return [
+            LayerCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+            for _ in range(model.num_hidden_layers)
+        ]
 
-    def engine_prefill(weights: Params, state: State, chunk: Chunk) -> State:
+    def engine_prefill(weights: Params, cache: Cache, chunk: Chunk) -> Cache:
         C = chunk.tokens.shape[1]
         offsets = jnp.arange(C)
         held = offsets < chunk.count[:, None]
@@ -181,36 +165,26 @@ def compile_programs(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Pr
         pages = jnp.take_along_axis(chunk.tables, chunk.start[:, None] // engine.page + blocks, axis=1)
         pages = jnp.where(blocks * engine.page < chunk.count[:, None], pages, TRASH)
         seen = jnp.where(held, positions, -1)
-        # Of the last layer's outputs only a row's last is of use: where its answer begins, if its prompt ends here.
-        last = jnp.maximum(chunk.count - 1, 0)
-        last_seen = jnp.take_along_axis(seen, last[:, None], axis=1)
+        tiling = _prefill_tiling(engine, C, mesh)
 
         def attend_layer(layer: LayerCache) -> tuple[list[LayerCache], Attend]:
             written: list[LayerCache] = []
 
             def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
                 written.append(write_pages(layer, k, v, pages, mesh))
-                whole = q.shape[1] == C
-                tiling = _prefill_tiling(engine, C, mesh) if whole else _decode_tiling(model, engine, mesh)
-                asking = seen if whole else last_seen
-                return attend_pages(q, written[0], chunk.tables, asking, tiling, mesh)
+                return attend_pages(q, written[0], chunk.tables, seen, tiling, mesh)
 
             return written, attend
 
-        cache, x = _through_layers(
-            model, weights, state.cache, chunk.tokens, positions, attend_layer, _SPLIT_ROWS, mesh, last
-        )
-        read = jnp.where(chunk.count[:, None] > 0, final_norm(model, weights, x[:, 0]), state.read)
-        return State(cache, state.hidden, read)
+        # Nobody asks for the last layer's activations, so XLA leaves out all of it but its keys and values.
+        return _through_layers(
+            model, weights, cache, chunk.tokens, positions, attend_layer, _SPLIT_ROWS, mesh
+        )[0]
 
-    def engine_begin(state: State, row: jax.Array) -> State:
-        hidden = jnp.where(row[:, None] >= 0, state.read[jnp.maximum(row, 0)], state.hidden)
-        return state._replace(hidden=hidden)
+    def engine_copy(cache: Cache, source: jax.Array, target: jax.Array) -> Cache:
+        return [copy_pages(layer, source, target, mesh) for layer in cache]
 
-    def engine_copy(state: State, source: jax.Array, target: jax.Array) -> State:
-        return state._replace(cache=[copy_pages(layer, source, target, mesh) for layer in state.cache])
-
-    def engine_decode(weights: Params, state: State, given: Slots) -> tuple[State, Decoded]:
+    def engine_decode(weights: Params, cache: Cache, given: Slots) -> tuple[Cache, Decoded]:
         S, M = given.length.shape[0], engine.steps
 
         def running(loop: _Loop) -> jax.Array:
@@ -220,22 +194,23 @@ def compile_programs(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Pr
         def step(loop: _Loop) -> _Loop:
             made, out, live = loop.made, loop.out, ~loop.ended
             length = given.length + out.counts
-            hidden = constrain(loop.state.hidden, (None, "embed"), mesh)
+            cache, hidden = feed(loop.cache, loop.token, length, live)
             # Not before the loop, where the transpose of a tied embedding would be a copy of it.
             logits = constrain(hidden @ unembedding(model, weights), ("slots", None), mesh)
-            token, logprob = sample(logits, uniforms(given.seed, length), given.knobs)
+            token, logprob = sample(logits, uniforms(given.seed, length + 1), given.knobs)
             out = Decoded(
                 jax.lax.dynamic_update_slice(out.tokens, token[:, None], (0, made)),
                 jax.lax.dynamic_update_slice(out.logprobs, logprob[:, None], (0, made)),
                 out.counts + live,
             )
-            state = feed(loop.state, token, length, live)
             stopped = jnp.any(token[:, None] == given.stop_ids, axis=1)
             ended = loop.ended | stopped | (out.counts >= given.remaining)
-            return _Loop(made + 1, ended, state, out)
+            return _Loop(made + 1, ended, cache, token, out)
 
-        def feed(state: State, token: jax.Array, length: jax.Array, live: jax.Array) -> State:
-            """Runs one token [S] of each row through the layers, at position `length`."""
+        def feed(
+            cache: Cache, token: jax.Array, length: jax.Array, live: jax.Array
+        ) -> tuple[Cache, jax.Array]:
+            """One token [S] of each row through the layers, at position `length` -> its last hidden state [S,D]."""
             page = jnp.take_along_axis(given.tables, length[:, None] // engine.page, axis=1)[:, 0]
             page, offset = jnp.where(live, page, TRASH), length % engine.page
             seen = jnp.where(live, length, -1)[:, None]
@@ -254,40 +229,38 @@ def compile_programs(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Pr
             cache, x = _through_layers(
                 model,
                 weights,
-                state.cache,
+                cache,
                 token[:, None],
                 length[:, None],
                 attend_layer,
                 _SPLIT_COLUMNS,
                 mesh,
             )
-            hidden = constrain(final_norm(model, weights, x[:, 0]), (None, "embed"), mesh)
-            return State(cache, hidden, state.read)
+            return cache, constrain(final_norm(model, weights, x[:, 0]), (None, "embed"), mesh)
 
         nothing = Decoded(
             jnp.zeros((S, M), jnp.int32), jnp.zeros((S, M), jnp.float32), jnp.zeros(S, jnp.int32)
         )
-        start = _Loop(jnp.zeros((), jnp.int32), given.remaining <= 0, state, nothing)
+        start = _Loop(jnp.zeros((), jnp.int32), given.remaining <= 0, cache, given.token, nothing)
         loop = jax.lax.while_loop(running, step, start)
-        return loop.state, loop.out
+        return loop.cache, loop.out
 
     on_mesh = lambda axes: NamedSharding(mesh, spec(axes))  # noqa: E731
     zeros = jax.eval_shape(engine_reset)
-    state = jax.tree.map(lambda leaf: on_mesh(PAGES if leaf.ndim == 4 else (None, "embed")), zeros)
+    cache = jax.tree.map(lambda _: on_mesh(PAGES), zeros)
     weights = _weight_shardings(model, mesh)
     abstract = jax.eval_shape(engine_load, abstract_params(model))
     everywhere = replicated(mesh)
-    reset = jax.jit(engine_reset, out_shardings=state)
+    reset = jax.jit(engine_reset, out_shardings=cache)
     load = jax.jit(engine_load, out_shardings=weights)
     return Programs(
         load=load,
         reset=reset,
-        prefill=jax.jit(engine_prefill, donate_argnums=1, out_shardings=state),
-        begin=jax.jit(engine_begin, donate_argnums=0, out_shardings=state),
-        copy=jax.jit(engine_copy, donate_argnums=0, out_shardings=state),
-        decode=jax.jit(engine_decode, donate_argnums=1, out_shardings=(state, everywhere)),
+        prefill=jax.jit(engine_prefill, donate_argnums=1, out_shardings=cache),
+        copy=jax.jit(engine_copy, donate_argnums=0, out_shardings=cache),
+        decode=jax.jit(engine_decode, donate_argnums=1, out_shardings=(cache, everywhere)),
         weights=_shapes(abstract, weights),
-        state=_shapes(zeros, state),
+        cache=_shapes(zeros, cache),
     )
 
 
@@ -324,7 +297,8 @@ Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 class _Loop(NamedTuple):
     made: jax.Array  # [] steps taken
     ended: jax.Array  # [S] rows that have met a stop token or their limit, or are empty
-    state: State
+    cache: Cache
+    token: jax.Array  # [S] the last of each row, not yet in the cache
     out: Decoded
 
 
@@ -337,28 +311,22 @@ def _through_layers(
     attend_layer: Any,
     axes: tuple[str | None, ...],
     mesh: Mesh,
-    last: jax.Array | None = None,
 ) -> tuple[Cache, jax.Array]:
-    """tokens, positions [B,T] -> the cache with them, and their activations [B,T,D], which lie by `axes`.
-
-    last [B]: the one position of each row whose activations are wanted, for [B,1,D].
-    """
+    """tokens, positions [B,T] -> the cache with them, and their activations [B,T,D], which lie by `axes`."""
     rope = rope_tables(positions, model.head_dim, model.rope_theta)
     x = weights["embed"][tokens]
     updated: Cache = []
-    for number, (layer, layer_cache) in enumerate(zip(weights["layers"], cache, strict=True), start=1):
+    for layer, layer_cache in zip(weights["layers"], cache, strict=True):
         written, attend = attend_layer(layer_cache)
-        at = last if number == len(cache) else None
-        x = block(model, layer)(constrain(x, axes, mesh), rope, attend, at)
+        x = fused_block(model, mesh.shape["tensor"], layer)(constrain(x, axes, mesh), rope, attend)
         updated += written
     return updated, x
 
 
 def _weight_shardings(model: Qwen2Config, mesh: Mesh) -> Any:
     is_axes = lambda node: isinstance(node, tuple)  # noqa: E731
-    axes = logical_axes(model)
-    layer = jax.tree.map(lambda names: names[1:], axes["layers"], is_leaf=is_axes)
-    axes["layers"] = [layer] * model.num_hidden_layers
+    layers = [fused_axes(model, mesh.shape["tensor"])] * model.num_hidden_layers
+    axes = logical_axes(model) | {"layers": layers}
     return jax.tree.map(lambda names: NamedSharding(mesh, spec(names)), axes, is_leaf=is_axes)
 
 

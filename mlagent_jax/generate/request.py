@@ -55,6 +55,11 @@ class Sample:
         return len(self.request.prompt) + len(self.tokens)
 
     @property
+    def last(self) -> int:
+        """The last of these tokens."""
+        return (self.tokens or self.request.prompt)[-1]
+
+    @property
     def remaining(self) -> int:
         return self.request.max_new_tokens - len(self.tokens)
 

@@ -1,4 +1,4 @@
-"""Weights and state of an engine on its devices; where these belong to several processes, all of them together."""
+"""Weights and cache of an engine on its devices; where these belong to several processes, all of them together."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from mlagent_jax.generate.cache import Cache
 from mlagent_jax.generate.config import EngineConfig
-from mlagent_jax.generate.programs import Chunk, Decoded, Slots, State, compile_programs
+from mlagent_jax.generate.programs import Chunk, Decoded, Slots, compile_programs
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import Params
 from mlagent_jax.parallel import distributed
@@ -29,24 +30,21 @@ class Runner:
         self._programs = compile_programs(model, engine, mesh)
         self._mesh = mesh
         self._weights: Any = None
-        self._state: State | None = None
+        self._cache: Cache | None = None
         self._processes = len({device.process_index for device in mesh.devices.flat})
 
     def load(self, params: Params) -> None:
         """Takes these weights, split as in training; all processes must call it. There is never a second copy."""
         self._weights = None
         self._weights = self._programs.load(params)
-        if self._state is None:
-            self._state = self._programs.reset()
+        if self._cache is None:
+            self._cache = self._programs.reset()
 
     def unload(self) -> None:
-        self._weights = self._state = None
+        self._weights = self._cache = None
 
     def prefill(self, chunk: Chunk) -> None:
         self._call("prefill", (chunk,))
-
-    def begin(self, row: np.ndarray) -> None:
-        self._call("begin", (row,))
 
     def copy(self, source: np.ndarray, target: np.ndarray) -> None:
         self._call("copy", (source, target))
@@ -84,13 +82,12 @@ class Runner:
 
     def _run(self, name: str, arguments: tuple[Any, ...]) -> Any:
         arguments = put(arguments, replicated(self._mesh)) if self._mesh.size > 1 else arguments
-        state, self._state = self._state, None
+        cache, self._cache = self._cache, None
         if name == "decode":
-            self._state, out = self._programs.decode(self._weights, state, *arguments)
+            self._cache, out = self._programs.decode(self._weights, cache, *arguments)
             return out
         if name == "prefill":
-            self._state = self._programs.prefill(self._weights, state, *arguments)
+            self._cache = self._programs.prefill(self._weights, cache, *arguments)
         else:
-            program = self._programs.begin if name == "begin" else self._programs.copy
-            self._state = program(state, *arguments)
+            self._cache = self._programs.copy(cache, *arguments)
         return None

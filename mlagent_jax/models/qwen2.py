@@ -76,15 +76,14 @@ class Attention(nnx.Module):
         self.v_proj = Linear(config, "v_proj", (D, kv_heads), ("embed", "kv_heads"), bias, rngs)
         self.o_proj = Linear(config, "o_proj", (heads, D), ("heads", "embed"), False, rngs)
 
-    def __call__(self, x: jax.Array, rope: Rope, attend: Attend, at: jax.Array | None = None) -> jax.Array:
-        def split_heads(y: jax.Array) -> jax.Array:
-            return y.reshape(*y.shape[:-1], -1, self.head_dim)
+    def __call__(self, x: jax.Array, rope: Rope, attend: Attend) -> jax.Array:
+        q, k, v = (y.reshape(*y.shape[:-1], -1, self.head_dim) for y in self.project(x))
+        context = attend(apply_rope(q, *rope), apply_rope(k, *rope), v)
+        return self.o_proj(context.reshape(*x.shape[:-1], -1))
 
-        asking, asking_rope = jax.tree.map(lambda y: _only(y, at), (x, rope))
-        q = apply_rope(split_heads(self.q_proj(asking)), *asking_rope)
-        k = apply_rope(split_heads(self.k_proj(x)), *rope)
-        context = attend(q, k, split_heads(self.v_proj(x)))
-        return self.o_proj(context.reshape(*asking.shape[:-1], -1))
+    def project(self, x: jax.Array) -> tuple[jax.Array, ...]:
+        """x [..., D] -> queries [..., N*H], keys and values [..., K*H]."""
+        return self.q_proj(x), self.k_proj(x), self.v_proj(x)
 
 
 class MLP(nnx.Module):
@@ -107,20 +106,10 @@ class Block(nnx.Module):
         self.mlp_norm = RMSNorm(config)
         self.mlp = MLP(config, rngs)
 
-    def __call__(self, x: jax.Array, rope: Rope, attend: Attend, at: jax.Array | None = None) -> jax.Array:
-        """x [B,T,D], rope cos and sin [B,T,H/2]; attend(q [B,T,N,H], k [B,T,K,H], v) -> [B,T,N,H].
-
-        at [B]: the one position of each row whose output is wanted, for [B,1,D] and q [B,1,N,H].
-        """
-        x = _only(x, at) + self.attention(self.input_norm(x), rope, attend, at)
+    def __call__(self, x: jax.Array, rope: Rope, attend: Attend) -> jax.Array:
+        """x [B,T,D], rope cos and sin [B,T,H/2]; attend(q [B,T,N,H], k [B,T,K,H], v) -> [B,T,N,H]."""
+        x = x + self.attention(self.input_norm(x), rope, attend)
         return x + self.mlp(self.mlp_norm(x))
-
-
-def _only(x: jax.Array, at: jax.Array | None) -> jax.Array:
-    """x [B,T,...], at [B] -> [B,1,...]; all of x where there is no `at`."""
-    if at is None:
-        return x
-    return jax.vmap(lambda row, i: jax.lax.dynamic_slice_in_dim(row, i, 1))(x, at)
 
 
 class Qwen2(nnx.Module):
@@ -165,15 +154,21 @@ def logical_axes(config: Qwen2Config) -> Params:
 
     Names: "layers", "vocab", "embed" (D), "heads" (N*H), "kv_heads" (K*H), "mlp" (F).
     """
-    axes = nnx.to_pure_dict(
-        jax.tree.map(
-            lambda variable: variable.get_metadata("logical_axes"),
-            nnx.state(nnx.eval_shape(lambda: Qwen2(config, nnx.Rngs(0))), nnx.Param),
-            is_leaf=lambda node: isinstance(node, nnx.Variable),
-        )
-    )
+    axes = axes_of(nnx.eval_shape(lambda: Qwen2(config, nnx.Rngs(0))))
     axes["layers"] = jax.tree.map(
         lambda names: ("layers", *names), axes["layers"], is_leaf=lambda node: isinstance(node, tuple)
+    )
+    return axes
+
+
+def axes_of(module: nnx.Module) -> Params:
+    """The tree of a module's parameters with a tuple of axis names for each array."""
+    axes: Params = nnx.to_pure_dict(
+        jax.tree.map(
+            lambda variable: variable.get_metadata("logical_axes"),
+            nnx.state(module, nnx.Param),
+            is_leaf=lambda node: isinstance(node, nnx.Variable),
+        )
     )
     return axes
 

@@ -61,7 +61,7 @@ def _sampling(
     engine = replace(engine, steps=1)
     model = model.replace(lora=None)  # merged
     programs = compile_programs(model, engine, mesh)
-    weights, state = programs.weights, programs.state
+    weights, cache = programs.weights, programs.cache
     shards = shards_of(mesh)
     slots, chunk = shards * engine.slots_on(shards), engine.chunks[-1]
     everywhere = replicated(mesh)
@@ -88,8 +88,8 @@ def _sampling(
         Program(
             name=f"ppo prefill, {shards} x {chunk} tokens",
             function=programs.prefill,
-            arguments=(weights, state, place(empty_chunk(engine, shards, chunk))),
-            parts={"parameters": weights, "cache": state.cache},
+            arguments=(weights, cache, place(empty_chunk(engine, shards, chunk))),
+            parts={"parameters": weights, "cache": cache},
             beside=training | actor,
             devices=mesh.size,
             work=Work(
@@ -102,8 +102,8 @@ def _sampling(
         Program(
             name=f"ppo decode, {slots} x 1 token",
             function=programs.decode,
-            arguments=(weights, state, place(empty_slots(engine, slots))),
-            parts={"parameters": weights, "cache": state.cache},
+            arguments=(weights, cache, place(empty_slots(engine, slots))),
+            parts={"parameters": weights, "cache": cache},
             beside=training | actor,
             devices=mesh.size,
             work=Work(

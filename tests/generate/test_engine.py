@@ -150,7 +150,7 @@ def test_cancelled_neighbours_leave_no_trace(engine, alone):
 
 @pytest.mark.parametrize("samples", [2, 4, 7])  # seven are more than the slots
 def test_samples_of_one_prompt_share_its_reading(engine, params, alone, samples):
-    for index in (2, 3, 8):  # a page that is not full, one that is, and one token more
+    for index in (2, 3, 4, 6):  # the last token lies in a page with others, at its end, in a new one, alone
         engine.load(params)
         before = engine.counts.prefilled
         each = REQUESTS[index]
@@ -159,7 +159,7 @@ def test_samples_of_one_prompt_share_its_reading(engine, params, alone, samples)
         )
         made = engine.submit(many)
         run(engine)
-        assert engine.counts.prefilled - before == len(each.prompt)
+        assert engine.counts.prefilled - before == len(each.prompt) - 1
         assert made[0].generation == alone[index]
         for sample, seed in zip(made[1:], range(samples - 1), strict=True):
             (single,) = engine.generate(
@@ -175,6 +175,20 @@ def test_the_next_turn_reads_only_what_is_new(engine):
     before = engine.counts.prefilled
     engine.generate([(*history, *prompt(20, 5))], [0], 4)
     assert engine.counts.prefilled - before <= 20 + CONFIG.page
+
+
+def test_prompts_of_which_nothing_is_left_to_read(engine, alone):
+    """More of them than slots: their last token, with which decoding begins, is all that they wait for."""
+    each = REQUESTS[4]
+    (first,) = engine.generate([each.prompt], [7], 3, each.stop_ids, each.sampling)
+    before = engine.counts.prefilled
+    samples = [engine.submit(each)[0] for _ in range(9)] + [engine.submit(REQUESTS[6])[0] for _ in range(9)]
+    engine.step()
+    assert sum(sample.finished for sample in samples) == CONFIG.slots
+    run(engine)
+    assert engine.counts.prefilled == before
+    assert first == alone[4]
+    assert [sample.generation for sample in samples] == [alone[4]] * 9 + [alone[6]] * 9
 
 
 def test_new_weights_compile_nothing_and_forget_the_cache(engine, params, alone):
@@ -210,11 +224,8 @@ def test_all_that_is_compiled(params):
     engine.submit(request(100, range(5)))
     run(engine)
     programs = compile_programs(MODEL, config, mesh)
-    sizes = [
-        getattr(programs, name)._cache_size()
-        for name in ("prefill", "load", "reset", "begin", "copy", "decode")
-    ]
-    assert sizes == [2, 1, 1, 1, 1, 1]
+    names = ("prefill", "load", "reset", "copy", "decode")
+    assert [getattr(programs, name)._cache_size() for name in names] == [2, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
