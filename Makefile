@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/quickstart
+# Test files run side by side, each whole in one process.
+JOBS ?= 2
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check -q
 
 .PHONY: install quickstart test test-all lint benchmarks clean
@@ -12,7 +14,7 @@ quickstart: $(VENV)/.installed
 	$(VENV)/bin/python -m experiments.run --config=experiments/configs/quickstart.py --workdir=$(RUN)
 
 test: lint
-	$(VENV)/bin/python -m pytest -m "not slow"
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not slow"
 
 test-all: lint
 	$(VENV)/bin/python -m pytest
