@@ -267,7 +267,7 @@ class Engine:
             chunk.start[row], chunk.count[row] = job.done, count
             chunk.tables[row, : len(job.pages)] = job.pages
             job.done = end
-            complete = min(end // self.config.page, len(job.contents))
+            complete = end // self.config.page
             self._shards[row].pool.keep(job.pages[:complete], job.contents[:complete])
             self.counts.prefilled += count
         self._runner.prefill(chunk)

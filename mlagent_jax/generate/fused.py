@@ -1,7 +1,7 @@
 """Layers whose queries, keys and values are one product.
 
 A step of few rows takes as long as reading the kernels, and those of keys and values are too small to be read at the
-memory's speed. An MLP's are not: its halves would gain nothing.
+memory's speed. (With SmolLM2-135M on a CPU, making one of an MLP's halves gained nothing beyond this.)
 """
 
 from __future__ import annotations
