@@ -15,6 +15,7 @@ that of reading the prompts. Bar: decoding at twice its tokens/s at batch 1 and 
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 import time
@@ -107,10 +108,12 @@ def _ours(
     config: Qwen2Config, params: Params, prompts: list[list[int]], batch: int, new: int = NEW
 ) -> Callable[[], object]:
     engine = _engine(config, params, batch, LONGEST + NEW)
+    runs = itertools.count()
 
     def run() -> None:
-        engine.load(params)  # nothing is found from the run before
-        made = engine.generate(prompts, range(len(prompts)), new, sampling=SAMPLING)
+        shift = next(runs)  # nothing is found from the run before
+        fresh = [[(token + shift) % config.vocab_size for token in prompt] for prompt in prompts]
+        made = engine.generate(fresh, range(len(fresh)), new, sampling=SAMPLING)
         assert all(len(answer.tokens) == new for answer in made)
 
     return run
