@@ -4,6 +4,7 @@ small ones of every flavour."""
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 from functools import cache, partial
 
@@ -29,7 +30,7 @@ except ImportError:
         raise
     pytest.skip("needs torch, to compare with transformers", allow_module_level=True)
 
-ENGINE = EngineConfig(slots=2, max_length=256, page=16, chunks=(16, 64), span=32, steps=5)
+ENGINE = EngineConfig(max_length=256, page=16, chunks=(16, 64), span=32, steps=5)
 LENGTH = 520  # short prompts hide errors in rotary embeddings
 SHAPES = {
     "tied, 2 heads a key": {"tie_word_embeddings": True, "num_attention_heads": 4, "num_key_value_heads": 2},
@@ -213,11 +214,12 @@ def test_loss_and_gradients_of_packed_and_padded_rows(models, tmp_path):
         np.testing.assert_allclose(ours[name], values, atol=1e-4 * max(1, abs(values).max()), err_msg=name)
 
 
-def test_greedy_generation_token_for_token(generating):
+@pytest.mark.parametrize("slots", [1, 2])
+def test_greedy_generation_token_for_token(generating, slots):
     """Prompts of mixed lengths in fewer slots, a stop id, and again with what was read found in the cache."""
     theirs, config, params = generating
     prompts = [rows(config.vocab_size)[0, :length].tolist() for length in (5, 60, 130, 131, 200)]
-    engine = Engine(config, ENGINE, make_mesh(MeshConfig()))
+    engine = Engine(config, dataclasses.replace(ENGINE, slots=slots), make_mesh(MeshConfig()))
     engine.load(params)
     for order in ((0, 1, 2, 3, 4), (4, 2, 0, 3, 1)):
         given = [prompts[i] for i in order]
@@ -231,10 +233,11 @@ def test_greedy_generation_token_for_token(generating):
     assert engine.counts.reused > sum(map(len, prompts)) / 2
 
 
-def test_log_probs_of_sampled_tokens_are_the_full_forwards(generating):
+@pytest.mark.parametrize("slots", [1, 2])
+def test_log_probs_of_sampled_tokens_are_the_full_forwards(generating, slots):
     _, config, params = generating
     prompt = rows(config.vocab_size)[0, :100].tolist()
-    engine = Engine(config, ENGINE, make_mesh(MeshConfig()))
+    engine = Engine(config, dataclasses.replace(ENGINE, slots=slots), make_mesh(MeshConfig()))
     engine.load(params)
     (generation,) = engine.generate([prompt], [7], 16, (1,), SamplingParams(0.8))
     tokens = np.array([prompt + list(generation.tokens)], np.int32)
