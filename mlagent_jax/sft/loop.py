@@ -10,25 +10,28 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import Mesh
 
 from mlagent_jax.errors import UserError
+from mlagent_jax.finite import Guard, require_finite
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import join, merge, partition
 from mlagent_jax.models.qwen2 import abstract_params, init_adapters
 from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import batch_sharding, check_batch_fits, param_shardings, put
 from mlagent_jax.sft.config import SFTConfig
-from mlagent_jax.sft.step import compile_eval_step, compile_train_step
+from mlagent_jax.sft.step import Metrics, compile_eval_step, compile_train_step
 from mlagent_jax.text.chat import Encoded, require_supervision
 from mlagent_jax.text.packing import PackedRows, pack, pad_rows
-from mlagent_jax.training.checkpoints import Checkpoints
+from mlagent_jax.training.checkpoints import CheckpointError, Checkpoints
 from mlagent_jax.training.metrics import MetricsWriter
 from mlagent_jax.training.optimisers import make_optimiser, make_schedule
 from mlagent_jax.training.progress import ProgressBar
 from mlagent_jax.training.state import TrainState, init_state, state_shardings, with_shardings
 
 CHECKPOINT_ITEMS = ("params", "training")
+GUARD = Guard("SFT", "sft.optimiser.learning_rate")
 
 _log = logging.getLogger("mlagent_jax")
 
@@ -47,7 +50,8 @@ def train(
     trained beside them, and the result has these merged into it. Goes on from the newest checkpoint in `workdir`,
     to the same bits as an uninterrupted run: the order of the rows follows from seed and step. Writes
     `workdir/checkpoints/`, `workdir/metrics.jsonl` and TensorBoard events.
-    Raises UserError for settings or sequences that cannot work.
+    Raises UserError for settings or sequences that cannot work, and NotFiniteError where training diverges: what was
+    saved before stays, and nothing is written of the step that did.
     """
     check(config, mesh)
     train_rows, eval_rows = make_rows(config, sequences)
@@ -55,6 +59,7 @@ def train(
     optimiser = make_optimiser(config.optimiser, total)
     schedule = make_schedule(config.optimiser, total)
     shardings = param_shardings(model, mesh)
+    require_finite(params, "the weights that SFT starts from", "start from others")
     if model.lora:
         params = join(init_adapters(model, config.seed), params)
     state = init_state(put(params, shardings), shardings, optimiser, mesh)
@@ -64,8 +69,7 @@ def train(
     evaluate = _Evaluation(config, model, eval_rows, mesh)
 
     with Checkpoints(workdir / "checkpoints", CHECKPOINT_ITEMS, config.keep) as checkpoints:
-        if checkpoints.latest() is not None:
-            state = restore(checkpoints, state)
+        state = resume(checkpoints, state)
         start = int(state.step)
         main = distributed.is_main()
         writer = MetricsWriter(workdir, start, enabled=main)
@@ -73,25 +77,39 @@ def train(
         tokens_seen = int(_tokens_of(train_rows)[_order(config, train_rows, 0, rows_seen)].sum())
         with ProgressBar("sft", total, start, shown=main) as bar:
             clock, since = time.monotonic(), tokens_seen
+            unchecked: list[tuple[int, Metrics]] = []
             for step in range(start, total):
                 rows = _order(config, train_rows, step * config.batch_rows, (step + 1) * config.batch_rows)
                 tokens_seen += int(_tokens_of(train_rows)[rows].sum())
                 state, metrics = step_function(state, _device_batch(config, train_rows, rows, mesh))
+                unchecked.append((step, metrics))
                 done = step + 1
                 if done % config.log_every == 0 or done == total:
-                    line = {name: float(value) for name, value in metrics.items() if name != "tokens"}
+                    _check(unchecked, schedule)
+                    line = {name: float(metrics[name]) for name in ("loss", "grad_norm", "action_tokens")}
                     elapsed = time.monotonic() - clock
                     rate = (tokens_seen - since) / max(elapsed, 1e-9)
                     clock, since = time.monotonic(), tokens_seen
                     line |= {"tokens": tokens_seen, "tokens_per_second": rate, "lr": float(schedule(step))}
                     if eval_rows is not None and (done % config.eval_every == 0 or done == total):
                         line["eval_loss"] = evaluate(state.params)
+                        GUARD.require(
+                            {"the evaluation loss": line["eval_loss"]},
+                            f"after step {done}",
+                            float(schedule(step)),
+                        )
                         clock = time.monotonic()
                     writer.write(done, line)
                     note = f"loss {line['loss']:.3f}, {rate:,.0f} tokens/s"
                 else:
                     note = ""
                 if done % config.checkpoint_every == 0 or done == total:
+                    _check(unchecked, schedule)
+                    # Finite weights may be too large to compute with: they are tried before they are saved.
+                    tried = evaluate.loss(state.params, train_rows, rows[: config.micro_rows])
+                    GUARD.require(
+                        {"the loss with the new weights": tried}, f"after step {done}", float(schedule(step))
+                    )
                     save(checkpoints, state)
                 bar.advance(note)
         writer.close()
@@ -162,10 +180,31 @@ def save(checkpoints: Checkpoints, state: TrainState) -> None:
     checkpoints.save(int(state.step), params=state.params, training=(state.opt_state, state.step))
 
 
-def restore(checkpoints: Checkpoints, state: TrainState) -> TrainState:
-    """The newest saved state, with the shardings of `state`."""
-    saved = checkpoints.restore(params=state.params, training=(state.opt_state, state.step))
-    return TrainState(saved["params"], *saved["training"])
+def resume(checkpoints: Checkpoints, state: TrainState) -> TrainState:
+    """The newest whole state that was saved, with the shardings of `state`; `state` where there is none."""
+    found = checkpoints.resume(params=state.params, training=(state.opt_state, state.step))
+    if found is None:
+        return state
+    number, saved = found
+    resumed = TrainState(saved["params"], *saved["training"])
+    if int(resumed.step) != number:
+        raise CheckpointError(
+            f"checkpoint {number} of SFT holds step {int(resumed.step)}: it was renamed; give it its number back"
+        )
+    return resumed
+
+
+def _check(unchecked: list[tuple[int, Metrics]], schedule: optax.Schedule) -> None:
+    """Raises NotFiniteError for the first of these steps that diverged; empties the list."""
+    for step, metrics in unchecked:
+        quantities = {
+            "the loss": metrics["loss"],
+            "the gradient's norm": metrics["grad_norm"],
+            "the parameters": metrics["params_finite"],
+            "the optimiser's moments": metrics["optimiser_finite"],
+        }
+        GUARD.require(quantities, f"at step {step + 1}", float(schedule(step)))
+    unchecked.clear()
 
 
 def _order(config: SFTConfig, rows: PackedRows, start: int, stop: int) -> np.ndarray:
@@ -188,15 +227,20 @@ def _device_batch(config: SFTConfig, rows: PackedRows, chosen: np.ndarray, mesh:
 
 
 class _Evaluation:
-    """Mean loss on the held-out action tokens; its rows are put on the mesh once."""
+    """Losses without a step. Called, the mean over the held-out action tokens, whose rows are put on the mesh once."""
 
     def __init__(self, config: SFTConfig, model: Qwen2Config, rows: PackedRows | None, mesh: Mesh):
+        self._mesh = mesh
         self._step = compile_eval_step(model, mesh)
         count = 0 if rows is None else len(rows.tokens)
         chunks = np.arange(count).reshape(-1, config.micro_rows)
         self._batches = (
             [put(rows.take(chunk), batch_sharding(mesh)) for chunk in chunks] if rows is not None else []
         )
+
+    def loss(self, params: Any, rows: PackedRows, chosen: np.ndarray) -> float:
+        """The loss of a micro-batch, summed over its tokens."""
+        return float(self._step(params, put(rows.take(chosen), batch_sharding(self._mesh)))[0])
 
     def __call__(self, params: Any) -> float:
         sums = [self._step(params, batch) for batch in self._batches]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from mlagent_jax.finite import all_finite
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import join, partition
 from mlagent_jax.models.qwen2 import Params, forward, unembedding
@@ -44,7 +45,7 @@ def train_step(
 
     The loss is the mean over all action tokens of the A*B rows, however they are spread: the sum of each
     micro-batch is divided by the whole batch's count, so the split changes nothing. Of a model with adapters,
-    these alone are trained.
+    these alone are trained. Metrics ending in `_finite` are bools for `training.finite.Guard`.
     """
     count = jnp.maximum(batch["action"].sum(), 1).astype(jnp.float32)
 
@@ -65,6 +66,8 @@ def train_step(
         "grad_norm": optax.tree.norm(grads),
         "action_tokens": batch["action"].sum(),
         "tokens": (batch["segment_ids"] > 0).sum(),
+        "params_finite": all_finite(params),
+        "optimiser_finite": all_finite(opt_state),
     }
     return TrainState(params, opt_state, state.step + 1), metrics
 

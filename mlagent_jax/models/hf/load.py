@@ -14,6 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from mlagent_jax.finite import is_finite_on_host
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.hf.checkpoint import (
     CONFIG,
@@ -51,7 +52,7 @@ def load_hf(folder: str | Path, mesh: Mesh | None = None, **execution: Any) -> t
 
     The host holds one tensor at a time, and of it only what its devices need. Raises HfCheckpointError naming
     file and tensor that are missing, unexpected, misshapen, unreadable or of a dtype that is not implemented,
-    before anything is read; UserError where the model does not divide by the mesh.
+    before anything is read, and one that holds NaN or infinity; UserError where the model does not divide by the mesh.
     """
     folder = Path(folder)
     config = load_config(folder, **execution)
@@ -141,6 +142,11 @@ def _read(tensor: StoredTensor, sharding: NamedSharding) -> jax.Array:
         key = str(index)  # slices cannot be hashed
         if key not in parts:
             parts[key] = tensor.read(index)
+            if not is_finite_on_host(parts[key]):
+                raise HfCheckpointError(
+                    f"{tensor.file}: {tensor.name} holds numbers that are not finite (NaN or infinity): nothing can "
+                    "be computed with such weights; take another checkpoint, or export this one anew"
+                )
         return parts[key]
 
     return jax.make_array_from_callback(tensor.shape, sharding, part, dtype=DTYPES[tensor.dtype])

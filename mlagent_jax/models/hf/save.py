@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mlagent_jax.errors import UserError
+from mlagent_jax.finite import NotFiniteError, is_finite_on_host
 from mlagent_jax.folders import replaced_folder
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.hf.checkpoint import CONFIG, DTYPES, some
@@ -57,8 +58,9 @@ def save_hf(
     dtype: of the exported tensors, "float32", "bfloat16" or "float16"; config.param_dtype by default.
     The folder appears whole or not at all; an older export in its place stays until this one is complete.
 
-    Raises UserError for a dtype that is none of these, a tokenizer larger than the vocabulary, and a folder
-    that holds something else than an export; ValueError for parameters that are not the config's.
+    Raises NotFiniteError for weights that are not finite, or not any more in `dtype`; UserError for a dtype that is
+    none of these, a tokenizer larger than the vocabulary, and a folder that holds something else than an export; ValueError for
+    parameters that are not the config's.
     """
     folder = Path(folder)
     dtype = dtype or config.param_dtype
@@ -77,7 +79,7 @@ def save_hf(
             fetched = (fetch(tensors[spec.name]) for spec in specs)
             if distributed.is_main() and failure is None:
                 try:
-                    write_shard(aside / name, specs, map(_to_host, fetched))
+                    write_shard(aside / name, specs, map(_finite_on_host, specs, fetched))
                 except Exception as error:  # told to all below: they wait for this process at every tensor
                     failure = error
             for _ in fetched:
@@ -134,8 +136,14 @@ class _Fetch:
         return jax.jit(theirs, out_shardings=everywhere)
 
 
-def _to_host(array: jax.Array) -> np.ndarray:
-    return np.asarray(array if array.is_fully_addressable else array.addressable_data(0))
+def _finite_on_host(spec: TensorSpec, array: jax.Array) -> np.ndarray:
+    host = np.asarray(array if array.is_fully_addressable else array.addressable_data(0))
+    if not is_finite_on_host(host):
+        raise NotFiniteError(
+            f"cannot export: {spec.name} holds a number that is not finite as {spec.dtype}; training diverged, or the "
+            "dtype's range is too small for these weights"
+        )
+    return host
 
 
 def _checked(config: Qwen2Config, params: Params) -> dict[tuple[str, ...], jax.Array]:
