@@ -15,6 +15,10 @@ KL_PLACES = ("reward", "loss")
 _COUNTS = ("updates", "batch_size", "minibatch_size", "epochs", "row_length", "micro_rows", "keep")
 
 
+def _adamw(learning_rate: float) -> OptimiserConfig:
+    return OptimiserConfig(learning_rate=learning_rate, weight_decay=0.01)
+
+
 @dataclass(frozen=True)
 class PPOConfig:
     """arXiv 2505.23723, section 4.2 and appendix C.1.
@@ -27,7 +31,8 @@ class PPOConfig:
         rewards of later actions of its episode (step-wise there are none).
     normalise_advantages: to mean 0 and deviation 1 over the batch's action tokens.
     clip_low, clip_high: the ratio stays in [1 - low, 1 + high]. dual_clip: the constant c > 1 of arXiv
-        1912.09729, 0 for none. value_clip: how far a value may move from the old one, 0 for no limit.
+        1912.09729, verl's `clip_ratio_c`, 0 for none. value_clip: how far a value may move from the old one, 0 for no
+        limit.
     aggregation: mean over the minibatch's tokens, or over its actions' own token means.
     kl_coefficient: fixed, of the KL to the SFT model, by `kl_estimator`, in the "reward" or the "loss".
     critic: a "separate" network that starts as the SFT model, a value head that "shared"s the actor's trunk,
@@ -35,7 +40,8 @@ class PPOConfig:
     critic_trunk_gradient: whether the shared head's loss moves the trunk.
     critic_start: "zero", or "expert": a value head fitted to what the expert's actions earned, with the ridge
         penalty `critic_ridge`. critic_warmup: first updates in which only the critic learns.
-    target_kl: no further epoch once the approximate KL to the old policy is above it; 0 for no such stop.
+    target_kl: no further epoch once the KL to the old policy, measured over the batch after each epoch, is above it;
+        0 for no such stop. It needs `epochs` of 2 or more.
     shuffle_rewards: a control: rewards are permuted within the batch, and nothing should be learnt.
     """
 
@@ -52,7 +58,7 @@ class PPOConfig:
     normalise_advantages: bool = True
     clip_low: float = 0.2
     clip_high: float = 0.2
-    dual_clip: float = 0.0
+    dual_clip: float = 3.0
     value_clip: float = 0.5
     value_coefficient: float = 1.0
     entropy_coefficient: float = 0.0
@@ -69,8 +75,8 @@ class PPOConfig:
     shuffle_rewards: bool = False
     keep: int = 2
     seed: int = 0
-    actor_optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(learning_rate=1e-6))
-    critic_optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(learning_rate=1e-5))
+    actor_optimiser: OptimiserConfig = field(default_factory=lambda: _adamw(1e-6))
+    critic_optimiser: OptimiserConfig = field(default_factory=lambda: _adamw(1e-5))
 
     def validate(self) -> None:
         """Raises UserError naming the field and its value."""
@@ -88,6 +94,11 @@ class PPOConfig:
         for name in ("kl_coefficient", "critic_ridge", "critic_warmup", "target_kl"):
             if getattr(self, name) < 0:
                 raise UserError(f"ppo.{name} is {getattr(self, name)}, but must not be negative")
+        if self.target_kl and self.epochs == 1:
+            raise UserError(
+                f"ppo.target_kl is {self.target_kl}, but there is no epoch that it could stop: ppo.epochs is 1; set "
+                "ppo.epochs to 2 or more, or ppo.target_kl to 0"
+            )
         if self.dual_clip and not self.dual_clip > 1:
             raise UserError(f"ppo.dual_clip is {self.dual_clip}, but must be 0 or above 1")
         self._check_choices()

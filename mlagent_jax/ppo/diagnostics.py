@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from mlagent_jax.environment.state import Outcome
+from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.kl import kl_estimate
+from mlagent_jax.ppo.losses import clipped_tokens, clipped_values
 from mlagent_jax.ppo.rollout import ActionSample, Rollout
 
 Arrays = dict[str, np.ndarray]
@@ -39,11 +41,14 @@ def rollout_metrics(rollouts: Sequence[Rollout]) -> Line:
     return line | {f"outcome/{name}": _share(scored, name) for name in _SCORED_OUTCOMES}
 
 
-def update_metrics(batch: Arrays, learnt: Arrays, clip_low: float, clip_high: float) -> Line:
+def update_metrics(batch: Arrays, learnt: Arrays, config: PPOConfig) -> Line:
     """How far the policy moved and what the critic knew; arrays [R,T], of the batch and of the last epoch.
 
-    batch: those of `PPOBatch` and `measure`, advantages not yet normalised. learnt: `loss`'s second result
-    for the same rows, each row as it was when its gradient was taken.
+    batch: those of `PPOBatch` and `measure`, advantages not yet normalised. learnt: `Updater.update`'s second result.
+
+    `ratio_*`, `kl_old` and the clip fractions are those of the loss, as verl has them (`ppo_kl`, `pg_clipfrac`,
+    `pg_clipfrac_lower`, `vf_clipfrac`): of each row when its gradient was taken, so of the policy before that step.
+    With one minibatch and one epoch they are 1, 0 and 0, whatever the step does; `after_step` tells what it did.
     """
     mask = batch["mask"]
     of = {name: array[mask].astype(np.float64) for name, array in batch.items() if array.dtype == np.float32}
@@ -51,9 +56,15 @@ def update_metrics(batch: Arrays, learnt: Arrays, clip_low: float, clip_high: fl
     ratio = np.exp(new["logprobs"] - of["old_logprobs"])
     mismatch = np.abs(of["sampler_logprobs"] - of["old_logprobs"])
     weights = of["weights"] / of["weights"].sum()
-    clipped = ((ratio < 1 - clip_low) & (of["advantages"] < 0)) | (
-        (ratio > 1 + clip_high) & (of["advantages"] > 0)
+    clipped, lower = clipped_tokens(
+        new["logprobs"],
+        of["old_logprobs"],
+        new["advantages"],
+        config.clip_low,
+        config.clip_high,
+        config.dual_clip,
     )
+    values_clipped = clipped_values(new["values"], of["old_values"], of["returns"], config.value_clip)
     return {
         "advantage_mean": float(of["advantages"].mean()),
         "advantage_std": float(of["advantages"].std()),
@@ -63,10 +74,13 @@ def update_metrics(batch: Arrays, learnt: Arrays, clip_low: float, clip_high: fl
         "value_mean": float(of["old_values"].mean()),
         "explained_variance": explained_variance(of["returns"], of["old_values"]),
         "clip_fraction": float(clipped.mean()),
+        "clip_fraction_lower": float(lower.mean()),
+        "value_clip_fraction": float(values_clipped.mean()),
         "ratio_mean": float(ratio.mean()),
         "ratio_max": float(ratio.max()),
         "ratio_p99": float(np.quantile(ratio, 0.99)),
         "kl_old": _mean_kl(of["old_logprobs"], new["logprobs"], "k3"),
+        "ppo_kl": _mean_kl(of["old_logprobs"], new["logprobs"], "k1"),
         "kl": _mean_kl(of["old_logprobs"], of["reference_logprobs"], "k1"),
         "kl_k3": _mean_kl(of["old_logprobs"], of["reference_logprobs"], "k3"),
         "entropy": float((weights * new["entropy"]).sum()),
@@ -74,6 +88,17 @@ def update_metrics(batch: Arrays, learnt: Arrays, clip_low: float, clip_high: fl
         "value_loss": float((weights * new["value_loss"]).sum()),
         "logprob_diff_mean": float(mismatch.mean()),
         "logprob_diff_max": float(mismatch.max()),
+    }
+
+
+def after_step(old_logprobs: np.ndarray, logprobs: np.ndarray) -> Line:
+    """How far the update moved the policy, from log-probs before it and after its last step, of the same tokens [N]."""
+    ratio = np.exp(logprobs.astype(np.float64) - old_logprobs)
+    return {
+        "step_kl": _mean_kl(old_logprobs, logprobs, "k3"),
+        "step_ratio_max": float(ratio.max()),
+        "step_ratio_min": float(ratio.min()),
+        "step_tokens": int(ratio.size),
     }
 
 

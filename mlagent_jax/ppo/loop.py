@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jax.sharding import Mesh
 
 from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.errors import UserError
+from mlagent_jax.finite import require_finite
 from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import check_batch_fits
+from mlagent_jax.ppo import guards
 from mlagent_jax.ppo.batch import make_batch
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.critic_start import fit_value_head
-from mlagent_jax.ppo.diagnostics import rollout_metrics, update_metrics
+from mlagent_jax.ppo.diagnostics import after_step, rollout_metrics, update_metrics
 from mlagent_jax.ppo.rollout import Collector, Rollout, shuffled_rewards
 from mlagent_jax.ppo.step import Learners
 from mlagent_jax.ppo.update import Updater
-from mlagent_jax.training.checkpoints import Checkpoints
+from mlagent_jax.training.checkpoints import CheckpointError, Checkpoints
 from mlagent_jax.training.metrics import MetricsWriter, append_jsonl, drop_after
 from mlagent_jax.training.progress import ProgressBar
 from mlagent_jax.training.state import TrainState
@@ -51,18 +53,18 @@ def train(
     demonstrations: the expert's actions and rewards, the same on every process, for `critic_start` "expert".
     Goes on from the newest checkpoint in `workdir`, to the same bits as an uninterrupted run. Writes
     checkpoints, metrics.jsonl, rollouts.jsonl and TensorBoard events there.
-    Raises UserError for settings that cannot work, and where not one action of an update could be scored.
+    Raises UserError for settings that cannot work, and where not one action of an update could be scored, and
+    NotFiniteError where actor or critic diverges: what was saved before stays, and nothing is written of that update.
     """
     check(config, policy.engine.config, mesh)
     policy = policy.with_sampling(config.temperature)
+    require_finite(params, "the weights that PPO starts from", "start from others")
     updater = Updater(config, model, params, mesh)
     states = updater.initial_states(_value_head(config, model, params, demonstrations, mesh))
     main = distributed.is_main()
     rollouts_path = workdir / "rollouts.jsonl"
     with Checkpoints(workdir / "checkpoints", CHECKPOINT_ITEMS, config.keep) as checkpoints:
-        start = checkpoints.latest() or 0
-        if start:
-            states = restore(checkpoints, states, adapters=model.lora is not None)
+        start, states = resume(checkpoints, states, adapters=model.lora is not None)
         if main:
             drop_after(rollouts_path, start)
         writer = MetricsWriter(workdir, start, enabled=main)
@@ -71,7 +73,8 @@ def train(
                 clock = _Clock()
                 policy.engine.load(updater.policy_params(states))
                 clock.lap("sync")
-                rollouts, records = _collect(config, collector, policy, update, clock)
+                rates = updater.learning_rates(states)
+                rollouts, records = _collect(config, collector, policy, update, rates, clock)
                 states, line = learn(config, updater, states, rollouts, update, clock)
                 tokens = sum(len(rollout.tokens) for rollout in rollouts)
                 line |= {"tokens_per_second": tokens / clock.total} | clock.seconds
@@ -120,17 +123,30 @@ def learn(
         rollouts = shuffled_rewards(rollouts, config.seed, update)
     batch = make_batch(config, rollouts, update)
     measured = updater.measure(states, batch)
+    mask = batch.arrays["mask"]
+    guards.check_measured(measured, mask, f"before update {update + 1}", updater.learning_rates(states))
     clock.lap("logprob")
     states, learnt, norms = updater.update(states, batch, measured, update)
     clock.lap("update")
-    line |= update_metrics(batch.arrays | measured, learnt, config.clip_low, config.clip_high) | norms
-    broken = [name for name in ("policy_loss", "actor_grad_norm") if not math.isfinite(line[name])]
-    if broken:
-        raise UserError(
-            f"{broken[0]} of PPO update {update + 1} is not finite; the checkpoint before it is whole: lower "
-            "ppo.actor_optimiser.learning_rate and start again from the SFT model"
-        )
+    line |= update_metrics(batch.arrays | measured, learnt, config) | norms
+    # Finite weights may be too large to compute with, so some rows are measured again before anything is saved.
+    rows = _some_rows(config, mask, update)
+    after, tried = updater.measure(states, batch, rows), mask[rows]
+    guards.check_measured(after, tried, f"after update {update + 1}", updater.learning_rates(states))
+    line |= after_step(measured["old_logprobs"][rows][tried], after["old_logprobs"][tried])
+    clock.lap("check")
     return states, line
+
+
+def _some_rows(config: PPOConfig, mask: np.ndarray, update: int) -> slice:
+    """A micro-batch of rows with an action in it, another one in each update."""
+    starts = [
+        start
+        for start in range(0, len(mask), config.micro_rows)
+        if mask[start : start + config.micro_rows].any()
+    ]
+    start = starts[update % len(starts)]
+    return slice(start, start + config.micro_rows)
 
 
 def save(checkpoints: Checkpoints, update: int, states: Learners, policy: Any) -> None:
@@ -140,16 +156,27 @@ def save(checkpoints: Checkpoints, update: int, states: Learners, policy: Any) -
     checkpoints.save(update, params=policy, training=(actor.opt_state, actor.step, critic, *adapters))
 
 
-def restore(checkpoints: Checkpoints, states: Learners, adapters: bool) -> Learners:
-    """The newest saved states, with the shardings of `states`. adapters: whether the actor's parameters are."""
+def resume(checkpoints: Checkpoints, states: Learners, adapters: bool) -> tuple[int, Learners]:
+    """The newest whole states and their update, with the shardings of `states`; 0 and `states` where none was saved.
+
+    adapters: whether the actor's parameters are, and so lie beside the policy that was handed on.
+    """
     actor, critic = states
     training = (actor.opt_state, actor.step, critic)
     if adapters:
-        opt_state, step, critic, params = checkpoints.restore(training=(*training, actor.params))["training"]
+        found = checkpoints.resume(training=(*training, actor.params))
     else:
-        saved = checkpoints.restore(params=actor.params, training=training)
-        (opt_state, step, critic), params = saved["training"], saved["params"]
-    return Learners(TrainState(params, opt_state, step), critic)
+        found = checkpoints.resume(params=actor.params, training=training)
+    if found is None:
+        return 0, states
+    update, saved = found
+    opt_state, step, critic, *rest = saved["training"]
+    if not update <= int(critic.step) or int(step) > int(critic.step):
+        raise CheckpointError(
+            f"checkpoint {update} of PPO holds an actor of {int(step)} steps and a critic of {int(critic.step)}, which "
+            "are not of one update: delete its folder to go on from the one before"
+        )
+    return update, Learners(TrainState(rest[0] if adapters else saved["params"], opt_state, step), critic)
 
 
 def _collect(
@@ -157,6 +184,7 @@ def _collect(
     collector: Collector | None,
     policy: ModelPolicy,
     update: int,
+    rates: Learners,
     clock: _Clock,
 ) -> tuple[list[Rollout], list[dict[str, Any]]]:
     """The update's rollouts, the same on every process, and on the main one the records of their actions."""
@@ -172,6 +200,7 @@ def _collect(
     rollouts, seconds = engine.leading(work)
     engine.unload()
     clock.note(seconds)
+    guards.check_rollouts(rollouts, f"while update {update + 1} was sampled", rates.actor)
     scored = sum(action.reward is not None for rollout in rollouts for action in rollout.actions)
     if not scored:
         raise UserError(

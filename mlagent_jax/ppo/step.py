@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from mlagent_jax.finite import all_finite
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import join
 from mlagent_jax.models.qwen2 import Params, forward, unembedding
@@ -137,7 +138,13 @@ def loss(
     if config.kl_in == "loss":
         reference = jnp.where(mask, rows["reference_logprobs"], rows["old_logprobs"])
         total += config.kl_coefficient * kl_estimate(logprobs, reference, config.kl_estimator)
-    outcome = {"logprobs": logprobs, "entropy": entropy, "policy_loss": policy, "value_loss": value}
+    outcome = {
+        "logprobs": logprobs,
+        "entropy": entropy,
+        "values": new_values,
+        "policy_loss": policy,
+        "value_loss": value,
+    }
     return jnp.sum(jnp.where(mask, weights * total, 0.0)), outcome
 
 
@@ -162,13 +169,19 @@ def zero_gradients(params: Learners) -> Learners:
 def apply_gradients(
     optimisers: Learners, states: Learners, gradients: Learners, actor_too: bool
 ) -> tuple[Learners, dict[str, jax.Array]]:
-    """One optimiser step of the critic and, if `actor_too`, of the actor; and the gradients' norms."""
+    """One optimiser step of the critic and, if `actor_too`, of the actor; the gradients' norms, and whether what came
+    of it is finite (bools).
+    """
     norms = {
         "actor_grad_norm": optax.tree.norm(gradients.actor),
         "critic_grad_norm": optax.tree.norm(gradients.critic),
     }
     actor = _apply(optimisers.actor, states.actor, gradients.actor) if actor_too else states.actor
-    return Learners(actor, _apply(optimisers.critic, states.critic, gradients.critic)), norms
+    stepped = Learners(actor, _apply(optimisers.critic, states.critic, gradients.critic))
+    for name, state in stepped._asdict().items():
+        norms[f"{name}_params_finite"] = all_finite(state.params)
+        norms[f"{name}_optimiser_finite"] = all_finite(state.opt_state)
+    return stepped, norms
 
 
 def _apply(optimiser: optax.GradientTransformation, state: TrainState, gradients: Any) -> TrainState:

@@ -14,7 +14,7 @@ from mlagent_jax.models.qwen2 import abstract_params, init_adapters
 from mlagent_jax.models.value_head import value_head_axes
 from mlagent_jax.parallel.mesh import batch_sharding, param_shardings, put, replicated
 from mlagent_jax.parallel.rules import spec
-from mlagent_jax.ppo import step
+from mlagent_jax.ppo import guards, step
 from mlagent_jax.ppo.batch import Arrays, PPOBatch
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.kl import kl_estimate
@@ -136,20 +136,37 @@ class Updater:
             return states.actor.params
         return self._functions.policy(states.actor.params, self._reference)
 
-    def measure(self, states: Learners, batch: PPOBatch) -> Arrays:
-        """`step.measure` of every row, on the host, [R,T] each."""
+    def measure(self, states: Learners, batch: PPOBatch, rows: slice | None = None) -> Arrays:
+        """`step.measure` of every row, or of some of them, on the host, [R,T] each.
+
+        rows: with a start and a stop; a multiple of `micro_rows`.
+        """
         params = Learners(states.actor.params, states.critic.params)
         names = set(batch.arrays) - UNMEASURED
+        rows = rows or slice(0, len(batch.arrays["tokens"]))
         parts = [
             self._functions.measure(params, self._reference, self._rows(batch.arrays, chunk, names))
-            for chunk in self._chunks(0, len(batch.arrays["tokens"]))
+            for chunk in self._chunks(rows.start, rows.stop)
         ]
         return _to_host(parts)
+
+    def learning_rates(self, states: Learners) -> Learners:
+        """Of each one's last step; before the first, of that one."""
+        return Learners(
+            *(
+                float(schedule(max(int(state.step) - 1, 0)))
+                for schedule, state in zip(self._schedules, states, strict=True)
+            )
+        )
 
     def update(
         self, states: Learners, batch: PPOBatch, measured: Arrays, update: int
     ) -> tuple[Learners, Arrays, dict[str, float]]:
-        """All epochs. Returns the new states, `step.loss`'s second result by row, and a few scalars."""
+        """All epochs. Returns the new states, `step.loss`'s second result by row, and a few scalars.
+
+        The second result is that of the last epoch, each row as it was when its gradient was taken, with the
+        "advantages" that the loss was given. Raises NotFiniteError for the first step that diverged.
+        """
         config = self._config
         arrays = batch.arrays | measured
         if config.normalise_advantages:
@@ -166,20 +183,25 @@ class Updater:
             outcomes: dict[int, Arrays] = {}
             for number in order.permutation(len(on_device)):
                 states, outcomes[number], norms = self._step(states, on_device[number], actor_too)
+                mask = arrays["mask"][slice(*batch.minibatches[number])]
+                rates = self.learning_rates(states)
+                guards.check_step(outcomes[number], mask, norms, f"in update {update + 1}", rates)
             epochs_done += 1
             learnt = {
                 name: np.concatenate([outcomes[i][name] for i in range(len(on_device))])
                 for name in outcomes[0]
             }
-            if config.target_kl and self._moved(arrays, learnt) > config.target_kl:
+            more = epochs_done < config.epochs
+            if config.target_kl and more and self._moved(states, batch, arrays) > config.target_kl:
                 break
-        scalars = {name: float(value) for name, value in norms.items()}
+        rates = self.learning_rates(states)
+        scalars = {name: float(norms[name]) for name in ("actor_grad_norm", "critic_grad_norm")}
         scalars |= {
             "epochs": epochs_done,
-            "actor_lr": float(self._schedules.actor(int(states.actor.step) - 1)) if actor_too else 0.0,
-            "critic_lr": float(self._schedules.critic(int(states.critic.step) - 1)),
+            "actor_lr": rates.actor if actor_too else 0.0,
+            "critic_lr": rates.critic,
         }
-        return states, learnt, scalars
+        return states, learnt | {"advantages": arrays["advantages"]}, scalars
 
     def _step(
         self, states: Learners, minibatch: list[step.Rows], actor_too: bool
@@ -193,9 +215,11 @@ class Updater:
         states, norms = self._functions.apply(states, total, actor_too)
         return states, learnt, norms
 
-    def _moved(self, arrays: Arrays, learnt: Arrays) -> float:
+    def _moved(self, states: Learners, batch: PPOBatch, arrays: Arrays) -> float:
+        """The KL from the old policy to the policy as it is now, after the epoch's last step."""
         mask = arrays["mask"]
-        return float(np.mean(kl_estimate(arrays["old_logprobs"][mask], learnt["logprobs"][mask], "k3")))
+        now = self.measure(states, batch)["old_logprobs"]
+        return float(np.mean(kl_estimate(arrays["old_logprobs"][mask], now[mask], "k3")))
 
     def _chunks(self, start: int, stop: int) -> list[slice]:
         size = self._config.micro_rows

@@ -257,9 +257,10 @@ def test_critic_warmup_leaves_the_actor_alone():
 
 
 def test_no_further_epoch_beyond_the_target_kl():
-    config = dataclasses.replace(CONFIG, epochs=4, minibatch_size=3, target_kl=1e-12)
+    # One minibatch: until a second epoch every gradient is taken of the old policy itself, and its KL is 0.
+    config = dataclasses.replace(CONFIG, epochs=4, target_kl=1e-12)
     _, line = updated(config, rollouts())
-    assert line["epochs"] < 4
+    assert line["epochs"] == 1
     _, line = updated(dataclasses.replace(config, target_kl=1e9), rollouts())
     assert line["epochs"] == 4
 
@@ -270,6 +271,8 @@ def test_first_measurements_of_an_unmoved_policy():
     assert line["clip_fraction"] == 0.0 and line["kl_old"] == pytest.approx(0.0, abs=1e-8)
     assert line["kl"] == pytest.approx(0.0, abs=1e-6)  # the reference is where it started
     assert line["explained_variance"] == 0.0  # a zero critic
+    # With one minibatch and one epoch those are of the policy before its only step; these are of the one after it.
+    assert line["step_kl"] > 1e-8 and line["step_ratio_max"] > 1.0001 > 0.9999 > line["step_ratio_min"]
 
 
 def test_shuffled_rewards_are_the_same_rewards_elsewhere():
@@ -290,6 +293,10 @@ def test_shuffled_rewards_are_the_same_rewards_elsewhere():
         ({"kl_in": "prompt"}, "ppo.kl_in is 'prompt'"),
         ({"gamma": 1.5}, "ppo.gamma is 1.5"),
         ({"dual_clip": 0.5}, "ppo.dual_clip is 0.5"),
+        (
+            {"target_kl": 0.01},
+            "ppo.target_kl is 0.01, but there is no epoch that it could stop: ppo.epochs is 1",
+        ),
         ({"temperature": 0.0}, "ppo.temperature is 0.0"),
         ({"actor_optimiser": OptimiserConfig(schedule="step")}, "ppo.actor_optimiser.schedule is 'step'"),
     ],

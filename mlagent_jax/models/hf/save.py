@@ -59,8 +59,8 @@ def save_hf(
     The folder appears whole or not at all; an older export in its place stays until this one is complete.
 
     Raises NotFiniteError for weights that are not finite, or not any more in `dtype`; UserError for a dtype that is
-    none of these, a tokenizer larger than the vocabulary, and a folder that holds something else than an export; ValueError for
-    parameters that are not the config's.
+    none of these, a tokenizer larger than the vocabulary, and a folder that holds something else than an export;
+    ValueError for parameters that are not the config's.
     """
     folder = Path(folder)
     dtype = dtype or config.param_dtype
