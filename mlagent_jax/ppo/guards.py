@@ -28,8 +28,8 @@ def check_rollouts(rollouts: Sequence[Rollout], when: str, actor_rate: float) ->
     ]
     if strange:
         raise NotFiniteError(
-            f"{len(strange)} of {len(actions)} rewards are not finite {when} (the first is {strange[0]}), since a score "
-            "is not: correct the metric or m_best of the tasks"
+            f"{len(strange)} of {len(actions)} rewards are not finite {when} (the first is {strange[0]}), since a "
+            "score is not: correct the metric or m_best of the tasks"
         )
 
 

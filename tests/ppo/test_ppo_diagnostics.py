@@ -31,6 +31,8 @@ def arrays(seed=0, shape=(8, 50)):
         "logprobs": f32(old + 1.2 * rng.normal(size=shape)),
         "values": f32(batch["old_values"] + rng.normal(size=shape)),
         "entropy": f32(rng.random(shape)),
+        "policy_loss": f32(rng.normal(size=shape)),
+        "value_loss": f32(rng.random(shape)),
         "advantages": normalised(batch["advantages"], mask),
     }
     return batch, learnt
@@ -58,8 +60,7 @@ def test_fractions_are_verls_of_the_advantages_that_the_loss_was_given(low, high
     config = PPOConfig(clip_low=low, clip_high=high, dual_clip=c, value_clip=0.5)
     for name, array in learnt.items():
         if name != "advantages":
-            batch_of = batch["mask"]
-            array[~batch_of] = np.nan  # what is masked out has no part in any of it
+            array[~batch["mask"]] = np.nan  # what is masked out has no part in any of it
     learnt_line = update_metrics(batch, learnt, config)
     names = ("clip_fraction", "clip_fraction_lower", "ppo_kl", "value_clip_fraction")
     expected = verl(batch, learnt, low, high, c, 0.5)

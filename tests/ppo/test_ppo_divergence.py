@@ -32,20 +32,15 @@ def test_a_critic_that_diverges_is_named_and_never_saved(tmp_path):
     assert "actor" not in message
     assert saved_updates(tmp_path / "wild") == []
     assert not (tmp_path / "wild" / "rollouts.jsonl").exists()
-    assert (
-        (tmp_path / "wild" / "metrics.jsonl").read_text()
-        if (tmp_path / "wild" / "metrics.jsonl").exists()
-        else True
-    )
+    assert not (tmp_path / "wild" / "metrics.jsonl").exists()
 
 
 def test_an_actor_that_diverges_is_named_and_checkpoints_stay(tmp_path):
     bandit.run(tmp_path, **SMALL | {"updates": 1})
     before = load_params(tmp_path, bandit.MODEL, make_mesh(MeshConfig()))
     wild = OptimiserConfig(learning_rate=3e38)
-    with pytest.raises(
-        NotFiniteError, match="the PPO actor diverged: its? .*ppo.actor_optimiser.learning_rate"
-    ):
+    named = r"the PPO actor diverged: .* Lower ppo\.actor_optimiser\.learning_rate"
+    with pytest.raises(NotFiniteError, match=named):
         bandit.run(tmp_path, actor_optimiser=wild, **SMALL)
     assert saved_updates(tmp_path) == [1]
     after = load_params(tmp_path, bandit.MODEL, make_mesh(MeshConfig()))
@@ -63,7 +58,7 @@ def measured(**changes):
     [
         (
             {"old_values": np.nan},
-            "the PPO critic diverged: its values are not finite at update 2, at learning rate 0.2",
+            "the PPO critic diverged: its values are not finite at update 2, at learning rate",
         ),
         ({"old_values": 1e30}, "the PPO critic diverged: the squared error of its values"),
         ({"advantages": np.inf}, "the PPO critic diverged: the advantages"),
