@@ -8,6 +8,13 @@
 m and m' are the public scores before and after, m0 = m_init the starter's, m* = m_best. Where lower is
 better, m* - m0 is negative, so an improvement counts as positive either way. The linear form is unbounded
 below (one run that diverges would swamp a batch), so its third line is clipped to [low, high].
+
+The paper defines this for single steps from states of the expert, where the policy has no say in m. Over a whole
+episode it has: Execute Script of a worse script is neutral and lowers m, and an edit back would be paid, as often as
+there are steps; and where rewards are clipped or squashed, one great loss costs less than the small gains that make it
+good again. So in whole episodes m is the best score so far (`episode_baseline`): only what goes beyond it is paid, in
+each of the forms below, and losing and regaining is worth nothing. The price: an edit that makes good a part of a loss
+is not paid for that part.
 """
 
 from __future__ import annotations
@@ -21,6 +28,7 @@ from mlagent_jax.environment.task import Task
 from mlagent_jax.errors import UserError
 
 FORMS = ("sigmoid", "linear")
+EPISODE_BASELINES = ("best", "previous")
 _SHARPNESS = 100.0  # alpha_i (m_best - m_init) of v1
 
 
@@ -36,6 +44,9 @@ class RewardConfig:
     performance: off, only whether the score rose or fell counts, not how far (R_perf dropped).
     format: off, what is malformed or fails is not punished but neutral (R_format dropped).
     corner: off, a run that exhausts its resources is an error like any other (R_corner dropped).
+    episode_baseline: what a step of a whole episode is measured over, the "best" public score of the episode so far,
+        or the "previous" one, by which cycles are paid. Single steps from stored states are always measured over the
+        previous one.
     ml_specific: off, none of the above: 1 for an edit that raised the score, 0 for all else ("without the
         ML-specific reward"; our reading: the plain success signal that any agent benchmark has).
     """
@@ -47,10 +58,15 @@ class RewardConfig:
     format: bool = True
     corner: bool = True
     ml_specific: bool = True
+    episode_baseline: str = "best"
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:
             raise ValueError(f"reward form {self.form!r} is not one of {', '.join(FORMS)}")
+        if self.episode_baseline not in EPISODE_BASELINES:
+            raise ValueError(
+                f"reward episode_baseline {self.episode_baseline!r} is not one of {', '.join(EPISODE_BASELINES)}"
+            )
         if not self.low < 0.0 < self.high:
             raise ValueError(f"the reward range [{self.low}, {self.high}] must hold 0 inside it")
 
@@ -89,7 +105,10 @@ def task_scale(task: Task, m_init: float) -> Scale:
 def reward(
     config: RewardConfig, scale: Scale, outcome: Outcome, m_before: float, m_after: float
 ) -> float | None:
-    """The reward of a step; None for `INFRASTRUCTURE`, which says nothing about the agent."""
+    """The reward of a step; None for `INFRASTRUCTURE`, which says nothing about the agent.
+
+    m_before: the score that a gain is measured over. m_after: the score after the step.
+    """
     if outcome is Outcome.INFRASTRUCTURE:
         return None
     gain = scale.gain(m_before, m_after)

@@ -45,15 +45,22 @@ def _collect(experiment: Experiment) -> dict[str, Any]:
         train_sentencepiece(
             tokenizer_texts(chats(experiment, trajectories)), settings.model.vocab_size, workdir.tokenizer
         )
-    steps = sum(len(trajectory.steps) for trajectory in trajectories)
-    return {"trajectories": len(trajectories), "steps": steps} | experiment.execution_counts()
+    whole = [trajectory for trajectory in trajectories if not trajectory.is_masked]
+    return {
+        "trajectories": len(trajectories),
+        "masked": len(trajectories) - len(whole),
+        "steps": sum(len(trajectory.steps) for trajectory in whole),
+    } | experiment.execution_counts()
 
 
 def expert_trajectories(experiment: Experiment, needed_by: str) -> list[Trajectory]:
     """In an order that does not depend on which was finished first. Raises MissingInputError."""
     path = experiment.workdir.expert_trajectories
     experiment.workdir.require(needed_by, path, made_by=STAGE)
-    return sorted(read_trajectories(path), key=lambda trajectory: (trajectory.index, trajectory.task))
+    latest = {
+        trajectory.key: trajectory for trajectory in read_trajectories(path)
+    }  # of one that was repeated
+    return sorted(latest.values(), key=lambda trajectory: (trajectory.index, trajectory.task))
 
 
 def chats(experiment: Experiment, trajectories: Iterable[Trajectory]) -> list[list[Message]]:

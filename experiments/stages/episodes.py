@@ -14,6 +14,8 @@ from mlagent_jax.agent.trajectory import Trajectory, episode_key
 from mlagent_jax.agent.trajectory_log import TrajectoryLog
 from mlagent_jax.training.progress import ProgressBar
 
+REPEATS = 1
+
 
 def run_missing(
     stage: str,
@@ -22,7 +24,11 @@ def run_missing(
     plans: Sequence[tuple[Policy, Sequence[EpisodeRequest]]],
     batch: int,
 ) -> list[Trajectory]:
-    """All the planned trajectories in the order of the plan, whatever was done before and by whom."""
+    """All the planned trajectories in the order of the plan, whatever was done before and by whom.
+
+    An episode that a fault of ours cut short is run again, `REPEATS` times at most; those that still are cut short are
+    said aloud and count for nobody.
+    """
     keys = [episode_key(policy.name, r.task, r.index) for policy, requests in plans for r in requests]
     with TrajectoryLog(path) as log:
         stored = log.keys() & set(keys)
@@ -31,8 +37,26 @@ def run_missing(
         with ProgressBar(stage, len(keys), start=len(stored)) as bar:
             for policy, requests in plans:
                 missing = [r for r in requests if episode_key(policy.name, r.task, r.index) not in stored]
-                for trajectory in run_episodes(policy, missing, experiment.stepper, batch):
-                    log.append(trajectory)
-                    bar.advance(f"{policy.name} on {trajectory.task}: {trajectory.public_score:.4f}")
+                for attempt in range(1 + REPEATS):
+                    cut_short = []
+                    for trajectory in run_episodes(policy, missing, experiment.stepper, batch):
+                        log.append(trajectory)
+                        if trajectory.is_masked:
+                            cut_short.append(trajectory.key)
+                        if attempt == 0:
+                            bar.advance(f"{policy.name} on {trajectory.task}: {trajectory.public_score:.4f}")
+                    missing = [r for r in missing if episode_key(policy.name, r.task, r.index) in cut_short]
+                    if not missing:
+                        break
         found = {trajectory.key: trajectory for trajectory in log.read()}
-    return [found[key] for key in keys]
+    planned = [found[key] for key in keys]
+    masked = sum(trajectory.is_masked for trajectory in planned)
+    if masked:
+        logging.warning(
+            "Stage %s: %d of %d episodes were cut short by faults of the infrastructure, also when repeated, and count "
+            "for nothing.",
+            stage,
+            masked,
+            len(planned),
+        )
+    return planned

@@ -72,7 +72,8 @@ def _score(experiment: Experiment, trajectories: list[Trajectory]) -> dict[str, 
         seed=experiment.settings.seed,
     )
     write_scores(experiment.workdir.scores, scores)
-    return {"episodes": len(trajectories)} | experiment.execution_counts()
+    masked = sum(trajectory.is_masked for trajectory in trajectories)
+    return {"episodes": len(trajectories), "masked": masked} | experiment.execution_counts()
 
 
 def _policy(experiment: Experiment, agent: str) -> Policy:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from absl import logging
+
 from experiments.experiment import Experiment
 from experiments.stages.collect import chats, expert_trajectories
 from experiments.stages.stage import run_on_all
 from mlagent_jax.agent.model_policy import ModelPolicy
+from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.parallel import distributed
 from mlagent_jax.ppo.episodes import EpisodeCollector
 from mlagent_jax.ppo.loop import train
 from mlagent_jax.ppo.rollout import Collector, Rollout, StateCollector, demonstration
 from mlagent_jax.ppo.states import StatePool
+from mlagent_jax.rewards import reward, task_scale
 from mlagent_jax.text.chat import encode_chat
 from mlagent_jax.text.packing import cut_at_step
 
@@ -39,7 +43,10 @@ def _train(experiment: Experiment) -> dict[str, Any]:
         demonstrations=distributed.on_main(lambda: _demonstrations(experiment)),
     )
     experiment.export(experiment.workdir.ppo, trained)
-    return {"updates": settings.ppo.updates} | (experiment.execution_counts() if collector else {})
+    summary: dict[str, Any] = {"updates": settings.ppo.updates}
+    if isinstance(collector, StateCollector):
+        summary |= {"states": len(collector.pool), "states_left_out": collector.pool.left_out}
+    return summary | (experiment.execution_counts() if collector else {})
 
 
 def _collector(experiment: Experiment, policy: ModelPolicy) -> Collector:
@@ -49,6 +56,13 @@ def _collector(experiment: Experiment, policy: ModelPolicy) -> Collector:
         return EpisodeCollector(names, experiment.stepper, settings.sampling.batch)
     trajectories = expert_trajectories(experiment, needed_by=STAGE)
     pool = StatePool(trajectories, {task.name: task for task in experiment.held_in}, policy.fits)
+    if pool.left_out:
+        logging.warning(
+            "%d of %d states of the expert's episodes are not in the pool: %s",
+            pool.total - len(pool),
+            pool.total,
+            pool.told,
+        )
     return StateCollector(pool, experiment.stepper)
 
 
@@ -60,6 +74,18 @@ def _demonstrations(experiment: Experiment) -> list[Rollout]:
     expert = [t for t in expert_trajectories(experiment, needed_by=STAGE) if not t.is_masked]
     encoded = [encode_chat(experiment.tokenizer, chat) for chat in chats(experiment, expert)]
     return [
-        demonstration(cut_at_step(sequence, ppo.row_length), [step.reward for step in trajectory.steps])
+        demonstration(cut_at_step(sequence, ppo.row_length), _rewards(experiment, trajectory))
         for sequence, trajectory in zip(encoded, expert, strict=True)
+    ]
+
+
+def _rewards(experiment: Experiment, trajectory: Trajectory) -> list[float | None]:
+    """What the expert's actions would earn here: as single steps, or as they did in their episode."""
+    settings = experiment.settings
+    if settings.rl.rollouts == "episodes":
+        return [step.reward for step in trajectory.steps]
+    task = next(task for task in experiment.held_in if task.name == trajectory.task)
+    scale = task_scale(task, trajectory.m_init_public)
+    return [
+        reward(settings.reward, scale, step.outcome, step.m_before, step.m_after) for step in trajectory.steps
     ]

@@ -21,6 +21,7 @@ from mlagent_jax.agent.policy import Policy, Response, Situation
 from mlagent_jax.agent.response import parse
 from mlagent_jax.agent.trajectory import Step, Trajectory
 from mlagent_jax.environment.mdp import Environment
+from mlagent_jax.environment.metrics import METRICS
 from mlagent_jax.environment.state import Action, EnvState, Malformed, Outcome, Transition
 from mlagent_jax.environment.task import Task
 from mlagent_jax.rewards import RewardConfig, Scale, reward, task_scale
@@ -43,11 +44,14 @@ class Turn:
     """What the agent knows (`situation`) and where the environment stands (`state`) before an action.
 
     lease: see `Job.lease`; a turn without one shares a lease with others of its batch.
+    best: the best public score of the episode so far, which `RewardConfig.episode_baseline` may measure gains over;
+        None for a turn on its own.
     """
 
     situation: Situation
     state: EnvState
     lease: str = ""
+    best: float | None = None
 
 
 def turn_at(trajectory: Trajectory, index: int, task: Task, seed: int) -> Turn:
@@ -58,8 +62,7 @@ def turn_at(trajectory: Trajectory, index: int, task: Task, seed: int) -> Turn:
 class Stepper:
     """Takes turns in a pool of `threads`. Close it, or use it in a `with`.
 
-    thought: whether responses must have all six fields. retries: further attempts, `retry_seconds` apart, at
-    an
+    thought: whether responses must have all six fields. retries: further attempts, `retry_seconds` apart, at an
         action that met a fault of ours.
     """
 
@@ -137,6 +140,8 @@ class Stepper:
         scale = self.scale(name)
         action = parse(response.text, self._thought)
         transition = self._step(self.environments[name], turn, action)
+        over_best = turn.best is not None and self._rewards.episode_baseline == "best"
+        baseline = turn.best if over_best else transition.m_before
         return Step(
             before=turn.state,
             response=response.text,
@@ -144,7 +149,7 @@ class Stepper:
             outcome=transition.outcome,
             feedback=transition.feedback,
             after=transition.state,
-            reward=reward(self._rewards, scale, transition.outcome, transition.m_before, transition.m_after),
+            reward=reward(self._rewards, scale, transition.outcome, baseline, transition.m_after),
             m_before=transition.m_before,
             m_after=transition.m_after,
             diff=transition.diff,
@@ -181,7 +186,12 @@ class _Episode:
     @property
     def turn(self) -> Turn:
         situation = Situation(self.task, tuple(self.steps), self.request.ideas, self.request.seed)
-        return Turn(situation, self.state, self.lease)
+        return Turn(situation, self.state, self.lease, self.best)
+
+    @property
+    def best(self) -> float:
+        scores = [self.initial.public_score, *(step.after.public_score for step in self.steps)]
+        return max(scores) if METRICS[self.task.metric].higher_is_better else min(scores)
 
     @property
     def failed(self) -> bool:
@@ -215,9 +225,8 @@ def run_episodes(
 ) -> Iterator[Trajectory]:
     """Runs the requested episodes, `parallel` at a time, and yields each as soon as it has ended.
 
-    An episode that a fault of ours ended has `ended == "infrastructure"`, `meta["infrastructure"]` and a last
-    step with
-    that outcome and no reward: count it, score nothing of it.
+    An episode that a fault of ours ended has `ended == "infrastructure"`, `meta["infrastructure"]` and a last step
+    with that outcome and no reward: count it, score nothing of it.
     """
     waiting = iter(requests)
     active: list[_Episode] = []

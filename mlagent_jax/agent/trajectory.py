@@ -18,7 +18,8 @@ class Step:
     tokens, logprobs: the sampled response ids (T_action,), end-of-turn included, and their log-probs under the
         sampling distribution; None for agents that do not sample from our model. Ids are kept, never re-made
         from text.
-    reward: by the run's reward form; None where the outcome is `INFRASTRUCTURE`.
+    reward: by the run's reward form, and of a whole episode by its `episode_baseline`; None where the outcome is
+        `INFRASTRUCTURE`.
     """
 
     before: EnvState

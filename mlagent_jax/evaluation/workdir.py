@@ -73,7 +73,10 @@ def read_json(path: Path) -> Record | None:
 
 
 def read_trajectories(path: Path) -> list[Trajectory]:
-    """Whole lines of a trajectory file, none if there is no file. Raises UserError that names a bad line."""
+    """Whole lines of a trajectory file, none if there is no file. Raises UserError that names a bad line.
+
+    An episode that was run again, since a fault of ours cut it short, stands once, as it was the last time.
+    """
     trajectories = []
     for number, record in enumerate(read_jsonl(path), start=1):
         try:
@@ -83,4 +86,4 @@ def read_trajectories(path: Path) -> list[Trajectory]:
                 f"{path}, line {number} is not a trajectory ({type(error).__name__}: {error}); delete that "
                 "line and run the stage again, which makes that episode anew"
             ) from error
-    return trajectories
+    return list({trajectory.key: trajectory for trajectory in trajectories}.values())

@@ -1,12 +1,17 @@
 """The episode-wise baseline: whole episodes from the task description, every action of them learnt from.
 
-This is what the paper's step-wise RL is compared with (arXiv 2505.23723, section 5.3).
+This is what the paper's step-wise RL is compared with (arXiv 2505.23723, section 5.3). An episode that a fault of ours
+cut short is run again, and if that does not help, nothing of it is learnt from: what its actions would still have
+earned is unknown.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -18,14 +23,20 @@ from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.ppo.rollout import Collected, Rollout, action_record, action_sample
 from mlagent_jax.text.chat import encode_chat
 
+_log = logging.getLogger("mlagent_jax")
+
 
 class EpisodeCollector:
-    """`count` episodes an update, the tasks taken in turn, `parallel` at a time."""
+    """`count` episodes an update, the tasks taken in turn, `parallel` at a time.
 
-    def __init__(self, tasks: Sequence[str], stepper: Stepper, parallel: int = 8):
+    retries: further attempts at an episode that a fault of ours cut short; it comes out as without the fault.
+    """
+
+    def __init__(self, tasks: Sequence[str], stepper: Stepper, parallel: int = 8, retries: int = 1):
         self._tasks = tuple(tasks)
         self._stepper = stepper
         self._parallel = parallel
+        self._retries = retries
 
     def collect(self, policy: ModelPolicy, count: int, seed: int, update: int) -> Collected:
         seeds = np.random.SeedSequence([seed, 6, update]).generate_state(count)
@@ -35,18 +46,46 @@ class EpisodeCollector:
             for index, episode_seed in zip(range(first, first + count), seeds, strict=True)
         ]
         began = time.monotonic()
-        episodes = sorted(
-            run_episodes(policy, requests, self._stepper, self._parallel), key=lambda episode: episode.index
-        )
+        episodes, repeated = self._run(policy, requests)
         # Generation and environment take turns in there and are not told apart.
         seconds = {"generate": 0.0, "environment": time.monotonic() - began}
-        episodes = [episode for episode in episodes if episode.steps]
-        records = [
-            action_record(episode.key, episode.task, index, episode.seed, step)
-            for episode in episodes
-            for index, step in enumerate(episode.steps)
-        ]
-        return Collected([self._rollout(policy, episode) for episode in episodes], records, seconds)
+        whole = [episode for episode in episodes if not episode.is_masked]
+        counts = {
+            "episodes": len(episodes),
+            "episodes_masked": len(episodes) - len(whole),
+            "episodes_repeated": repeated,
+            "episodes_without_room": sum(not episode.steps for episode in whole),
+        }
+        if counts["episodes_masked"]:
+            _log.warning(
+                "PPO update %d: %d of %d episodes were cut short by faults of the infrastructure, also when repeated; "
+                "nothing of them is learnt from",
+                update + 1,
+                counts["episodes_masked"],
+                len(episodes),
+            )
+        if counts["episodes_without_room"]:
+            _log.warning(
+                "PPO update %d: %d of %d episodes have no step, since their first prompt leaves no room for a response",
+                update + 1,
+                counts["episodes_without_room"],
+                len(episodes),
+            )
+        records = [record for episode in episodes for record in _records(episode)]
+        rollouts = [self._rollout(policy, episode) for episode in whole if episode.steps]
+        return Collected(rollouts, records, seconds, counts)
+
+    def _run(self, policy: ModelPolicy, requests: Sequence[EpisodeRequest]) -> tuple[list[Trajectory], int]:
+        """The episodes by index, and how many had to be repeated."""
+        waiting, found, repeated = list(requests), dict[int, Trajectory](), set[int]()
+        for _ in range(1 + self._retries):
+            for episode in run_episodes(policy, waiting, self._stepper, self._parallel):
+                found[episode.index] = episode
+            waiting = [request for request in waiting if found[request.index].is_masked]
+            if not waiting:
+                break
+            repeated |= {request.index for request in waiting}
+        return [found[index] for index in sorted(found)], len(repeated)
 
     def _rollout(self, policy: ModelPolicy, episode: Trajectory) -> Rollout:
         task = self._stepper.environments[episode.task].task
@@ -58,3 +97,12 @@ class EpisodeCollector:
         )
         # What comes after the last action explains nothing any more.
         return Rollout(encoded.tokens[: actions[-1].span[1]], actions)
+
+
+def _records(episode: Trajectory) -> list[dict[str, Any]]:
+    """Of an episode that is masked without rewards, since none of them was learnt from."""
+    steps = [replace(step, reward=None) for step in episode.steps] if episode.is_masked else episode.steps
+    return [
+        action_record(episode.key, episode.task, index, episode.seed, step)
+        for index, step in enumerate(steps)
+    ]

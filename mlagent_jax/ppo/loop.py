@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ from mlagent_jax.training.progress import ProgressBar
 from mlagent_jax.training.state import TrainState
 
 CHECKPOINT_ITEMS = ("params", "training")
+
+_log = logging.getLogger("mlagent_jax")
 
 
 def train(
@@ -74,10 +77,17 @@ def train(
                 policy.engine.load(updater.policy_params(states))
                 clock.lap("sync")
                 rates = updater.learning_rates(states)
-                rollouts, records = _collect(config, collector, policy, update, rates, clock)
+                rollouts, records, counts = _collect(config, collector, policy, update, rates, clock)
                 states, line = learn(config, updater, states, rollouts, update, clock)
                 tokens = sum(len(rollout.tokens) for rollout in rollouts)
-                line |= {"tokens_per_second": tokens / clock.total} | clock.seconds
+                line |= {"tokens_per_second": tokens / clock.total} | clock.seconds | counts
+                if line["masked"]:
+                    _log.warning(
+                        "PPO update %d: %d of %d actions met faults of the infrastructure and are not learnt from",
+                        update + 1,
+                        line["masked"],
+                        line["actions"],
+                    )
                 if main:
                     append_jsonl(rollouts_path, [{"step": update + 1} | record for record in records])
                 writer.write(update + 1, line)
@@ -186,28 +196,28 @@ def _collect(
     update: int,
     rates: Learners,
     clock: _Clock,
-) -> tuple[list[Rollout], list[dict[str, Any]]]:
-    """The update's rollouts, the same on every process, and on the main one the records of their actions."""
+) -> tuple[list[Rollout], list[dict[str, Any]], dict[str, int]]:
+    """The update's rollouts and further metrics, the same on every process; on the main one the actions' records."""
     engine = policy.engine
     records: list[dict[str, Any]] = []
 
-    def work() -> tuple[list[Rollout], dict[str, float]]:
+    def work() -> tuple[list[Rollout], dict[str, float], dict[str, int]]:
         assert collector is not None, "the main process needs a collector"
         got = collector.collect(policy, config.batch_size, config.seed, update)
         records.extend(got.records)
-        return got.rollouts, got.seconds
+        return got.rollouts, got.seconds, got.counts
 
-    rollouts, seconds = engine.leading(work)
+    rollouts, seconds, counts = engine.leading(work)
     engine.unload()
     clock.note(seconds)
     guards.check_rollouts(rollouts, f"while update {update + 1} was sampled", rates.actor)
     scored = sum(action.reward is not None for rollout in rollouts for action in rollout.actions)
     if not scored:
         raise UserError(
-            f"none of the {len(rollouts)} rollouts of PPO update {update + 1} could be scored: all met a "
-            "failure of our own infrastructure; mend the sandbox and run the same command again"
+            f"none of the rollouts of PPO update {update + 1} could be scored: all met a failure of our own "
+            "infrastructure; mend the sandbox and run the same command again"
         )
-    return rollouts, records
+    return rollouts, records, counts
 
 
 class _Clock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,11 +42,12 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Collected:
-    """Rollouts of one update; records: one JSON-ready line for each action; seconds by phase."""
+    """Rollouts of one update; records: one JSON-ready line for each action; seconds by phase; counts: more metrics."""
 
     rollouts: list[Rollout]
     records: list[dict[str, Any]]
     seconds: dict[str, float]
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 class Collector(Protocol):
@@ -61,11 +62,11 @@ class StateCollector:
     """Step-wise: states from the pool, one action each."""
 
     def __init__(self, pool: StatePool, stepper: Stepper):
-        self._pool = pool
+        self.pool = pool
         self._stepper = stepper
 
     def collect(self, policy: ModelPolicy, count: int, seed: int, update: int) -> Collected:
-        states = self._pool.sample(count, seed, update)
+        states = self.pool.sample(count, seed, update)
         began = time.monotonic()
         responses = policy.respond([state.turn.situation for state in states])
         sampled = time.monotonic()

@@ -18,6 +18,9 @@ from mlagent_jax.environment.state import Outcome
 from mlagent_jax.environment.task import Task
 from mlagent_jax.errors import UserError
 
+TOO_LONG = "too long for the policy's context (sampling.max_length)"
+AFTER_A_FAULT = "after a fault of the infrastructure"
+
 
 @dataclass(frozen=True)
 class PoolState:
@@ -29,7 +32,10 @@ class PoolState:
 
 
 class StatePool:
-    """Uniform over steps, so longer episodes weigh more, as in the expert's own state distribution."""
+    """Uniform over steps, so longer episodes weigh more, as in the expert's own state distribution.
+
+    total: states of the trajectories. left_out: how many of them are not in the pool, by reason. told: that in words.
+    """
 
     def __init__(
         self,
@@ -48,15 +54,19 @@ class StatePool:
             (number, index)
             for number, trajectory in enumerate(self._trajectories)
             for index, step in enumerate(trajectory.steps)
-            if not step.before.done and not _met_a_fault(trajectory, index)
+            if not step.before.done
         ]
-        self.steps = [where for where in every if fits(self._turn(*where, seed=0).situation)]
-        self.too_long = len(every) - len(self.steps)
+        sound = [where for where in every if not _met_a_fault(self._trajectories[where[0]], where[1])]
+        self.steps = [where for where in sound if fits(self._turn(*where, seed=0).situation)]
+        self.total = len(every)
+        counts = {TOO_LONG: len(sound) - len(self.steps), AFTER_A_FAULT: len(every) - len(sound)}
+        self.left_out = {reason: count for reason, count in counts.items() if count}
+        self.told = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items())
         if not self.steps:
             raise UserError(
                 f"no state to learn from: {len(self._trajectories)} of {len(trajectories)} trajectories are "
                 f"of the tasks {', '.join(sorted(tasks))}, with {len(every)} states, of which "
-                f"{self.too_long} are too long for the policy; collect trajectories of these tasks, or raise "
+                f"{counts[TOO_LONG]} are too long for the policy; collect trajectories of these tasks, or raise "
                 "the context length"
             )
 

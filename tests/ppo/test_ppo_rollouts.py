@@ -106,6 +106,11 @@ def test_pool_leaves_out_what_cannot_be_learnt_from(expert, tasks):
     first = expert[0]
     fault = dataclasses.replace(first.steps[1], outcome=Outcome.INFRASTRUCTURE, reward=None)
     faulty = dataclasses.replace(first, steps=(first.steps[0], fault, *first.steps[2:]))
+    pool = StatePool([faulty], tasks, lambda situation: len(situation.steps) < 1)
+    assert len(pool) == 1 and pool.total == 4
+    assert pool.told == (
+        "1 too long for the policy's context (sampling.max_length), 2 after a fault of the infrastructure"
+    )
     assert len(StatePool([faulty], tasks, fits)) == 2
     with pytest.raises(UserError, match="0 of 3 trajectories are of the tasks other"):
         StatePool(expert, {"other": tasks["toy"]}, fits)
@@ -211,6 +216,39 @@ def test_episode_collector_learns_from_every_action_of_whole_episodes(policy, st
     own = dataclasses.replace(to_go, reward_to_go=False)
     assert make_batch(to_go, got.rollouts, 0).arrays["ends"].sum() == 3
     assert make_batch(own, got.rollouts, 0).arrays["ends"].sum() == 12
+
+
+class FailingSandbox(fakes.PlainSandbox):
+    """Fails `faults` runs, and has a fault of its own in each."""
+
+    faults = 0
+
+    def run(self, job):
+        if self.faults:
+            self.faults -= 1
+            return Result(Status.SANDBOX_ERROR, error="the sandbox is gone")
+        return super().run(job)
+
+
+@pytest.mark.parametrize("faults, masked, repeated", [(10**9, 2, 2), (1, 0, 1)])
+def test_episodes_that_a_fault_of_ours_cut_short_are_repeated_or_left_out(
+    policy, environment, tmp_path, faults, masked, repeated
+):
+    broken = FailingSandbox()
+    other = fakes.make_environment(tmp_path, broken, fakes.make_task(tmp_path, "other"))
+    other.initial_state()
+    broken.faults = faults
+    told = Dictated(policy, LINES)
+    with Stepper({"toy": environment, "other": other}, RewardConfig(), threads=1, retries=0) as stepper:
+        got = EpisodeCollector(["toy", "other"], stepper).collect(told, 4, seed=0, update=0)
+    assert got.counts["episodes"] == 4
+    assert (got.counts["episodes_masked"], got.counts["episodes_repeated"]) == (masked, repeated)
+    assert len(got.rollouts) == 4 - masked
+    for rollout in got.rollouts:  # not one action of an episode that was cut short, before the fault or at it
+        assert [action.reward for action in rollout.actions] == [2.5 / 4.0, 0.0, -1.0, 0.0]
+    lost = [record for record in got.records if record["outcome"] == "infrastructure"]
+    assert len(lost) == masked and all(record["reward"] is None for record in lost)
+    assert len(got.records) == 4 * (4 - masked) + masked
 
 
 def test_episode_prompts_are_those_of_the_states(policy, stepper, tasks):
