@@ -8,6 +8,7 @@ from experiments.experiment import Experiment
 from experiments.stages.collect import chats, expert_trajectories
 from experiments.stages.stage import run_on_all
 from mlagent_jax.parallel import distributed
+from mlagent_jax.sft.batches import cut_counts
 from mlagent_jax.sft.loop import train
 from mlagent_jax.text.chat import encode_chat
 
@@ -33,8 +34,11 @@ def _fine_tune(experiment: Experiment) -> dict[str, Any]:
         experiment.mesh,
     )
     experiment.export(workdir.sft, params)
+    cut, dropped = cut_counts(sequences, settings.sft.row_length)
     return {
         "parameters": experiment.model.num_parameters,
         "trajectories": len(sequences),
+        "trajectories_cut": cut,
+        "trajectories_dropped": dropped,
         "mean_tokens": round(sum(len(sequence.tokens) for sequence in sequences) / len(sequences)),
     }

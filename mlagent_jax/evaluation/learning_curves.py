@@ -78,6 +78,13 @@ PPO = (
         note="Nats a token, over sampled tokens; both estimate the same, k3 is never negative.",
         floor=0.0,
     ),
+    Plan(
+        "How far an update moved the policy",
+        UPDATE,
+        (("KL to the policy before it", "step_kl"),),
+        note="Nats a token, measured after the update's last step on a part of its tokens.",
+        floor=0.0,
+    ),
     Plan("Entropy of the policy", UPDATE, (("entropy", "entropy"),), note="Nats a token.", floor=0.0),
     Plan(
         "Sampler against trainer",

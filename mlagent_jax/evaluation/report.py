@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.evaluation import episodes, learning_curves, tables
 from mlagent_jax.evaluation.embed import script_json, visible
 from mlagent_jax.evaluation.workdir import Record, Run, read_run
@@ -69,7 +70,7 @@ def _score_context(run: Run) -> Record:
         empty: Record = dict.fromkeys(
             ("matrix", "mean_tables", "difference_tables", "task_details", "verdicts"), ()
         )
-        return empty | {"scores": None, "masked": 0, "scored_tasks": ()}
+        return empty | {"scores": None, "masked": 0, "scored_tasks": (), "no_verdict": ""}
     counted: dict[tuple[str, str], list[float]] = {}
     for each in run.evaluated:
         if not each.is_masked:
@@ -82,6 +83,7 @@ def _score_context(run: Run) -> Record:
         "difference_tables": tables.difference_tables(run.scores),
         "task_details": tables.task_details(run.scores, counted),
         "verdicts": tables.verdicts(run.scores),
+        "no_verdict": tables.no_verdict(run.scores),
         "scored_tasks": tuple(run.scores["tasks"]),
     }
 
@@ -120,17 +122,45 @@ def _learning(run: Run) -> list[Record]:
 
 def _stages(run: Run) -> list[Record]:
     """What each stage has left so far, in words ("" for nothing), and whether it has finished."""
-    masked = sum(each.is_masked for each in run.collected)
     details = {
         "ideas": _count(len(run.ideas), "pool"),
-        "collect": _count(len(run.collected), "trajectory") + (f", {masked} masked" if masked else ""),
-        "sft": _count(_last_step(run.sft_metrics), "step"),
-        "ppo": _count(_last_step(run.ppo_metrics), "update"),
-        "evaluate": _count(len(run.evaluated), "episode"),
+        "collect": _count(len(run.collected), "trajectory") + _masked(run.collected),
+        "sft": _count(_last_step(run.sft_metrics), "step") + _left_out_of_sft(run),
+        "ppo": _count(_last_step(run.ppo_metrics), "update") + _left_out_of_ppo(run),
+        "evaluate": _count(len(run.evaluated), "episode") + _masked(run.evaluated),
     }
     if run.evaluated and not run.scores:
         details["evaluate"] += ", not scored yet"
     return [{"name": name, "detail": detail, "done": name in run.done} for name, detail in details.items()]
+
+
+def _masked(trajectories: Sequence[Trajectory]) -> str:
+    masked = sum(each.is_masked for each in trajectories)
+    return f", {masked} masked, since faults of the infrastructure cut them short" if masked else ""
+
+
+def _left_out_of_sft(run: Run) -> str:
+    summary = run.summaries.get("sft", {})
+    cut, dropped = summary.get("trajectories_cut"), summary.get("trajectories_dropped")
+    return (
+        f", {_count(cut, 'trajectory')} longer than a row and cut at a step, {dropped} of them away"
+        if cut
+        else ""
+    )
+
+
+def _left_out_of_ppo(run: Run) -> str:
+    """States that the pool lacks, and what was sampled and not learnt from."""
+    summary = run.summaries.get("ppo", {})
+    told = [
+        f"{_count(n, 'state')} left out of the pool: {why}"
+        for why, n in summary.get("states_left_out", {}).items()
+    ]
+    for name, noun in (("masked", "action"), ("episodes_masked", "episode")):
+        lost = sum(record.get(name) or 0 for record in run.ppo_metrics)
+        if lost:
+            told.append(f"{_count(lost, noun)} masked, since faults of the infrastructure met them")
+    return "".join(f", {each}" for each in told)
 
 
 def _last_step(records: Sequence[Record]) -> int:

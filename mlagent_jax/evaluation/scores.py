@@ -26,6 +26,7 @@ from mlagent_jax.files import write_atomically
 
 SCHEMA_VERSION = 1
 SPLITS = ("held_in", "held_out")
+HEADLINE = ("ppo", "sft")  # the agent that a run is about and what it is compared with, by name
 
 Value = Callable[[Trajectory], float | None]
 Facts = Mapping[str, Mapping[str, Any]]
@@ -67,7 +68,8 @@ def score_trajectories(
 
     tasks: those that were evaluated; a split mean needs episodes of all of its tasks.
     agents: in the order of the tables; by default as they first appear.
-    pairs: (agent, baseline) to compare; by default each agent with every one that came before it.
+    pairs: (agent, baseline) to compare; by default each agent with every one that came before it, and those of
+        `HEADLINE` in that order wherever they come.
     Raises UserError for an unknown task, a private score that is not finite, or trajectories of one task that
     disagree on m_init.
     """
@@ -89,7 +91,9 @@ def score_trajectories(
     agents = [agent for agent in agents if agent in present] if agents is not None else present
     if pairs is None:
         pairs = [
-            (agent, earlier) for place, agent in enumerate(agents) for earlier in reversed(agents[:place])
+            HEADLINE if {agent, earlier} == set(HEADLINE) else (agent, earlier)
+            for place, agent in enumerate(agents)
+            for earlier in reversed(agents[:place])
         ]
     counted = {agent: unmasked(each for each in trajectories if each.agent == agent) for agent in present}
     splits = [split for split in SPLITS if _names(facts, split)]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlagent_jax.evaluation.charts import interval_rows, strip_rows
-from mlagent_jax.evaluation.scores import SPLITS
+from mlagent_jax.evaluation.scores import HEADLINE, SPLITS
 
 Record = dict[str, Any]
 
@@ -16,7 +16,6 @@ AGENT_TITLES = {
     "expert": "Expert",
     "sft": "SFT",
     "ppo": "SFT + PPO",
-    "sft+ppo": "SFT + PPO",
 }
 SPLIT_TITLES = {"held_in": "Held-in", "held_out": "Held-out"}
 OUTCOME_ORDER = ("success", "neutral", "corner", "error", "malformed")
@@ -66,15 +65,15 @@ def mean_tables(scores: Mapping[str, Any]) -> list[Record]:
 
 
 def difference_tables(scores: Mapping[str, Any]) -> list[Record]:
-    """For each split the differences, those of the agent that was evaluated last marked as leading."""
-    last = scores["agents"][-1] if scores["agents"] else None
+    """For each split the differences, those of the agent that RL has trained first and marked as leading."""
+    leading = HEADLINE[0]
     tables = []
     for split in SPLITS:
         rows = [row for row in scores["differences"] if row["split"] == split]
-        rows.sort(key=lambda row: row["agent"] != last)
+        rows.sort(key=lambda row: row["agent"] != leading)
         if rows:
             drawn = _with_drawing(rows, "relative_gain")
-            tables.append({"title": SPLIT_TITLES[split], "rows": drawn, "leading": last})
+            tables.append({"title": SPLIT_TITLES[split], "rows": drawn, "leading": leading})
     return tables
 
 
@@ -88,10 +87,8 @@ def _with_drawing(rows: Sequence[Record], value: str) -> list[Record]:
 
 
 def verdicts(scores: Mapping[str, Any]) -> list[Record]:
-    """What the differences between the last agent and the one before it say, in words."""
-    if len(scores["agents"]) < 2:
-        return []
-    baseline, agent = scores["agents"][-2:]
+    """What the differences between the agents of `HEADLINE` say, in words; nothing where one of them is missing."""
+    agent, baseline = HEADLINE
     told = []
     for row in scores["differences"]:
         if (row["agent"], row["baseline"]) != (agent, baseline):
@@ -111,6 +108,15 @@ def verdicts(scores: Mapping[str, Any]) -> list[Record]:
                     }
                 )
     return told
+
+
+def no_verdict(scores: Mapping[str, Any]) -> str:
+    """Why `verdicts` has nothing to say, or ""."""
+    missing = [agent_title(agent) for agent in HEADLINE if agent not in scores["agents"]]
+    agent, baseline = map(agent_title, HEADLINE)
+    if missing:
+        return f"Whether {agent} is better than {baseline} is not told: {' and '.join(missing)} was not evaluated."
+    return "" if verdicts(scores) else f"No episodes tell whether {agent} is better than {baseline}."
 
 
 def verdict(interval: Mapping[str, float | None]) -> str:

@@ -18,7 +18,7 @@ Record = dict[str, Any]
 class Run:
     """Contents of a work directory; None or empty where a stage has not been there yet.
 
-    done: names of the stages that have finished.
+    summaries: what each stage that has finished said of itself, by its name.
     """
 
     name: str
@@ -31,7 +31,12 @@ class Run:
     rollouts: list[Record] = field(default_factory=list)
     evaluated: list[Trajectory] = field(default_factory=list)
     scores: Record | None = None
-    done: frozenset[str] = frozenset()
+    summaries: dict[str, Record] = field(default_factory=dict)
+
+    @property
+    def done(self) -> frozenset[str]:
+        """Names of the stages that have finished."""
+        return frozenset(self.summaries)
 
 
 def read_run(workdir: Path) -> Run:
@@ -49,7 +54,7 @@ def read_run(workdir: Path) -> Run:
         rollouts=read_jsonl(workdir / "ppo/rollouts.jsonl"),
         evaluated=read_trajectories(workdir / "evaluate/trajectories.jsonl"),
         scores=read_json(workdir / "evaluate" / "scores.json"),
-        done=frozenset(path.parent.name for path in workdir.glob("*/done.json")),
+        summaries={path.parent.name: read_json(path) or {} for path in sorted(workdir.glob("*/done.json"))},
     )
 
 

@@ -38,7 +38,8 @@ def sft_programs(config: SFTConfig, model: Qwen2Config, mesh: Mesh) -> list[Prog
         np.zeros(1, int)
     )
     rows, length = config.micro_rows, config.row_length
-    micro_batches = config.batch_rows // rows
+    # Of `batch_sequences` the trajectories' lengths decide; a row for each is the most there can be.
+    micro_batches = -(-(config.batch_sequences or config.batch_rows) // rows)
     batch = shaped(example, (micro_batches, rows, length), batch_sharding(mesh, leading=1))
     held_out = shaped(example, (rows, length), batch_sharding(mesh))
     forward = forward_flops(model, rows, length)

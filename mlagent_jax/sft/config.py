@@ -14,7 +14,9 @@ _COUNTS = ("row_length", "batch_rows", "micro_rows", "eval_every", "checkpoint_e
 class SFTConfig:
     """The paper's values where it has them (arXiv 2505.23723, appendix C.1).
 
-    row_length: tokens in a packed row. batch_rows: rows in an optimiser step; `micro_rows` of them at a time.
+    row_length: tokens in a packed row. batch_rows: packed rows in an optimiser step, however many trajectories they
+        hold; `micro_rows` of them at a time. batch_sequences: if not 0, a step is of that many trajectories instead, as
+        the paper's batch of 64 is, packed into as many rows as they need.
     epochs: passes over the training rows; `steps`, if not 0, says how many optimiser steps instead.
     eval_fraction: share of the trajectories held out for the evaluation loss, taken every `eval_every` steps.
     checkpoint_every, log_every: steps. keep: checkpoints kept.
@@ -23,6 +25,7 @@ class SFTConfig:
 
     row_length: int = 15_000
     batch_rows: int = 64
+    batch_sequences: int = 0
     micro_rows: int = 8
     epochs: float = 2.0
     steps: int = 0
@@ -41,7 +44,9 @@ class SFTConfig:
         for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise UserError(f"sft.{name} is {getattr(self, name)}, but must be at least 1")
-        if self.batch_rows % self.micro_rows:
+        if self.batch_sequences < 0:
+            raise UserError(f"sft.batch_sequences is {self.batch_sequences}, but must not be negative")
+        if not self.batch_sequences and self.batch_rows % self.micro_rows:
             raise UserError(
                 f"sft.batch_rows is {self.batch_rows}, no multiple of sft.micro_rows {self.micro_rows}"
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,17 +12,17 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from mlagent_jax.errors import UserError
 from mlagent_jax.finite import Guard, require_finite
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import join, merge, partition
 from mlagent_jax.models.qwen2 import abstract_params, init_adapters
 from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import batch_sharding, check_batch_fits, param_shardings, put
+from mlagent_jax.sft.batches import make_batches
 from mlagent_jax.sft.config import SFTConfig
-from mlagent_jax.sft.step import Metrics, compile_eval_step, compile_train_step
-from mlagent_jax.text.chat import Encoded, require_supervision
-from mlagent_jax.text.packing import PackedRows, pack, pad_rows
+from mlagent_jax.sft.step import Batch, Metrics, compile_eval_step, compile_train_step
+from mlagent_jax.text.chat import Encoded
+from mlagent_jax.text.packing import PackedRows
 from mlagent_jax.training.checkpoints import CheckpointError, Checkpoints
 from mlagent_jax.training.metrics import MetricsWriter
 from mlagent_jax.training.optimisers import make_optimiser, make_schedule
@@ -32,8 +31,6 @@ from mlagent_jax.training.state import TrainState, init_state, state_shardings, 
 
 CHECKPOINT_ITEMS = ("params", "training")
 GUARD = Guard("SFT", "sft.optimiser.learning_rate")
-
-_log = logging.getLogger("mlagent_jax")
 
 
 def train(
@@ -54,8 +51,8 @@ def train(
     saved before stays, and nothing is written of the step that did.
     """
     check(config, mesh)
-    train_rows, eval_rows = make_rows(config, sequences)
-    total = total_steps(config, train_rows)
+    batches, eval_rows = make_batches(config, sequences)
+    total = config.steps or max(1, round(config.epochs * batches.per_epoch))
     optimiser = make_optimiser(config.optimiser, total)
     schedule = make_schedule(config.optimiser, total)
     shardings = param_shardings(model, mesh)
@@ -73,15 +70,14 @@ def train(
         start = int(state.step)
         main = distributed.is_main()
         writer = MetricsWriter(workdir, start, enabled=main)
-        rows_seen = start * config.batch_rows
-        tokens_seen = int(_tokens_of(train_rows)[_order(config, train_rows, 0, rows_seen)].sum())
+        tokens_seen = batches.tokens(0, start)
         with ProgressBar("sft", total, start, shown=main) as bar:
             clock, since = time.monotonic(), tokens_seen
             unchecked: list[tuple[int, Metrics]] = []
             for step in range(start, total):
-                rows = _order(config, train_rows, step * config.batch_rows, (step + 1) * config.batch_rows)
-                tokens_seen += int(_tokens_of(train_rows)[rows].sum())
-                state, metrics = step_function(state, _device_batch(config, train_rows, rows, mesh))
+                rows = batches.rows(step)
+                tokens_seen += batches.tokens(step, step + 1)
+                state, metrics = step_function(state, _device_batch(config, rows, mesh))
                 unchecked.append((step, metrics))
                 done = step + 1
                 if done % config.log_every == 0 or done == total:
@@ -106,7 +102,7 @@ def train(
                 if done % config.checkpoint_every == 0 or done == total:
                     _check(unchecked, schedule)
                     # Finite weights may be too large to compute with: they are tried before they are saved.
-                    tried = evaluate.loss(state.params, train_rows, rows[: config.micro_rows])
+                    tried = evaluate.loss(state.params, rows)
                     GUARD.require(
                         {"the loss with the new weights": tried}, f"after step {done}", float(schedule(step))
                     )
@@ -120,40 +116,6 @@ def check(config: SFTConfig, mesh: Mesh) -> None:
     """Raises UserError where the settings cannot work, alone or on this mesh."""
     config.validate()
     check_batch_fits(config.micro_rows, config.row_length, mesh, "sft")
-
-
-def make_rows(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[PackedRows, PackedRows | None]:
-    """Training and held-out rows; whole sequences are held out, at least one if `eval_fraction` is not 0."""
-    for number, sequence in enumerate(sequences):
-        require_supervision(sequence, f"trajectory {number}")
-    order = np.random.default_rng([config.seed, 0]).permutation(len(sequences))
-    held_out = int(np.ceil(config.eval_fraction * len(sequences)))
-    if held_out >= len(sequences):
-        raise UserError(
-            f"{len(sequences)} trajectories leave none to train on after holding out {held_out} "
-            f"(sft.eval_fraction {config.eval_fraction}); collect more, or set it to 0"
-        )
-    evaluation = [sequences[i] for i in sorted(order[:held_out])]
-    training = [sequences[i] for i in sorted(order[held_out:])]
-    rows = pack(training, config.row_length)
-    if not rows.action.any():
-        raise UserError(
-            f"none of {len(training)} trajectories has an action within sft.row_length {config.row_length}"
-        )
-    if rows.cut:
-        _log.warning(
-            "%d of %d trajectories are longer than sft.row_length %d: cut at a step, %d of them away",
-            rows.cut,
-            len(training),
-            config.row_length,
-            rows.dropped,
-        )
-    eval_rows = pad_rows(pack(evaluation, config.row_length), config.micro_rows) if evaluation else None
-    return rows, eval_rows
-
-
-def total_steps(config: SFTConfig, rows: PackedRows) -> int:
-    return config.steps or max(1, round(config.epochs * len(rows.tokens) / config.batch_rows))
 
 
 def load_params(folder: Path, model: Qwen2Config, mesh: Mesh) -> Any:
@@ -207,30 +169,16 @@ def _check(unchecked: list[tuple[int, Metrics]], schedule: optax.Schedule) -> No
     unchecked.clear()
 
 
-def _order(config: SFTConfig, rows: PackedRows, start: int, stop: int) -> np.ndarray:
-    """Rows number `start` to `stop` of an endless stream of permutations, one an epoch."""
-    n = len(rows.tokens)
-    epochs = range(start // n, -(-stop // n))
-    stream = [np.random.default_rng([config.seed, 1, epoch]).permutation(n) for epoch in epochs]
-    offset = start // n * n
-    return np.concatenate([*stream, np.array([], int)])[start - offset : stop - offset]
-
-
-def _tokens_of(rows: PackedRows) -> np.ndarray:
-    return (rows.segment_ids > 0).sum(1)
-
-
-def _device_batch(config: SFTConfig, rows: PackedRows, chosen: np.ndarray, mesh: Mesh) -> Any:
+def _device_batch(config: SFTConfig, rows: Batch, mesh: Mesh) -> Any:
     shape = (-1, config.micro_rows, config.row_length)
-    batch = {name: array.reshape(shape) for name, array in rows.take(chosen).items()}
-    return put(batch, batch_sharding(mesh, leading=1))
+    return put({name: array.reshape(shape) for name, array in rows.items()}, batch_sharding(mesh, leading=1))
 
 
 class _Evaluation:
     """Losses without a step. Called, the mean over the held-out action tokens, whose rows are put on the mesh once."""
 
     def __init__(self, config: SFTConfig, model: Qwen2Config, rows: PackedRows | None, mesh: Mesh):
-        self._mesh = mesh
+        self._mesh, self._micro_rows = mesh, config.micro_rows
         self._step = compile_eval_step(model, mesh)
         count = 0 if rows is None else len(rows.tokens)
         chunks = np.arange(count).reshape(-1, config.micro_rows)
@@ -238,9 +186,10 @@ class _Evaluation:
             [put(rows.take(chunk), batch_sharding(mesh)) for chunk in chunks] if rows is not None else []
         )
 
-    def loss(self, params: Any, rows: PackedRows, chosen: np.ndarray) -> float:
-        """The loss of a micro-batch, summed over its tokens."""
-        return float(self._step(params, put(rows.take(chosen), batch_sharding(self._mesh)))[0])
+    def loss(self, params: Any, rows: Batch) -> float:
+        """The loss of the first micro-batch of these rows, summed over its tokens."""
+        first = {name: array[: self._micro_rows] for name, array in rows.items()}
+        return float(self._step(params, put(first, batch_sharding(self._mesh)))[0])
 
     def __call__(self, params: Any) -> float:
         sums = [self._step(params, batch) for batch in self._batches]

@@ -72,21 +72,7 @@ def pack(sequences: Sequence[Encoded], length: int) -> PackedRows:
     """Best-fit decreasing. A sequence longer than `length` is cut at a step boundary and counted."""
     kept = [cut_at_step(sequence, length) for sequence in sequences]
     sizes = [len(sequence.tokens) for sequence in kept]
-    placements = [Placement(-1, 0, 0)] * len(kept)
-    spaces: list[tuple[int, int]] = []  # (free positions, row), sorted
-    rows = 0
-    for index in sorted(range(len(kept)), key=lambda i: -sizes[i]):
-        if sizes[index] == 0:
-            continue
-        fit = bisect.bisect_left(spaces, (sizes[index], -1))
-        if fit < len(spaces):
-            free, row = spaces.pop(fit)
-        else:
-            free, row = length, rows
-            rows += 1
-        placements[index] = Placement(row, length - free, sizes[index])
-        bisect.insort(spaces, (free - sizes[index], row))
-
+    placements, rows = _best_fit(sizes, length)
     packed = PackedRows(
         tokens=np.zeros((rows, length), np.int32),
         targets=np.zeros((rows, length), np.int32),
@@ -110,6 +96,30 @@ def pack(sequences: Sequence[Encoded], length: int) -> PackedRows:
         packed.targets[place.row, before] = sequence.tokens[1:]
         packed.action[place.row, before] = sequence.action[1:]
     return packed
+
+
+def rows_needed(sizes: Sequence[int] | np.ndarray, length: int) -> int:
+    """How many rows `pack` makes of sequences of these sizes, none longer than `length`."""
+    return _best_fit(list(sizes), length)[1]
+
+
+def _best_fit(sizes: Sequence[int], length: int) -> tuple[list[Placement], int]:
+    """Where each goes, and the number of rows."""
+    placements = [Placement(-1, 0, 0)] * len(sizes)
+    spaces: list[tuple[int, int]] = []  # (free positions, row), sorted
+    rows = 0
+    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        if sizes[index] == 0:
+            continue
+        fit = bisect.bisect_left(spaces, (sizes[index], -1))
+        if fit < len(spaces):
+            free, row = spaces.pop(fit)
+        else:
+            free, row = length, rows
+            rows += 1
+        placements[index] = Placement(row, length - free, sizes[index])
+        bisect.insort(spaces, (free - sizes[index], row))
+    return placements, rows
 
 
 def pad_rows(packed: PackedRows, multiple: int) -> PackedRows:

@@ -124,7 +124,7 @@ def test_an_injected_handler_would_be_refused_by_the_policy(chromium, report) ->
 
 
 def test_filters_narrow_the_list(page) -> None:
-    choose(page, "agent", "sft+ppo")
+    choose(page, "agent", "ppo")
     choose(page, "task", "digits8")
     assert find(page, "#count").text == f"8 of {TRAJECTORIES} trajectories"
     assert all(" digits8 " in item.text for item in find_all(page, "#episodes button"))
@@ -184,7 +184,7 @@ def test_keys_leave_form_fields_alone(page, report) -> None:
 
 
 def test_addresses_lead_to_a_step_and_back(page, report) -> None:
-    go(page, report, "#trajectory=sft+ppo/ames/4&step=3")
+    go(page, report, "#trajectory=ppo/ames/4&step=3")
     wait_for_title(page, "SFT + PPO on ames, episode 4")
     assert current_step(page) == "3"
     find_all(page, "#episodes button")[0].click()

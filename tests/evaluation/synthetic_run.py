@@ -16,7 +16,7 @@ from mlagent_jax.sandbox.interface import Limits
 
 PAYLOAD = "</script></pre><img src=x onerror=\"window.hacked='img'\"><script>window.hacked='script'</script>"
 BIDI = "access\u202egnol\u202c ok\u200b \x1b[31mred\x1b[0m \x00 tail"
-AGENTS = ("starter", "random", "expert", "sft", "sft+ppo")
+AGENTS = ("starter", "random", "expert", "sft", "ppo")  # of those that a run can write
 OUTCOMES = (Outcome.SUCCESS, Outcome.NEUTRAL, Outcome.ERROR, Outcome.CORNER, Outcome.MALFORMED)
 DIFF = """--- a/train.py
 +++ b/train.py
@@ -221,8 +221,12 @@ def write_workdir(
         write_lines(workdir / "ppo/rollouts.jsonl", ppo_rollouts(text))
     write_lines(workdir / "evaluate/trajectories.jsonl", [to_json(each) for each in evaluated])
     write_scores(workdir / "evaluate/scores.json", score_trajectories(evaluated, tasks, resamples=500))
+    summaries = {
+        "sft": {"trajectories": 12, "trajectories_cut": 3, "trajectories_dropped": 1},
+        "ppo": {"states": 1390, "states_left_out": {"too long for the policy's context": 105}},
+    }
     for stage in ("ideas", "collect", "sft", *(("ppo",) if ppo else ()), "evaluate"):
-        (workdir / stage / "done.json").write_text("{}")
+        (workdir / stage / "done.json").write_text(json.dumps(summaries.get(stage, {})))
     return tasks
 
 

@@ -85,13 +85,13 @@ def test_masked_episodes_are_left_out_and_counted() -> None:
     trajectories = [
         make_trajectory("sft", "digits8", 0, 0.6),
         make_trajectory("sft", "digits8", 1, 0.0, steps=broken, valid=False),
-        make_trajectory("sft+ppo", "digits8", 0, 0.8),
-        make_trajectory("sft+ppo", "digits8", 1, 0.9),
+        make_trajectory("ppo", "digits8", 0, 0.8),
+        make_trajectory("ppo", "digits8", 1, 0.9),
     ]
     scores = score_trajectories(trajectories, [make_task("digits8")])
     row = only(scores["per_task"], agent="sft")
     assert (row["episodes"], row["masked"], row["avg"], row["valid_rate"]) == (1, 1, 0.6, 1.0)
-    difference = only(scores["differences"], agent="sft+ppo", baseline="sft")
+    difference = only(scores["differences"], agent="ppo", baseline="sft")
     assert difference["pairs"] == 1
     assert difference["relative_gain"]["mean"] == pytest.approx(0.4)
 

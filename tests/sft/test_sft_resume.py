@@ -10,8 +10,9 @@ import pytest
 from mlagent_jax.errors import UserError
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
+from mlagent_jax.sft.batches import make_rows
 from mlagent_jax.sft.config import SFTConfig
-from mlagent_jax.sft.loop import make_rows, train
+from mlagent_jax.sft.loop import train
 from mlagent_jax.text.chat import Encoded
 from mlagent_jax.training.metrics import MetricsWriter
 from mlagent_jax.training.optimisers import OptimiserConfig

@@ -1,0 +1,137 @@
+"""Which trajectories are trained on in which step, and in which packed rows: a function of seed and step alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from mlagent_jax.errors import UserError
+from mlagent_jax.sft.config import SFTConfig
+from mlagent_jax.text.chat import Encoded, require_supervision
+from mlagent_jax.text.packing import PackedRows, cut_at_step, pack, pad_rows, rows_needed
+
+_log = logging.getLogger("mlagent_jax")
+
+
+class Batches(Protocol):
+    """per_epoch: how many steps go through all training trajectories once."""
+
+    per_epoch: float
+
+    def rows(self, step: int) -> dict[str, np.ndarray]:
+        """The arrays of `text.packing` for a step (from 0), [R,T] each; R is the same in every step."""
+        ...
+
+    def tokens(self, start: int, stop: int) -> int:
+        """How many the steps from `start` up to `stop` train on."""
+        ...
+
+
+def make_batches(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[Batches, PackedRows | None]:
+    """Batches of what is trained on, and the rows of what is held out, if anything is. Raises UserError."""
+    if config.batch_sequences:
+        training, held_out = _split(config, sequences)
+        return SequenceBatches(config, training), _held_out_rows(config, held_out)
+    rows, held_out_rows = make_rows(config, sequences)
+    return RowBatches(config, rows), held_out_rows
+
+
+def make_rows(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[PackedRows, PackedRows | None]:
+    """Training and held-out rows; whole sequences are held out, at least one if `eval_fraction` is not 0."""
+    training, held_out = _split(config, sequences)
+    return pack(training, config.row_length), _held_out_rows(config, held_out)
+
+
+def cut_counts(sequences: Sequence[Encoded], length: int) -> tuple[int, int]:
+    """How many sequences are longer than a row and so cut at a step, and how many of those have no action left."""
+    kept = [cut_at_step(sequence, length) for sequence in sequences]
+    cut = sum(len(a.tokens) < len(b.tokens) for a, b in zip(kept, sequences, strict=True))
+    return cut, sum(len(sequence.tokens) == 0 for sequence in kept)
+
+
+class RowBatches:
+    """`batch_rows` rows a step, however many trajectories those hold; every trajectory keeps its row."""
+
+    def __init__(self, config: SFTConfig, rows: PackedRows):
+        self._config, self._rows = config, rows
+        self._row_tokens = (rows.segment_ids > 0).sum(1)
+        self.per_epoch = len(rows.tokens) / config.batch_rows
+
+    def rows(self, step: int) -> dict[str, np.ndarray]:
+        return self._rows.take(self._chosen(step, step + 1))
+
+    def tokens(self, start: int, stop: int) -> int:
+        return int(self._row_tokens[self._chosen(start, stop)].sum())
+
+    def _chosen(self, start: int, stop: int) -> np.ndarray:
+        size = self._config.batch_rows
+        return shuffled(self._config.seed, len(self._rows.tokens), start * size, stop * size)
+
+
+class SequenceBatches:
+    """`batch_sequences` trajectories a step, packed into as many rows as the fullest step of the run needs."""
+
+    def __init__(self, config: SFTConfig, sequences: Sequence[Encoded]):
+        kept = [cut_at_step(sequence, config.row_length) for sequence in sequences]
+        self._config = config
+        self._sequences = [sequence for sequence in kept if len(sequence.tokens)]
+        self._sizes = np.array([len(sequence.tokens) for sequence in self._sequences])
+        self.per_epoch = len(self._sequences) / config.batch_sequences
+        steps = config.steps or max(1, round(config.epochs * self.per_epoch))
+        most = max(rows_needed(self._sizes[self._chosen(step)], config.row_length) for step in range(steps))
+        self._count = -(-most // config.micro_rows) * config.micro_rows
+
+    def rows(self, step: int) -> dict[str, np.ndarray]:
+        members = [self._sequences[i] for i in self._chosen(step)]
+        packed = pad_rows(pack(members, self._config.row_length), self._count)
+        return packed.take(np.arange(self._count))
+
+    def tokens(self, start: int, stop: int) -> int:
+        return sum(int(self._sizes[self._chosen(step)].sum()) for step in range(start, stop))
+
+    def _chosen(self, step: int) -> np.ndarray:
+        size = self._config.batch_sequences
+        return shuffled(self._config.seed, len(self._sequences), step * size, (step + 1) * size)
+
+
+def shuffled(seed: int, count: int, start: int, stop: int) -> np.ndarray:
+    """Members `start` to `stop` of an endless stream of permutations of `count` things, one an epoch."""
+    epochs = range(start // count, -(-stop // count))
+    stream = [np.random.default_rng([seed, 1, epoch]).permutation(count) for epoch in epochs]
+    offset = start // count * count
+    return np.concatenate([*stream, np.array([], int)])[start - offset : stop - offset]
+
+
+def _split(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[list[Encoded], list[Encoded]]:
+    """What is trained on, and what is held out. Raises UserError where there is nothing to learn from."""
+    for number, sequence in enumerate(sequences):
+        require_supervision(sequence, f"trajectory {number}")
+    order = np.random.default_rng([config.seed, 0]).permutation(len(sequences))
+    held_out = int(np.ceil(config.eval_fraction * len(sequences)))
+    if held_out >= len(sequences):
+        raise UserError(
+            f"{len(sequences)} trajectories leave none to train on after holding out {held_out} "
+            f"(sft.eval_fraction {config.eval_fraction}); collect more, or set it to 0"
+        )
+    training = [sequences[i] for i in sorted(order[held_out:])]
+    cut, dropped = cut_counts(training, config.row_length)
+    if dropped == len(training):
+        raise UserError(
+            f"none of {len(training)} trajectories has an action within sft.row_length {config.row_length}"
+        )
+    if cut:
+        _log.warning(
+            "%d of %d trajectories are longer than sft.row_length %d: cut at a step, %d of them away",
+            cut,
+            len(training),
+            config.row_length,
+            dropped,
+        )
+    return training, [sequences[i] for i in sorted(order[:held_out])]
+
+
+def _held_out_rows(config: SFTConfig, held_out: Sequence[Encoded]) -> PackedRows | None:
+    return pad_rows(pack(held_out, config.row_length), config.micro_rows) if held_out else None
