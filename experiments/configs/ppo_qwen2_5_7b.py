@@ -5,8 +5,13 @@
 
 Hardware: 8 GPUs of 80 GB, with XLA_PYTHON_CLIENT_MEM_FRACTION=0.95. Printed in arXiv 2505.23723, appendix C.1: 256
 states an update, one epoch over 10,000 states (39 updates), learning rates 1e-6 (actor) and 1e-5 (critic), KL
-coefficient 0.001. The rest are veRL's defaults, which the authors used: clip 0.2, value clip 0.5, gamma and lambda 1,
-one PPO epoch in one minibatch, temperature 1, KL in the reward, a critic of its own that starts as the SFT model.
+coefficient 0.001. A state with its response is one sequence, so 256 is the batch in sequences, however they are packed.
+
+The rest are veRL's defaults, which the authors used: clip 0.2 with dual clip 3, value clip 0.5, gamma and lambda 1,
+one PPO epoch in one minibatch, mean over tokens, temperature 1, no entropy bonus, AdamW with weight decay 0.01 and
+gradients clipped to norm 1, a critic of its own that starts as the SFT model. Known differences: weight decay acts on
+matrices only, there on all parameters; advantages are divided by the biased standard deviation, there by the unbiased
+one. That the KL is in the reward is our reading of the printed coefficient; today's veRL leaves it out unless asked.
 
 Expected on 8 H100, by the planner: 30 GiB of each GPU while it samples, 50 in the gradients, and at the least 111 s an
 update. Other targets: launch/README.md. No such run has been made yet.
@@ -33,13 +38,15 @@ def get_config() -> ConfigDict:
             "lam": 1.0,
             "clip_low": 0.2,
             "clip_high": 0.2,
+            "dual_clip": 3.0,
             "value_clip": 0.5,
+            "aggregation": "token_mean",
             "entropy_coefficient": 0.0,
             "kl_coefficient": 0.001,
             "kl_in": "reward",
             "critic": "separate",
-            "actor_optimiser": {"name": "adamw", "learning_rate": 1e-6},
-            "critic_optimiser": {"name": "adamw", "learning_rate": 1e-5},
+            "actor_optimiser": {"name": "adamw", "learning_rate": 1e-6, "weight_decay": 0.01},
+            "critic_optimiser": {"name": "adamw", "learning_rate": 1e-5, "weight_decay": 0.01},
         }
     )
     config.evaluate.agents = ("starter", "expert", "sft", "ppo")

@@ -150,3 +150,13 @@ def test_a_tied_matrix_written_twice_is_no_error(tmp_path):
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
     save_file(tensors, tmp_path / "model.safetensors")
     assert "lm_head" not in load_hf(tmp_path)[1]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_not_finite(folder, value):
+    def poison(tensors):
+        tensors[NAME] = tensors[NAME].copy()
+        tensors[NAME][3, 5] = value
+
+    path = rewrite(folder, poison)
+    assert f"{path}: {NAME} holds numbers that are not finite" in refusal(folder)

@@ -16,6 +16,7 @@ from tokenizers import models, pre_tokenizers
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from mlagent_jax.errors import UserError
+from mlagent_jax.finite import NotFiniteError
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.hf import load_hf, save, save_hf
 from mlagent_jax.models.qwen2 import init_params
@@ -181,3 +182,19 @@ def test_killed_at_any_moment_an_export_is_whole(tmp_path):
         )
     save_hf(folder, CONFIG, possible[1])
     assert list(tmp_path.iterdir()) == [folder]  # what the killed left is gone
+
+
+@pytest.mark.parametrize("value, dtype", [(jnp.nan, "float32"), (jnp.inf, "bfloat16"), (1e6, "float16")])
+def test_weights_that_are_not_finite_in_the_export_leave_the_older_one(value, dtype, params, tmp_path):
+    save_hf(tmp_path / "hf", CONFIG, params)
+    before = tensors_of(tmp_path / "hf")
+    poisoned = params | {"norm": {"scale": params["norm"]["scale"].at[3].set(value)}}
+    with pytest.raises(
+        NotFiniteError, match=rf"model\.norm\.weight holds a number that is not finite as {dtype}"
+    ):
+        save_hf(tmp_path / "hf", CONFIG, poisoned, dtype=dtype)
+    after = tensors_of(tmp_path / "hf")
+    assert before.keys() == after.keys()
+    for name in before:
+        np.testing.assert_array_equal(after[name], before[name])
+    assert [path.name for path in tmp_path.iterdir()] == ["hf"]

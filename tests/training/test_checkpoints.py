@@ -1,9 +1,13 @@
+import re
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlagent_jax.training.checkpoints import CheckpointError, Checkpoints
+from mlagent_jax.finite import NotFiniteError
+from mlagent_jax.training.checkpoints import CheckpointError, Checkpoints, DamagedCheckpointError
 
 STATE = {"kernel": jnp.arange(6.0).reshape(2, 3), "step": jnp.int32(7)}
 
@@ -48,3 +52,107 @@ def test_a_half_written_checkpoint_does_not_count(tmp_path):
     (tmp_path / "2.orbax-checkpoint-tmp" / "params").mkdir(parents=True)
     with Checkpoints(tmp_path, ("params",)) as checkpoints:
         assert checkpoints.latest() == 1
+
+
+def files(folder):
+    """The largest first."""
+    return sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: -p.stat().st_size)
+
+
+def cut_in_half(newest):
+    largest = files(newest)[0]
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+
+
+def empty(newest):
+    shutil.rmtree(newest)
+    newest.mkdir()
+
+
+def empty_item(newest):
+    shutil.rmtree(newest / "params")
+    (newest / "params").mkdir()
+
+
+DAMAGE = {
+    "the largest file cut in half": cut_in_half,
+    "the largest file gone": lambda newest: files(newest)[0].unlink(),
+    "training gone": lambda newest: shutil.rmtree(newest / "training"),
+    "metadata torn": lambda newest: (newest / "params" / "_METADATA").write_text('{"tree_'),
+    "manifest overwritten": lambda newest: next(newest.rglob("manifest.ocdbt")).write_bytes(b"xx"),
+    "an empty folder": empty,
+    "an empty item": empty_item,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_named_and_training_goes_on_from_the_whole_one(damage, tmp_path, caplog):
+    folder = tmp_path / "sft" / "checkpoints"
+    params = {"w": jax.random.normal(jax.random.key(0), (64, 64))}
+    with Checkpoints(folder, ("params", "training")) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, params=jax.tree.map(lambda w, s=step: w + s, params), training=STATE)
+    DAMAGE[damage](folder / "2")
+    (tmp_path / "sft" / "done.json").write_text("{}")
+    with Checkpoints(folder, ("params", "training")) as checkpoints:
+        # A later stage would go on from less than was learnt, so it is told how to make it whole.
+        with pytest.raises(DamagedCheckpointError) as error:
+            checkpoints.restore(params=params, training=STATE)
+        assert f"checkpoint {folder / '2'} is damaged" in str(error.value)
+        assert f"delete that folder and {tmp_path / 'sft' / 'done.json'}, then run" in str(error.value)
+        # Training itself loses no more than the steps since, and says so.
+        step, items = checkpoints.resume(params=params, training=STATE)
+        assert step == 1
+        np.testing.assert_array_equal(items["params"]["w"], params["w"] + 1)
+        assert f"checkpoint {folder / '2'} is damaged" in caplog.text
+        assert f"put aside in {folder}.damaged, going on from step 1" in caplog.text
+        checkpoints.save(2, params=params, training=STATE)
+    with Checkpoints(folder, ("params", "training")) as checkpoints:
+        assert checkpoints.resume(params=params, training=STATE)[0] == 2
+
+
+def test_where_none_is_whole_that_is_said_and_nothing_is_touched(tmp_path):
+    with Checkpoints(tmp_path, ("params",)) as checkpoints:
+        assert checkpoints.resume(params=STATE) is None
+        checkpoints.save(1, params=STATE)
+    shutil.rmtree(tmp_path / "1" / "params")
+    with (
+        Checkpoints(tmp_path, ("params",)) as checkpoints,
+        pytest.raises(
+            CheckpointError, match=f"none of the checkpoints in {re.escape(str(tmp_path))} is whole"
+        ),
+    ):
+        checkpoints.resume(params=STATE)
+    assert (tmp_path / "1").is_dir()
+
+
+def test_another_model_is_not_taken_for_damage(tmp_path):
+    with Checkpoints(tmp_path, ("params",)) as checkpoints:
+        checkpoints.save(1, params=STATE)
+        with pytest.raises(CheckpointError, match="is of another model or optimiser") as error:
+            checkpoints.resume(params={"kernel": jnp.zeros((2, 4)), "step": jnp.int32(0)})
+        assert not isinstance(error.value, DamagedCheckpointError)
+
+
+def test_what_is_not_finite_is_not_saved_and_rotates_nothing_out(tmp_path):
+    poisoned = {"kernel": STATE["kernel"].at[1, 2].set(jnp.inf), "step": jnp.int32(8)}
+    with Checkpoints(tmp_path, ("params",), keep=1) as checkpoints:
+        checkpoints.save(1, params=STATE)
+        with pytest.raises(
+            NotFiniteError, match=r"checkpoint 2 of .* was not written.*params: kernel is not finite"
+        ):
+            checkpoints.save(2, params=poisoned)
+        assert checkpoints.latest() == 1
+        np.testing.assert_array_equal(checkpoints.restore(params=STATE)["params"]["kernel"], STATE["kernel"])
+
+
+def test_a_checkpoint_of_an_older_version_that_is_not_finite_is_refused(tmp_path, monkeypatch):
+    poisoned = {"kernel": STATE["kernel"].at[1, 2].set(jnp.nan), "step": jnp.int32(8)}
+    with Checkpoints(tmp_path, ("params",)) as checkpoints:
+        with monkeypatch.context() as unguarded:
+            unguarded.setattr("mlagent_jax.training.checkpoints.require_finite", lambda *_: None)
+            checkpoints.save(1, params=STATE)
+            checkpoints.save(2, params=poisoned)
+        with pytest.raises(DamagedCheckpointError, match="params: kernel is not finite"):
+            checkpoints.restore(params=STATE)
+        assert checkpoints.resume(params=STATE)[0] == 1
