@@ -99,7 +99,7 @@ class Server:
                 prompt,
                 seeds,
                 wanted.max_tokens,
-                (self._tokenizer.im_end, self._tokenizer.end_of_text),
+                self._tokenizer.stop_ids,
                 wanted.sampling,
             )
             for prompt, seeds in zip(wanted.prompts, wanted.seeds, strict=True)

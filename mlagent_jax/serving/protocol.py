@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from mlagent_jax.generate.sampling import SamplingParams
-from mlagent_jax.text.chat import ROLES, Message, encode_prompt
+from mlagent_jax.text.chat import Message, encode_prompt
+from mlagent_jax.text.chat_template import ROLES
 from mlagent_jax.text.tokenizer import Tokenizer
 
 MAX_SAMPLES, MAX_PROMPTS, MAX_STOPS = 128, 128, 4
