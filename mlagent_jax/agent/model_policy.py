@@ -35,7 +35,7 @@ class ModelPolicy:
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        return (self.tokenizer.im_end,)
+        return self.tokenizer.stop_ids
 
     def with_sampling(self, temperature: float) -> ModelPolicy:
         """At this temperature, from the whole vocabulary: then a trainer can repeat the log-probs."""

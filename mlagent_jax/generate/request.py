@@ -83,8 +83,8 @@ class Sample:
         self.logprobs += logprobs[:sound]
         if sound < len(tokens):
             self.error = NonFiniteError(
-                f"the model's logits are not finite (NaN or infinite) at token {len(self.tokens)} of the answer to a "
-                f"prompt of {len(self.request.prompt)} tokens; its weights are damaged, have diverged or overflow their "
+                f"the model's logits are not finite (NaN or infinite) at token {len(self.tokens)} of an answer to a "
+                f"prompt of {len(self.request.prompt)} tokens; the weights are damaged, diverged or overflow their "
                 "dtype: load others"
             )
         self.finished = self.stopped or not self.remaining or self.error is not None

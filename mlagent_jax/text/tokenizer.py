@@ -6,58 +6,85 @@ Content is encoded apart from the ChatML specials, so that nothing an agent or a
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from mlagent_jax.errors import UserError
 from mlagent_jax.files import write_atomically
+from mlagent_jax.text.chat_template import ChatTemplate, chatml, jinja_template
+from mlagent_jax.text.checkpoint_files import (
+    DESCRIPTIONS,
+    TokenizerError,
+    chat_template,
+    eos_ids,
+    read_files,
+)
+from mlagent_jax.text.control_tokens import ControlTokens
+from mlagent_jax.text.hf_tokenizer import HF_FILE, HuggingFaceTokenizer
 
 END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 SPECIALS = (END_OF_TEXT, IM_START, IM_END)
-_SENTENCEPIECE_FILE, _HF_FILE = "sentencepiece.model", "tokenizer.json"
+_SENTENCEPIECE_FILE = "sentencepiece.model"
 _FOREIGN_SENTENCEPIECE_FILE = "tokenizer.model"  # Hugging Face's name for one
+_FOREIGN_FILES = (_FOREIGN_SENTENCEPIECE_FILE, *DESCRIPTIONS)
 _SPACE = "\u2581"  # SentencePiece's stand-in for a space
 _MAX_SENTENCE = 8192  # characters; the BPE trainer numbers positions in a sentence with 16 bits
 
 
-class TokenizerError(UserError):
-    """A tokenizer could not be trained or loaded; the message says what to do."""
-
-
 class Tokenizer(Protocol):
-    """`encode` never returns a special id and `decode` gives the text of content ids back.
+    """`encode` never returns a control token's id for a text, and `decode` gives the text of content ids back.
 
-    Lone surrogates, which are not text, become "?".
+    Lone surrogates, which are not text, become "?". vocab_size: one more than the largest id.
+    template, control: how chats are written, and the tokens that the template may name.
+    stop_ids: whatever ends an answer, the template's end of turn first; in training, rollouts, evaluation and serving.
+    pad_id: what transformers is told to pad with.
     """
 
     @property
     def vocab_size(self) -> int: ...
     @property
-    def end_of_text(self) -> int:
-        """Also the padding id, as in Qwen."""
+    def ids(self) -> Collection[int]:
+        """Every id that has a token: there may be gaps."""
         ...
 
     @property
-    def im_start(self) -> int: ...
+    def template(self) -> ChatTemplate: ...
     @property
-    def im_end(self) -> int: ...
-    def encode(self, text: str) -> list[int]: ...
+    def control(self) -> ControlTokens: ...
+    @property
+    def stop_ids(self) -> tuple[int, ...]: ...
+    @property
+    def pad_id(self) -> int: ...
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """special: as a whole prompt from someone who may write control tokens by name, and with what the tokenizer
+        puts around it (such as a `bos_token`); never for what a user or a script said within a chat."""
+        ...
+
     def decode(self, ids: Sequence[int]) -> str:
-        """Specials are shown by name; bytes that are no UTF-8 become U+FFFD."""
+        """Control tokens are shown by name; bytes that are no UTF-8 become U+FFFD, ids without a token nothing."""
         ...
 
-    def save(self, folder: Path) -> None: ...
+    def token_bytes(self, token: int) -> bytes:
+        """What one token stands for in the text: of a byte-fallback token its own byte; none for an id without one."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Writes the very files that it was read from."""
+        ...
 
 
 class SentencePieceTokenizer:
     """Byte-fallback BPE; `decode(encode(text)) == text` for every text."""
 
-    def __init__(self, model: bytes):
-        """model: a serialised SentencePiece model with the ChatML specials as control symbols."""
+    def __init__(self, model: bytes, folder: Path | None = None, files: Mapping[str, bytes] | None = None):
+        """model: a serialised SentencePiece model with the ChatML specials as control symbols.
+
+        folder: of the checkpoint that it belongs to, whose list of stops is added to ChatML's. files: what is
+        exported, by name; the model itself by default.
+        """
         import sentencepiece
 
-        self._model = model
+        self._files = files or {_SENTENCEPIECE_FILE: model}
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         pieces = [self._processor.id_to_piece(i) for i in range(self._processor.vocab_size())]
         missing = [name for name in SPECIALS if name not in pieces]
@@ -67,6 +94,12 @@ class SentencePieceTokenizer:
             )
         self.end_of_text, self.im_start, self.im_end = (pieces.index(name) for name in SPECIALS)
         self.vocab_size = len(pieces)
+        self.ids = range(len(pieces))
+        self.template = chatml(joined=False)
+        self.control = ControlTokens({name: pieces.index(name) for name in SPECIALS})
+        named = eos_ids(folder, self.ids) if folder else []
+        self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys((self.im_end, *(named or [self.end_of_text]))))
+        self.pad_id = self.end_of_text
         # Decoding by bytes, not by SentencePiece: a literal U+2581 has to come back as itself.
         self._bytes = [
             bytes([int(piece[3:5], 16)])
@@ -76,7 +109,10 @@ class SentencePieceTokenizer:
         ]
         self._literal_space = [self._processor.piece_to_id(f"<0x{b:02X}>") for b in _SPACE.encode()]
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        if special:
+            parts = self.control.split(text)
+            return [i for part in parts for i in ([part] if isinstance(part, int) else self.encode(part))]
         first, *others = self._processor.encode(_valid(text).split(_SPACE))
         ids = list(first)
         for part in others:
@@ -84,10 +120,13 @@ class SentencePieceTokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        return b"".join(self._bytes[i] for i in ids).decode(errors="replace")
+        return b"".join(map(self.token_bytes, ids)).decode(errors="replace")
+
+    def token_bytes(self, token: int) -> bytes:
+        return self._bytes[token] if 0 <= token < len(self._bytes) else b""
 
     @classmethod
-    def from_checkpoint(cls, model: bytes) -> SentencePieceTokenizer:
+    def from_checkpoint(cls, folder: Path) -> SentencePieceTokenizer:
         """Of a checkpoint's `tokenizer.model`, as trained by others; it must hold the ChatML specials.
 
         No space is put before a text or taken from it, as each piece of a chat is encoded apart. Text that
@@ -95,41 +134,22 @@ class SentencePieceTokenizer:
         """
         from sentencepiece import sentencepiece_model_pb2
 
-        proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+        files = read_files(folder, _FOREIGN_FILES)
+        proto = sentencepiece_model_pb2.ModelProto.FromString(files[_FOREIGN_SENTENCEPIECE_FILE])
         proto.normalizer_spec.add_dummy_prefix = False
         proto.normalizer_spec.remove_extra_whitespaces = False
         for piece in proto.pieces:
             if piece.piece in SPECIALS:  # a user-defined symbol would be found in what an agent prints
                 piece.type = sentencepiece_model_pb2.ModelProto.SentencePiece.CONTROL
-        return cls(proto.SerializeToString())
+        tokenizer = cls(proto.SerializeToString(), folder, files)
+        source, tokens = chat_template(folder)
+        if source is not None:
+            tokenizer.template = jinja_template(source, tokens)
+        return tokenizer
 
     def save(self, folder: Path) -> None:
-        write_atomically(folder / _SENTENCEPIECE_FILE, self._model)
-
-
-class HuggingFaceTokenizer:
-    """A fast Hugging Face tokenizer with the ChatML specials (the Qwen family). Never touches the network."""
-
-    def __init__(self, tokenizer: Any):
-        self._tokenizer = tokenizer
-        missing = [name for name in SPECIALS if tokenizer.get_vocab().get(name) is None]
-        if missing:
-            raise TokenizerError(f"this tokenizer lacks {missing}; a ChatML one (the Qwen family) is needed")
-        if not tokenizer.is_fast:
-            raise TokenizerError("this tokenizer has no tokenizer.json (fast form), which is needed here")
-        # Else "<|im_end|>" printed by a script would become the special that ends a turn.
-        tokenizer.backend_tokenizer.encode_special_tokens = True
-        self.end_of_text, self.im_start, self.im_end = tokenizer.convert_tokens_to_ids(list(SPECIALS))
-        self.vocab_size = max(tokenizer.get_vocab().values()) + 1  # ids may have gaps
-
-    def encode(self, text: str) -> list[int]:
-        return self._tokenizer.backend_tokenizer.encode(_valid(text), add_special_tokens=False).ids
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return self._tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=False)
-
-    def save(self, folder: Path) -> None:
-        self._tokenizer.save_pretrained(folder)
+        for name, content in self._files.items():
+            write_atomically(folder / name, content)
 
 
 def train_sentencepiece(texts: Iterable[str], vocab_size: int, path: Path) -> SentencePieceTokenizer:
@@ -185,16 +205,14 @@ def train_sentencepiece(texts: Iterable[str], vocab_size: int, path: Path) -> Se
 def load_tokenizer(folder: Path) -> Tokenizer:
     """Ours, or a checkpoint's: tokenizer.json before tokenizer.model. Raises TokenizerError if there is none."""
     if (folder / _SENTENCEPIECE_FILE).is_file():
-        return SentencePieceTokenizer((folder / _SENTENCEPIECE_FILE).read_bytes())
-    if (folder / _HF_FILE).is_file():
-        from transformers import AutoTokenizer
-
-        return HuggingFaceTokenizer(AutoTokenizer.from_pretrained(folder, local_files_only=True))
+        return SentencePieceTokenizer((folder / _SENTENCEPIECE_FILE).read_bytes(), folder)
+    if (folder / HF_FILE).is_file():
+        return HuggingFaceTokenizer(folder)
     if (folder / _FOREIGN_SENTENCEPIECE_FILE).is_file():
-        return SentencePieceTokenizer.from_checkpoint((folder / _FOREIGN_SENTENCEPIECE_FILE).read_bytes())
+        return SentencePieceTokenizer.from_checkpoint(folder)
     raise TokenizerError(
         f"no tokenizer in {folder}: expected {_SENTENCEPIECE_FILE} (made by the collect or sft stage), "
-        f"{_HF_FILE} or {_FOREIGN_SENTENCEPIECE_FILE} (of a Hugging Face checkpoint)"
+        f"{HF_FILE} or {_FOREIGN_SENTENCEPIECE_FILE} (of a Hugging Face checkpoint)"
     )
 
 
@@ -208,6 +226,14 @@ def check_vocabulary(tokenizer: Tokenizer, vocab_size: int, where: str) -> None:
             f"the tokenizer has {tokenizer.vocab_size} ids, but the model in {where} has embeddings for "
             f"vocab_size {vocab_size} only; take the tokenizer that belongs to this model"
         )
+
+
+def unused_ids(tokenizer: Tokenizer, vocab_size: int) -> tuple[tuple[int, int], ...]:
+    """Ranges [start, stop) of a model's ids that have no token: rows that only round its matrices, and gaps."""
+    unused = [i for i in range(vocab_size) if i not in tokenizer.ids]
+    starts = [i for i in unused if i == 0 or i - 1 in tokenizer.ids]
+    stops = [i + 1 for i in unused if i + 1 == vocab_size or i + 1 in tokenizer.ids]
+    return tuple(zip(starts, stops, strict=True))
 
 
 def _valid(text: str) -> str:

@@ -96,7 +96,7 @@ def test_tensors_config_and_tokenizer_come_along(tmp_path, architecture):
     assert load_config(tmp_path / "hf") == config_of(architecture)
     load_hf(tmp_path / "hf")
     tokenizer = load_tokenizer(tmp_path / "hf")
-    assert (tokenizer.end_of_text, tokenizer.im_start, tokenizer.im_end) == (3, 4, 5)
+    assert [tokenizer.control.ids[name] for name in SPECIALS] == [3, 4, 5]
     assert tokenizer.encode("abba") == [2, 1, 0]
     assert (tmp_path / "hf" / "chat_template.jinja").read_text() == "{{ messages[0]['content'] }}"
 

@@ -9,17 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hf_folders import byte_level, write_folder
 from safetensors import safe_open
 from safetensors.numpy import load_file
-from tokenizers import Tokenizer as RawTokenizer
-from tokenizers import models, pre_tokenizers
-from transformers import GenerationConfig, PreTrainedTokenizerFast
+from transformers import GenerationConfig
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.hf import load_hf, save, save_hf
 from mlagent_jax.models.qwen2 import init_params
-from mlagent_jax.text.tokenizer import SPECIALS, HuggingFaceTokenizer, TokenizerError, load_tokenizer
+from mlagent_jax.text.tokenizer import TokenizerError, load_tokenizer
 
 CONFIG = Qwen2Config(301, 32, 48, 3, 4, 2)
 
@@ -35,13 +34,9 @@ def params():
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    raw = RawTokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(alphabet)}, merges=[]))
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    fast = PreTrainedTokenizerFast(tokenizer_object=raw)
-    fast.add_special_tokens({"additional_special_tokens": list(SPECIALS)})
-    return HuggingFaceTokenizer(fast)
+def tokenizer(tmp_path_factory):
+    raw = byte_level(vocab_size=256)  # bytes alone
+    return load_tokenizer(write_folder(tmp_path_factory.mktemp("tokenizer"), raw))
 
 
 def tensors_of(folder):
@@ -94,8 +89,8 @@ def test_tokenizer_and_generation_config_lie_beside(params, tokenizer, tmp_path)
     again = load_tokenizer(tmp_path / "hf")
     assert again.encode("a b<|im_end|>") == tokenizer.encode("a b<|im_end|>")
     generation = GenerationConfig.from_pretrained(tmp_path / "hf")
-    assert generation.eos_token_id == [tokenizer.im_end, tokenizer.end_of_text]
-    assert generation.pad_token_id == tokenizer.end_of_text
+    assert generation.eos_token_id == [258, 256] == list(tokenizer.stop_ids)
+    assert generation.pad_token_id == 256 == tokenizer.pad_id
 
 
 def test_a_tokenizer_too_large_is_refused(params, tokenizer, tmp_path):

@@ -12,6 +12,7 @@ from mlagent_jax.text.chat import (
     response_text,
     tokenizer_texts,
 )
+from mlagent_jax.text.chat_template import ChatTemplateError
 from mlagent_jax.text.tokenizer import train_sentencepiece
 
 contents = st.text(max_size=20) | st.sampled_from(["<|im_end|>\n<|im_start|>assistant\n", "\n", ""])
@@ -78,7 +79,7 @@ def test_a_response_cut_at_the_limit_gets_an_end_without_loss(tokenizer):
 def test_refuses_rows_without_supervision_and_unknown_roles(tokenizer):
     with pytest.raises(NothingSupervisedError, match="trajectory 7 has"):
         require_supervision(encode_chat(tokenizer, [Message("user", "hello")]), "trajectory 7")
-    with pytest.raises(ValueError, match="role 'tool'"):
+    with pytest.raises(ChatTemplateError, match="role 'tool'"):
         encode_chat(tokenizer, [Message("tool", "hello")])
 
 

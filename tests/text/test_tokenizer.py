@@ -1,28 +1,24 @@
+import json
+
 import pytest
 import sentencepiece
 import sentencepiece.sentencepiece_model_pb2
+from hf_folders import TEXTS, byte_level, split_words, write_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as RawTokenizer
-from tokenizers import decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mlagent_jax.text.tokenizer import (
     SPECIALS,
-    HuggingFaceTokenizer,
     SentencePieceTokenizer,
     TokenizerError,
     check_vocabulary,
     load_tokenizer,
     train_sentencepiece,
+    unused_ids,
 )
-
-TEXTS = [
-    "Reflection: the first run scored 0.4123.\n\nThought: try a larger model.\nAction: Execute Script\n"
-    'Action Input: {"script_name": "train.py"}\n\tindented by a tab\n',
-    "assistant\n",
-    "    model = Ridge(alpha=1.0)\n    model.fit(X, y)\nvalidation rmsle: 0.1234\n",
-] * 20
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +27,8 @@ def ours(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def hugging_face():
-    raw = RawTokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    raw.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet))
-    fast = PreTrainedTokenizerFast(tokenizer_object=raw)
-    fast.add_special_tokens({"additional_special_tokens": list(SPECIALS)})
-    return HuggingFaceTokenizer(fast)
+def hugging_face(tmp_path_factory):
+    return load_tokenizer(write_folder(tmp_path_factory.mktemp("hf"), byte_level()))
 
 
 @pytest.fixture(params=["ours", "hugging_face"])
@@ -67,13 +56,40 @@ def test_hugging_face_decode_undoes_encode_on_any_text(hugging_face, text):
 def test_text_never_becomes_a_special(ours, hugging_face, before, special, after):
     for tokenizer in (ours, hugging_face):
         ids = tokenizer.encode(before + special + after)
-        assert not {tokenizer.end_of_text, tokenizer.im_start, tokenizer.im_end} & set(ids)
+        assert not set(tokenizer.control.ids.values()) & set(ids)
         assert all(0 <= i < tokenizer.vocab_size for i in ids)
 
 
 def test_specials_decode_to_their_names(tokenizer):
-    ids = [tokenizer.end_of_text, tokenizer.im_start, tokenizer.im_end]
-    assert tokenizer.decode(ids) == "".join(SPECIALS)
+    assert tokenizer.decode([tokenizer.control.ids[name] for name in SPECIALS]) == "".join(SPECIALS)
+
+
+@settings(deadline=None, max_examples=200)
+@given(text=texts)
+def test_bytes_of_tokens_are_those_of_the_text(ours, hugging_face, text):
+    for tokenizer in (ours, hugging_face):
+        assert b"".join(map(tokenizer.token_bytes, tokenizer.encode(text))) == text.encode()
+
+
+def test_a_byte_of_an_emoji_is_its_own(tokenizer):
+    each = [list(tokenizer.token_bytes(token)) for token in tokenizer.encode("😀")]
+    assert each == [[0xF0], [0x9F], [0x98], [0x80]]
+
+
+def test_an_id_without_a_token_is_no_text(tokenizer):
+    hello = tokenizer.encode("hello")
+    for outside in (tokenizer.vocab_size, tokenizer.vocab_size + 64, 10**6, -1):
+        assert tokenizer.decode([outside]) == "" and tokenizer.token_bytes(outside) == b""
+        assert tokenizer.decode([outside, *hello, outside]) == "hello"
+
+
+def test_a_whole_prompt_may_name_control_tokens(tokenizer):
+    text = "<|im_start|>user\nscored 0.4123<|im_end|>\n<|im_start|>assistant\n"
+    ids = tokenizer.encode(text, special=True)
+    assert [i for i in ids if i in tokenizer.control.ids.values()] == [
+        tokenizer.control.ids[name] for name in ("<|im_start|>", "<|im_end|>", "<|im_start|>")
+    ]
+    assert tokenizer.decode(ids) == text and len(ids) < len(tokenizer.encode(text))
 
 
 def test_lone_surrogate_becomes_a_question_mark(tokenizer):
@@ -87,9 +103,42 @@ def test_pieces_span_words_and_digits_stay_single(ours):
 
 def test_training_is_deterministic_and_reloads(ours, tmp_path):
     again = train_sentencepiece(TEXTS, 480, tmp_path)
-    assert again._model == ours._model
+    assert again._files == ours._files
     assert load_tokenizer(tmp_path).encode(TEXTS[0]) == ours.encode(TEXTS[0])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sentencepiece.model"]
+
+
+@pytest.fixture
+def digits_in_threes(tmp_path):
+    """A tokenizer.json that keeps three digits together, beside a model whose class in transformers splits them."""
+    return write_folder(
+        tmp_path / "hf",
+        byte_level(pre_tokenizer=split_words("{1,3}")),
+        config={"model_type": "qwen2"},
+        tokenizer_config={"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|im_end|>"},
+        template="{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}",
+    )
+
+
+def test_the_file_decides_not_the_models_class(digits_in_threes):
+    theirs = RawTokenizer.from_file(str(digits_in_threes / "tokenizer.json"))
+    tokenizer = load_tokenizer(digits_in_threes)
+    for text in ("2023", "in 2048 and 1999", *TEXTS[:3]):
+        assert tokenizer.encode(text) == theirs.encode(text).ids
+    assert [tokenizer.decode([i]) for i in tokenizer.encode("2023")] == ["202", "3"]
+    assert (
+        len(AutoTokenizer.from_pretrained(digits_in_threes).tokenize("2023")) == 4
+    )  # else this shows nothing
+
+
+def test_an_export_has_the_very_files(digits_in_threes, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    load_tokenizer(digits_in_threes).save(out)
+    names = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+    assert {path.name for path in out.iterdir()} == names
+    for name in names:
+        assert (out / name).read_bytes() == (digits_in_threes / name).read_bytes()
 
 
 def test_hugging_face_reloads_with_specials_still_unreachable(hugging_face, tmp_path):
@@ -97,7 +146,86 @@ def test_hugging_face_reloads_with_specials_still_unreachable(hugging_face, tmp_
     again = load_tokenizer(tmp_path)
     text = "x<|im_end|>\n" + TEXTS[0]
     assert again.encode(text) == hugging_face.encode(text)
-    assert again.im_end == hugging_face.im_end not in again.encode(text)
+    assert not set(again.control.ids.values()) & set(again.encode(text))
+
+
+def test_a_whole_prompt_has_the_bos_that_the_file_puts(tmp_path):
+    raw = byte_level(("<s>", *SPECIALS))
+    bos, config = raw.token_to_id("<s>"), {"bos_token": "<s>", "tokenizer_class": "PreTrainedTokenizerFast"}
+    plain = write_folder(tmp_path / "plain", raw, tokenizer_config=config)
+    raw.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", bos)])
+    puts = write_folder(tmp_path / "puts", raw, tokenizer_config=config)
+    for folder, begins in ((plain, []), (puts, [bos])):
+        tokenizer = load_tokenizer(folder)
+        ids = tokenizer.encode("score <|im_end|>", special=True)
+        assert ids == [*begins, *tokenizer.encode("score "), tokenizer.control.ids["<|im_end|>"]]
+        assert ids == PreTrainedTokenizerFast.from_pretrained(folder)("score <|im_end|>").input_ids
+        assert bos not in tokenizer.encode("score")
+
+
+def test_normalisation_truncation_and_added_tokens_are_as_in_the_files(tmp_path):
+    raw = byte_level()
+    raw.normalizer = normalizers.NFC()
+    raw.enable_truncation(5)
+    raw.enable_padding(length=9)
+    size = raw.get_vocab_size()
+    late = {
+        str(size): {
+            "content": "<late>",
+            "special": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+        }
+    }
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "added_tokens_decoder": late}
+    folder = write_folder(tmp_path / "hf", raw, tokenizer_config=config)
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.decode(tokenizer.encode("e\u0301")) == "\u00e9"
+    text = "a text of many more tokens than five , it 's <b> kept </b> ."
+    assert tokenizer.decode(tokenizer.encode(text)) == text  # spaces before punctuation are not cleaned up
+    assert tokenizer.decode(tokenizer.encode(text, special=True)) == text
+    assert len(tokenizer.encode("a")) == 1
+    theirs = PreTrainedTokenizerFast.from_pretrained(folder)
+    assert tokenizer.encode("<late>") == [size] == theirs("<late>").input_ids[:1]
+
+
+@pytest.fixture(scope="module")
+def byte_fallback(tmp_path_factory):
+    """As converted from Llama's SentencePiece: spaces are marks, bytes are tokens, one space before the text goes."""
+    pieces = [
+        "<unk>",
+        "<s>",
+        "</s>",
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        "\u2581",
+        "a",
+        "b",
+        "\u2581a",
+    ]
+    vocab = {piece: i for i, piece in enumerate(pieces)}
+    raw = RawTokenizer(
+        models.BPE(vocab, [("\u2581", "a")], unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+    )
+    raw.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    raw.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    raw.add_special_tokens(["<unk>", "<s>", "</s>"])
+    template = "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"}
+    return load_tokenizer(
+        write_folder(tmp_path_factory.mktemp("llama"), raw, template, tokenizer_config=config)
+    )
+
+
+def test_byte_fallback_tokens_are_their_bytes(byte_fallback):
+    ids = byte_fallback.encode("a 😀b")
+    assert [byte_fallback.token_bytes(i) for i in ids] == [
+        *(b" a", b" ", b"\xf0", b"\x9f", b"\x98", b"\x80", b"b")
+    ]
+    assert byte_fallback.decode(ids) == "a 😀b"
+    assert byte_fallback.token_bytes(2) == b"</s>" and byte_fallback.stop_ids == (2,)
 
 
 def test_errors_name_what_is_wrong(tmp_path):
@@ -134,6 +262,7 @@ def test_a_checkpoints_sentencepiece_model_loads(foreign, tmp_path):
     assert tokenizer.encode(" try a larger model.") == theirs.encode("try a larger model.")
     assert tokenizer.decode(tokenizer.encode("  a  b\n日本")) == "  a  b\n日本"
     tokenizer.save(tmp_path)
+    assert (tmp_path / "tokenizer.model").read_bytes() == (foreign / "tokenizer.model").read_bytes()
     assert load_tokenizer(tmp_path).encode(TEXTS[0]) == tokenizer.encode(TEXTS[0])
 
 
@@ -153,11 +282,29 @@ def test_a_tokenizer_must_fit_the_models_vocabulary(ours):
         check_vocabulary(ours, 479, "folder")
 
 
-def test_a_sentencepiece_model_without_chat_specials_is_refused(foreign):
+def test_a_sentencepiece_model_without_chat_specials_is_refused(foreign, tmp_path):
     proto = sentencepiece.sentencepiece_model_pb2.ModelProto.FromString(
         (foreign / "tokenizer.model").read_bytes()
     )
     for piece in proto.pieces:
         piece.piece = piece.piece.replace("im_end", "eot")
+    (tmp_path / "tokenizer.model").write_bytes(proto.SerializeToString())
     with pytest.raises(TokenizerError, match=r"lacks \['<\|im_end\|>'\]"):
-        SentencePieceTokenizer.from_checkpoint(proto.SerializeToString())
+        SentencePieceTokenizer.from_checkpoint(tmp_path)
+
+
+def test_ids_without_a_token_are_told_as_ranges(ours, tmp_path):
+    assert unused_ids(ours, 480) == ()
+    assert unused_ids(ours, 512) == ((480, 512),)
+    vocabulary = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    vocabulary |= {"gap after": 300, "another": 302}
+    raw = RawTokenizer(models.BPE(vocabulary, []))
+    raw.decoder = decoders.ByteLevel()
+    raw.add_special_tokens(list(SPECIALS))
+    tokenizer = load_tokenizer(write_folder(tmp_path / "hf", raw))
+    top = tokenizer.vocab_size
+    inside = [i for i in range(top) if i not in tokenizer.ids]
+    assert inside and tokenizer.decode(inside) == ""
+    found = unused_ids(tokenizer, top + 64)
+    assert [i for start, stop in found for i in range(start, stop)] == [*inside, *range(top, top + 64)]
+    assert len(found) > 1

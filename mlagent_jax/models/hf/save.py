@@ -100,8 +100,8 @@ def write_description(folder: Path, config: Qwen2Config, tokenizer: Tokenizer | 
     (folder / CONFIG).write_text(json.dumps(config.to_hf(), indent=2) + "\n")
     if tokenizer is not None:
         stops = {
-            "eos_token_id": [tokenizer.im_end, tokenizer.end_of_text],
-            "pad_token_id": tokenizer.end_of_text,
+            "eos_token_id": list(tokenizer.stop_ids),
+            "pad_token_id": tokenizer.pad_id,
         }
         (folder / GENERATION_CONFIG).write_text(json.dumps(stops, indent=2) + "\n")
         tokenizer.save(folder)
