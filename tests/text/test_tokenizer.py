@@ -1,5 +1,3 @@
-import json
-
 import pytest
 import sentencepiece
 import sentencepiece.sentencepiece_model_pb2
