@@ -1,23 +1,27 @@
 """Serves a model over HTTP as OpenAI does: chat completions and completions, streamed or whole.
 
     python -m experiments.serve --checkpoint=runs/quickstart/ppo/hf         # needs pip install -e '.[serve]'
-    curl localhost:8000/v1/chat/completions -d '{"model": "hf", "messages": [{"role": "user", "content": "Hello"}]}'
+    curl localhost:8000/v1/chat/completions -H 'Content-Type: application/json' \
+        -d '{"model": "hf", "messages": [{"role": "user", "content": "Hello"}]}'
 
 `--checkpoint` is a Hugging Face folder with a ChatML tokenizer: what a run exports, what `experiments.import_gguf`
 makes, or Qwen2.5 itself. The model goes by the folder's name, or `--name`. /health, /metrics (Prometheus) and
-/v1/models are there too. There are no keys: listen where only those can reach it who may.
+/v1/models are there too. There are no keys: listen where only those can reach it who may. Told to stop (SIGTERM or an
+interrupt) it finishes what is under way; what is not done after five seconds ends with an error.
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags
+from mlagent_jax.training.finite import require_finite
 
 from mlagent_jax.errors import UserError
-from mlagent_jax.generate.config import EngineConfig
+from mlagent_jax.generate.config import LOGPROBS_MODES, EngineConfig
 from mlagent_jax.generate.engine import Engine
 from mlagent_jax.models.hf import load_hf
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
@@ -29,7 +33,7 @@ USUAL = 4096  # tokens of most requests, with their answers
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Folder with safetensors and tokenizer.", required=True)
 NAME = flags.DEFINE_string("name", "", "What clients call the model; the folder's name by default.")
 HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on.")
-PORT = flags.DEFINE_integer("port", 8000, "Port to listen on; 0 for any that is free.")
+PORT = flags.DEFINE_integer("port", 8000, "Port to listen on; 0 for any that is free.", 0, 65535)
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of weights, cache and computation.")
 SLOTS = flags.DEFINE_integer("slots", 16, "Answers generated at once.")
 MAX_LENGTH = flags.DEFINE_integer(
@@ -42,12 +46,19 @@ TENSOR = flags.DEFINE_integer("tensor", 1, "Devices that a layer's heads are spl
 READS = flags.DEFINE_integer(
     "reads", 1, "Pieces of prompts read before answers under way go on; 0: every prompt that has a slot."
 )
-MAX_REQUESTS = flags.DEFINE_integer("max_requests", 1024, "Requests under way at once; others get a 429.")
+MAX_REQUESTS = flags.DEFINE_integer("max_requests", 1024, "Requests under way at once; others get a 429.", 1)
+LOGPROBS_MODE = flags.DEFINE_enum(
+    "logprobs_mode",
+    "raw_logprobs",
+    LOGPROBS_MODES,
+    "Log-probs of sampled tokens as the model gives them, or as sampled: after temperature, top-k, top-p and min-p.",
+)
 
 
 def main(argv: Sequence[str]) -> int:
-    del argv
     try:
+        if argv[1:]:
+            raise UserError(f"{shlex.join(argv[1:])} is left over on the command line; flags begin with --")
         serve()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -58,9 +69,8 @@ def main(argv: Sequence[str]) -> int:
 def serve() -> None:
     """Until it is interrupted. Raises UserError."""
     try:
-        import uvicorn
-
         from mlagent_jax.serving.app import Server
+        from mlagent_jax.serving.http_server import HttpServer
     except ImportError as error:
         raise UserError(f"serving needs {error.name}: pip install -e '.[serve]'") from error
     folder = Path(CHECKPOINT.value)
@@ -69,15 +79,20 @@ def serve() -> None:
     model, params = load_hf(folder, mesh, dtype=DTYPE.value, param_dtype=DTYPE.value)
     check_vocabulary(tokenizer, model.vocab_size, str(folder))
     model = model.replace(unused_ids=unused_ids(tokenizer, model.vocab_size))
+    require_finite(params, f"the weights in {folder}", "serve a checkpoint from before they were damaged")
     engine = Engine(model, _engine_config(model.max_position_embeddings, str(folder)), mesh)
     engine.load(params)
     del params
     name = NAME.value or folder.resolve().name
     server = Server(engine, tokenizer, name, MAX_REQUESTS.value)
-    print(f"serving {name!r} on http://{HOST.value}:{PORT.value}/v1", flush=True)
-    uvicorn.run(
-        server.app, host=HOST.value, port=PORT.value, log_level="warning", timeout_graceful_shutdown=5
-    )
+    http = HttpServer(server, name, HOST.value, PORT.value)
+    try:
+        http.run()
+    except KeyboardInterrupt:
+        pass
+    except SystemExit as error:
+        taken = f"cannot listen on {HOST.value}:{PORT.value}, for the reason above; choose another --host or --port"
+        raise UserError(taken) from error
 
 
 def _engine_config(trained_for: int, folder: str) -> EngineConfig:
@@ -91,6 +106,7 @@ def _engine_config(trained_for: int, folder: str) -> EngineConfig:
         max_length=max_length,
         cache_tokens=CACHE_TOKENS.value or usual + EngineConfig.page,  # it is given out in whole pages
         reads=READS.value,
+        logprobs_mode=LOGPROBS_MODE.value,
     )
 
 

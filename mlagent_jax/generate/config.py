@@ -10,6 +10,7 @@ from mlagent_jax.errors import UserError
 
 # What one more call is taken to cost, in tokens, whatever it reads: the weights come from memory again.
 _CALL_TOKENS = 64
+LOGPROBS_MODES = ("processed_logprobs", "raw_logprobs")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class EngineConfig:
     reads: calls that read prompts between two that decode, while answers are under way; more make the most of all
         slots, fewer (and a quarter of the steps meanwhile) keep those who listen from waiting. 0: until no slot is
         free or nobody waits.
+    logprobs_mode: of the tokens that were sampled, in vLLM's words. "processed_logprobs": under the distribution they
+        were sampled from, after temperature, top-k, top-p and min-p (greedy: at temperature 1), which trainers need.
+        "raw_logprobs": under the model's own, whatever the sampling, which OpenAI's clients take them for.
     """
 
     slots: int = 32
@@ -36,6 +40,7 @@ class EngineConfig:
     span: int = 512
     steps: int = 16
     reads: int = 0
+    logprobs_mode: str = "processed_logprobs"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "chunks", tuple(sorted(set(self.chunks))))
@@ -48,6 +53,10 @@ class EngineConfig:
             raise UserError(f"chunks {self.chunks} of the engine must be multiples of its page, {self.page}")
         if self.span % self.page:
             raise UserError(f"span {self.span} of the engine must be a multiple of its page, {self.page}")
+        if self.logprobs_mode not in LOGPROBS_MODES:
+            raise UserError(
+                f"logprobs_mode of the engine is {self.logprobs_mode!r}, but must be one of {', '.join(LOGPROBS_MODES)}"
+            )
         if self.max_length < 2:
             raise UserError("max_length of the engine must leave room for a prompt and an answer: at least 2")
         if self.cache_tokens and self.cache_tokens < self.pages_of(self.max_length) * self.page:

@@ -121,7 +121,11 @@ class Engine:
         stop_ids: Sequence[int] = (),
         sampling: SamplingParams | None = None,
     ) -> list[Generation]:
-        """One answer for each prompt, in the order given. Raises RequestError before any of them has begun."""
+        """One answer for each prompt, in the order given.
+
+        Raises RequestError before any of them has begun, and NonFiniteError where the weights give no answer; nothing
+        is under way afterwards, whatever it was that ended this.
+        """
         sampling = sampling or SamplingParams()
         requests = [
             Request(tuple(prompt), (seed,), max_new_tokens, tuple(stop_ids), sampling)
@@ -133,9 +137,18 @@ class Engine:
             except RequestError as error:
                 raise RequestError(f"prompt {index}: {error}") from None
         samples = [self.submit(request)[0] for request in requests]
-        while not all(sample.finished for sample in samples):
-            self.step()
+        try:
+            while not all(sample.finished for sample in samples):
+                self._raise_first_error(self.step())
+        finally:
+            for sample in samples:
+                self.cancel(sample)
         return [sample.generation for sample in samples]
+
+    def _raise_first_error(self, samples: Sequence[Sample]) -> None:
+        for sample in samples:
+            if sample.error:
+                raise sample.error
 
     def check(self, request: Request) -> None:
         """Raises RequestError for what this engine can never serve."""
@@ -148,6 +161,11 @@ class Engine:
         if request.max_new_tokens < 1 or not request.seeds:
             raise RequestError(
                 f"max_new_tokens {request.max_new_tokens} and {len(request.seeds)} seeds leave nothing to do"
+            )
+        if not 0 <= request.min_new_tokens <= request.max_new_tokens:
+            raise RequestError(
+                f"min_new_tokens is {request.min_new_tokens}, but must be from 0 to max_new_tokens, "
+                f"{request.max_new_tokens}"
             )
         if len(prompt) + request.max_new_tokens > config.max_length:
             raise RequestError(
@@ -174,6 +192,8 @@ class Engine:
         for shard in self._shards:
             for index, slot in enumerate(shard.running):
                 if slot and slot.sample is sample:
+                    if not sample.tokens:  # nothing has told yet whether what it read is finite
+                        shard.pool.taint(slot.pages)
                     shard.pool.release(slot.pages)
                     shard.running[index] = None
             for job in [*shard.queue, *([shard.job] if shard.job else [])]:
@@ -188,6 +208,7 @@ class Engine:
 
         Where `reads` bounds the reading, the rest of it follows in the next steps, which are shorter meanwhile.
         """
+        self._clean()
         reads, steps = 0, self.config.steps
         while reading := self._admit():
             if 0 < self.config.reads <= reads:
@@ -195,7 +216,9 @@ class Engine:
             self._read_chunk()
             self._begin()
             reads += self.running > 0
-        return self._decode(max(1, steps // 4) if reading else steps)
+        grown = self._decode(max(1, steps // 4) if reading else steps)
+        self._clean()
+        return grown
 
     @property
     def idle(self) -> bool:
@@ -318,6 +341,7 @@ class Engine:
 
     def _end_job(self, shard: _Shard) -> None:
         assert shard.job is not None
+        shard.pool.taint(shard.job.pages)
         shard.pool.release([*shard.job.pages, *shard.job.spare])
         shard.job = None
 
@@ -333,13 +357,27 @@ class Engine:
                     continue
                 at = number * len(shard.running) + index
                 count = out.counts[at]
-                slot.sample.extend(out.tokens[at, :count].tolist(), out.logprobs[at, :count].tolist())
-                self.counts.decoded += int(count)
+                self.counts.decoded += slot.sample.extend(
+                    out.tokens[at, :count].tolist(), out.logprobs[at, :count].tolist()
+                )
                 grown.append(slot.sample)
+                if slot.sample.error:
+                    shard.pool.taint(slot.pages)
                 if slot.sample.finished:
                     shard.pool.release(slot.pages)
                     shard.running[index] = None
         return grown
+
+    def _clean(self) -> None:
+        """Overwrites pages that may hold NaN: hidden values weigh 0 for the next user of these, but 0 x NaN is NaN."""
+        while any(shard.pool.tainted for shard in self._shards):
+            source, target = np.full((2, sum(len(shard.running) for shard in self._shards)), TRASH, np.int32)
+            start = 0
+            for shard in self._shards:
+                pages = shard.pool.clean(len(shard.running))
+                target[start : start + len(pages)] = pages
+                start += len(shard.running)
+            self._runner.copy(source, target)
 
     def _slots(self, slots: Sequence[_Running | None]) -> Slots:
         """The running samples as arrays; an empty slot has nothing remaining."""
@@ -351,6 +389,7 @@ class Engine:
             given.tables[i, : len(slot.pages)] = slot.pages
             given.token[i], given.length[i] = sample.last, sample.length - 1
             given.remaining[i], given.seed[i] = sample.remaining, sample.seed
+            given.least[i] = max(0, request.min_new_tokens - len(sample.tokens))
             given.stop_ids[i, : len(request.stop_ids)] = request.stop_ids
             for values, name in zip(given.knobs, Knobs._fields, strict=True):
                 values[i] = getattr(request.sampling, name)

@@ -24,6 +24,8 @@ class PagePool:
 
     A page of a prompt that is complete is found again by what it holds and all that came before it, as long as its
     room is not needed: those that nobody uses are taken in the order in which they were last used.
+
+    tainted: pages that nobody uses or finds, and that nobody is given before `clean` has named them.
     """
 
     def __init__(self, pages: int):
@@ -32,6 +34,8 @@ class PagePool:
         self._contents: dict[int, _Content] = {}
         self._index: dict[Hashable, int] = {}
         self._idle: OrderedDict[int, None] = OrderedDict()
+        self._taint: set[int] = set()
+        self.tainted: list[int] = []
         self._serial = _ROOT
 
     @property
@@ -68,10 +72,27 @@ class PagePool:
             self._users[page] -= 1
             if self._users[page]:
                 continue
-            if page in self._contents:
+            if page in self._taint:
+                self.tainted.append(page)
+            elif page in self._contents:
                 self._idle[page] = None
             else:
                 self._free.append(page)
+
+    def taint(self, pages: Sequence[int]) -> None:
+        """What these pages hold is of no use to others; none of them is found again."""
+        self._taint.update(pages)
+        for page in pages:
+            if content := self._contents.pop(page, None):
+                del self._index[content.key]
+
+    def clean(self, count: int) -> list[int]:
+        """Up to `count` tainted pages, which must be overwritten before they are used: they are free again."""
+        pages = self.tainted[:count]
+        del self.tainted[:count]
+        self._taint.difference_update(pages)
+        self._free += pages
+        return pages
 
     def find(self, contents: Sequence[Hashable]) -> list[int]:
         """Pages that hold the first of these contents one after the other; `share` them before anything else."""
@@ -91,6 +112,8 @@ class PagePool:
         for page, content in zip(pages, contents, strict=True):
             key = (serial, content)
             if key not in self._index:
+                if page in self._taint:
+                    return
                 self._serial += 1
                 self._index[key] = page
                 self._contents[page] = _Content(key, self._serial)

@@ -30,7 +30,7 @@ from mlagent_jax.generate.cache import (
 )
 from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.generate.fused import fuse, fused_axes, fused_block
-from mlagent_jax.generate.sampling import Knobs, sample, uniforms
+from mlagent_jax.generate.sampling import Knobs, log_probability, sample, uniforms, without_stops
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import (
     Params,
@@ -67,6 +67,8 @@ class Chunk(NamedTuple):
 class Slots(NamedTuple):
     """The requests that are decoded. tables [S,n]; length [S]: tokens in the cache; remaining [S]: of the answer.
 
+    least [S]: tokens of it that come before any stop id may.
+
     token [S]: what follows those in the cache, and the first step goes on from. seed [S] uint32; knobs [S] each;
     stop_ids [S,MAX_STOP_IDS], padded with -1.
     limit: steps of this call; leave: whether to come back as soon as a row has ended.
@@ -76,6 +78,7 @@ class Slots(NamedTuple):
     token: Any
     length: Any
     remaining: Any
+    least: Any
     seed: Any
     knobs: Any
     stop_ids: Any
@@ -92,13 +95,14 @@ def empty_chunk(engine: EngineConfig, rows: int, size: int) -> Chunk:
 
 def empty_slots(engine: EngineConfig, slots: int) -> Slots:
     """On the host, to be filled in: nothing is remaining in any slot."""
-    token, length, remaining, top_k = np.zeros((4, slots), np.int32)
+    token, length, remaining, least, top_k = np.zeros((5, slots), np.int32)
     temperature, min_p = np.zeros((2, slots), np.float32)
     return Slots(
         tables=np.full((slots, engine.table), TRASH, np.int32),
         token=token,
         length=length,
         remaining=remaining,
+        least=least,
         seed=np.zeros(slots, np.uint32),
         knobs=Knobs(temperature, top_k, np.ones(slots, np.float32), min_p),
         stop_ids=np.full((slots, MAX_STOP_IDS), -1, np.int32),
@@ -172,6 +176,7 @@ def compile_programs(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Pr
             written: list[LayerCache] = []
 
             def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+                k, v = (jnp.where(held[:, :, None, None], x, 0) for x in (k, v))  # as in `feed` below
                 written.append(write_pages(layer, k, v, pages, mesh))
                 return attend_pages(q, written[0], chunk.tables, seen, tiling, mesh)
 
@@ -199,14 +204,17 @@ def compile_programs(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Pr
             # Not before the loop, where the transpose of a tied embedding would be a copy of it.
             logits = constrain(hidden @ unembedding(model, weights), ("slots", None), mesh)
             logits = hide_unused(logits, model.unused_ids)
-            token, logprob = sample(logits, uniforms(given.seed, length + 1), given.knobs)
+            allowed = without_stops(logits, given.stop_ids, out.counts < given.least)
+            token, logprob = sample(allowed, uniforms(given.seed, length + 1), given.knobs)
+            if engine.logprobs_mode == "raw_logprobs":
+                logprob = log_probability(logits, token)
             out = Decoded(
                 jax.lax.dynamic_update_slice(out.tokens, token[:, None], (0, made)),
                 jax.lax.dynamic_update_slice(out.logprobs, logprob[:, None], (0, made)),
                 out.counts + live,
             )
             stopped = jnp.any(token[:, None] == given.stop_ids, axis=1)
-            ended = loop.ended | stopped | (out.counts >= given.remaining)
+            ended = loop.ended | stopped | (out.counts >= given.remaining) | ~jnp.isfinite(logprob)
             return _Loop(made + 1, ended, cache, token, out)
 
         def feed(
@@ -221,6 +229,8 @@ def compile_programs(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Pr
                 written: list[LayerCache] = []
 
                 def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+                    # What is hidden must be finite all the same: it weighs 0, and 0 times NaN is NaN.
+                    k, v = (jnp.where(live[:, None, None, None], x, 0) for x in (k, v))
                     written.append(write_tokens(layer, k, v, page, offset, mesh))
                     return attend_pages(
                         q, written[0], given.tables, seen, _decode_tiling(model, engine, mesh), mesh

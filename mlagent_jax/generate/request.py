@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from mlagent_jax.errors import UserError
 from mlagent_jax.generate.sampling import SamplingParams
 
 
@@ -12,11 +14,16 @@ class RequestError(ValueError):
     """A request that this engine can never serve; the message says why."""
 
 
+class NonFiniteError(UserError):
+    """The model's logits were NaN or infinite: what would be sampled from them is no answer."""
+
+
 @dataclass(frozen=True)
 class Request:
     """One prompt, and an answer for each seed (taken modulo 2^32).
 
-    stop_ids: tokens that end an answer, which is at most max_new_tokens long.
+    stop_ids: tokens that end an answer, which is at most max_new_tokens long. min_new_tokens: before so many, none of
+    the stop ids is sampled.
     """
 
     prompt: tuple[int, ...]
@@ -24,11 +31,12 @@ class Request:
     max_new_tokens: int
     stop_ids: tuple[int, ...] = ()
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    min_new_tokens: int = 0
 
 
 @dataclass(frozen=True)
 class Generation:
-    """An answer: its tokens, with the stop token if there was one, and the log-probability of each as sampled.
+    """An answer: its tokens, with the stop token if there was one, and log-probs by the engine's logprobs_mode.
 
     stopped: False if it was cut off at max_new_tokens.
     """
@@ -39,7 +47,7 @@ class Generation:
 
 
 class Sample:
-    """One answer under way; `tokens` and `logprobs` grow until `finished`."""
+    """One answer under way; `tokens` and `logprobs` grow until `finished`. error: why it failed, if it did."""
 
     def __init__(self, request: Request, seed: int):
         self.request = request
@@ -48,6 +56,7 @@ class Sample:
         self.logprobs: list[float] = []
         self.finished = False
         self.cancelled = False
+        self.error: NonFiniteError | None = None
 
     @property
     def length(self) -> int:
@@ -67,10 +76,19 @@ class Sample:
     def stopped(self) -> bool:
         return bool(self.tokens) and self.tokens[-1] in self.request.stop_ids
 
-    def extend(self, tokens: Sequence[int], logprobs: Sequence[float]) -> None:
-        self.tokens += tokens
-        self.logprobs += logprobs
-        self.finished = self.stopped or not self.remaining
+    def extend(self, tokens: Sequence[int], logprobs: Sequence[float]) -> int:
+        """How many of these tokens count: all before one whose log-prob is not finite, which fails the sample."""
+        sound = next((i for i, logprob in enumerate(logprobs) if not math.isfinite(logprob)), len(tokens))
+        self.tokens += tokens[:sound]
+        self.logprobs += logprobs[:sound]
+        if sound < len(tokens):
+            self.error = NonFiniteError(
+                f"the model's logits are not finite (NaN or infinite) at token {len(self.tokens)} of an answer to a "
+                f"prompt of {len(self.request.prompt)} tokens; the weights are damaged, diverged or overflow their "
+                "dtype: load others"
+            )
+        self.finished = self.stopped or not self.remaining or self.error is not None
+        return sound
 
     @property
     def generation(self) -> Generation:

@@ -81,6 +81,10 @@ class Runner:
         return self._run(name, arguments)
 
     def _run(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        if self._weights is None or self._cache is None:
+            raise RuntimeError(
+                "the engine has no weights, or lost its cache in a step that failed: load weights"
+            )
         arguments = put(arguments, replicated(self._mesh)) if self._mesh.size > 1 else arguments
         cache, self._cache = self._cache, None
         if name == "decode":

@@ -111,6 +111,25 @@ def sample(logits: jax.Array, uniform: jax.Array, knobs: Knobs) -> tuple[jax.Arr
     return tokens.astype(jnp.int32), jnp.log(chosen) - jnp.log(jnp.sum(weights, axis=-1))
 
 
+def log_probability(logits: jax.Array, tokens: jax.Array) -> jax.Array:
+    """logits [B,V], tokens [B] -> [B] float32: as the model gives it, whatever distribution was sampled."""
+    logits = logits.astype(jnp.float32)
+    chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
+    return chosen - jax.nn.logsumexp(logits, axis=-1)
+
+
+def without_stops(logits: jax.Array, stop_ids: jax.Array, early: jax.Array) -> jax.Array:
+    """logits [B,V] with -inf at a row's stop_ids [B,n] (-1: none) where it is too early [B] for one."""
+    V = logits.shape[-1]
+    barred = jnp.where(early[:, None] & (stop_ids >= 0), stop_ids, V)
+
+    def bar(logits: jax.Array) -> jax.Array:
+        rows = jnp.arange(logits.shape[0])[:, None]
+        return logits.at[rows, barred].set(-jnp.inf, mode="drop")
+
+    return jax.lax.cond(jnp.any(barred < V), bar, lambda logits: logits, logits)
+
+
 def _first(true: jax.Array) -> jax.Array:
     """[B,V] -> [B]: the first that is true, else the last of all. XLA's argmax is slow on a CPU."""
     V = true.shape[-1]

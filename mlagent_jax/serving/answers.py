@@ -23,6 +23,8 @@ class Answers:
             "model": model,
         }
         self._piece = self._whole | ({"object": "chat.completion.chunk"} if wanted.chat else {})
+        if wanted.usage_in_stream:
+            self._piece["usage"] = None  # but for the last piece's
 
     def whole(self, choices: list[dict[str, Any]], tokens: int) -> dict[str, Any]:
         return self._whole | {"choices": choices, "usage": self.usage(tokens)}
@@ -58,11 +60,12 @@ class Answers:
     def _logprobs(self, ids: list[int], logprobs: list[float]) -> dict[str, Any] | None:
         if not self._wanted.logprobs:
             return None
-        texts = [self._tokenizer.decode([token]) for token in ids]
+        spelt = [self._tokenizer.token_bytes(token) for token in ids]
+        texts = [each.decode(errors="replace") for each in spelt]
         if not self._wanted.chat:
             return {"tokens": texts, "token_logprobs": logprobs, "top_logprobs": None, "text_offset": None}
         content = [
-            {"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []}
-            for text, logprob in zip(texts, logprobs, strict=True)
+            {"token": text, "logprob": logprob, "bytes": list(own), "top_logprobs": []}
+            for text, own, logprob in zip(texts, spelt, logprobs, strict=True)
         ]
         return {"content": content, "refusal": None}

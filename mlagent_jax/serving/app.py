@@ -1,4 +1,7 @@
-"""An OpenAI-compatible server over one engine, as an ASGI application."""
+"""An OpenAI-compatible server over one engine, as an ASGI application.
+
+Every request is answered, whatever dies; every error is JSON; /health and /metrics tell what was.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +9,70 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from absl import logging
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from mlagent_jax.generate import request as generate
 from mlagent_jax.generate.engine import Engine
-from mlagent_jax.serving.answers import Answers
-from mlagent_jax.serving.engine_thread import EngineFailedError, EngineThread, Grown, TokenStream
-from mlagent_jax.serving.protocol import ApiError, Wanted, read_request
-from mlagent_jax.text.stop_strings import TextStream
+from mlagent_jax.serving.engine_thread import (
+    EngineClosedError,
+    EngineEndedError,
+    EngineFailedError,
+    EngineThread,
+    TokenStream,
+)
+from mlagent_jax.serving.errors import ApiError, shown
+from mlagent_jax.serving.protocol import Wanted, read_request
+from mlagent_jax.serving.responses import Events, Json, error_response, event
+from mlagent_jax.serving.work import Work
 from mlagent_jax.text.tokenizer import Tokenizer
 
 MAX_BODY = 8 * 2**20  # bytes
+# That browsers send to other sites unasked, but for curl's and urllib's default.
+_BODY_TYPES = ("", "application/json", "application/x-www-form-urlencoded")
 
 
 @dataclass
 class _Totals:
+    """Requests for answers: each ends as one of the others. tokens_served: of those that were answered."""
+
     requests: int = 0
-    refused: int = 0
-    abandoned: int = 0
+    requests_served: int = 0
+    requests_refused: int = 0
+    requests_failed: int = 0
+    requests_abandoned: int = 0
+    tokens_served: int = 0
+
+    @property
+    def open(self) -> int:
+        ended = self.requests_served + self.requests_refused + self.requests_failed + self.requests_abandoned
+        return self.requests - ended
 
 
 class Server:
-    """Requests beyond `max_requests` at once are told to come again (429). Closes with the application."""
+    """Requests beyond `max_requests` at once are told to come again (429). Closes with the application.
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, model: str, max_requests: int = 1024):
-        self._tokenizer, self._model, self._max_requests = tokenizer, model, max_requests
+    patience: seconds in which a client must send its request, and read on in what it is sent.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        model: str,
+        max_requests: int = 1024,
+        patience: float = 120.0,
+    ):
+        self._tokenizer, self._model = tokenizer, model
+        self._max_requests, self._patience = max_requests, patience
         self._thread = EngineThread(engine)
         self._totals = _Totals()
         self.app = Starlette(
@@ -45,12 +80,18 @@ class Server:
                 Route("/v1/chat/completions", self._endpoint(chat=True), methods=["POST"]),
                 Route("/v1/completions", self._endpoint(chat=False), methods=["POST"]),
                 Route("/v1/models", self._models),
+                Route("/v1/models/{model:path}", self._one_model),
                 Route("/health", self._health),
                 Route("/metrics", self._metrics),
             ],
-            exception_handlers={HTTPException: _http_error},
+            exception_handlers={HTTPException: _http_error, Exception: _unforeseen},
             lifespan=self._lifespan,
         )
+
+    def close_within(self, seconds: float) -> None:
+        """From the event loop: answers under way have so long to end, and are then ended with an error."""
+        error = EngineClosedError("the server is shutting down")
+        asyncio.get_running_loop().call_later(seconds, self._thread.end, error)
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -63,44 +104,54 @@ class Server:
             try:
                 return await self._answer(request, chat)
             except ApiError as error:
-                self._totals.refused += 1
-                return JSONResponse(error.body, error.status)
+                self._count_error(error)
+                return error_response(error)
             except ClientDisconnect:
-                self._totals.abandoned += 1
+                self._totals.requests_abandoned += 1
                 return Response(status_code=499)  # nobody reads it
+            except BaseException:  # a cancelled one too
+                self._totals.requests_failed += 1
+                raise
 
         return answer
 
     async def _answer(self, request: Request, chat: bool) -> Response:
+        body = await _json(request, self._patience)
+        under_way = self._totals.open - 1
+        if under_way >= self._max_requests:
+            raise ApiError(429, f"{under_way} requests are under way; try again later", code="busy")
         engine = self._thread.engine
-        wanted = read_request(
-            await _json(request),
+        # Not on the event loop: a long prompt takes a while, and others are being streamed to.
+        wanted = await run_in_threadpool(
+            read_request,
+            body,
             chat,
             self._model,
             self._tokenizer,
             engine.model.vocab_size,
             engine.config.max_length,
         )
-        if self._thread.open >= self._max_requests:
-            raise ApiError(429, f"{self._thread.open} requests are under way; try again later", code="busy")
-        work = _Work(wanted, self._model, self._tokenizer, self._open(wanted))
-        if wanted.stream:
-            return StreamingResponse(self._events(work), media_type="text/event-stream")
         try:
-            return JSONResponse(await _unless_gone(request, work.whole()))
-        except EngineFailedError as error:
-            raise ApiError(500, str(error)) from error
+            work = Work(wanted, self._model, self._tokenizer, self._open(wanted))
+        except _ENGINE_ERRORS as error:
+            raise _api_error(error, 503) from error
+        if wanted.stream:
+            return Events(
+                self._events(work), lambda complete: self._end_stream(work, complete), self._patience
+            )
+        try:
+            whole = await _unless_gone(request, work.whole())
+        except _ENGINE_ERRORS as error:
+            raise _api_error(error, 500) from error
         finally:
             work.close()
+        self._count_served(work)
+        return Json(whole)
 
     def _open(self, wanted: Wanted) -> list[TokenStream]:
         requests = [
             generate.Request(
-                prompt,
-                seeds,
-                wanted.max_tokens,
-                self._tokenizer.stop_ids,
-                wanted.sampling,
+                prompt, seeds, wanted.max_tokens, wanted.stop_ids, wanted.sampling, wanted.min_tokens
             )
             for prompt, seeds in zip(wanted.prompts, wanted.seeds, strict=True)
         ]
@@ -108,128 +159,100 @@ class Server:
         try:
             for each in requests:
                 streams.append(self._thread.open_stream(each))
-        except Exception as error:
+        except BaseException:
             for stream in streams:
                 stream.close()
-            if isinstance(error, generate.RequestError):
-                raise ApiError(400, str(error)) from error
-            if isinstance(error, EngineFailedError):
-                raise ApiError(503, str(error)) from error
             raise
         return streams
 
-    async def _events(self, work: _Work) -> AsyncIterator[str]:
-        """Server-sent events; where the client goes away, Starlette cancels this."""
+    async def _events(self, work: Work) -> AsyncIterator[str]:
         try:
             async for piece in work.pieces():
-                yield f"data: {json.dumps(piece)}\n\n"
+                yield event(piece)
             yield "data: [DONE]\n\n"
-        except EngineFailedError as error:
-            yield f"data: {json.dumps(ApiError(500, str(error)).body)}\n\n"
-        except (asyncio.CancelledError, GeneratorExit):
-            self._totals.abandoned += 1
-            raise
-        finally:
-            work.close()
+            return
+        except _ENGINE_ERRORS as error:
+            work.error = _api_error(error, 500)
+        except Exception:
+            logging.exception("A stream failed.")
+            work.error = _unforeseen_error()
+        yield event(work.error.body)
+
+    def _end_stream(self, work: Work, complete: bool) -> None:
+        """complete: all of it was sent."""
+        work.close()
+        if work.error:
+            self._count_error(work.error)
+        elif complete:
+            self._count_served(work)
+        else:
+            self._totals.requests_abandoned += 1
+
+    def _count_served(self, work: Work) -> None:
+        self._totals.requests_served += 1
+        self._totals.tokens_served += work.tokens
+
+    def _count_error(self, error: ApiError) -> None:
+        if error.status < 500:
+            self._totals.requests_refused += 1
+        else:
+            self._totals.requests_failed += 1
 
     async def _models(self, request: Request) -> Response:
-        model = {"id": self._model, "object": "model", "created": 0, "owned_by": "mlagent-jax"}
-        return JSONResponse({"object": "list", "data": [model]})
+        return Json({"object": "list", "data": [self._description]})
+
+    async def _one_model(self, request: Request) -> Response:
+        name = request.path_params["model"]
+        if name != self._model:
+            error = f"the model {shown(name)} does not exist; here is {self._model!r}"
+            return error_response(ApiError(404, error, "model", "model_not_found"))
+        return Json(self._description)
+
+    @property
+    def _description(self) -> dict[str, Any]:
+        length = self._thread.engine.config.max_length
+        return {
+            "id": self._model,
+            "object": "model",
+            "created": 0,
+            "owned_by": "mlagent-jax",
+            "max_model_len": length,  # vLLM's addition
+        }
 
     async def _health(self, request: Request) -> Response:
-        return PlainTextResponse(
-            "failed" if self._thread.failed else "ok", 503 if self._thread.failed else 200
-        )
+        ailment = self._thread.ailment
+        if ailment:
+            return Json({"status": "unhealthy", "reason": ailment}, 503)
+        return Json({"status": "ok"})
 
     async def _metrics(self, request: Request) -> Response:
         """In Prometheus' text format."""
-        totals = self._totals
-        values = {
-            "requests_total": totals.requests,
-            "requests_refused_total": totals.refused,
-            "requests_abandoned_total": totals.abandoned,
-            "requests_open": self._thread.open,
-        } | self._thread.gauges
+        counters = {f"{name}_total": value for name, value in asdict(self._totals).items()}
+        values = counters | {"requests_open": self._totals.open} | self._thread.gauges
+        values["healthy"] = not self._thread.ailment
         lines = []
         for name, value in values.items():
             kind = "counter" if name.endswith("_total") else "gauge"
-            lines += [f"# TYPE mlagent_{name} {kind}", f"mlagent_{name} {value}"]
+            lines += [f"# TYPE mlagent_{name} {kind}", f"mlagent_{name} {float(value):.17g}"]
         return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
 
 
-class _Work:
-    """The answers to one request as they grow."""
+_ENGINE_ERRORS = (generate.RequestError, generate.NonFiniteError, EngineEndedError)
 
-    def __init__(self, wanted: Wanted, model: str, tokenizer: Tokenizer, streams: list[TokenStream]):
-        self._wanted, self._streams = wanted, streams
-        self._answers = Answers(wanted, model, tokenizer)
-        count = len(streams) * wanted.samples
-        self._texts = [TextStream(tokenizer, wanted.stops) for _ in range(count)]
-        self._closed = False
 
-    def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            for stream in self._streams:
-                stream.close()
+def _api_error(error: Exception, failed: int) -> ApiError:
+    """failed: the status where the engine has failed."""
+    if isinstance(error, generate.RequestError):
+        return ApiError(400, str(error))
+    if isinstance(error, generate.NonFiniteError):
+        return ApiError(500, str(error), code="non_finite_logits")
+    if isinstance(error, EngineFailedError):
+        return ApiError(failed, str(error), code="engine_failed")
+    return ApiError(503, str(error), code="shutting_down")
 
-    async def whole(self) -> dict[str, Any]:
-        ids: list[list[int]] = [[] for _ in self._texts]
-        logprobs: list[list[float]] = [[] for _ in self._texts]
-        reasons = [""] * len(self._texts)
-        async for index, _, reason, grown in self._growth():
-            ids[index] += grown.tokens
-            logprobs[index] += grown.logprobs
-            reasons[index] = reason or ""
-        choices = [
-            self._answers.choice(i, text.text, reasons[i], ids[i], logprobs[i])
-            for i, text in enumerate(self._texts)
-        ]
-        return self._answers.whole(choices, self._tokens)
 
-    async def pieces(self) -> AsyncIterator[dict[str, Any]]:
-        if self._wanted.chat:
-            for index in range(len(self._texts)):
-                yield self._answers.first_piece(index)
-        async for index, text, reason, grown in self._growth():
-            if text or reason or self._wanted.logprobs:
-                yield self._answers.piece(index, text, reason, grown.tokens, grown.logprobs)
-        if self._wanted.usage_in_stream:
-            yield self._answers.usage_piece(self._tokens)
-
-    @property
-    def _tokens(self) -> int:
-        return sum(text.tokens for text in self._texts)
-
-    async def _growth(self) -> AsyncIterator[tuple[int, str, str | None, Grown]]:
-        """(index, new text, why it ended, new tokens) of any answer, until all have ended."""
-        ended = [False] * len(self._texts)
-        arrivals = {asyncio.create_task(stream.next()): stream for stream in self._streams}
-        try:
-            while not all(ended):
-                done, _ = await asyncio.wait(arrivals, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    stream = arrivals.pop(task)
-                    grown = task.result()
-                    arrivals[asyncio.create_task(stream.next())] = stream
-                    index = self._streams.index(stream) * self._wanted.samples + grown.index
-                    if ended[index]:
-                        continue  # it went on for a moment after its stop string
-                    text = self._texts[index]
-                    before = text.tokens
-                    new = text.push(grown.tokens, grown.finished)
-                    count = text.tokens - before
-                    grown = replace(grown, tokens=grown.tokens[:count], logprobs=grown.logprobs[:count])
-                    reason = None
-                    if text.stopped or grown.finished:
-                        ended[index] = True
-                        reason = "stop" if text.stopped or grown.stopped else "length"
-                        if not grown.finished:
-                            stream.cancel(grown.index)
-                    yield index, new, reason, grown
-        finally:
-            for task in arrivals:
-                task.cancel()
+def _unforeseen_error() -> ApiError:
+    return ApiError(500, "an error that was not foreseen ended this request; the server's log has it")
 
 
 async def _unless_gone(request: Request, work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
@@ -246,19 +269,37 @@ async def _unless_gone(request: Request, work: Awaitable[dict[str, Any]]) -> dic
         leaving.cancel()
 
 
-async def _json(request: Request) -> Any:
+async def _json(request: Request, patience: float) -> Any:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in _BODY_TYPES:
+        raise ApiError(415, f"the body's Content-Type is {shown(kind)}, but must be application/json")
+    coding = request.headers.get("content-encoding", "identity")
+    if coding != "identity":
+        raise ApiError(415, f"the body's Content-Encoding is {shown(coding)}; send it as it is")
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY:
-            raise ApiError(413, f"the body is longer than {MAX_BODY} bytes")
     try:
-        return json.loads(bytes(body))
+        async with asyncio.timeout(patience):
+            async for part in request.stream():
+                body += part
+                if len(body) > MAX_BODY:
+                    raise ApiError(413, f"the body is longer than {MAX_BODY} bytes")
+    except TimeoutError:
+        raise ApiError(408, f"the body did not arrive within {patience:g} s") from None
+    try:
+        return json.loads(bytes(body), parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise ApiError(400, f"the body is not JSON: {error}") from error
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is not a number of JSON")
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}"
-    return JSONResponse(ApiError(error.status_code, message).body, error.status_code)
+    return Json(ApiError(error.status_code, message).body, error.status_code, error.headers)
+
+
+async def _unforeseen(request: Request, error: Exception) -> Response:
+    return error_response(_unforeseen_error())

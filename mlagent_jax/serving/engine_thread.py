@@ -14,8 +14,16 @@ from mlagent_jax.generate.engine import Engine
 from mlagent_jax.generate.request import Request, RequestError, Sample
 
 
-class EngineFailedError(RuntimeError):
-    """The engine died; the server must be started again."""
+class EngineEndedError(RuntimeError):
+    """The engine takes no more requests, and gives up those it has."""
+
+
+class EngineFailedError(EngineEndedError):
+    """It died; the server must be started again."""
+
+
+class EngineClosedError(EngineEndedError):
+    """It was told to stop."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class TokenStream:
         self.samples: list[Sample] = []  # the thread's
 
     async def next(self) -> Grown:
-        """Raises EngineFailedError, and RequestError for what the engine refuses."""
+        """Raises EngineEndedError, RequestError for what the engine refuses, and NonFiniteError."""
         arrived = await self._arrived.get()
         if isinstance(arrived, Exception):
             raise arrived
@@ -61,26 +69,37 @@ class TokenStream:
 
 
 class EngineThread:
-    """Steps the engine as long as there is work. failed: whether it died. gauges: how it stood after the last step."""
+    """Steps the engine as long as there is work. gauges: how it stood after the last step.
+
+    Every stream that was opened is told how it ended, whatever ends the engine and whenever.
+    """
 
     def __init__(self, engine: Engine):
         self.engine = engine
-        self.failed = False
-        self.open = 0  # streams
         self.gauges = _gauges(engine)
+        self._unsound = ""  # the last answer that could not be given since the model's numbers are not finite
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._streams: dict[Sample, tuple[TokenStream, int]] = {}
         self._told: dict[Sample, int] = {}
+        self._lock = threading.Lock()  # of the next two, so that none is opened unseen while the thread ends
+        self._open: set[TokenStream] = set()
+        self._ended: EngineEndedError | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
+    @property
+    def ailment(self) -> str:
+        """Why it cannot be relied on for answers; empty where it can."""
+        return str(self._ended) if self._ended else self._unsound
+
     def open_stream(self, request: Request) -> TokenStream:
-        """From asyncio. Raises EngineFailedError, and RequestError at once for what can never be served."""
-        if self.failed:
-            raise EngineFailedError("the engine has failed")
+        """From asyncio. Raises EngineEndedError, and RequestError at once for what can never be served."""
         self.engine.check(request)
         stream = TokenStream(self, request)
-        self.open += 1
+        with self._lock:
+            if self._ended:
+                raise type(self._ended)(str(self._ended))
+            self._open.add(stream)
         self.call(lambda: self._submit(stream))
         return stream
 
@@ -89,10 +108,20 @@ class EngineThread:
         self._inbox.put(work)
 
     def close(self, stream: TokenStream) -> None:
-        self.open -= 1
+        with self._lock:
+            self._open.discard(stream)
         self.call(lambda: self._forget(stream))
 
+    def end(self, error: EngineEndedError) -> None:
+        """Takes nothing more, and tells all that are waiting."""
+        with self._lock:
+            self._ended = self._ended or error
+            streams, self._open = self._open, set()
+        for stream in streams:
+            stream.tell(type(error)(str(error)))
+
     def stop(self) -> None:
+        self.end(EngineClosedError("the server is shutting down"))
         self._inbox.put(None)
         self._thread.join()
 
@@ -113,27 +142,37 @@ class EngineThread:
             self._told.pop(sample, None)
 
     def _run(self) -> None:
+        error: EngineEndedError = EngineClosedError("the server is shutting down")
         try:
-            while True:
-                while self.engine.idle or not self._inbox.empty():
-                    work = self._inbox.get()
-                    if work is None:
-                        return
-                    work()
-                    self.gauges = _gauges(self.engine)
-                for sample in self.engine.step():
-                    self._tell(sample)
-                self.gauges = _gauges(self.engine)
-        except Exception as error:
+            self._work()
+        except BaseException as caught:  # whatever it is, nobody is to wait for this thread any more
             logging.exception("The engine failed.")
-            self.failed = True
-            for stream in {stream for stream, _ in self._streams.values()}:
-                stream.tell(EngineFailedError(f"the engine failed: {error!r}"))
+            error = EngineFailedError(f"the engine failed: {caught!r}; the server must be started again")
+        finally:
+            self.end(error)
+
+    def _work(self) -> None:
+        while True:
+            while self.engine.idle or not self._inbox.empty():
+                work = self._inbox.get()
+                if work is None:
+                    return
+                work()
+                self.gauges = _gauges(self.engine)
+            for sample in self.engine.step():
+                self._tell(sample)
+            self.gauges = _gauges(self.engine)
 
     def _tell(self, sample: Sample) -> None:
+        if sample.error:
+            logging.error("%s", sample.error)
+            self._unsound = str(sample.error)
         if sample not in self._streams:
             return
         stream, index = self._streams[sample]
+        if sample.error:
+            stream.tell(sample.error)
+            return
         told = self._told[sample]
         self._told[sample] = len(sample.tokens)
         stream.tell(

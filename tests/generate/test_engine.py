@@ -3,16 +3,17 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.generate.engine import Engine
-from mlagent_jax.generate.request import Request, RequestError
+from mlagent_jax.generate.request import NonFiniteError, Request, RequestError
 from mlagent_jax.generate.sampling import SamplingParams
 from mlagent_jax.models.config import Qwen2Config
-from mlagent_jax.models.qwen2 import init_params
+from mlagent_jax.models.qwen2 import forward, init_params, unembedding
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 
 V = 97
@@ -274,3 +275,130 @@ def test_weights_do_not_change_under_a_request(engine, params):
     engine.submit(REQUESTS[0])
     with pytest.raises(RuntimeError, match="under way"):
         engine.load(params)
+
+
+def with_nan_for(params, token):
+    return params | {"embed": params["embed"].at[token].set(np.nan)}
+
+
+POISON = 50  # a token whose embedding will be NaN; the output matrix is another
+
+
+def poisoned(length, seeds=(7,)):
+    return Request((*prompt(length, 20), POISON, *prompt(3, 21)), seeds, 20, (), SAMPLINGS[1])
+
+
+def test_logits_that_are_not_finite_fail_their_own_request_and_no_other(engine, params):
+    """Neither neighbours in the same steps, nor those that later get the pages in which NaNs lay."""
+    sound, expected = [], []
+    for number, each in enumerate(REQUESTS * 2):
+        tokens = tuple(token + (token == POISON) for token in each.prompt)
+        each = dataclasses.replace(each, prompt=tokens, seeds=(number,))
+        (answer,) = engine.generate([tokens], each.seeds, each.max_new_tokens, each.stop_ids, each.sampling)
+        if POISON not in answer.tokens:
+            sound.append(each)
+            expected.append(answer)
+    assert len(sound) > 8
+    engine.load(with_nan_for(params, POISON))
+    before = engine.counts.decoded
+    victims = engine.submit(poisoned(40, (1, 2, 3)))
+    samples, others = [], []
+    for number, each in enumerate(sound):
+        samples += engine.submit(each)
+        others += engine.submit(poisoned(17 + 11 * number))
+        (gone,) = engine.submit(poisoned(120 + number))
+        engine.step()
+        engine.cancel(gone)  # while it is read, or before
+    run(engine)
+    assert all(isinstance(v.error, NonFiniteError) and v.finished and not v.tokens for v in victims + others)
+    wrong = [
+        s for s, answer in zip(samples, expected, strict=True) if s.error or s.tokens != list(answer.tokens)
+    ]
+    made = sum(len(sample.tokens) for sample in samples)
+    assert not wrong and engine.counts.decoded - before == made
+    assert engine.cache_use == 0 and engine.idle
+    again = [engine.generate([r.prompt], r.seeds, r.max_new_tokens, r.stop_ids, r.sampling)[0] for r in sound]
+    assert again == expected
+
+
+def test_rollouts_stop_where_the_weights_give_no_answer(engine, params, alone):
+    """With a clear error and nothing under way, so that other weights can be loaded and are not hurt by the old."""
+    ruined = jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, leaf.dtype), params)
+    engine.load(ruined)
+    with pytest.raises(NonFiniteError, match=r"not finite .* token 0 of an answer .* weights are damaged"):
+        engine.generate([r.prompt for r in REQUESTS], range(len(REQUESTS)), 20)
+    assert engine.idle and engine.counts.decoded == 0
+    engine.load(params)
+    assert [
+        engine.generate([r.prompt], r.seeds, r.max_new_tokens, r.stop_ids, r.sampling)[0] for r in REQUESTS
+    ] == alone
+
+
+def test_an_engine_that_lost_its_cache_says_what_to_do(engine, params, alone, monkeypatch):
+    def broken(*args):
+        raise RuntimeError("RESOURCE_EXHAUSTED")
+
+    programs = engine._runner._programs
+    monkeypatch.setattr(engine._runner, "_programs", programs._replace(decode=broken))
+    each = REQUESTS[0]
+    with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
+        engine.generate([each.prompt], [7], 20)
+    monkeypatch.undo()
+    assert engine.idle
+    with pytest.raises(RuntimeError, match="load weights"):
+        engine.generate([each.prompt], [7], 20)
+    engine.load(params)
+    assert engine.generate([each.prompt], [7], 20, each.stop_ids, each.sampling) == [alone[0]]
+
+
+def test_logprobs_raw_or_as_sampled(params):
+    """Against softmax as NumPy has it, of the training model's logits."""
+    given, new = prompt(12), 10
+    found = {}
+    for mode in ("processed_logprobs", "raw_logprobs"):
+        engine = Engine(MODEL, dataclasses.replace(CONFIG, logprobs_mode=mode), make_mesh(MeshConfig()))
+        engine.load(params)
+        found[mode] = [engine.generate([given], [3], new, (), sampling)[0] for sampling in SAMPLINGS]
+    for number, sampling in enumerate(SAMPLINGS):
+        processed, raw = (found[mode][number] for mode in ("processed_logprobs", "raw_logprobs"))
+        assert processed.tokens == raw.tokens, "what is reported changes nothing of what is sampled"
+        logits = training_logits(params, (*given, *raw.tokens))[len(given) - 1 : -1].astype(np.float64)
+        chosen = np.arange(new), np.array(raw.tokens)
+        assert raw.logprobs == pytest.approx(log_softmax(logits)[chosen].tolist(), abs=2e-4)
+        as_sampled = log_softmax(cut(logits, sampling))[chosen]
+        assert processed.logprobs == pytest.approx(as_sampled.tolist(), abs=2e-4)
+
+
+def log_softmax(logits):
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def cut(logits, sampling):
+    """One row at a time: temperature, then top-k, top-p and min-p, each on what the one before left."""
+    rows = []
+    for row in logits / (sampling.temperature or 1):
+        order = np.argsort(-row)
+        kept = order[: sampling.top_k or None] if sampling.temperature else order
+        p = np.exp(log_softmax(row[kept]))
+        kept = kept[np.cumsum(p) - p < sampling.top_p] if sampling.top_p < 1 else kept
+        p = np.exp(log_softmax(row))
+        kept = kept[p[kept] >= sampling.min_p * p.max()]
+        rows.append(np.where(np.isin(np.arange(V), kept), row, -np.inf))
+    return np.array(rows)
+
+
+def training_logits(params, tokens):
+    ids = jnp.array([tokens])
+    hidden = forward(MODEL, params, ids, jnp.arange(len(tokens))[None], jnp.ones_like(ids))
+    return np.asarray(hidden @ unembedding(MODEL, params))[0]
+
+
+def test_no_stop_id_is_sampled_before_the_least(engine):
+    stops = tuple(range(0, V, 13))
+    free = [engine.generate([prompt(9)], [seed], 40, stops)[0] for seed in range(8)]
+    samples = [engine.submit(Request(prompt(9), (s,), 40, stops, min_new_tokens=12))[0] for s in range(8)]
+    run(engine)
+    assert min(len(answer.tokens) for answer in free) < 12, "some would have stopped"
+    assert all(len(s.tokens) >= 12 and not set(stops) & set(s.tokens[:11]) for s in samples)
+    assert any(s.stopped for s in samples) and all(np.isfinite(s.logprobs).all() for s in samples)

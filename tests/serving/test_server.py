@@ -3,86 +3,19 @@
 import concurrent.futures
 import json
 import socket
-import threading
-import time
 import urllib.error
 import urllib.request
 
 import openai
 import pytest
-import uvicorn
+from servers import CHAT, chat, metric, wait_until
 
-from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.generate.engine import Engine
 from mlagent_jax.generate.sampling import SamplingParams
-from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import init_params
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
-from mlagent_jax.serving.app import Server
 from mlagent_jax.serving.protocol import read_request
 from mlagent_jax.text.chat import Message, encode_prompt, response_text
-from mlagent_jax.text.tokenizer import train_sentencepiece
-
-CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What does the water do?"}]
-TEXTS = [f"The water of lake {i} flows, falls, freezes and rises again in the sun.\n" for i in range(60)]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    return train_sentencepiece(
-        [*TEXTS, "system\n", "user\n", "assistant\n"], 400, tmp_path_factory.mktemp("t")
-    )
-
-
-@pytest.fixture(scope="module")
-def engine(tokenizer):
-    model = Qwen2Config(tokenizer.vocab_size, 32, 48, 1, 2, 1, initializer_range=0.3)
-    config = EngineConfig(
-        slots=8, max_length=512, cache_tokens=1024, page=16, chunks=(32, 128), span=64, steps=4
-    )
-    engine = Engine(model, config, make_mesh(MeshConfig()))
-    engine.load(init_params(model, 0))
-    return engine
-
-
-@pytest.fixture(scope="module")
-def url(engine, tokenizer):
-    config = uvicorn.Config(
-        Server(engine, tokenizer, "tiny").app, host="127.0.0.1", port=0, log_level="warning"
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
-
-
-@pytest.fixture(scope="module")
-def client(url):
-    return openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
-
-
-def metric(url, name):
-    with urllib.request.urlopen(f"{url}/metrics") as response:
-        lines = response.read().decode().splitlines()
-    return float(next(line.split()[1] for line in lines if line.startswith(f"mlagent_{name} ")))
-
-
-def wait_until(true, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def chat(client, **options):
-    return client.chat.completions.create(
-        **({"model": "tiny", "messages": CHAT, "max_tokens": 24, "seed": 1} | options)
-    )
 
 
 def test_models_health_and_metrics(client, url):
