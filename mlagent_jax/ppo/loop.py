@@ -14,6 +14,8 @@ from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.errors import UserError
 from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.lora import partition
+from mlagent_jax.models.qwen2 import with_adapters
 from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import check_batch_fits
 from mlagent_jax.ppo.batch import make_batch
@@ -43,8 +45,9 @@ def train(
 ) -> Any:
     """Trains from the SFT model `params`, which stays the KL's reference; returns the actor's parameters.
 
-    With `model.lora`, adapters of actor and critic are trained beside `params`; the actor's are merged in what is
-    sampled from, saved for later stages and returned.
+    With `model.lora`, actor and critic are adapters beside `params`, which start as its own, or as fresh ones where it
+    has none. What is sampled from, saved for later stages and returned is `params` with the actor's; the engine of
+    `policy` is one of `model`.
     collector: step-wise (`StateCollector`) or episode-wise (`EpisodeCollector`); needed on the main process
     only, which acts; all of them sample together. policy: how to sample; its engine's weights and its temperature
     are set here.
@@ -55,6 +58,7 @@ def train(
     """
     check(config, policy.engine.config, mesh)
     policy = policy.with_sampling(config.temperature)
+    params = with_adapters(model, params, config.seed)
     updater = Updater(config, model, params, mesh)
     states = updater.initial_states(_value_head(config, model, params, demonstrations, mesh))
     main = distributed.is_main()
@@ -62,7 +66,7 @@ def train(
     with Checkpoints(workdir / "checkpoints", CHECKPOINT_ITEMS, config.keep) as checkpoints:
         start = checkpoints.latest() or 0
         if start:
-            states = restore(checkpoints, states, adapters=model.lora is not None)
+            states = restore(checkpoints, states, updater.policy_params(states))
         if main:
             drop_after(rollouts_path, start)
         writer = MetricsWriter(workdir, start, enabled=main)
@@ -91,7 +95,7 @@ def _value_head(
         return None
     if not demonstrations:
         raise UserError("ppo.critic_start is 'expert', but there are no expert actions to fit the critic to")
-    return fit_value_head(config, model.replace(lora=None), params, demonstrations, mesh)
+    return fit_value_head(config, model, params, demonstrations, mesh)
 
 
 def check(config: PPOConfig, engine: EngineConfig, mesh: Mesh) -> None:
@@ -136,20 +140,15 @@ def learn(
 def save(checkpoints: Checkpoints, update: int, states: Learners, policy: Any) -> None:
     """The policy (`Updater.policy_params`) apart from the rest, so that a later stage can read it alone."""
     actor, critic = states
-    adapters = () if policy is actor.params else (actor.params,)
-    checkpoints.save(update, params=policy, training=(actor.opt_state, actor.step, critic, *adapters))
+    checkpoints.save(update, params=policy, training=(actor.opt_state, actor.step, critic))
 
 
-def restore(checkpoints: Checkpoints, states: Learners, adapters: bool) -> Learners:
-    """The newest saved states, with the shardings of `states`. adapters: whether the actor's parameters are."""
+def restore(checkpoints: Checkpoints, states: Learners, policy: Any) -> Learners:
+    """The newest saved states, with the shardings of `states` and of their policy (`Updater.policy_params`)."""
     actor, critic = states
-    training = (actor.opt_state, actor.step, critic)
-    if adapters:
-        opt_state, step, critic, params = checkpoints.restore(training=(*training, actor.params))["training"]
-    else:
-        saved = checkpoints.restore(params=actor.params, training=training)
-        (opt_state, step, critic), params = saved["training"], saved["params"]
-    return Learners(TrainState(params, opt_state, step), critic)
+    saved = checkpoints.restore(params=policy, training=(actor.opt_state, actor.step, critic))
+    opt_state, step, critic = saved["training"]
+    return Learners(TrainState(partition(saved["params"])[0], opt_state, step), critic)
 
 
 def _collect(
