@@ -181,7 +181,7 @@ class Experiment:
     @cached_property
     def engine(self) -> Engine:
         """Over the mesh of training; a stage loads the weights."""
-        return Engine(self.model, self.settings.sampling.engine(), self.mesh)
+        return Engine(self.trained_model, self.settings.sampling.engine(), self.mesh)
 
     def policy(self, name: str, temperature: float) -> ModelPolicy:
         """An agent that samples from what `engine` has loaded."""
@@ -195,10 +195,10 @@ class Experiment:
         )
 
     def trained_params(self, stage: str, needed_by: str) -> Any:
-        """What "sft" or "ppo" has learnt, laid out over the mesh. Raises MissingInputError."""
+        """What "sft" or "ppo" has learnt, with its adapters, laid out over the mesh. Raises MissingInputError."""
         folder = self.workdir.root / stage
         distributed.on_main(lambda: self.workdir.require(needed_by, folder / "checkpoints", made_by=stage))
-        return load_params(folder, self.trained_model if stage == "sft" else self.model, self.mesh)
+        return load_params(folder, self.trained_model, self.mesh)
 
     def params_before_rl(self, needed_by: str) -> Any:
         """Where RL starts, laid out over the mesh."""
@@ -207,8 +207,11 @@ class Experiment:
         return put(self.initial_params(), param_shardings(self.model, self.mesh))
 
     def export(self, folder: Path, params: Any) -> None:
-        """Writes model (in Hugging Face's form) and tokenizer to `folder/hf`; all processes must call it."""
-        save_hf(folder / "hf", self.model, params, self.tokenizer)
+        """Writes model (in Hugging Face's form) and tokenizer to `folder/hf`; all processes must call it.
+
+        Adapters are merged there, in float32, and nowhere else.
+        """
+        save_hf(folder / "hf", self.trained_model, params, self.tokenizer)
 
     def execution_counts(self) -> dict[str, int]:
         """How many executions the sandbox ran since this start, and how many the cache answered."""

@@ -25,15 +25,23 @@ STAGES = ("sft", "ppo")
 Changes = Mapping[str, Any]  # fields of a configuration by their full names, with their new values
 Tell = Callable[[str], None]
 
+# Second moments stay in float32 (`training.optimisers`), and gradients are added up in it.
+_BFLOAT16: Changes = {
+    "model.shape.param_dtype": "bfloat16",
+    "sft.optimiser.mu_dtype": "bfloat16",
+    "ppo.actor_optimiser.mu_dtype": "bfloat16",
+    "ppo.critic_optimiser.mu_dtype": "bfloat16",
+}
+
 # What `--suggest` tries, in this order, until one fits; each with one row a device at a time.
 ALTERNATIVES: tuple[tuple[str, Changes], ...] = (
     ("one row a device at a time", {}),
     ("each row split over 2 devices", {"mesh.sequence": 2}),
     ("each row split over 4 devices", {"mesh.sequence": 4}),
-    ("parameters and moments in bfloat16", {"model.shape.param_dtype": "bfloat16"}),
+    ("parameters and first moments in bfloat16", _BFLOAT16),
     (
-        "each row split over 4 devices, parameters and moments in bfloat16",
-        {"mesh.sequence": 4, "model.shape.param_dtype": "bfloat16"},
+        "each row split over 4 devices, parameters and first moments in bfloat16",
+        {"mesh.sequence": 4} | _BFLOAT16,
     ),
     (
         "adapters of rank 16 on parameters in bfloat16",
@@ -44,12 +52,8 @@ ALTERNATIVES: tuple[tuple[str, Changes], ...] = (
         {"ppo.critic": "shared"},
     ),
     (
-        "the same with each row split over 4 devices, parameters and moments in bfloat16",
-        {
-            "ppo.critic": "shared",
-            "mesh.sequence": 4,
-            "model.shape.param_dtype": "bfloat16",
-        },
+        "the same with each row split over 4 devices, parameters and first moments in bfloat16",
+        {"ppo.critic": "shared", "mesh.sequence": 4} | _BFLOAT16,
     ),
 )
 
@@ -87,7 +91,7 @@ def changed(config: ConfigDict, changes: Changes) -> ConfigDict:
         *parents, field = name.split(".")
         section = copy
         for parent in parents:
-            section = section[parent]
+            section = section.setdefault(parent, ConfigDict())
         section[field] = value
     return copy
 
@@ -155,9 +159,16 @@ class Attempt:
 def suggest(config: ConfigDict, target: Target, stages: Sequence[str], tell: Tell) -> list[Attempt]:
     """Tries the alternatives in order, each compiled until a function does not fit; ends with one that fits, if any."""
     attempts: list[Attempt] = []
-    for name, changes in ALTERNATIVES:
-        if stages == ["sft"] and any(field.startswith(("ppo.", "sampling.")) for field in changes):
+    tried: list[Changes] = []
+    for name, wanted in ALTERNATIVES:
+        changes = {
+            field: value
+            for field, value in wanted.items()
+            if field.split(".")[0] not in {*STAGES} - {*stages}
+        }
+        if changes in tried:
             continue
+        tried.append(changes)
         tell(f"trying: {name}")
         try:
             adapted = adapt(config, target, stages, changes)

@@ -94,8 +94,8 @@ class ModelSettings:
         nothing, with a SentencePiece tokenizer of `vocab_size` trained on the expert's trajectories.
     size: which Qwen2.5 the pretrained one is, such as "7b": the planner then does without the folder.
     shape: fields of Qwen2Config; for a pretrained model, only those of execution.
-    lora: rank, alpha and targets (`models.lora`) of adapters that fine-tuning and RL then train alone, each its own,
-        merged when it is done. Empty: both train the whole model.
+    lora: rank, alpha and targets (`models.lora`) of adapters that fine-tuning and then RL train alone; they stay beside
+        the model's kernels but in exports, which are float32 then. Empty: both train the whole model.
     """
 
     pretrained: str = ""

@@ -95,7 +95,7 @@ def attend_pages(
     tiling: Tiling,
     mesh: Mesh,
 ) -> jax.Array:
-    """q [B,T,N,H] at positions [B,T], tables [B,n] -> [B,T,N,H]; softmax in float32.
+    """q [B,T,N,H] at positions [B,T], tables [B,n] -> [B,T,N,H]; float32 from scores to context.
 
     A query sees the keys up to its own position; a row whose positions are all negative sees nothing that counts.
     """
@@ -151,9 +151,7 @@ def _attend_together(
         scores = jnp.where(i * length + jnp.arange(length) <= seen, scores, _MASKED)
         higher = jnp.maximum(peak, jnp.max(scores, axis=-1, keepdims=True))
         weights, scale = jnp.exp(scores - higher), jnp.exp(peak - higher)
-        part = jnp.einsum(
-            "...qs,...sh->...qh", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
-        )
+        part = jnp.einsum("...qs,...sh->...qh", weights, v.astype(weights.dtype))
         return higher, total * scale + jnp.sum(weights, axis=-1, keepdims=True), context * scale + part
 
     nothing = jnp.zeros((*batch, rows, 1), jnp.float32)

@@ -100,7 +100,10 @@ class Engine:
         self._shards = [_Shard(config.slots_on(shards), config.pages_on(shards)) for _ in range(shards)]
 
     def load(self, params: Params) -> None:
-        """New weights, laid out as in training; all processes must call it. Requests under way must have ended."""
+        """New weights, with the model's adapters if it has any, laid out as in training; all processes must call it.
+
+        Requests under way must have ended.
+        """
         if not self.idle:
             raise RuntimeError("weights cannot change while requests are under way")
         for shard in self._shards:

@@ -6,7 +6,8 @@ memory's speed. (With SmolLM2-135M on a CPU, making one of an MLP's halves gaine
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -14,7 +15,28 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.lora import Adapter
 from mlagent_jax.models.qwen2 import Attention, Block, Linear, Params, axes_of
+
+_FUSED = ("q_proj", "k_proj", "v_proj")
+
+
+class FusedAdapter(nnx.Module):
+    """The adapters of some of the three, whose results lie as the columns of the one kernel do."""
+
+    def __init__(self, adapters: Mapping[str, Adapter | None], sizes: tuple[int, ...], groups: int):
+        self.sizes, self.groups = sizes, groups
+        for name, adapter in adapters.items():
+            setattr(self, name, adapter)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [..., D] -> [..., (N + 2K) H] float32."""
+        adapters = (getattr(self, name) for name in _FUSED)
+        parts = [
+            jnp.zeros((*x.shape[:-1], size)) if adapter is None else adapter(x)
+            for adapter, size in zip(adapters, self.sizes, strict=True)
+        ]
+        return _side_by_side(self.groups, *parts)
 
 
 class FusedAttention(Attention):
@@ -27,9 +49,12 @@ class FusedAttention(Attention):
         super().__init__(config, rngs)
         self.sizes = tuple(each.kernel.shape[1] for each in (self.q_proj, self.k_proj, self.v_proj))
         self.groups = groups
+        adapters = {name: getattr(self, name).adapter for name in _FUSED}
         del self.q_proj, self.k_proj, self.v_proj
         shape, axes = (config.hidden_size, sum(self.sizes)), ("embed", "heads")
         self.qkv_proj = Linear(config, "qkv_proj", shape, axes, config.attention_bias, rngs)
+        if any(adapters.values()):
+            self.qkv_proj.adapter = FusedAdapter(adapters, self.sizes, groups)
 
     def project(self, x: jax.Array) -> tuple[jax.Array, ...]:
         y = self.qkv_proj(x)
@@ -46,14 +71,19 @@ class FusedBlock(Block):
 
 def fuse(layer: Params, groups: int) -> Params:
     """The parameters of a FusedBlock that computes what a Block does with these."""
-
-    def side_by_side(*arrays: jax.Array) -> jax.Array:
-        grouped = [array.reshape(*array.shape[:-1], groups, -1) for array in arrays]
-        return jnp.concatenate(grouped, axis=-1).reshape(*arrays[0].shape[:-1], -1)
-
     attention = dict(layer["attention"])
-    parts = [attention.pop(name) for name in ("q_proj", "k_proj", "v_proj")]
-    return layer | {"attention": attention | {"qkv_proj": jax.tree.map(side_by_side, *parts)}}
+    parts = {name: dict(attention.pop(name)) for name in _FUSED}
+    adapters = {name: part.pop("adapter") for name, part in parts.items() if "adapter" in part}
+    fused = jax.tree.map(partial(_side_by_side, groups), *parts.values())
+    if adapters:
+        fused["adapter"] = adapters
+    return layer | {"attention": attention | {"qkv_proj": fused}}
+
+
+def _side_by_side(groups: int, *arrays: jax.Array) -> jax.Array:
+    """Columns of every array for the first group, then for the second, and so on."""
+    grouped = [array.reshape(*array.shape[:-1], groups, -1) for array in arrays]
+    return jnp.concatenate(grouped, axis=-1).reshape(*arrays[0].shape[:-1], -1)
 
 
 def fused_block(config: Qwen2Config, groups: int, layer: Params) -> FusedBlock:

@@ -1,9 +1,10 @@
 """What an engine compiles: pure functions of its weights and cache, whose devices need not be there.
 
 Weights have the layers apart (`{"embed", "norm", "lm_head", "layers": [...]}`) since a slice of a stack would be a
-copy, in the dtype of computation and split over the mesh as in training. While decoding, a few activations are moved
-to where the weights lie, and not the weights: each device multiplies its columns of all rows (Pope et al. 2022,
-arXiv 2211.05102). A chunk of a prompt has so many that the weights are gathered layer by layer, as in training.
+copy, in the dtype of computation and split over the mesh as in training; adapters stay beside their kernels. While
+decoding, a few activations are moved to where the weights lie, and not the weights: each device multiplies its columns
+of all rows (Pope et al. 2022, arXiv 2211.05102). A chunk of a prompt has so many that the weights are gathered layer by
+layer, as in training.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from mlagent_jax.models.qwen2 import (
     unembedding,
     unstack_layers,
 )
+from mlagent_jax.nn.precision import AS_WRITTEN
 from mlagent_jax.nn.rope import rope_tables
 from mlagent_jax.nn.vocabulary import hide_unused
 from mlagent_jax.parallel.mesh import check_model_fits, replicated
@@ -150,6 +152,10 @@ def compile_programs(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Pr
     dtype = jnp.dtype(model.dtype)
 
     def engine_load(params: Params) -> Params:
+        if jax.tree.structure(params) != jax.tree.structure(abstract_params(model)):
+            raise ValueError(
+                f"these are not the parameters, adapters included, of the engine's model {model}"
+            )
         params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
         layers = unstack_layers(model, params)
         return params | {"layers": [fuse(layer, mesh.shape["tensor"]) for layer in layers]}
@@ -201,8 +207,9 @@ def compile_programs(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Pr
             made, out, live = loop.made, loop.out, ~loop.ended
             length = given.length + out.counts
             cache, hidden = feed(loop.cache, loop.token, length, live)
-            # Not before the loop, where the transpose of a tied embedding would be a copy of it.
-            logits = constrain(hidden @ unembedding(model, weights), ("slots", None), mesh)
+            # Float32, as the trainer's. Not before the loop, where the transpose of a tied embedding would be a copy.
+            logits = jnp.matmul(hidden, unembedding(model, weights), preferred_element_type=jnp.float32)
+            logits = constrain(logits, ("slots", None), mesh)
             logits = hide_unused(logits, model.unused_ids)
             allowed = without_stops(logits, given.stop_ids, out.counts < given.least)
             token, logprob = sample(allowed, uniforms(given.seed, length + 1), given.knobs)
@@ -268,9 +275,11 @@ def compile_programs(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Pr
     return Programs(
         load=load,
         reset=reset,
-        prefill=jax.jit(engine_prefill, donate_argnums=1, out_shardings=cache),
+        prefill=jax.jit(engine_prefill, donate_argnums=1, out_shardings=cache, compiler_options=AS_WRITTEN),
         copy=jax.jit(engine_copy, donate_argnums=0, out_shardings=cache),
-        decode=jax.jit(engine_decode, donate_argnums=1, out_shardings=(cache, everywhere)),
+        decode=jax.jit(
+            engine_decode, donate_argnums=1, out_shardings=(cache, everywhere), compiler_options=AS_WRITTEN
+        ),
         weights=_shapes(abstract, weights),
         cache=_shapes(zeros, cache),
     )

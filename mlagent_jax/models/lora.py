@@ -1,7 +1,9 @@
 """LoRA (Hu et al. 2021, arXiv 2106.09685): a frozen model, and low-rank products beside its kernels that are trained.
 
-A layer with an adapter computes x W + alpha/rank (x A) B; W is read, never rewritten. Adapters lie in the tree of
-parameters under their layer, as `adapter`, so that whatever walks or shards parameters finds them.
+A layer with an adapter computes x W + alpha/rank (x A) B, in training, sampling and evaluation alike; W is read, never
+rewritten. In bfloat16 W + alpha/rank A B would be W again where the change is below a 256th of it: only exports for
+other programs are merged (`models.hf.save`), and those in float32. Adapters lie in the tree of parameters under their
+layer, as `adapter`, so that whatever walks or shards parameters finds them.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from mlagent_jax.nn.linear import linear
 
 Params = dict[str, Any]
+Factors = tuple[jax.Array, jax.Array]
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _ADAPTER = "adapter"
@@ -43,7 +46,7 @@ class LoRAConfig:
 
 
 class Adapter(nnx.Module):
-    """x [..., in] -> [..., out]; A [in, rank] starts normal and B [rank, out] at zero, so it starts as nothing.
+    """x [..., in] -> [..., out] float32; A [in, rank] starts normal and B [rank, out] at zero, so it starts as nothing.
 
     Both are float32 whatever the model's own parameters are: they are few, and theirs are the small updates.
     """
@@ -55,9 +58,8 @@ class Adapter(nnx.Module):
         self.lora_b = nnx.Param(jnp.zeros((config.rank, shape[1])), logical_axes=(None, axes[1]))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.scale * linear(
-            linear(x, self.lora_a[...].astype(x.dtype)), self.lora_b[...].astype(x.dtype)
-        )
+        low = linear(x, self.lora_a[...].astype(x.dtype))
+        return self.scale * linear(low, self.lora_b[...].astype(x.dtype), jnp.float32)
 
 
 def partition(params: Mapping[str, Any]) -> tuple[Params, Params]:
@@ -78,16 +80,16 @@ def join(trained: Params, frozen: Params) -> Params:
     return joined
 
 
-def merge(config: LoRAConfig, params: Params) -> Params:
-    """The parameters of the plain model that computes the same: each product added to its kernel [L, in, out]."""
-    adapters, base = partition(params)
-    if not base:
-        return params
-    flat, products = flatten_dict(base), flatten_dict(adapters)
-    for path in {path[:-2] for path in products}:
-        a, b = (products[(*path, _ADAPTER, name)] for name in ("lora_a", "lora_b"))
-        kernel = flat[(*path, "kernel")]
-        update = (config.alpha / config.rank) * jnp.einsum("lir,lro->lio", a, b)
-        flat[(*path, "kernel")] = (kernel.astype(jnp.float32) + update).astype(kernel.dtype)
-    merged: Params = unflatten_dict(flat)
-    return merged
+def factors_of(flat: Mapping[tuple[str, ...], Any], path: tuple[str, ...]) -> Factors | None:
+    """A and B beside the array at this path of a flattened tree, if it is a kernel that has an adapter."""
+    beside = (*path[:-1], _ADAPTER)
+    if path[-1] != "kernel" or (*beside, "lora_a") not in flat:
+        return None
+    return flat[(*beside, "lora_a")], flat[(*beside, "lora_b")]
+
+
+def merged_kernel(config: LoRAConfig, kernel: jax.Array, factors: Factors) -> jax.Array:
+    """W + alpha/rank A B in float32: kernel [..., in, out] with A [..., in, rank] and B [..., rank, out]."""
+    a, b = factors
+    product = jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+    return kernel.astype(jnp.float32) + (config.alpha / config.rank) * product

@@ -16,7 +16,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from mlagent_jax.models.config import Qwen2Config
-from mlagent_jax.models.lora import Adapter, partition
+from mlagent_jax.models.lora import Adapter, join, partition
 from mlagent_jax.models.remat import rematerialised
 from mlagent_jax.nn.attention import attention
 from mlagent_jax.nn.embedding import embedding_lookup
@@ -31,7 +31,10 @@ Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 class Linear(nnx.Module):
-    """x [..., in] -> [..., out]; kernel [in, out], computed in the activations' dtype. `name` says if it is adapted."""
+    """x [..., in] -> [..., out]; kernel [in, out], computed in the activations' dtype. `name` says if it is adapted.
+
+    With an adapter the terms are added in float32 and rounded once: what it adds may be less than a rounding.
+    """
 
     def __init__(
         self,
@@ -48,10 +51,11 @@ class Linear(nnx.Module):
         self.adapter = Adapter(lora, shape, axes, rngs) if lora and name in lora.targets else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = linear(x, self.kernel[...].astype(x.dtype))
-        if self.adapter is not None:
-            y += self.adapter(x)
-        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+        kernel = self.kernel[...].astype(x.dtype)
+        y = linear(x, kernel) if self.adapter is None else linear(x, kernel, jnp.float32) + self.adapter(x)
+        if self.bias is not None:
+            y += self.bias[...].astype(y.dtype)
+        return y.astype(x.dtype)
 
 
 class RMSNorm(nnx.Module):
@@ -140,6 +144,13 @@ def init_params(config: Qwen2Config, seed: int) -> Params:
 def init_adapters(config: Qwen2Config, seed: int) -> Params:
     """The part of `init_params` that `config.lora` adds; nothing else is made."""
     return jax.jit(lambda: partition(init_params(config, seed))[0])()
+
+
+def with_adapters(config: Qwen2Config, params: Params, seed: int) -> Params:
+    """`params` with the adapters that `config.lora` asks for: their own, or fresh ones."""
+    if config.lora is None or partition(params)[1]:
+        return params
+    return join(init_adapters(config, seed), params)
 
 
 def abstract_params(config: Qwen2Config) -> Params:

@@ -13,11 +13,11 @@ ValueParams = dict[str, Any]
 
 
 def init_value_head(config: Qwen2Config) -> ValueParams:
-    """Zeros: before any training the critic says 0 everywhere, so that it cannot mislead the first update."""
-    return {
-        "kernel": jnp.zeros((config.hidden_size,), config.param_dtype),
-        "bias": jnp.zeros((), config.param_dtype),
-    }
+    """Zeros: before any training the critic says 0 everywhere, so that it cannot mislead the first update.
+
+    Float32 whatever the trunk's parameters are, as adapters: it is small, and so are its updates.
+    """
+    return {"kernel": jnp.zeros((config.hidden_size,)), "bias": jnp.zeros(())}
 
 
 def value_head_axes() -> ValueParams:

@@ -74,7 +74,7 @@ def attention(
 
 
 def plain_attention(q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array) -> jax.Array:
-    """Shapes as in `attention`; all scores [B,K,N/K,T,T] at once, softmax in float32."""
+    """Shapes as in `attention`; all scores [B,K,N/K,T,T] at once; float32 from the scores to the context."""
     B, T, N, H = q.shape
     K = k.shape[2]
     q = q.reshape(B, T, K, N // K, H) * H**-0.5
@@ -82,6 +82,7 @@ def plain_attention(q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.A
     position = jnp.arange(T)
     allowed = (position[:, None] >= position) & (segment_ids[:, :, None] == segment_ids[:, None, :])
     scores = jnp.where(allowed[:, None, None], scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    context = jnp.einsum("bkgqs,bskh->bqkgh", weights, v).reshape(B, T, N, H)
+    weights = jax.nn.softmax(scores, axis=-1)
+    context = jnp.einsum("bkgqs,bskh->bqkgh", weights, v.astype(weights.dtype))
+    context = context.astype(v.dtype).reshape(B, T, N, H)
     return checkpoint_name(context, SAVED)

@@ -28,7 +28,10 @@ _Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, jax.Ar
 def chunked_attention(
     q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, chunk: int
 ) -> jax.Array:
-    """q [B,T,N,H], k and v [B,T,K,H], segment_ids [B,T] int, chunk queries at a time -> [B,T,N,H]."""
+    """q [B,T,N,H], k and v [B,T,K,H], segment_ids [B,T] int, chunk queries at a time -> [B,T,N,H].
+
+    Scores, softmax and what its weights are multiplied with are float32, as in the generation engine.
+    """
     return _forward(q, k, v, segment_ids, chunk)[0]
 
 
@@ -45,7 +48,7 @@ def _forward(
         peak = jnp.max(scores, axis=-1, keepdims=True)
         weights = jnp.exp(scores - peak)
         total = jnp.sum(weights, axis=-1, keepdims=True)
-        rows = _product(_fold(weights.astype(v.dtype)), v[:, :, keys])
+        rows = _product(_fold(weights), v[:, :, keys].astype(weights.dtype))
         outputs.append(_unfold(rows, queries) / total)
         normalisers.append(peak + jnp.log(total))
     output = jnp.concatenate(outputs, axis=3).astype(v.dtype)

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.generate.programs import compile_programs, empty_chunk, empty_slots, shards_of
 from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.lora import join, partition
 from mlagent_jax.parallel.mesh import batch_sharding, replicated
 from mlagent_jax.planner.flops import decode_flops, executed_training_flops, forward_flops, training_flops
 from mlagent_jax.planner.programs import Program, Work, bytes_per_device, shaped
@@ -50,16 +51,17 @@ def _sampling(
     mesh: Mesh,
 ) -> list[Program]:
     """For the longest prompts, as many at once as the cache holds."""
-    states, adapters = functions.states, model.lora is not None
-    actor = {"actor": states.actor.params}
+    states = functions.states
+    whole = join(states.actor.params, functions.reference if model.lora else {})
     training = {
         "optimiser": (states.actor.opt_state, states.critic.opt_state),
         "critic": states.critic.params,
-        "reference": functions.reference,
     }
+    # Beside an actor of adapters, which is sampled with the frozen weights, the reference has but its own of these.
+    reference = partition(functions.reference)[0]
+    beside = training | {"actor": states.actor.params, "reference": functions.reference}
     # One step a call, since a loop that may end at any step is counted as one by the planner.
     engine = replace(engine, steps=1)
-    model = model.replace(lora=None)  # merged
     programs = compile_programs(model, engine, mesh)
     weights, cache = programs.weights, programs.cache
     shards = shards_of(mesh)
@@ -79,18 +81,18 @@ def _sampling(
         Program(
             name="ppo weights for sampling",
             function=programs.load,
-            arguments=(functions.reference,),
-            parts={"parameters": functions.reference},
-            beside=training | (actor if adapters else {}),
+            arguments=(whole,),
+            parts={"parameters": whole},
+            beside=training | {"reference": reference},
             devices=mesh.size,
-            work=Work(memory_bytes=bytes_per_device(functions.reference) + weight_bytes),
+            work=Work(memory_bytes=bytes_per_device(whole) + weight_bytes),
         ),
         Program(
             name=f"ppo prefill, {shards} x {chunk} tokens",
             function=programs.prefill,
             arguments=(weights, cache, place(empty_chunk(engine, shards, chunk))),
             parts={"parameters": weights, "cache": cache},
-            beside=training | actor,
+            beside=beside,
             devices=mesh.size,
             work=Work(
                 reading.total,
@@ -104,7 +106,7 @@ def _sampling(
             function=programs.decode,
             arguments=(weights, cache, place(empty_slots(engine, slots))),
             parts={"parameters": weights, "cache": cache},
-            beside=training | actor,
+            beside=beside,
             devices=mesh.size,
             work=Work(
                 writing.total,

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import forward
 from mlagent_jax.models.value_head import ValueParams
+from mlagent_jax.nn.precision import AS_WRITTEN
 from mlagent_jax.parallel.mesh import batch_sharding, put, replicated
 from mlagent_jax.ppo.batch import make_batch
 from mlagent_jax.ppo.config import PPOConfig
@@ -36,6 +37,7 @@ def fit_value_head(
     hidden_of = jax.jit(
         lambda p, rows: forward(model, p, rows["tokens"], rows["positions"], rows["segment_ids"], mesh),
         out_shardings=replicated(mesh),
+        compiler_options=AS_WRITTEN,
     )
     size = model.hidden_size + 1
     gram, moment, count = np.zeros((size, size)), np.zeros(size), 0
@@ -49,7 +51,7 @@ def fit_value_head(
         moment += features.T @ targets[chunk][arrays["mask"][chunk]]
         count += len(chosen)
     penalty = np.diag([config.critic_ridge * count] * model.hidden_size + [0.0])
-    solution = np.linalg.solve(gram + penalty, moment).astype(model.param_dtype)
+    solution = np.linalg.solve(gram + penalty, moment).astype(np.float32)
     return {"kernel": solution[:-1], "bias": solution[-1]}
 
 

@@ -16,6 +16,8 @@ from mlagent_jax.errors import UserError
 from mlagent_jax.finite import require_finite
 from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.lora import partition
+from mlagent_jax.models.qwen2 import with_adapters
 from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import check_batch_fits
 from mlagent_jax.ppo import guards
@@ -48,8 +50,9 @@ def train(
 ) -> Any:
     """Trains from the SFT model `params`, which stays the KL's reference; returns the actor's parameters.
 
-    With `model.lora`, adapters of actor and critic are trained beside `params`; the actor's are merged in what is
-    sampled from, saved for later stages and returned.
+    With `model.lora`, actor and critic are adapters beside `params`, which start as its own, or as fresh ones where it
+    has none. What is sampled from, saved for later stages and returned is `params` with the actor's; the engine of
+    `policy` is one of `model`.
     collector: step-wise (`StateCollector`) or episode-wise (`EpisodeCollector`); needed on the main process
     only, which acts; all of them sample together. policy: how to sample; its engine's weights and its temperature
     are set here.
@@ -62,12 +65,13 @@ def train(
     check(config, policy.engine.config, mesh)
     policy = policy.with_sampling(config.temperature)
     require_finite(params, "the weights that PPO starts from", "start from others")
+    params = with_adapters(model, params, config.seed)
     updater = Updater(config, model, params, mesh)
     states = updater.initial_states(_value_head(config, model, params, demonstrations, mesh))
     main = distributed.is_main()
     rollouts_path = workdir / "rollouts.jsonl"
     with Checkpoints(workdir / "checkpoints", CHECKPOINT_ITEMS, config.keep) as checkpoints:
-        start, states = resume(checkpoints, states, adapters=model.lora is not None)
+        start, states = resume(checkpoints, states, updater.policy_params(states))
         if main:
             drop_after(rollouts_path, start)
         writer = MetricsWriter(workdir, start, enabled=main)
@@ -104,7 +108,7 @@ def _value_head(
         return None
     if not demonstrations:
         raise UserError("ppo.critic_start is 'expert', but there are no expert actions to fit the critic to")
-    return fit_value_head(config, model.replace(lora=None), params, demonstrations, mesh)
+    return fit_value_head(config, model, params, demonstrations, mesh)
 
 
 def check(config: PPOConfig, engine: EngineConfig, mesh: Mesh) -> None:
@@ -162,31 +166,25 @@ def _some_rows(config: PPOConfig, mask: np.ndarray, update: int) -> slice:
 def save(checkpoints: Checkpoints, update: int, states: Learners, policy: Any) -> None:
     """The policy (`Updater.policy_params`) apart from the rest, so that a later stage can read it alone."""
     actor, critic = states
-    adapters = () if policy is actor.params else (actor.params,)
-    checkpoints.save(update, params=policy, training=(actor.opt_state, actor.step, critic, *adapters))
+    checkpoints.save(update, params=policy, training=(actor.opt_state, actor.step, critic))
 
 
-def resume(checkpoints: Checkpoints, states: Learners, adapters: bool) -> tuple[int, Learners]:
-    """The newest whole states and their update, with the shardings of `states`; 0 and `states` where none was saved.
-
-    adapters: whether the actor's parameters are, and so lie beside the policy that was handed on.
+def resume(checkpoints: Checkpoints, states: Learners, policy: Any) -> tuple[int, Learners]:
+    """The newest whole states and their update, with the shardings of `states` and of their policy
+    (`Updater.policy_params`); 0 and `states` where none was saved.
     """
     actor, critic = states
-    training = (actor.opt_state, actor.step, critic)
-    if adapters:
-        found = checkpoints.resume(training=(*training, actor.params))
-    else:
-        found = checkpoints.resume(params=actor.params, training=training)
+    found = checkpoints.resume(params=policy, training=(actor.opt_state, actor.step, critic))
     if found is None:
         return 0, states
     update, saved = found
-    opt_state, step, critic, *rest = saved["training"]
+    opt_state, step, critic = saved["training"]
     if not update <= int(critic.step) or int(step) > int(critic.step):
         raise CheckpointError(
             f"checkpoint {update} of PPO holds an actor of {int(step)} steps and a critic of {int(critic.step)}, which "
             "are not of one update: delete its folder to go on from the one before"
         )
-    return update, Learners(TrainState(rest[0] if adapters else saved["params"], opt_state, step), critic)
+    return update, Learners(TrainState(partition(saved["params"])[0], opt_state, step), critic)
 
 
 def _collect(

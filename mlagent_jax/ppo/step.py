@@ -1,8 +1,8 @@
 """One PPO update as pure functions of arrays: what is measured before it, its gradient, its application.
 
 Of a model with adapters, actor and critic are adapters of their own (the critic with a value head) beside the same
-frozen weights, those of the SFT model, which is the reference too: the only whole model that there is. `frozen` is this
-model then, and {} where actor and critic are whole models themselves.
+frozen weights. These are the SFT model's, the only whole model that there is, which with the adapters that it came with
+is the reference. `frozen` is this model then, and {} where actor and critic are whole models themselves.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.gae import generalised_advantages
 from mlagent_jax.ppo.kl import kl_estimate
 from mlagent_jax.ppo.losses import policy_loss, value_loss
-from mlagent_jax.training.state import TrainState
+from mlagent_jax.training.state import take_step
 
 Rows = dict[str, jax.Array]
 
@@ -91,7 +91,7 @@ def measure(
     """
     frozen = reference if model.lora else {}
     logprobs, _, old_values = act_and_judge(config, model, params, frozen, rows, mesh)
-    _, reference_logprobs, _ = _act(config, model.replace(lora=None), reference, rows, mesh)
+    _, reference_logprobs, _ = _act(config, model, reference, rows, mesh)
     rewards = rows["rewards"]
     if config.kl_in == "reward":
         rewards -= config.kl_coefficient * kl_estimate(logprobs, reference_logprobs, config.kl_estimator)
@@ -176,14 +176,11 @@ def apply_gradients(
         "actor_grad_norm": optax.tree.norm(gradients.actor),
         "critic_grad_norm": optax.tree.norm(gradients.critic),
     }
-    actor = _apply(optimisers.actor, states.actor, gradients.actor) if actor_too else states.actor
-    stepped = Learners(actor, _apply(optimisers.critic, states.critic, gradients.critic))
+    actor = states.actor
+    if actor_too:
+        actor = take_step(optimisers.actor, actor, gradients.actor)
+    stepped = Learners(actor, take_step(optimisers.critic, states.critic, gradients.critic))
     for name, state in stepped._asdict().items():
         norms[f"{name}_params_finite"] = all_finite(state.params)
         norms[f"{name}_optimiser_finite"] = all_finite(state.opt_state)
     return stepped, norms
-
-
-def _apply(optimiser: optax.GradientTransformation, state: TrainState, gradients: Any) -> TrainState:
-    updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
-    return TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1)

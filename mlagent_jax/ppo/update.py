@@ -9,9 +9,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from mlagent_jax.models.config import Qwen2Config
-from mlagent_jax.models.lora import join, merge, partition
-from mlagent_jax.models.qwen2 import abstract_params, init_adapters
+from mlagent_jax.models.lora import join, partition
+from mlagent_jax.models.qwen2 import abstract_params
 from mlagent_jax.models.value_head import value_head_axes
+from mlagent_jax.nn.precision import AS_WRITTEN
 from mlagent_jax.parallel.mesh import batch_sharding, param_shardings, put, replicated
 from mlagent_jax.parallel.rules import spec
 from mlagent_jax.ppo import guards, step
@@ -32,7 +33,6 @@ class Functions(NamedTuple):
 
     make_critic(actor), measure(params, reference, rows), zeros(params), gradients(params, frozen, total, rows),
     apply(states, gradients, actor_too), where params, total and gradients are Learners of trees.
-    policy(actor, reference): the whole model that the actor's parameters make, without adapters.
     optimisers: Learners. states: Learners of TrainStates, as shapes with shardings. reference: likewise.
     """
 
@@ -41,7 +41,6 @@ class Functions(NamedTuple):
     zeros: Any
     gradients: Any
     apply: Any
-    policy: Any
     optimisers: Learners
     states: Learners
     reference: Any
@@ -74,11 +73,7 @@ def compile_update(config: PPOConfig, model: Qwen2Config, mesh: Mesh) -> Functio
     def ppo_apply(states: Learners, gradients: Learners, actor_too: bool) -> Any:
         return step.apply_gradients(optimisers, states, gradients, actor_too)
 
-    def ppo_policy(adapters: Any, reference: Any) -> Any:
-        return merge(model.lora, join(adapters, reference)) if model.lora else adapters
-
-    plain = model.replace(lora=None)
-    reference = with_shardings(abstract_params(plain), param_shardings(plain, mesh))
+    reference = with_shardings(abstract_params(model), param_shardings(model, mesh))
     actor_params = partition(abstract_params(model))[0]
     params = Learners(actor_params, jax.eval_shape(ppo_make_critic, actor_params))
     states = Learners(
@@ -87,13 +82,17 @@ def compile_update(config: PPOConfig, model: Qwen2Config, mesh: Mesh) -> Functio
     state_shardings = jax.tree.map(lambda leaf: leaf.sharding, states)
     return Functions(
         make_critic=jax.jit(ppo_make_critic, out_shardings=shardings.critic),
-        measure=jax.jit(ppo_measure, out_shardings=everywhere),
+        measure=jax.jit(ppo_measure, out_shardings=everywhere, compiler_options=AS_WRITTEN),
         zeros=jax.jit(step.zero_gradients, out_shardings=shardings),
-        gradients=jax.jit(ppo_gradients, donate_argnums=2, out_shardings=(shardings, everywhere)),
+        gradients=jax.jit(
+            ppo_gradients,
+            donate_argnums=2,
+            out_shardings=(shardings, everywhere),
+            compiler_options=AS_WRITTEN,
+        ),
         apply=jax.jit(
             ppo_apply, donate_argnums=0, static_argnums=2, out_shardings=(state_shardings, everywhere)
         ),
-        policy=jax.jit(ppo_policy, out_shardings=param_shardings(plain, mesh)),
         optimisers=optimisers,
         states=states,
         reference=reference,
@@ -104,8 +103,9 @@ class Updater:
     """Everything about an update that stays the same from one to the next."""
 
     def __init__(self, config: PPOConfig, model: Qwen2Config, reference: Any, mesh: Mesh):
-        """reference: the SFT model's parameters, from which actor and critic start; the same on every
-        process. With `model.lora` they stay as they are, and adapters are trained beside them.
+        """reference: the SFT model's parameters, from which actor and critic start; the same on every process.
+
+        With `model.lora` it has adapters: actor and critic start with copies of these, and all else stays as it is.
         """
         self._config, self._model, self._mesh = config, model, mesh
         steps = optimiser_steps(config)
@@ -121,9 +121,7 @@ class Updater:
 
     def initial_states(self, value_head: Any = None) -> Learners:
         """Actor and critic at step 0, in buffers of their own. value_head: in place of one of zeros."""
-        actor = self._reference
-        if self._model.lora:
-            actor = put(init_adapters(self._model, self._config.seed), self._shardings.actor)
+        actor = partition(self._reference)[0]
         critic = self._functions.make_critic(actor)
         if value_head is not None:
             critic |= {"head": put(value_head, self._shardings.critic["head"])}
@@ -131,10 +129,8 @@ class Updater:
         return Learners(*(init_state(tree, shardings, rule, self._mesh) for tree, shardings, rule in parts))
 
     def policy_params(self, states: Learners) -> Any:
-        """Of the actor as a model without adapters: what is sampled from, and what is handed on."""
-        if not self._model.lora:
-            return states.actor.params
-        return self._functions.policy(states.actor.params, self._reference)
+        """The actor as a whole model, its adapters beside the frozen weights: what is sampled and handed on."""
+        return join(states.actor.params, self._frozen)
 
     def measure(self, states: Learners, batch: PPOBatch, rows: slice | None = None) -> Arrays:
         """`step.measure` of every row, or of some of them, on the host, [R,T] each.

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import optax
 from jax.sharding import Mesh
 
 from mlagent_jax.finite import Guard, require_finite
 from mlagent_jax.models.config import Qwen2Config
-from mlagent_jax.models.lora import join, merge, partition
-from mlagent_jax.models.qwen2 import abstract_params, init_adapters
+from mlagent_jax.models.qwen2 import abstract_params, with_adapters
 from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import batch_sharding, check_batch_fits, param_shardings, put
 from mlagent_jax.sft.batches import make_batches
@@ -44,7 +42,7 @@ def train(
     """Fine-tunes `params` on `sequences` (one a trajectory) and returns the result, laid out over the mesh.
 
     params: where to start from, the same on every process. With `model.lora` they stay as they are, adapters are
-    trained beside them, and the result has these merged into it. Goes on from the newest checkpoint in `workdir`,
+    trained beside them, and the result has both. Goes on from the newest checkpoint in `workdir`,
     to the same bits as an uninterrupted run: the order of the rows follows from seed and step. Writes
     `workdir/checkpoints/`, `workdir/metrics.jsonl` and TensorBoard events.
     Raises UserError for settings or sequences that cannot work, and NotFiniteError where training diverges: what was
@@ -57,9 +55,8 @@ def train(
     schedule = make_schedule(config.optimiser, total)
     shardings = param_shardings(model, mesh)
     require_finite(params, "the weights that SFT starts from", "start from others")
-    if model.lora:
-        params = join(init_adapters(model, config.seed), params)
-    state = init_state(put(params, shardings), shardings, optimiser, mesh)
+    params = put(with_adapters(model, params, config.seed), shardings)
+    state = init_state(params, shardings, optimiser, mesh)
     del params  # the state has copies; where the caller keeps none, these need not last as long as training
     layout = state_shardings(state.params, shardings, optimiser, mesh)
     step_function = compile_train_step(model, optimiser, layout)
@@ -109,7 +106,7 @@ def train(
                     save(checkpoints, state)
                 bar.advance(note)
         writer.close()
-    return _merged(model, state.params)
+    return state.params
 
 
 def check(config: SFTConfig, mesh: Mesh) -> None:
@@ -121,20 +118,13 @@ def check(config: SFTConfig, mesh: Mesh) -> None:
 def load_params(folder: Path, model: Qwen2Config, mesh: Mesh) -> Any:
     """What the stage that wrote `folder/checkpoints` learnt last, "sft" or "ppo", laid out over the mesh.
 
-    model: as that stage was given it; adapters, if it has any, are merged.
+    model: as that stage was given it, with adapters if it had any.
 
     Raises CheckpointError where there is none, or it is of another model.
     """
     target = with_shardings(abstract_params(model), param_shardings(model, mesh))
     with Checkpoints(folder / "checkpoints", CHECKPOINT_ITEMS) as checkpoints:
-        return _merged(model, checkpoints.restore(params=target)["params"])
-
-
-def _merged(model: Qwen2Config, params: Any) -> Any:
-    if model.lora is None:
-        return params
-    lora, plain = model.lora, jax.tree.map(lambda leaf: leaf.sharding, partition(params)[1])
-    return jax.jit(lambda p: merge(lora, p), out_shardings=plain)(params)
+        return checkpoints.restore(params=target)["params"]
 
 
 def save(checkpoints: Checkpoints, state: TrainState) -> None:

@@ -15,7 +15,8 @@ from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import join, partition
 from mlagent_jax.models.qwen2 import Params, forward, unembedding
 from mlagent_jax.nn.losses import cross_entropy
-from mlagent_jax.training.state import TrainState
+from mlagent_jax.nn.precision import AS_WRITTEN
+from mlagent_jax.training.state import TrainState, take_step
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -61,17 +62,16 @@ def train_step(
 
     zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), trained)
     (grads, loss), _ = jax.lax.scan(micro, (zeros, jnp.float32(0)), batch)
-    updates, opt_state = optimiser.update(grads, state.opt_state, trained)
-    params = join(optax.apply_updates(trained, updates), frozen)
+    after = take_step(optimiser, TrainState(trained, state.opt_state, state.step), grads)
     metrics = {
         "loss": loss,
         "grad_norm": optax.tree.norm(grads),
         "action_tokens": batch["action"].sum(),
         "tokens": (batch["segment_ids"] > 0).sum(),
-        "params_finite": all_finite(params),
-        "optimiser_finite": all_finite(opt_state),
+        "params_finite": all_finite(after.params),
+        "optimiser_finite": all_finite(after.opt_state),
     }
-    return TrainState(params, opt_state, state.step + 1), metrics
+    return after._replace(params=join(after.params, frozen)), metrics
 
 
 def compile_train_step(
@@ -83,7 +83,9 @@ def compile_train_step(
     def sft_train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         return train_step(config, optimiser, state, batch, mesh)
 
-    return jax.jit(sft_train_step, donate_argnums=0, out_shardings=(shardings, None))
+    return jax.jit(
+        sft_train_step, donate_argnums=0, out_shardings=(shardings, None), compiler_options=AS_WRITTEN
+    )
 
 
 def compile_eval_step(config: Qwen2Config, mesh: Mesh) -> Callable[[Any, Batch], tuple[jax.Array, jax.Array]]:
@@ -92,4 +94,4 @@ def compile_eval_step(config: Qwen2Config, mesh: Mesh) -> Callable[[Any, Batch],
     def sft_eval_step(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
         return loss_sum(config, params, batch, mesh)
 
-    return jax.jit(sft_eval_step)
+    return jax.jit(sft_eval_step, compiler_options=AS_WRITTEN)

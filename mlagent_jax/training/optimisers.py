@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from optax import contrib
 
@@ -13,6 +14,12 @@ from mlagent_jax.errors import UserError
 
 OPTIMISERS = ("adamw", "muon")
 SCHEDULES = ("constant", "linear", "cosine")
+MU_DTYPES = ("float32", "bfloat16")
+_MOST_IN_BFLOAT16 = (
+    0.95  # of b1: with less than a 20th of a gradient at a time, rounding holds a moment 8% off
+)
+TRAINABLE = frozenset({"float32", "bfloat16"})
+_ORTHOGONALISED = frozenset({"kernel", "lora_a", "lora_b"})
 _DECAYED = frozenset({"kernel", "embed", "lm_head", "lora_a", "lora_b"})
 
 
@@ -25,6 +32,9 @@ class OptimiserConfig:
     schedule: after `warmup_steps` of linear warm-up, "constant", or "linear" / "cosine" decay to
         `final_fraction` of the peak over the rest.
     clip_norm: of the global gradient norm; 0 for no clipping.
+    mu_dtype: of the first moments, "float32" or "bfloat16". Second moments are float32, whatever the parameters are:
+        in bfloat16 x * b2 is x again, so that they would never decay.
+    b1, b2, eps: AdamW's; Muon's own momentum is 0.95, as published.
     """
 
     name: str = "adamw"
@@ -37,6 +47,7 @@ class OptimiserConfig:
     b2: float = 0.999
     eps: float = 1e-8
     clip_norm: float = 1.0
+    mu_dtype: str = "float32"
 
     def validate(self, where: str = "optimiser") -> None:
         """Raises UserError naming the field and its value."""
@@ -54,6 +65,15 @@ class OptimiserConfig:
         for name in ("b1", "b2", "final_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{where}.{name} is {getattr(self, name)}, but must be between 0 and 1")
+        if self.mu_dtype not in MU_DTYPES:
+            raise UserError(
+                f"{where}.mu_dtype is {self.mu_dtype!r}, but must be one of {', '.join(MU_DTYPES)}"
+            )
+        if self.mu_dtype == "bfloat16" and self.b1 > _MOST_IN_BFLOAT16:
+            raise UserError(
+                f"{where}.b1 is {self.b1}, but first moments in bfloat16 follow the gradients up to "
+                f"{_MOST_IN_BFLOAT16} only; lower it, or set {where}.mu_dtype to float32"
+            )
 
 
 def make_schedule(config: OptimiserConfig, total_steps: int) -> optax.Schedule:
@@ -76,13 +96,23 @@ def make_schedule(config: OptimiserConfig, total_steps: int) -> optax.Schedule:
 
 
 def make_optimiser(config: OptimiserConfig, total_steps: int) -> optax.GradientTransformation:
-    """Weight decay acts on matrices only, never on norms, biases or heads' biases."""
+    """Weight decay acts on matrices only, never on norms, biases or heads' biases.
+
+    The state's arrays have the same dtypes before and after an update, and updates are float32. Raises UserError, in
+    `init`, for parameters of a dtype that cannot be trained.
+    """
     config.validate()
     schedule = make_schedule(config, total_steps)
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     if config.name == "adamw":
         rule = optax.adamw(
-            schedule, config.b1, config.b2, config.eps, weight_decay=config.weight_decay, mask=_matrices
+            schedule,
+            config.b1,
+            config.b2,
+            config.eps,
+            mu_dtype=config.mu_dtype,
+            weight_decay=config.weight_decay,
+            mask=_matrices,
         )
     else:
         rule = contrib.muon(
@@ -90,10 +120,30 @@ def make_optimiser(config: OptimiserConfig, total_steps: int) -> optax.GradientT
             weight_decay=config.weight_decay,
             adam_b1=config.b1,
             adam_b2=config.b2,
+            eps=config.eps,
+            mu_dtype=config.mu_dtype,
             consistent_rms=0.2,
             muon_weight_dimension_numbers=_muon_axes,
         )
-    return optax.chain(clip, rule)
+    return _in_float32(optax.chain(clip, rule))
+
+
+def _in_float32(rule: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The same rule, which sees parameters and gradients as float32; optax gives moments their dtypes by theirs."""
+
+    def init(params: Any) -> Any:
+        wrong = {str(leaf.dtype) for leaf in jax.tree.leaves(params)} - TRAINABLE
+        if wrong:
+            raise UserError(
+                f"parameters in {', '.join(sorted(wrong))} cannot be trained; set config.model.shape.param_dtype to "
+                f"one of {', '.join(sorted(TRAINABLE))}"
+            )
+        return rule.init(optax.tree.cast(params, jnp.float32))
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        return rule.update(optax.tree.cast(updates, jnp.float32), state, optax.tree.cast(params, jnp.float32))
+
+    return optax.GradientTransformation(init, update)
 
 
 def _leaf_name(path: tuple[Any, ...]) -> str:
@@ -106,7 +156,13 @@ def _matrices(params: Any) -> Any:
 
 
 def _muon_axes(params: Any) -> Any:
-    """Muon for the layers' kernels [..., in, out]; embeddings and vectors stay with AdamW, as published."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: contrib.MuonDimensionNumbers(-2, -1) if _leaf_name(path) == "kernel" else None, params
-    )
+    """Muon for the layers' matrices [..., in, out], kernels or adapters.
+
+    Embeddings and vectors stay with AdamW, as published: so all of a critic that is a value head alone.
+    """
+
+    def axes(path: tuple[Any, ...], leaf: Any) -> contrib.MuonDimensionNumbers | None:
+        matrix = _leaf_name(path) in _ORTHOGONALISED and leaf.ndim >= 2
+        return contrib.MuonDimensionNumbers(-2, -1) if matrix else None
+
+    return jax.tree_util.tree_map_with_path(axes, params)

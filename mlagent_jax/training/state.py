@@ -11,12 +11,14 @@ from jax.sharding import Mesh
 
 from mlagent_jax.models.lora import partition
 from mlagent_jax.parallel.mesh import optimiser_shardings, replicated
+from mlagent_jax.training.rounding import round_stochastically
 
 
 class TrainState(NamedTuple):
     """params and opt_state: trees of arrays. step: int32 scalar array, updates done.
 
-    opt_state: of those parameters that are trained, the first part of `models.lora.partition`.
+    opt_state: of those parameters that are trained, the first part of `models.lora.partition`; in the dtypes that
+        `training.optimisers` says, from the first step on.
     """
 
     params: Any
@@ -35,6 +37,27 @@ def init_state(
         lambda p: _first_state(p, optimiser),
         out_shardings=state_shardings(params, shardings, optimiser, mesh),
     )(params)
+
+
+def take_step(optimiser: optax.GradientTransformation, state: TrainState, gradients: Any) -> TrainState:
+    """One optimiser step of parameters that are all trained; every leaf keeps its dtype.
+
+    Parameters in bfloat16 are rounded stochastically, by the number of the step: most updates are smaller than the
+    distance to the next such number.
+    """
+    updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
+    leaves, tree = jax.tree.flatten(state.params)
+    key = jax.random.fold_in(jax.random.key(0), state.step)
+    moved = [
+        _moved(leaf, update, jax.random.fold_in(key, number))
+        for number, (leaf, update) in enumerate(zip(leaves, tree.flatten_up_to(updates), strict=True))
+    ]
+    return TrainState(tree.unflatten(moved), opt_state, state.step + 1)
+
+
+def _moved(leaf: jax.Array, update: jax.Array, key: jax.Array) -> jax.Array:
+    after = leaf.astype(jnp.float32) + update
+    return after if leaf.dtype == jnp.float32 else round_stochastically(after, key)
 
 
 def state_shardings(

@@ -1,12 +1,15 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from adapters import merged
 
 from mlagent_jax.models.config import Qwen2Config
-from mlagent_jax.models.lora import LoRAConfig, join, merge, partition
+from mlagent_jax.models.hf import load_hf, save_hf
+from mlagent_jax.models.lora import LoRAConfig, join, partition
 from mlagent_jax.models.qwen2 import abstract_params, forward, init_adapters, init_params
 from mlagent_jax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, param_shardings, put
 from mlagent_jax.sft.config import SFTConfig
@@ -65,7 +68,7 @@ def test_fresh_adapters_change_nothing(base):
 def test_merged_equals_unmerged(base, adapters):
     whole = join(adapters, base)
     adapted = run(MODEL, whole)
-    np.testing.assert_allclose(run(PLAIN, merge(MODEL.lora, whole)), adapted, atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(run(PLAIN, merged(MODEL.lora, whole)), adapted, atol=1e-5, rtol=1e-5)
     assert np.abs(adapted - run(PLAIN, base)).max() > 0.1
 
 
@@ -96,7 +99,7 @@ def test_a_step_changes_adapters_alone_and_keeps_moments_of_them_alone(base, ada
     assert all(jax.tree.leaves(jax.tree.map(lambda a, b: (np.asarray(a) != b).any(), trained, adapters)))
 
 
-def test_fine_tuning_merges_adapters_and_resumes(tmp_path, base):
+def test_fine_tuning_keeps_adapters_beside_what_it_was_given_and_resumes(tmp_path, base):
     rng = np.random.default_rng(0)
     sequences = [
         Encoded(rng.integers(0, 32, n).astype(np.int32), np.arange(n) >= 3, ((3, int(n)),))
@@ -114,8 +117,37 @@ def test_fine_tuning_merges_adapters_and_resumes(tmp_path, base):
     read = load_params(tmp_path / "halves", frozen, mesh)
     jax.tree.map(np.testing.assert_array_equal, read, straight)
 
-    assert jax.tree.structure(straight) == jax.tree.structure(start)
-    changed = jax.tree.map(lambda a, b: bool((np.asarray(a) != np.asarray(b)).any()), straight, start)
-    paths = {path for path, yes in jax.tree_util.tree_leaves_with_path(changed) if yes}
-    assert {path[-2].key for path in paths} == {"q_proj", "v_proj", "down_proj"}
-    assert {path[-1].key for path in paths} == {"kernel"}
+    trained, kept = partition(straight)
+    jax.tree.map(np.testing.assert_array_equal, kept, start)
+    assert all(np.asarray(leaf).any() for leaf in jax.tree.leaves(trained)), "B starts at zero"
+    again = train(config, frozen, straight, sequences, tmp_path / "again", mesh)
+    assert not np.array_equal(
+        partition(again)[0]["layers"]["mlp"]["down_proj"]["adapter"]["lora_b"],
+        trained["layers"]["mlp"]["down_proj"]["adapter"]["lora_b"],
+    ), "adapters that are there already are trained on"
+
+
+def test_exports_are_merged_in_float32(tmp_path, base, adapters, caplog):
+    """A change below the rounding of bfloat16 is in the export whole."""
+    frozen = MODEL.replace(param_dtype="bfloat16")
+    start = jax.tree.map(lambda leaf: leaf.astype("bfloat16"), base)
+    small = jax.tree.map(lambda leaf: leaf / 300, adapters)
+    whole = join(small, start)
+    save_hf(tmp_path / "hf", frozen, whole)
+    config, exported = load_hf(tmp_path / "hf")
+    assert config.param_dtype == "float32" and config.lora is None
+    expected = merged(MODEL.lora, whole, "float32")
+    for name in MODEL.lora.targets:
+        part = "mlp" if name == "down_proj" else "attention"
+        ours, exact, before = (
+            np.asarray(tree["layers"][part][name]["kernel"], np.float64)
+            for tree in (exported, expected, start)
+        )
+        a, b = (np.asarray(leaf, np.float64) for leaf in small["layers"][part][name]["adapter"].values())
+        np.testing.assert_allclose(ours - before, 2.0 * a @ b, atol=3e-8)
+        np.testing.assert_allclose(ours, exact, atol=3e-8)
+        rounded = np.asarray(jnp.asarray(ours, jnp.bfloat16), np.float64)
+        assert np.mean(rounded == before) > 0.9, "most of it is below bfloat16's rounding"
+    assert not caplog.records
+    save_hf(tmp_path / "half", frozen, whole, dtype="bfloat16")
+    assert "adapters are merged into bfloat16" in caplog.text

@@ -59,17 +59,16 @@ class BanditCollector:
         return Collected(rollouts, records, {"generate": 0.0, "environment": 0.0})
 
 
-def make_policy(mesh):
-    return ModelPolicy("toy", Engine(MODEL, ENGINE, mesh), None, PromptFormat(), max_new_tokens=2)
+def make_policy(mesh, model=MODEL):
+    return ModelPolicy("toy", Engine(model, ENGINE, mesh), None, PromptFormat(), max_new_tokens=2)
 
 
 def run(folder, lora=None, **changes):
     config = dataclasses.replace(CONFIG, **changes)
     mesh = make_mesh(MeshConfig())
-    policy = make_policy(mesh)
-    return train(
-        config, MODEL.replace(lora=lora), init_params(MODEL, 0), BanditCollector(), policy, folder, mesh
-    )
+    model = MODEL.replace(lora=lora)
+    policy = make_policy(mesh, model)
+    return train(config, model, init_params(MODEL, 0), BanditCollector(), policy, folder, mesh)
 
 
 def main():

@@ -7,16 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from adapters import merged
 
 from mlagent_jax.models.config import Qwen2Config
-from mlagent_jax.models.lora import LoRAConfig, join, merge
+from mlagent_jax.models.lora import LoRAConfig, join, partition
 from mlagent_jax.models.qwen2 import init_adapters, init_params
-from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
+from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, param_shardings, put
 from mlagent_jax.ppo import step
 from mlagent_jax.ppo.batch import make_batch
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.rollout import ActionSample, Rollout
 from mlagent_jax.ppo.step import Learners
+from mlagent_jax.ppo.update import Updater
 from mlagent_jax.sft.loop import load_params
 
 PLAIN = Qwen2Config(30, 16, 24, 1, 2, 1, initializer_range=0.3)
@@ -44,8 +46,8 @@ def test_loss_and_gradient_are_those_of_the_merged_models(critic):
     def whole(p):
         critic = dict(p.critic)
         if "trunk" in critic:
-            critic["trunk"] = merge(MODEL.lora, join(critic["trunk"], base))
-        return Learners(merge(MODEL.lora, join(p.actor, base)), critic)
+            critic["trunk"] = merged(MODEL.lora, join(critic["trunk"], base))
+        return Learners(merged(MODEL.lora, join(p.actor, base)), critic)
 
     rng = np.random.default_rng(0)
     samples = [
@@ -53,8 +55,10 @@ def test_loss_and_gradient_are_those_of_the_merged_models(critic):
         for r in (0.5, -0.2, 0.1, 0.9)
     ]
     rows = {name: jnp.asarray(array) for name, array in make_batch(config, samples, 0).arrays.items()}
-    measured = jax.jit(lambda p: step.measure(config, MODEL, p, base, rows))(params)
-    expected = jax.jit(lambda p: step.measure(config, PLAIN, whole(p), base, rows))(params)
+    reference = join(noise(actor, 5), base)  # the SFT model, whose adapters are not the actor's
+    measured = jax.jit(lambda p: step.measure(config, MODEL, p, reference, rows))(params)
+    plain_reference = merged(MODEL.lora, reference)
+    expected = jax.jit(lambda p: step.measure(config, PLAIN, whole(p), plain_reference, rows))(params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), measured, expected)
 
     after = noise(params, 4, 0.05)
@@ -62,14 +66,14 @@ def test_loss_and_gradient_are_those_of_the_merged_models(critic):
     @jax.jit
     @jax.value_and_grad
     def adapted(p):
-        return step.loss(config, MODEL, p, base, rows | measured)[0]
+        return step.loss(config, MODEL, p, reference, rows | measured)[0]
 
     @jax.jit
     @jax.value_and_grad
-    def merged(p):
+    def plain(p):
         return step.loss(config, PLAIN, whole(p), {}, rows | measured)[0]
 
-    (ours, gradient), (theirs, slope) = adapted(after), merged(after)
+    (ours, gradient), (theirs, slope) = adapted(after), plain(after)
     np.testing.assert_allclose(ours, theirs, rtol=1e-4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-3), gradient, slope)
 
@@ -82,10 +86,23 @@ def test_training_changes_what_has_adapters_alone_and_resumes(tmp_path):
     straight = run("straight", 2)
     run("halves", 1)
     jax.tree.map(np.testing.assert_array_equal, run("halves", 2), straight)
-    read = load_params(tmp_path / "halves", bandit.MODEL, make_mesh(MeshConfig()))
+    read = load_params(tmp_path / "halves", bandit.MODEL.replace(lora=lora), make_mesh(MeshConfig()))
     jax.tree.map(np.testing.assert_array_equal, read, straight)  # a whole model, as later stages read it
+    trained, kept = partition(straight)
+    jax.tree.map(np.testing.assert_array_equal, kept, init_params(bandit.MODEL, 0))
+    assert all(np.asarray(leaf).any() for leaf in jax.tree.leaves(trained)), "B starts at zero"
 
-    start = init_params(bandit.MODEL, 0)
-    changed = jax.tree.map(lambda a, b: bool((np.asarray(a) != np.asarray(b)).any()), straight, start)
-    paths = [path for path, yes in jax.tree_util.tree_leaves_with_path(changed) if yes]
-    assert {path[-2].key for path in paths} == {"q_proj", "down_proj"}
+
+def test_it_goes_on_from_the_adapters_it_is_given():
+    """Those of fine-tuning are what the first policy acts by, and what the reference is."""
+    mesh = make_mesh(MeshConfig())
+    given = join(noise(init_adapters(MODEL, 1), 2), init_params(PLAIN, 0))
+    updater = Updater(CONFIG, MODEL, put(given, param_shardings(MODEL, mesh)), mesh)
+    states = updater.initial_states()
+    jax.tree.map(np.testing.assert_array_equal, updater.policy_params(states), given)
+    jax.tree.map(np.testing.assert_array_equal, states.critic.params["trunk"], partition(given)[0])
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 30, 9).astype(np.int32)
+    batch = make_batch(CONFIG, [Rollout(tokens, (ActionSample((3, 9), (-1.0,) * 6, 0.5, "", False),))], 0)
+    measured = updater.measure(states, batch)
+    np.testing.assert_array_equal(measured["old_logprobs"], measured["reference_logprobs"])

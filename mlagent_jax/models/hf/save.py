@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import AbstractContextManager, ExitStack
 from fnmatch import fnmatch
 from pathlib import Path
@@ -22,11 +23,14 @@ from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.hf.checkpoint import CONFIG, DTYPES, some
 from mlagent_jax.models.hf.names import HfTensor, hf_tensors
 from mlagent_jax.models.hf.shards import MAX_SHARD_BYTES, TensorSpec, plan_shards, write_index, write_shard
+from mlagent_jax.models.lora import Factors, LoRAConfig, factors_of, merged_kernel
 from mlagent_jax.models.qwen2 import Params, abstract_params
 from mlagent_jax.parallel import distributed
 from mlagent_jax.text.tokenizer import Tokenizer, check_vocabulary
 
 GENERATION_CONFIG = "generation_config.json"
+_log = logging.getLogger("mlagent_jax")
+
 # What an export may consist of, ours or another program's: a folder with anything else is not replaced.
 _EXPORTED = (
     CONFIG,
@@ -55,7 +59,9 @@ def save_hf(
     and generation_config.json.
 
     params: as `init_params` makes them, on any mesh; all its processes must call this, and the first writes.
-    dtype: of the exported tensors, "float32", "bfloat16" or "float16"; config.param_dtype by default.
+    dtype: of the exported tensors, "float32", "bfloat16" or "float16"; config.param_dtype by default. Adapters are
+        merged into their kernels, one tensor at a time, and float32 is the default then: kernels in bfloat16 would
+        lose most of a small change.
     The folder appears whole or not at all; an older export in its place stays until this one is complete.
 
     Raises NotFiniteError for weights that are not finite, or not any more in `dtype`; UserError for a dtype that is
@@ -63,15 +69,18 @@ def save_hf(
     ValueError for parameters that are not the config's.
     """
     folder = Path(folder)
-    dtype = dtype or config.param_dtype
+    dtype = dtype or ("float32" if config.lora else config.param_dtype)
     if dtype not in DTYPES.values():
         raise UserError(f"cannot export as {dtype!r}; choose one of {', '.join(DTYPES.values())}")
     if tokenizer is not None:
         check_vocabulary(tokenizer, config.vocab_size, str(folder))
     leaves = _checked(config, params)
-    tensors = {tensor.name: tensor for tensor in hf_tensors(config)}
+    if config.lora and dtype != "float32":
+        _log.warning("%s: adapters are merged into %s; changes below its rounding are lost", folder, dtype)
+    plain = config.replace(lora=None, param_dtype=dtype)
+    tensors = {tensor.name: tensor for tensor in hf_tensors(plain)}
     shards = plan_shards([TensorSpec(t.name, t.shape, dtype) for t in tensors.values()], max_shard_bytes)
-    fetch = _Fetch(leaves, dtype)
+    fetch = _Fetch(leaves, dtype, config.lora)
     failure: Exception | None = None
     with ExitStack() as replacement:
         aside = distributed.on_main(lambda: replacement.enter_context(replaced_export(folder)))
@@ -89,7 +98,7 @@ def save_hf(
             if failure is not None:
                 raise failure
             write_index(aside, shards)
-            write_description(aside, config.replace(param_dtype=dtype), tokenizer)
+            write_description(aside, plain, tokenizer)
             replacement.close()
 
         distributed.on_main(finish)
@@ -108,24 +117,31 @@ def write_description(folder: Path, config: Qwen2Config, tokenizer: Tokenizer | 
 
 
 class _Fetch:
-    """One tensor in the checkpoint's layout and dtype, where the main process can read it whole."""
+    """One tensor in the checkpoint's layout and dtype, where the main process can read it whole; adapters merged."""
 
-    def __init__(self, leaves: dict[tuple[str, ...], jax.Array], dtype: str):
+    def __init__(self, leaves: dict[tuple[str, ...], jax.Array], dtype: str, lora: LoRAConfig | None):
         self._leaves = leaves
         self._dtype = jnp.dtype(dtype)
+        self._lora = lora
         self._compiled: dict[tuple[str, ...], Any] = {}
 
     def __call__(self, tensor: HfTensor) -> jax.Array:
-        leaf = self._leaves[tensor.path]
+        leaf, factors = self._leaves[tensor.path], factors_of(self._leaves, tensor.path)
         if tensor.path not in self._compiled:
             self._compiled[tensor.path] = self._compile(tensor, leaf)
         # Waited for, so that tensors do not pile up on the devices of a process that doesn't write.
-        result: jax.Array = self._compiled[tensor.path](leaf, tensor.layer).block_until_ready()
+        result: jax.Array = self._compiled[tensor.path](leaf, factors, tensor.layer).block_until_ready()
         return result
 
     def _compile(self, tensor: HfTensor, leaf: jax.Array) -> Any:
-        def theirs(leaf: jax.Array, layer: jax.Array | None) -> jax.Array:
-            x = leaf if layer is None else jax.lax.dynamic_index_in_dim(leaf, layer, keepdims=False)
+        def theirs(leaf: jax.Array, factors: Factors | None, layer: jax.Array | None) -> jax.Array:
+            def of_layer(x: jax.Array) -> jax.Array:
+                return x if layer is None else jax.lax.dynamic_index_in_dim(x, layer, keepdims=False)
+
+            x = of_layer(leaf)
+            if self._lora and factors:
+                a, b = factors
+                x = merged_kernel(self._lora, x, (of_layer(a), of_layer(b)))
             return (x.T if tensor.transposed else x).astype(self._dtype)
 
         # From several processes every device gets the whole tensor; one process can read its devices' parts.
