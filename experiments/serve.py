@@ -10,12 +10,12 @@ makes, or Qwen2.5 itself. The model goes by the folder's name, or `--name`. /hea
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
+from experiments.command_line import run_program
 from mlagent_jax.errors import UserError
 from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.generate.engine import Engine
@@ -47,11 +47,7 @@ MAX_REQUESTS = flags.DEFINE_integer("max_requests", 1024, "Requests under way at
 
 def main(argv: Sequence[str]) -> int:
     del argv
-    try:
-        serve()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    serve()
     return 0
 
 
@@ -94,4 +90,4 @@ def _engine_config(trained_for: int, folder: str) -> EngineConfig:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_program(main)

@@ -5,6 +5,7 @@ import numpy as np
 import optax
 import pytest
 
+from mlagent_jax.errors import UserError
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import LoRAConfig, join, merge, partition
 from mlagent_jax.models.qwen2 import abstract_params, forward, init_adapters, init_params
@@ -71,10 +72,14 @@ def test_merged_equals_unmerged(base, adapters):
 
 @pytest.mark.parametrize(
     "wrong, message",
-    [({"rank": 0}, "rank must be at least 1, got 0"), ({"targets": ("lm_head",)}, "'lm_head'")],
+    [
+        ({"rank": 0}, "lora.rank is 0"),
+        ({"targets": ("lm_head",)}, "'lm_head'"),
+        ({"targets": ()}, "is empty"),
+    ],
 )
 def test_what_cannot_be_is_refused(wrong, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         LoRAConfig(**wrong)
 
 
