@@ -27,7 +27,7 @@ def run_program(main: Main, words: bool = False) -> None:
     words: whether the program takes words beside its flags; where it does not, any is refused. A UserError is
     printed without a traceback, and so is a full disk.
     """
-    app.run(_told(main), flags_parser=lambda argv: _parse(argv, words))
+    app.run(_told(main), flags_parser=lambda argv: parse(argv, words))
 
 
 def refuse_unread(command: str, takes: Collection[str], of: Collection[str]) -> None:
@@ -62,7 +62,7 @@ def _told(main: Main) -> Main:
     return run
 
 
-def _parse(argv: Sequence[str], words: bool) -> list[str]:
+def parse(argv: Sequence[str], words: bool) -> list[str]:
     """absl's parser. Exits with `MISUSED` and a sentence for whatever it cannot read, or would not."""
     known = flags.FLAGS
     for name in known:
@@ -86,7 +86,7 @@ def _parse(argv: Sequence[str], words: bool) -> list[str]:
 
 def _check_values(argv: Sequence[str]) -> None:
     """absl would take the flag that follows for the value of one without."""
-    for word, following in zip(argv[1:], [*argv[2:], ""], strict=True):
+    for word, following in pairwise([*argv[1:], ""]):
         if word == "--":
             return
         flag = _flag(word)
@@ -115,11 +115,15 @@ def _meant(word: str, before: str) -> str:
     flag = _flag(before)
     if flag is not None and flag.boolean and word.lower() in _FLAG_VALUES:
         return f"is --{flag.name}={word.lower()} meant?"
-    if flag is not None and not flag.boolean and "=" in before:
+    if flag is not None and "=" in before and _takes_list(flag):
         return f"is {before},{word} meant?"
     if word in flags.FLAGS:
         return f"is --{word} meant?"
     return "a flag is written --NAME=VALUE"
+
+
+def _takes_list(flag: flags.Flag) -> bool:
+    return isinstance(flag.parser, flags.ListParser) or getattr(flag.parser, "takes_list", False)
 
 
 def _flag(word: str) -> flags.Flag | None:

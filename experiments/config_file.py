@@ -69,7 +69,7 @@ def load_config_file(path: str) -> ConfigDict:
     try:
         get_config = runpy.run_path(path, run_name="config").get("get_config")
         config = get_config() if callable(get_config) else None
-    except Exception as error:  # whatever a user's file may raise
+    except (Exception, SystemExit) as error:  # whatever a user's file may raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise SettingsError(f"--config can't be used: {path} raises {reason}; mend the file") from error
     if config is None and not callable(get_config):
@@ -109,6 +109,7 @@ class _FieldFlag(flags.Flag):  # type: ignore[type-arg]
 class _FieldParser(flags.ArgumentParser):  # type: ignore[type-arg]
     def __init__(self, field: Field) -> None:
         self._field = field
+        self.takes_list = get_origin(field.kind) is tuple
 
     def parse(self, argument: Any) -> Any:
         return _read(self._field, argument) if isinstance(argument, str) else argument
