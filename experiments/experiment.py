@@ -96,7 +96,7 @@ class Experiment:
     def expert(self) -> Policy:
         if self.settings.agents.expert == "endpoint":
             return self._endpoint_policy("expert", with_ideas=True)
-        return ScriptedExpert()
+        return ScriptedExpert(thought=self.settings.prompt.thought)
 
     @cached_property
     def endpoint_policy(self) -> Policy:
@@ -156,7 +156,7 @@ class Experiment:
     def model(self) -> Qwen2Config:
         settings = self.settings.model
         if settings.pretrained:
-            config = load_config(settings.pretrained, **settings.shape)
+            config = load_config(settings.pretrained, **settings.execution)
             if settings.size and config.num_parameters != qwen2_5(settings.size).num_parameters:
                 raise SettingsError(
                     f"config.model.size is {settings.size!r}, but {settings.pretrained} holds a model of "
@@ -175,7 +175,7 @@ class Experiment:
         """What fine-tuning starts from; a checkpoint's lie on the mesh. Not kept here: a stage owns its own."""
         settings = self.settings.model
         if settings.pretrained:
-            return load_hf(settings.pretrained, self.mesh, **settings.shape)[1]
+            return load_hf(settings.pretrained, self.mesh, **settings.execution)[1]
         return init_params(self.model, self.settings.seed)
 
     @cached_property
@@ -233,7 +233,5 @@ class Experiment:
         for name in names:
             prepare_task(name, folder, self.data_root, micro=micro)
         tasks = [replace(load_task(name, folder, self.data_root, micro), split=split) for name in names]
-        if len({task.name for task in tasks}) < len(tasks):
-            raise SettingsError(f"config.tasks names a task twice: {', '.join(names)}")
         logging.info("Tasks ready: %s", ", ".join(f"{task.name} ({task.kind})" for task in tasks))
         return tasks

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
-from absl import app, flags
+from absl import flags
 
-from mlagent_jax.errors import UserError
+from experiments.command_line import MISUSED, run_program
 from mlagent_jax.models.gguf import GGUFModel
 from mlagent_jax.models.hf.checkpoint import DTYPES
 from mlagent_jax.models.hf.names import hf_tensors
@@ -49,16 +49,17 @@ def import_gguf(file: str | Path, folder: str | Path, dtype: str = "float32") ->
 
 def main(argv: Sequence[str]) -> int:
     if len(argv) != 3:
-        print("usage: python -m experiments.import_gguf FILE FOLDER [--dtype=bfloat16]", file=sys.stderr)
-        return 2
-    try:
-        import_gguf(argv[1], argv[2], DTYPE.value)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        given = " ".join(argv[1:]) or "nothing"
+        print(
+            f"error: a file and a folder are wanted, and {given} was given: "
+            "python -m experiments.import_gguf FILE FOLDER [--dtype=bfloat16]",
+            file=sys.stderr,
+        )
+        return MISUSED
+    import_gguf(argv[1], argv[2], DTYPE.value)
     print(f"wrote {argv[2]}")
     return 0
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_program(main, words=True)

@@ -16,27 +16,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from absl import flags
 
+from experiments import config_file
+from experiments.command_line import refuse_unread, run_program
 from experiments.plan_table import make_table
 from experiments.planning import STAGES, Attempt, plan_stages, suggest
-from experiments.settings import Settings, SettingsError
-from mlagent_jax.errors import UserError
+from experiments.preflight import ordered_stages
+from experiments.settings import Settings
 from mlagent_jax.files import write_atomically
 from mlagent_jax.planner.plan import gib
 from mlagent_jax.planner.report import render
 from mlagent_jax.planner.targets import TARGETS, find_target, prepare
 from mlagent_jax.planner.versions import versions
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "Configuration file of a run; any field can be set as --config.FIELD=VALUE.",
-    lock_config=True,
-)
+config_file.define_flags()
 TARGET = flags.DEFINE_string("target", "", f"Kind and number of chips: {', '.join(TARGETS)}.")
-STAGES_FLAG = flags.DEFINE_list("stages", list(STAGES), "Which stages' functions to compile.")
+STAGES_FLAG = flags.DEFINE_list("stages", list(STAGES), "Which stages' functions to compile, in this order.")
 JSON = flags.DEFINE_string("json", "", "File to write the plan to, with versions.")
 SUGGEST = flags.DEFINE_bool("suggest", False, "If it does not fit, try what may, and say what does.")
 TABLE = flags.DEFINE_bool(
@@ -47,21 +43,21 @@ TARGETS_FLAG = flags.DEFINE_list("targets", list(TARGETS), "Which targets --tabl
 
 def main(argv: Sequence[str]) -> int:
     del argv
+    of_a_plan = ["config", "target", "stages", "json", "suggest"]
+    of_a_plan += [name for name in flags.FLAGS if name.startswith("config.")]
+    command, takes = ("--table", ["targets"]) if TABLE.value else ("a plan without --table", of_a_plan)
+    refuse_unread(command, takes, [*of_a_plan, "targets"])
     prepare()
-    try:
-        if TABLE.value:
-            make_table([find_target(name) for name in TARGETS_FLAG.value], _tell)
-            return 0
-        return _plan()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if TABLE.value:
+        make_table([find_target(name) for name in TARGETS_FLAG.value], _tell)
+        return 0
+    return _plan()
 
 
 def _plan() -> int:
-    config = _config()
+    config = config_file.given_config()
     Settings.from_config(config)
-    target, stages = find_target(TARGET.value), _stages(STAGES_FLAG.value)
+    target, stages = find_target(TARGET.value), ordered_stages(STAGES_FLAG.value, STAGES)
     plan, changes = plan_stages(config, target, stages, _tell)
     print(render(plan))
     if changes:
@@ -95,26 +91,7 @@ def _describe(attempt: Attempt) -> str:
 
 
 def _flags(changes: Mapping[str, Any]) -> str:
-    return " ".join(
-        f"(in the file: config.{name} = {value})"
-        if isinstance(value, Mapping)
-        else f"--config.{name}={value}"
-        for name, value in changes.items()
-    )
-
-
-def _config() -> ConfigDict:
-    if isinstance(CONFIG.value, ConfigDict):
-        return CONFIG.value
-    raise SettingsError(
-        "--config is missing or can't be read, e.g. --config=experiments/configs/sft_qwen2_5_7b.py"
-    )
-
-
-def _stages(names: Sequence[str]) -> list[str]:
-    if not names or any(name not in STAGES for name in names):
-        raise SettingsError(f"--stages={','.join(names)}: there are {', '.join(STAGES)}")
-    return [stage for stage in STAGES if stage in names]
+    return " ".join(f"--config.{name}={value}" for name, value in changes.items())
 
 
 def _tell(line: str) -> None:
@@ -122,4 +99,4 @@ def _tell(line: str) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_program(main)

@@ -11,6 +11,7 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from experiments.config_file import with_changes
 from experiments.settings import ModelSettings, Settings, SettingsError
 from mlagent_jax.errors import UserError
 from mlagent_jax.models.config import Qwen2Config, qwen2_5
@@ -45,7 +46,7 @@ ALTERNATIVES: tuple[tuple[str, Changes], ...] = (
     ),
     (
         "adapters of rank 16 on parameters in bfloat16",
-        {"model.lora": {"rank": 16}, "model.shape.param_dtype": "bfloat16"},
+        {"model.lora.rank": 16, "model.shape.param_dtype": "bfloat16"},
     ),
     (
         "a value head on the actor's trunk for critic",
@@ -74,26 +75,14 @@ def adapt(config: ConfigDict, target: Target, stages: Sequence[str], extra: Chan
     their size decides memory, not results. Raises UserError where the target has no compiler or mesh for it.
     """
     changes = {"model.shape.attention": target.attention} | dict(extra or {})
-    mesh = make_mesh(Settings.from_config(changed(config, changes)).mesh, target_devices(target))
+    settings = Settings.from_config(with_changes(config, changes))
+    mesh = make_mesh(settings.mesh, target_devices(target))
     degree = batch_degree(mesh)
     for stage in stages:
-        given = config[stage].get("micro_rows", 0)
-        if extra is not None or given % degree:
+        if extra is not None or getattr(settings, stage).micro_rows % degree:
             changes |= {f"{stage}.micro_rows": degree}
     changes = {name: value for name, value in changes.items() if _value(config, name) != value}
-    return Adapted(Settings.from_config(changed(config, changes)), changes, mesh)
-
-
-def changed(config: ConfigDict, changes: Changes) -> ConfigDict:
-    """A copy with these fields set."""
-    copy = ConfigDict(config.to_dict())
-    for name, value in changes.items():
-        *parents, field = name.split(".")
-        section = copy
-        for parent in parents:
-            section = section.setdefault(parent, ConfigDict())
-        section[field] = value
-    return copy
+    return Adapted(Settings.from_config(with_changes(config, changes)), changes, mesh)
 
 
 def stage_programs(adapted: Adapted, stages: Sequence[str]) -> list[Program]:
@@ -113,11 +102,11 @@ def architecture(settings: ModelSettings) -> Qwen2Config:
     """The model's shape, of which the weights need not be there. Raises SettingsError where nothing tells it."""
     try:
         if settings.size:
-            return qwen2_5(settings.size, **settings.shape)
+            return qwen2_5(settings.size, **settings.execution)
         if not settings.pretrained:
             return Qwen2Config(vocab_size=settings.vocab_size, **settings.shape)
         file = Path(settings.pretrained) / "config.json"
-        return Qwen2Config.from_hf(json.loads(file.read_text()), **settings.shape)
+        return Qwen2Config.from_hf(json.loads(file.read_text()), **settings.execution)
     except FileNotFoundError:
         raise SettingsError(
             f"{settings.pretrained} has no config.json to tell the model's shape; set config.model.size, such as '7b'"
@@ -184,7 +173,7 @@ def suggest(config: ConfigDict, target: Target, stages: Sequence[str], tell: Tel
 def _value(config: ConfigDict, name: str) -> Any:
     value: Any = config
     for part in name.split("."):
-        if part not in value:
+        if not value or part not in value:
             return None
         value = value[part]
     return value

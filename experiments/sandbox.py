@@ -10,11 +10,11 @@ whose owner is dead or whose deadline has passed, and never those of a living ru
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import flags
 
+from experiments.command_line import refuse_unread, run_program
 from mlagent_jax.errors import UserError
 from mlagent_jax.sandbox.containers import checks, reaper
 from mlagent_jax.sandbox.containers.engine import Engine, EngineError
@@ -30,21 +30,16 @@ RUNTIME = flags.DEFINE_string("runtime", "", "Runtime of the engine, such as run
 def main(argv: Sequence[str]) -> int:
     command, names = (argv[1], tuple(argv[2:])) if len(argv) > 1 else ("", ())
     settings = DockerSettings(tuple(ENGINES.value), IMAGE.value, RUNTIME.value)
-    try:
-        match command:
-            case "doctor":
-                return _doctor(names, settings)
-            case "gc":
-                if names:
-                    raise UserError(
-                        f"gc takes no arguments, and got {' '.join(names)}; --engine names an engine"
-                    )
-                return _collect(settings)
-            case _:
-                raise UserError(f"{command!r} is not a command; there are doctor and gc")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    match command:
+        case "doctor":
+            return _doctor(names, settings)
+        case "gc":
+            if names:
+                raise UserError(f"gc takes no arguments, and got {' '.join(names)}; --engine names an engine")
+            refuse_unread(command, ("engine",), ("engine", "image", "runtime"))
+            return _collect(settings)
+        case _:
+            raise UserError(f"{command!r} is not a command; there are doctor and gc")
 
 
 def _doctor(names: tuple[str, ...], settings: DockerSettings) -> int:
@@ -90,4 +85,4 @@ def _collect(settings: DockerSettings) -> int:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_program(main, words=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
-from ml_collections import ConfigDict
-
 from experiments.ablations.compare import table
+from experiments.settings import Settings
 from experiments.workdir import Workdir
 from mlagent_jax.evaluation.comparison import Variant, compare
 from mlagent_jax.evaluation.scores import HEADLINE
@@ -14,11 +14,14 @@ from mlagent_jax.evaluation.workdir import read_json
 from mlagent_jax.files import write_atomically
 
 
-def with_seed(config: ConfigDict, seed: int) -> ConfigDict:
-    """The configuration of one of the runs."""
-    single = ConfigDict(config.to_dict())
-    single.seed, single.seeds = seed, ()
-    return single
+def with_seed(settings: Settings, seed: int) -> Settings:
+    """The settings of one of the runs; a stage that was given a seed of its own keeps it."""
+    stages = {
+        name: dataclasses.replace(stage, seed=seed)
+        for name, stage in (("sft", settings.sft), ("ppo", settings.ppo))
+        if stage.seed == settings.seed
+    }
+    return dataclasses.replace(settings, seed=seed, seeds=(), **stages)
 
 
 def compare_seeds(workdir: Workdir, seeds: tuple[int, ...]) -> str:

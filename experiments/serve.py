@@ -12,14 +12,12 @@ interrupt) it finishes what is under way; what is not done after five seconds en
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags
-from mlagent_jax.training.finite import require_finite
+from absl import flags
 
+from experiments.command_line import run_program
 from mlagent_jax.errors import UserError
 from mlagent_jax.generate.config import LOGPROBS_MODES, EngineConfig
 from mlagent_jax.generate.engine import Engine
@@ -56,13 +54,8 @@ LOGPROBS_MODE = flags.DEFINE_enum(
 
 
 def main(argv: Sequence[str]) -> int:
-    try:
-        if argv[1:]:
-            raise UserError(f"{shlex.join(argv[1:])} is left over on the command line; flags begin with --")
-        serve()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    del argv
+    serve()
     return 0
 
 
@@ -79,7 +72,6 @@ def serve() -> None:
     model, params = load_hf(folder, mesh, dtype=DTYPE.value, param_dtype=DTYPE.value)
     check_vocabulary(tokenizer, model.vocab_size, str(folder))
     model = model.replace(unused_ids=unused_ids(tokenizer, model.vocab_size))
-    require_finite(params, f"the weights in {folder}", "serve a checkpoint from before they were damaged")
     engine = Engine(model, _engine_config(model.max_position_embeddings, str(folder)), mesh)
     engine.load(params)
     del params
@@ -111,4 +103,4 @@ def _engine_config(trained_for: int, folder: str) -> EngineConfig:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_program(main)

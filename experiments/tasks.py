@@ -21,8 +21,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
+from experiments.command_line import refuse_unread, run_program
 from experiments.new_task import NewTask, write_new_task
 from experiments.task_checks import check_micro, check_task
 from experiments.task_table import describe, markdown_table, plain_table, summaries
@@ -54,36 +55,51 @@ ENCODING = flags.DEFINE_string("encoding", "utf-8-sig", "new: of the table.")
 DELIMITER = flags.DEFINE_string("delimiter", ",", "new: between the table's columns.")
 
 
+_OF_TASKS = ("tasks_dir", "suite", "data_root", "micro")
+READS = {
+    "list": (*_OF_TASKS, "markdown"),
+    "prepare": _OF_TASKS,
+    "check": (*_OF_TASKS, "references"),
+    "grade": ("tasks_dir", "data_root", "micro"),
+    "new": ("csv", "target", "metric", "positive", "encoding", "delimiter"),
+    "metrics": (),
+}
+"""The commands, and which flags each of them reads."""
+
+
 def main(argv: Sequence[str]) -> int:
     command, arguments = (argv[1], list(argv[2:])) if len(argv) > 1 else ("", [])
+    if command not in READS:
+        raise UserError(f"{command!r} is not a command; there are {', '.join(READS)}")
+    refuse_unread(
+        command, READS[command], list(dict.fromkeys(name for names in READS.values() for name in names))
+    )
     tasks_dir = Path(TASKS_DIR.value)
     data_root = Path(DATA_ROOT.value).expanduser() if DATA_ROOT.value else default_cache_dir() / "data"
-    try:
-        match command:
-            case "list":
-                rows = summaries(_names(arguments, tasks_dir), tasks_dir, data_root, MICRO.value)
-                print(markdown_table(rows) if MARKDOWN.value else plain_table(rows))
-            case "prepare":
-                return _prepare(_names(arguments, tasks_dir), tasks_dir, data_root)
-            case "check":
-                return _check(_names(arguments, tasks_dir), tasks_dir, data_root)
-            case "grade":
-                return _grade(arguments, tasks_dir, data_root)
-            case "new":
-                _new(arguments)
-            case "metrics":
-                print("\n".join(describe(metric) for metric in METRICS.values()))
-            case _:
-                raise UserError(
-                    f"{command!r} is not a command; there are list, prepare, check, grade, new and metrics"
-                )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    match command:
+        case "list":
+            rows = summaries(_names(arguments, tasks_dir), tasks_dir, data_root, MICRO.value)
+            print(markdown_table(rows) if MARKDOWN.value else plain_table(rows))
+        case "prepare":
+            return _prepare(_names(arguments, tasks_dir), tasks_dir, data_root)
+        case "check":
+            return _check(_names(arguments, tasks_dir), tasks_dir, data_root)
+        case "grade":
+            return _grade(arguments, tasks_dir, data_root)
+        case "new":
+            _new(arguments)
+        case "metrics":
+            if arguments:
+                raise UserError(f"metrics takes no arguments, and got {' '.join(arguments)}")
+            print("\n".join(describe(metric) for metric in METRICS.values()))
     return 0
 
 
 def _names(arguments: Sequence[str], tasks_dir: Path) -> list[str]:
+    if arguments and flags.FLAGS["suite"].present:
+        raise UserError(
+            f"--suite={SUITE.value} is not read beside the tasks {' '.join(arguments)}; give one of both"
+        )
     return list(arguments) or suite_names(SUITE.value, tasks_dir)
 
 
@@ -162,4 +178,4 @@ def _new(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_program(main, words=True)

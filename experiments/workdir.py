@@ -1,6 +1,6 @@
 """A run's work directory: what it holds, and the promise that it belongs to one configuration.
 
-config.json        the run's configuration; a run of another configuration is refused
+config.json        the run's whole configuration; a run that another one defines is refused
 environment.json   versions, git state, device and command line of every start
 STAGE/done.json    written when a stage has finished
 ideas/ collect/ snapshots/ executions.sqlite tokenizer/ sft/ ppo/ evaluate/ report.html
@@ -8,6 +8,7 @@ ideas/ collect/ snapshots/ executions.sqlite tokenizer/ sft/ ppo/ evaluate/ repo
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib.metadata
 import json
@@ -21,7 +22,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+from ml_collections import ConfigDict
+
+from experiments.settings import Settings
 from mlagent_jax.errors import UserError
+from mlagent_jax.fields import flat
 from mlagent_jax.files import write_atomically
 
 PACKAGES = (
@@ -113,16 +119,33 @@ class Workdir:
                 f"for example with --stages={made_by},{needed_by}"
             )
 
+    def check_usable(self) -> None:
+        """Writes nothing. Raises WorkdirError for a path that is no folder, and for a folder of something else."""
+        if self.root.exists() and not self.root.is_dir():
+            raise WorkdirError(f"work directory {self.root} is a file: name a folder with --workdir")
+        if not self.root.exists() or (self.root / "config.json").exists():
+            return
+        try:
+            strangers = sorted(path.name for path in self.root.iterdir() if path.name != ".lock")
+        except OSError as error:
+            raise self._unwritable(error) from error
+        ours = [name for name in strangers if name.startswith(".config.json.")]  # of a start that was killed
+        if len(strangers) > len(ours):
+            strange = next(name for name in strangers if name not in ours)
+            raise WorkdirError(
+                f"{self.root} is not empty and not a run's work directory (it holds {strange}): "
+                "choose an empty or a new one with --workdir"
+            )
+
     @contextmanager
-    def claimed(self, config: Mapping[str, Any]) -> Iterator[None]:
+    def claimed(self, settings: Settings) -> Iterator[None]:
         """Holds the directory for one process. Raises WorkdirError for an unwritable or a strange one."""
+        self.check_usable()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             lock = (self.root / ".lock").open("w")
         except OSError as error:
-            raise WorkdirError(
-                f"work directory {self.root} can't be written ({error.strerror}): choose another --workdir"
-            ) from error
+            raise self._unwritable(error) from error
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,29 +153,51 @@ class Workdir:
                 raise WorkdirError(
                     f"another run is using {self.root}: wait for it, or choose another with --workdir"
                 ) from None
-            self._bind(config)
+            self._bind(settings)
             yield
 
-    def _bind(self, config: Mapping[str, Any]) -> None:
-        """Stores the configuration, or compares it with the one stored by an earlier start."""
+    def _unwritable(self, error: OSError) -> WorkdirError:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return WorkdirError(f"the disk is full ({self.root}): free some space; the same command resumes")
+        return WorkdirError(
+            f"work directory {self.root} can't be written ({error.strerror}): choose another --workdir"
+        )
+
+    def _bind(self, settings: Settings) -> None:
+        """Stores the settings, or compares them with those that an earlier start stored.
+
+        What defines the run must be the same; what else has changed is told and stored.
+        """
         path = self.root / "config.json"
-        current = json.loads(json.dumps(config))
         if path.exists():
-            differences = _differences(json.loads(path.read_text()), current)
+            stored = self._stored(path)
+            differences = _differences(stored.definition(), settings.definition())
             if differences:
-                listed = "; ".join(differences[:5]) + ("; ..." if len(differences) > 5 else "")
                 raise WorkdirError(
-                    f"{self.root} belongs to a run of another configuration ({listed}): "
+                    f"{self.root} belongs to a run of another configuration ({'; '.join(differences)}): "
                     "use the stored values, or another --workdir"
                 )
-            return
-        strangers = sorted(p.name for p in self.root.iterdir() if p.name != ".lock")
-        if strangers:
-            raise WorkdirError(
-                f"{self.root} is not empty and not a run's work directory (it holds {strangers[0]}): "
-                "choose an empty or a new one with --workdir"
+            changes = _differences(flat(stored, "config"), flat(settings, "config"))
+            if not changes:
+                return
+            logging.info(
+                "The run goes on with other means, which results do not depend on beyond rounding: %s",
+                "; ".join(changes),
             )
-        write_atomically(path, json.dumps(current, indent=2) + "\n")
+        write_atomically(path, json.dumps(settings.to_config().to_dict(), indent=2) + "\n")
+
+    def _stored(self, path: Path) -> Settings:
+        try:
+            return Settings.from_config(ConfigDict(json.loads(path.read_text())))
+        except ValueError as error:
+            raise WorkdirError(
+                f"{path} is damaged ({error}): restore it, or choose another --workdir"
+            ) from error
+        except UserError as error:
+            raise WorkdirError(
+                f"{self.root} belongs to a run of another version of this program ({' '.join(str(error).split())}): "
+                "use that version, or another --workdir"
+            ) from error
 
     def record_environment(self, seed: int) -> None:
         """Adds this start's versions, git state, device and command line to environment.json."""
@@ -191,11 +236,10 @@ def git_state(folder: Path) -> dict[str, Any]:
         return {"commit": "", "dirty": None}
 
 
-def _differences(stored: Any, current: Any, prefix: str = "") -> list[str]:
-    if isinstance(stored, dict) and isinstance(current, dict):
-        found = []
-        for name in sorted(stored.keys() | current.keys()):
-            field = f"{prefix}.{name}" if prefix else name
-            found += _differences(stored.get(name, "absent"), current.get(name, "absent"), field)
-        return found
-    return [] if stored == current else [f"{prefix} was {stored!r}, now {current!r}"]
+def _differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """Each field that is not the same, with its old and its new value."""
+    return [
+        f"{name} was {stored.get(name, 'its default')!r}, now {current.get(name, 'its default')!r}"
+        for name in sorted(stored.keys() | current.keys())
+        if stored.get(name) != current.get(name)
+    ]

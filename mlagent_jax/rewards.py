@@ -26,6 +26,7 @@ from mlagent_jax.environment.metrics import METRICS
 from mlagent_jax.environment.state import Outcome
 from mlagent_jax.environment.task import Task
 from mlagent_jax.errors import UserError
+from mlagent_jax.fields import check, setting
 
 FORMS = ("sigmoid", "linear")
 EPISODE_BASELINES = ("best", "previous")
@@ -51,24 +52,17 @@ class RewardConfig:
         ML-specific reward"; our reading: the plain success signal that any agent benchmark has).
     """
 
-    form: str = "linear"
-    low: float = -1.0
-    high: float = 1.0
+    form: str = setting("linear", choices=FORMS)
+    low: float = setting(-1.0, below=0)
+    high: float = setting(1.0, above=0)
     performance: bool = True
     format: bool = True
     corner: bool = True
     ml_specific: bool = True
-    episode_baseline: str = "best"
+    episode_baseline: str = setting("best", choices=EPISODE_BASELINES)
 
     def __post_init__(self) -> None:
-        if self.form not in FORMS:
-            raise ValueError(f"reward form {self.form!r} is not one of {', '.join(FORMS)}")
-        if self.episode_baseline not in EPISODE_BASELINES:
-            raise ValueError(
-                f"reward episode_baseline {self.episode_baseline!r} is not one of {', '.join(EPISODE_BASELINES)}"
-            )
-        if not self.low < 0.0 < self.high:
-            raise ValueError(f"the reward range [{self.low}, {self.high}] must hold 0 inside it")
+        check(self, "reward")
 
 
 @dataclass(frozen=True)

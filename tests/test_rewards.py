@@ -118,7 +118,7 @@ def test_a_scale_needs_two_different_ends(tmp_path):
 
 
 def test_a_config_that_makes_no_sense_is_refused():
-    with pytest.raises(ValueError, match="cubic"):
+    with pytest.raises(UserError, match="form is 'cubic', but must be one of sigmoid, linear"):
         RewardConfig(form="cubic")
-    with pytest.raises(ValueError, match="must hold 0"):
+    with pytest.raises(UserError, match=r"low is 0\.1, but must be a number below 0"):
         RewardConfig(low=0.1)

@@ -10,13 +10,13 @@ than --agent. What the intervals cover is printed below the table.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
+from experiments.command_line import run_program
 from mlagent_jax.errors import UserError
 from mlagent_jax.evaluation.comparison import Variant, compare
 from mlagent_jax.evaluation.scores import SPLITS
@@ -31,17 +31,13 @@ HEADER = ("variant", "runs", "held-in gain %", "difference", "held-out gain %", 
 
 
 def main(argv: Sequence[str]) -> int:
-    try:
-        if len(argv) < 2:
-            raise UserError(
-                "name runs to compare as LABEL=DIR[,DIR...]; the first is what the others differ from"
-            )
-        found = compare([parse_variant(argument, AGENT.value) for argument in argv[1:]])
-        if OUT.value:
-            write_atomically(Path(OUT.value), json.dumps(found, indent=1, allow_nan=False) + "\n")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if len(argv) < 2:
+        raise UserError(
+            "name runs to compare as LABEL=DIR[,DIR...]; the first is what the others differ from"
+        )
+    found = compare([parse_variant(argument, AGENT.value) for argument in argv[1:]])
+    if OUT.value:
+        write_atomically(Path(OUT.value), json.dumps(found, indent=1, allow_nan=False) + "\n")
     print(table(found))
     return 0
 
@@ -85,4 +81,4 @@ def _percent(values: Mapping[str, Any] | None) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_program(main, words=True)

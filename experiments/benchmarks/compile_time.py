@@ -15,8 +15,9 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from absl import app, flags
+from absl import flags
 
+from experiments.command_line import run_program
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import abstract_params
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, param_shardings
@@ -63,4 +64,4 @@ def compile_seconds(layers: int) -> float:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_program(main)

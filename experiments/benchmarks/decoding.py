@@ -24,9 +24,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from experiments.benchmarks.side_by_side import HEADER, compare, quickstart_model, torch_twin
+from experiments.command_line import run_program
 from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.generate.engine import Engine
 from mlagent_jax.generate.request import Request
@@ -224,4 +225,4 @@ def _met(ratio: float) -> str:
 
 if __name__ == "__main__":
     keep_freed_memory()  # as experiments.run does; torch has its part of it
-    app.run(main)
+    run_program(main)

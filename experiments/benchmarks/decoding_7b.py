@@ -16,7 +16,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-from absl import app, flags
+from absl import flags
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
 
@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.command_line import run_program
 from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.generate.programs import Slots, compile_programs, empty_slots
 from mlagent_jax.models.config import Qwen2Config, qwen2_5
@@ -136,4 +137,4 @@ def _verdict(batch: int, share: float) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_program(main)

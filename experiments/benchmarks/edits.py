@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
+from experiments.command_line import run_program
 from experiments.configs.quickstart import get_config
 from mlagent_jax.agent.coder import ScriptedCoder
 from mlagent_jax.agent.edits import catalogue
@@ -116,4 +117,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_program(main)

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from absl import app, flags
+from absl import flags
 
+from experiments.command_line import run_program
 from mlagent_jax.environment.grading import Graded, grade
 from mlagent_jax.environment.task import Task
 from mlagent_jax.sandbox.interface import Limits
@@ -92,4 +93,4 @@ def _case(
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_program(main)

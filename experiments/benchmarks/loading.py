@@ -19,8 +19,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
+from experiments.command_line import run_program
 from mlagent_jax.models.config import Qwen2Config, qwen2_5
 from mlagent_jax.models.hf.names import hf_tensors
 from mlagent_jax.models.hf.save import write_description
@@ -36,6 +37,7 @@ CASES = (("bfloat16", "bfloat16"), ("bfloat16", "float32"), ("float32", "float32
 _CHILD = """
 import json, sys, time
 import jax
+
 from mlagent_jax.models.hf import load_hf
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 def memory(name):
@@ -101,4 +103,4 @@ def _measure(folder: str, dtype: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_program(main)

@@ -28,8 +28,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
+from experiments.command_line import run_program
 from mlagent_jax.sandbox.bubblewrap import BubblewrapSandbox
 from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.docker import DockerSandbox
@@ -50,6 +51,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 import time
+
 
 begun = time.perf_counter()
 train = pd.read_csv("data/train.csv")
@@ -319,4 +321,4 @@ def _resident_mebibytes() -> float:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_program(main)

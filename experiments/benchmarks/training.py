@@ -19,9 +19,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from experiments.benchmarks.side_by_side import HEADER, compare, quickstart_model, torch_twin
+from experiments.command_line import run_program
 from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.generate.engine import Engine
 from mlagent_jax.host_memory import keep_freed_memory
@@ -124,4 +125,4 @@ def _torch_step(model: Any, tokens: np.ndarray) -> Callable[[], object]:
 
 if __name__ == "__main__":
     keep_freed_memory()  # as experiments.run does; torch has its part of it
-    app.run(main)
+    run_program(main)

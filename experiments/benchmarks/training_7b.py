@@ -25,8 +25,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
+from experiments.command_line import run_program
 from mlagent_jax.models.config import Qwen2Config, qwen2_5
 from mlagent_jax.planner.chips import CHIPS
 from mlagent_jax.planner.flops import forward_flops, training_flops
@@ -245,4 +246,4 @@ def _theirs() -> Result:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_program(main)

@@ -78,9 +78,9 @@ def _score(experiment: Experiment, trajectories: list[Trajectory]) -> dict[str, 
 
 def _policy(experiment: Experiment, agent: str) -> Policy:
     if agent == "starter":
-        return StarterPolicy()
+        return StarterPolicy(experiment.settings.prompt.thought)
     if agent == "random":
-        return RandomPolicy()
+        return RandomPolicy(experiment.settings.prompt.thought)
     if agent == "expert":
         return experiment.expert
     return experiment.endpoint_policy

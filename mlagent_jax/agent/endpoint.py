@@ -22,6 +22,7 @@ from mlagent_jax.agent.prompt import PromptFormat, messages
 from mlagent_jax.environment.coder import CoderError, CoderUnavailableError
 from mlagent_jax.environment.task import Task
 from mlagent_jax.errors import UserError
+from mlagent_jax.fields import setting
 from mlagent_jax.text.chat import Message
 
 if TYPE_CHECKING:
@@ -58,16 +59,16 @@ class EndpointConfig:
     api_key_variable: the environment variable that holds the key; servers of one's own may need none.
     """
 
-    base_url: str = ""
-    model: str = ""
-    temperature: float = 0.7
-    max_tokens: int = 1024
-    coder_max_tokens: int = 4096
-    context_tokens: int = 16_384
-    parallel: int = 8
-    timeout_seconds: float = 120.0
-    retries: int = 5
-    api_key_variable: str = "OPENAI_API_KEY"
+    base_url: str = setting("", defines_run=False)
+    model: str = setting("")
+    temperature: float = setting(0.7, at_least=0)
+    max_tokens: int = setting(1024, at_least=1)
+    coder_max_tokens: int = setting(4096, at_least=1)
+    context_tokens: int = setting(16_384, at_least=2)
+    parallel: int = setting(8, at_least=1, at_most=4096, defines_run=False)
+    timeout_seconds: float = setting(120.0, above=0, defines_run=False)
+    retries: int = setting(5, at_least=0, defines_run=False)
+    api_key_variable: str = setting("OPENAI_API_KEY", filled=True, defines_run=False)
 
 
 class Endpoint:

@@ -16,6 +16,7 @@ from mlagent_jax.agent.trajectory import Step
 from mlagent_jax.environment.feedback import clip, clip_lines, without_diff
 from mlagent_jax.environment.task import Task
 from mlagent_jax.environment.tools import TOOLS
+from mlagent_jax.fields import check, setting
 from mlagent_jax.text.chat import Message
 
 STYLES = ("full", "compact")
@@ -26,16 +27,13 @@ class PromptFormat:
     """observation_chars: what is kept of one feedback. thought: six response fields, or the last two.
     max_steps: what the full prompt says of the episode's length."""
 
-    style: str = "full"
-    observation_chars: int = 5_000
+    style: str = setting("full", choices=STYLES)
+    observation_chars: int = setting(5_000, at_least=1)
     thought: bool = True
-    max_steps: int = 15
+    max_steps: int = setting(15, at_least=1)
 
     def __post_init__(self) -> None:
-        if self.style not in STYLES:
-            raise ValueError(f"prompt style {self.style!r} is not one of {', '.join(STYLES)}")
-        if self.observation_chars < 1:
-            raise ValueError(f"observation_chars is {self.observation_chars}; at least 1 is needed")
+        check(self, "prompt")
 
 
 def messages(form: PromptFormat, situation: Situation, with_ideas: bool = False) -> list[Message]:

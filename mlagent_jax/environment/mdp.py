@@ -41,6 +41,7 @@ from mlagent_jax.environment.workspace import (
     writable_path,
 )
 from mlagent_jax.errors import UserError
+from mlagent_jax.fields import setting
 from mlagent_jax.sandbox.interface import Job, Limits, Result, Sandbox, Status
 
 Grader = Callable[[Task, bytes | None], Graded | Invalid]
@@ -61,8 +62,8 @@ class _SandboxFault(Exception):
 class EpisodeLimits:
     """15 steps and 30 minutes as in the paper; `seconds` counts the execution time of scripts."""
 
-    steps: int = 15
-    seconds: float = 1800.0
+    steps: int = setting(15, at_least=1)
+    seconds: float = setting(1800.0, above=0)
 
 
 @dataclass(frozen=True)

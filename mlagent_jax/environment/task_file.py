@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import tomllib
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from mlagent_jax.environment.metrics import METRICS, Targets
 from mlagent_jax.environment.task import Board
 from mlagent_jax.errors import UserError
+from mlagent_jax.fields import build
 from mlagent_jax.sandbox.interface import Limits
 
 BRIEF_CHARACTERS = 240
@@ -179,16 +179,11 @@ def _check_type(value: Any, types: tuple[type, ...], expected: str, name: str, p
 
 def _limits(table: dict[str, Any], path: Path) -> Limits:
     """Limits not named keep their defaults."""
-    defaults = {field.name: field.default for field in dataclasses.fields(Limits)}
-    for name, value in table.items():
-        if name not in defaults:
-            raise TaskError(f"{path} has an unknown limit {name!r}; limits are {', '.join(defaults)}")
-        whole = isinstance(defaults[name], int)
-        expected = "a whole number above 0" if whole else "a number above 0"
-        _check_type(value, (int,) if whole else (int, float), expected, f"limits.{name}", path)
-        if not (value > 0 and math.isfinite(value)):
-            raise TaskError(f"{path}: 'limits.{name}' is {value!r}, expected {expected}")
-    return Limits(**table)
+    problems: list[str] = []
+    limits = build(Limits, table, "limits", problems)
+    if limits is None:
+        raise TaskError(f"{path}: {'; '.join(problems)}")
+    return limits
 
 
 def _board(table: dict[str, Any], path: Path) -> Board:

@@ -12,9 +12,11 @@ from typing import Any, Self
 import numpy as np
 
 from mlagent_jax.environment.task import Task
+from mlagent_jax.errors import UserError
 from mlagent_jax.exploration.diversity import farthest_point, top_by_mean_distance
 from mlagent_jax.exploration.embedding import Embedder
 from mlagent_jax.exploration.ideas import AXES, IdeaError, IdeaWriter
+from mlagent_jax.fields import check, setting
 
 SCHEMA_VERSION = 1
 SINGLE_POOL = "all"  # the one axis of a version 1 pool
@@ -25,15 +27,16 @@ MAX_DRAWN = 3
 class PoolConfig:
     """version: "v1" or "v2". candidates, keep: of the one pool (v1; the paper: 100, 10) or per axis (v2)."""
 
-    version: str = "v2"
-    candidates: int = 40
-    keep: int = 4
+    version: str = setting("v2", choices=("v1", "v2"))
+    candidates: int = setting(40, at_least=1)
+    keep: int = setting(4, at_least=1)
 
     def __post_init__(self) -> None:
-        if self.version not in ("v1", "v2"):
-            raise ValueError(f"ideas version is {self.version!r}, expected 'v1' or 'v2'")
-        if not 0 < self.keep <= self.candidates:
-            raise ValueError(f"cannot keep {self.keep} of {self.candidates} idea candidates")
+        check(self, "ideas")
+        if self.keep > self.candidates:
+            raise UserError(
+                f"ideas.keep is {self.keep}, but must be at most ideas.candidates, {self.candidates}"
+            )
 
 
 @dataclass(frozen=True)

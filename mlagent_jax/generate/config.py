@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from mlagent_jax.errors import UserError
+from mlagent_jax.fields import check, setting
 
 # What one more call is taken to cost, in tokens, whatever it reads: the weights come from memory again.
 _CALL_TOKENS = 64
@@ -32,33 +33,23 @@ class EngineConfig:
         "raw_logprobs": under the model's own, whatever the sampling, which OpenAI's clients take them for.
     """
 
-    slots: int = 32
-    max_length: int = 15_000
-    cache_tokens: int = 0
-    page: int = 64
-    chunks: tuple[int, ...] = (64, 128, 256, 512)
-    span: int = 512
-    steps: int = 16
-    reads: int = 0
-    logprobs_mode: str = "processed_logprobs"
+    slots: int = setting(32, at_least=1)
+    max_length: int = setting(15_000, at_least=2)
+    cache_tokens: int = setting(0, at_least=0)
+    page: int = setting(64, at_least=1)
+    chunks: tuple[int, ...] = setting((64, 128, 256, 512), at_least=1, filled=True)
+    span: int = setting(512, at_least=1)
+    steps: int = setting(16, at_least=1)
+    reads: int = setting(0, at_least=0)
+    logprobs_mode: str = setting("processed_logprobs", choices=LOGPROBS_MODES)
 
     def __post_init__(self) -> None:
+        check(self, "engine")
         object.__setattr__(self, "chunks", tuple(sorted(set(self.chunks))))
-        for name in ("slots", "max_length", "page", "span", "steps"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} of the engine is {getattr(self, name)}, but must be at least 1")
-        if self.reads < 0:
-            raise UserError(f"reads of the engine is {self.reads}, but must be at least 0")
-        if not self.chunks or any(size < 1 or size % self.page for size in self.chunks):
+        if any(size % self.page for size in self.chunks):
             raise UserError(f"chunks {self.chunks} of the engine must be multiples of its page, {self.page}")
         if self.span % self.page:
             raise UserError(f"span {self.span} of the engine must be a multiple of its page, {self.page}")
-        if self.logprobs_mode not in LOGPROBS_MODES:
-            raise UserError(
-                f"logprobs_mode of the engine is {self.logprobs_mode!r}, but must be one of {', '.join(LOGPROBS_MODES)}"
-            )
-        if self.max_length < 2:
-            raise UserError("max_length of the engine must leave room for a prompt and an answer: at least 2")
         if self.cache_tokens and self.cache_tokens < self.pages_of(self.max_length) * self.page:
             raise UserError(
                 f"cache_tokens {self.cache_tokens} of the engine do not hold one request of max_length "

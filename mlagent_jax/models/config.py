@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from mlagent_jax.fields import setting
 from mlagent_jax.models.lora import LoRAConfig
 from mlagent_jax.models.remat import REMAT_POLICIES
-from mlagent_jax.nn.attention import check_backend
+from mlagent_jax.nn.attention import BACKENDS, check_backend
 from mlagent_jax.nn.vocabulary import UnusedIds
+
+FLOATS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -29,26 +32,26 @@ class Qwen2Config:
         part in any log-probability: the rows of the matrices are there, the distribution is over the tokens.
     """
 
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int = 0  # 0: hidden_size / num_attention_heads
-    max_position_embeddings: int = 32768
-    rope_theta: float = 1_000_000.0
-    rms_norm_eps: float = 1e-6
+    vocab_size: int = setting(at_least=1)
+    hidden_size: int = setting(at_least=1)
+    intermediate_size: int = setting(at_least=1)
+    num_hidden_layers: int = setting(at_least=1)
+    num_attention_heads: int = setting(at_least=1)
+    num_key_value_heads: int = setting(at_least=1)
+    head_dim: int = setting(0, at_least=0)  # 0: hidden_size / num_attention_heads
+    max_position_embeddings: int = setting(32768, at_least=1)
+    rope_theta: float = setting(1_000_000.0, above=0)
+    rms_norm_eps: float = setting(1e-6, above=0)
     tie_word_embeddings: bool = False
     attention_bias: bool = True
-    initializer_range: float = 0.02
-    attention: str = "xla_chunked"
-    query_chunk: int = 128
-    logits_chunk: int = 128
-    remat: str = "none"
-    scan_layers: bool = True
-    dtype: str = "float32"
-    param_dtype: str = "float32"
+    initializer_range: float = setting(0.02, above=0)
+    attention: str = setting("xla_chunked", choices=BACKENDS, defines_run=False)
+    query_chunk: int = setting(128, at_least=1, defines_run=False)
+    logits_chunk: int = setting(128, at_least=1, defines_run=False)
+    remat: str = setting("none", choices=REMAT_POLICIES, defines_run=False)
+    scan_layers: bool = setting(True, defines_run=False)
+    dtype: str = setting("float32", choices=FLOATS)
+    param_dtype: str = setting("float32", choices=FLOATS)
     lora: LoRAConfig | None = None
     unused_ids: UnusedIds = ()
 
@@ -137,6 +140,9 @@ class Qwen2Config:
         embeddings = self.vocab_size * D * (1 if self.tie_word_embeddings else 2)
         return self.num_hidden_layers * layer + embeddings + D
 
+
+# How a model is computed, which its checkpoint does not say; the other fields are what it is.
+EXECUTION = ("attention", "query_chunk", "logits_chunk", "remat", "scan_layers", "dtype", "param_dtype")
 
 _HF_REQUIRED = (
     "vocab_size",

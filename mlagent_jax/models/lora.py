@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from mlagent_jax.fields import check, setting
 from mlagent_jax.nn.linear import linear
 
 Params = dict[str, Any]
@@ -31,18 +32,12 @@ _ADDED = (_ADAPTER, "head")  # what is trained beside a frozen model; the head i
 class LoRAConfig:
     """rank: of the products. alpha: they are scaled by alpha / rank. targets: the layers that have one."""
 
-    rank: int = 16
-    alpha: float = 32.0
-    targets: tuple[str, ...] = PROJECTIONS
+    rank: int = setting(16, at_least=1)
+    alpha: float = setting(32.0, above=0)
+    targets: tuple[str, ...] = setting(PROJECTIONS, choices=PROJECTIONS, filled=True, distinct=True)
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ValueError(f"lora.rank must be at least 1, got {self.rank}")
-        unknown = [name for name in self.targets if name not in PROJECTIONS]
-        if unknown or not self.targets:
-            raise ValueError(
-                f"lora.targets is {self.targets!r}, but must be some of {', '.join(PROJECTIONS)}"
-            )
+        check(self, "lora")
 
 
 class Adapter(nnx.Module):

@@ -15,6 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mlagent_jax.errors import UserError
+from mlagent_jax.fields import check, setting
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import logical_axes
 from mlagent_jax.parallel.rules import AXES, RULES, spec
@@ -29,16 +30,14 @@ class MeshConfig:
     over these devices as well.
     """
 
-    data: int = 1
-    fsdp: int = -1
-    tensor: int = 1
-    sequence: int = 1
+    data: int = setting(1, at_least=1, or_value=-1)
+    fsdp: int = setting(-1, at_least=1, or_value=-1)
+    tensor: int = setting(1, at_least=1, or_value=-1)
+    sequence: int = setting(1, at_least=1, or_value=-1)
 
     def validate(self) -> None:
         """Raises UserError naming the field and its value."""
-        for name in AXES:
-            if getattr(self, name) < 1 and getattr(self, name) != -1:
-                raise UserError(f"mesh.{name} is {getattr(self, name)}, but must be -1 or at least 1")
+        check(self, "mesh")
         if [getattr(self, name) for name in AXES].count(-1) > 1:
             raise UserError(f"only one of {', '.join(f'mesh.{name}' for name in AXES)} may be -1")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mlagent_jax.errors import UserError
+from mlagent_jax.fields import check, setting
 from mlagent_jax.training.optimisers import OptimiserConfig
 
 CRITICS = ("separate", "shared", "none")
@@ -12,7 +13,6 @@ CRITIC_STARTS = ("zero", "expert")
 AGGREGATIONS = ("token_mean", "action_mean")
 KL_ESTIMATORS = ("k1", "k2", "k3")
 KL_PLACES = ("reward", "loss")
-_COUNTS = ("updates", "batch_size", "minibatch_size", "epochs", "row_length", "micro_rows", "keep")
 
 
 def _adamw(learning_rate: float) -> OptimiserConfig:
@@ -45,76 +45,44 @@ class PPOConfig:
     shuffle_rewards: a control: rewards are permuted within the batch, and nothing should be learnt.
     """
 
-    updates: int = 39
-    batch_size: int = 256
-    minibatch_size: int = 256
-    epochs: int = 1
-    row_length: int = 15_000
-    micro_rows: int = 8
-    temperature: float = 1.0
-    gamma: float = 1.0
-    lam: float = 1.0
+    updates: int = setting(39, at_least=1)
+    batch_size: int = setting(256, at_least=1)
+    minibatch_size: int = setting(256, at_least=1)
+    epochs: int = setting(1, at_least=1)
+    row_length: int = setting(15_000, at_least=2)
+    micro_rows: int = setting(8, at_least=1, defines_run=False)
+    temperature: float = setting(1.0, above=0)
+    gamma: float = setting(1.0, at_least=0, at_most=1)
+    lam: float = setting(1.0, at_least=0, at_most=1)
     reward_to_go: bool = True
     normalise_advantages: bool = True
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    dual_clip: float = 3.0
-    value_clip: float = 0.5
-    value_coefficient: float = 1.0
-    entropy_coefficient: float = 0.0
-    aggregation: str = "token_mean"
-    kl_coefficient: float = 0.001
-    kl_estimator: str = "k1"
-    kl_in: str = "reward"
-    critic: str = "separate"
+    clip_low: float = setting(0.2, at_least=0, at_most=1)
+    clip_high: float = setting(0.2, at_least=0)
+    dual_clip: float = setting(3.0, above=1, or_value=0)
+    value_clip: float = setting(0.5, at_least=0)
+    value_coefficient: float = setting(1.0, at_least=0)
+    entropy_coefficient: float = setting(0.0, at_least=0)
+    aggregation: str = setting("token_mean", choices=AGGREGATIONS)
+    kl_coefficient: float = setting(0.001, at_least=0)
+    kl_estimator: str = setting("k1", choices=KL_ESTIMATORS)
+    kl_in: str = setting("reward", choices=KL_PLACES)
+    critic: str = setting("separate", choices=CRITICS)
     critic_trunk_gradient: bool = False
-    critic_start: str = "zero"
-    critic_ridge: float = 0.01
-    critic_warmup: int = 0
-    target_kl: float = 0.0
+    critic_start: str = setting("zero", choices=CRITIC_STARTS)
+    critic_ridge: float = setting(0.01, at_least=0)
+    critic_warmup: int = setting(0, at_least=0)
+    target_kl: float = setting(0.0, at_least=0)
     shuffle_rewards: bool = False
-    keep: int = 2
-    seed: int = 0
-    actor_optimiser: OptimiserConfig = field(default_factory=lambda: _adamw(1e-6))
-    critic_optimiser: OptimiserConfig = field(default_factory=lambda: _adamw(1e-5))
+    keep: int = setting(2, at_least=1, defines_run=False)
+    seed: int = setting(0, at_least=0)
+    actor_optimiser: OptimiserConfig = setting(make=lambda: _adamw(1e-6))
+    critic_optimiser: OptimiserConfig = setting(make=lambda: _adamw(1e-5))
 
     def validate(self) -> None:
         """Raises UserError naming the field and its value."""
-        for name in _COUNTS:
-            if getattr(self, name) < 1:
-                raise UserError(f"ppo.{name} is {getattr(self, name)}, but must be at least 1")
-        if not self.temperature > 0:
-            raise UserError(f"ppo.temperature is {self.temperature}, but must be positive")
-        for name in ("gamma", "lam"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"ppo.{name} is {getattr(self, name)}, but must be between 0 and 1")
-        for name in ("clip_low", "clip_high", "value_clip", "value_coefficient", "entropy_coefficient"):
-            if getattr(self, name) < 0:
-                raise UserError(f"ppo.{name} is {getattr(self, name)}, but must not be negative")
-        for name in ("kl_coefficient", "critic_ridge", "critic_warmup", "target_kl"):
-            if getattr(self, name) < 0:
-                raise UserError(f"ppo.{name} is {getattr(self, name)}, but must not be negative")
+        check(self, "ppo")
         if self.target_kl and self.epochs == 1:
             raise UserError(
                 f"ppo.target_kl is {self.target_kl}, but there is no epoch that it could stop: ppo.epochs is 1; set "
                 "ppo.epochs to 2 or more, or ppo.target_kl to 0"
             )
-        if self.dual_clip and not self.dual_clip > 1:
-            raise UserError(f"ppo.dual_clip is {self.dual_clip}, but must be 0 or above 1")
-        self._check_choices()
-        self.actor_optimiser.validate("ppo.actor_optimiser")
-        self.critic_optimiser.validate("ppo.critic_optimiser")
-
-    def _check_choices(self) -> None:
-        choices = {
-            "critic": CRITICS,
-            "critic_start": CRITIC_STARTS,
-            "aggregation": AGGREGATIONS,
-            "kl_estimator": KL_ESTIMATORS,
-            "kl_in": KL_PLACES,
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise UserError(
-                    f"ppo.{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}"
-                )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mlagent_jax.errors import UserError
+from mlagent_jax.fields import setting
 
 
 class Status(enum.StrEnum):
@@ -45,15 +46,18 @@ class Status(enum.StrEnum):
 class Limits:
     """Limits of one execution. They are required, with defaults, never absent."""
 
-    wall_seconds: float = 30.0
-    cpu_seconds: int = 30
-    memory_mb: int = 1024  # address space of each process, and memory of all together
-    processes: int = 32
-    open_files: int = 256
-    workspace_mb: int = 64  # the writable workspace, in memory
-    workspace_files: int = 1024
-    output_kb: int = 64  # stdout + stderr kept: head and tail; the rest is counted and dropped
-    threads: int = 1  # OMP_NUM_THREADS and its like
+    wall_seconds: float = setting(30.0, above=0)
+    cpu_seconds: int = setting(30, at_least=1)
+    # Address space of each process, and memory of all together; in bytes it must fit the kernel's 64 bits.
+    memory_mb: int = setting(1024, at_least=1)
+    processes: int = setting(32, at_least=1)
+    open_files: int = setting(256, at_least=1)
+    workspace_mb: int = setting(64, at_least=1)  # the writable workspace, in memory
+    workspace_files: int = setting(1024, at_least=1)
+    output_kb: int = setting(
+        64, at_least=1
+    )  # stdout + stderr kept: head and tail; the rest is counted and dropped
+    threads: int = setting(1, at_least=1)  # OMP_NUM_THREADS and its like
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mlagent_jax.errors import UserError
+from mlagent_jax.fields import check, setting
 from mlagent_jax.training.optimisers import OptimiserConfig
-
-_COUNTS = ("row_length", "batch_rows", "micro_rows", "eval_every", "checkpoint_every", "log_every", "keep")
 
 
 @dataclass(frozen=True)
@@ -23,37 +22,30 @@ class SFTConfig:
     seed: of the held-out share and the order of rows.
     """
 
-    row_length: int = 15_000
-    batch_rows: int = 64
-    batch_sequences: int = 0
-    micro_rows: int = 8
-    epochs: float = 2.0
-    steps: int = 0
-    eval_fraction: float = 0.05
-    eval_every: int = 50
-    checkpoint_every: int = 50
-    log_every: int = 1
-    keep: int = 2
-    seed: int = 0
-    optimiser: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(learning_rate=2e-5, schedule="cosine", b2=0.999)
+    row_length: int = setting(15_000, at_least=2)
+    batch_rows: int = setting(64, at_least=1)
+    batch_sequences: int = setting(0, at_least=0)
+    micro_rows: int = setting(8, at_least=1, defines_run=False)
+    epochs: float = setting(2.0, at_least=0)
+    steps: int = setting(0, at_least=0)
+    eval_fraction: float = setting(0.05, at_least=0, below=1)
+    eval_every: int = setting(50, at_least=1)
+    checkpoint_every: int = setting(50, at_least=1, defines_run=False)
+    log_every: int = setting(1, at_least=1, defines_run=False)
+    keep: int = setting(2, at_least=1, defines_run=False)
+    seed: int = setting(0, at_least=0)
+    optimiser: OptimiserConfig = setting(
+        make=lambda: OptimiserConfig(learning_rate=2e-5, schedule="cosine", b2=0.999)
     )
 
     def validate(self) -> None:
         """Raises UserError naming the field and its value."""
-        for name in _COUNTS:
-            if getattr(self, name) < 1:
-                raise UserError(f"sft.{name} is {getattr(self, name)}, but must be at least 1")
-        if self.batch_sequences < 0:
-            raise UserError(f"sft.batch_sequences is {self.batch_sequences}, but must not be negative")
+        check(self, "sft")
         if not self.batch_sequences and self.batch_rows % self.micro_rows:
             raise UserError(
                 f"sft.batch_rows is {self.batch_rows}, no multiple of sft.micro_rows {self.micro_rows}"
             )
-        if self.steps < 0 or (self.steps == 0 and not self.epochs > 0):
+        if not self.steps and not self.epochs:
             raise UserError(
                 f"sft.steps is {self.steps} and sft.epochs {self.epochs}: one of them must be positive"
             )
-        if not 0 <= self.eval_fraction < 1:
-            raise UserError(f"sft.eval_fraction is {self.eval_fraction}, but must be at least 0 and below 1")
-        self.optimiser.validate("sft.optimiser")

@@ -11,6 +11,7 @@ import optax
 from optax import contrib
 
 from mlagent_jax.errors import UserError
+from mlagent_jax.fields import check, setting
 
 OPTIMISERS = ("adamw", "muon")
 SCHEDULES = ("constant", "linear", "cosine")
@@ -37,38 +38,21 @@ class OptimiserConfig:
     b1, b2, eps: AdamW's; Muon's own momentum is 0.95, as published.
     """
 
-    name: str = "adamw"
-    learning_rate: float = 2e-5
-    schedule: str = "constant"
-    warmup_steps: int = 0
-    final_fraction: float = 0.0
-    weight_decay: float = 0.0
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    clip_norm: float = 1.0
-    mu_dtype: str = "float32"
+    name: str = setting("adamw", choices=OPTIMISERS)
+    learning_rate: float = setting(2e-5, above=0)
+    schedule: str = setting("constant", choices=SCHEDULES)
+    warmup_steps: int = setting(0, at_least=0)
+    final_fraction: float = setting(0.0, at_least=0, at_most=1)
+    weight_decay: float = setting(0.0, at_least=0)
+    b1: float = setting(0.9, at_least=0, below=1)
+    b2: float = setting(0.999, at_least=0, below=1)
+    eps: float = setting(1e-8, above=0)
+    clip_norm: float = setting(1.0, at_least=0)
+    mu_dtype: str = setting("float32", choices=MU_DTYPES)
 
     def validate(self, where: str = "optimiser") -> None:
         """Raises UserError naming the field and its value."""
-        if self.name not in OPTIMISERS:
-            raise UserError(f"{where}.name is {self.name!r}, but must be one of {', '.join(OPTIMISERS)}")
-        if self.schedule not in SCHEDULES:
-            raise UserError(
-                f"{where}.schedule is {self.schedule!r}, but must be one of {', '.join(SCHEDULES)}"
-            )
-        if not self.learning_rate > 0:
-            raise UserError(f"{where}.learning_rate is {self.learning_rate}, but must be positive")
-        for name in ("warmup_steps", "weight_decay", "clip_norm"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{where}.{name} is {getattr(self, name)}, but must not be negative")
-        for name in ("b1", "b2", "final_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{where}.{name} is {getattr(self, name)}, but must be between 0 and 1")
-        if self.mu_dtype not in MU_DTYPES:
-            raise UserError(
-                f"{where}.mu_dtype is {self.mu_dtype!r}, but must be one of {', '.join(MU_DTYPES)}"
-            )
+        check(self, where)
         if self.mu_dtype == "bfloat16" and self.b1 > _MOST_IN_BFLOAT16:
             raise UserError(
                 f"{where}.b1 is {self.b1}, but first moments in bfloat16 follow the gradients up to "

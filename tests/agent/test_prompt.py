@@ -10,6 +10,7 @@ from mlagent_jax.agent.prompt import PromptFormat, messages
 from mlagent_jax.agent.response import ALL_FIELDS, parse
 from mlagent_jax.agent.trajectory import Step
 from mlagent_jax.environment.tools import TOOLS
+from mlagent_jax.errors import UserError
 
 FULL, COMPACT = PromptFormat("full"), PromptFormat("compact", observation_chars=120)
 
@@ -116,9 +117,9 @@ def test_hidden_scores_are_not_in_the_prompt(tmp_path):
 
 
 def test_a_format_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match="'tiny' is not one of full, compact"):
+    with pytest.raises(UserError, match="'tiny', but must be one of full, compact"):
         PromptFormat("tiny")
-    with pytest.raises(ValueError, match="observation_chars"):
+    with pytest.raises(UserError, match="observation_chars is 0"):
         PromptFormat("full", 0)
 
 

@@ -65,12 +65,16 @@ def test_ablations_differ_from_the_full_system_in_what_they_name():
     [
         ("ppo.updatess", 3, "config.ppo.updatess is not a setting"),
         ("sft.optimiser.nam", "adamw", "config.sft.optimiser.nam is not a setting"),
-        ("evaluate.agents", ("human",), "config.evaluate.agents is 'human'"),
+        (
+            "evaluate.agents",
+            ("human",),
+            "config.evaluate.agents has 'human', but must be some of starter, random",
+        ),
         ("rl.rollouts", "tokens", "config.rl.rollouts is 'tokens'"),
-        ("prompt.style", "terse", "prompt style 'terse'"),
+        ("prompt.style", "terse", "config.prompt.style is 'terse', but must be one of full, compact"),
         ("sft.steps", -1, "sft.steps is -1"),
         ("mesh.tensor", 0, "mesh.tensor is 0"),
-        ("model.lora", {"rank": 0}, "config.model.lora: lora.rank must be at least 1, got 0"),
+        ("model.lora", {"rank": 0}, "config.model.lora.rank is 0, but must be a whole number of at least 1"),
         ("model.lora", {"ranks": 8}, "config.model.lora.ranks is not a setting"),
     ],
 )
@@ -92,7 +96,7 @@ def test_a_missing_section_is_named(config):
 
 
 def test_the_seed_reaches_every_stage(config):
-    settings = Settings.from_config(with_seed(config, 7))
+    settings = with_seed(Settings.from_config(config), 7)
     assert (settings.seed, settings.sft.seed, settings.ppo.seed, settings.seeds) == (7, 7, 7, ())
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from fakes import make_task
 
+from mlagent_jax.errors import UserError
 from mlagent_jax.exploration.collection import plan_episodes
 from mlagent_jax.exploration.diversity import farthest_point
 from mlagent_jax.exploration.embedding import TfidfEmbedder
@@ -80,9 +81,16 @@ def test_a_kind_without_ideas_is_named(tmp_path):
         build(make_task(tmp_path, kind="graph something"), V2)
 
 
-@pytest.mark.parametrize("fields", [{"version": "v3"}, {"keep": 0}, {"candidates": 3, "keep": 4}])
-def test_bad_settings(fields):
-    with pytest.raises(ValueError):
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"version": "v3"}, "ideas.version is 'v3', but must be one of v1, v2"),
+        ({"keep": 0}, "ideas.keep is 0, but must be a whole number of at least 1"),
+        ({"candidates": 3, "keep": 4}, "ideas.keep is 4, but must be at most ideas.candidates, 3"),
+    ],
+)
+def test_bad_settings(fields, said):
+    with pytest.raises(UserError, match=said):
         PoolConfig(**fields)
 
 

@@ -1,4 +1,4 @@
-"""In bfloat16 the sampler's log-probs are the trainer's, with adapters too; the bounds fail for what they must catch."""
+"""In bfloat16 the sampler's log-probs are the trainer's, with adapters too; bounds fail for what they must catch."""
 
 import jax
 import jax.numpy as jnp

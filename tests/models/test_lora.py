@@ -7,6 +7,7 @@ import optax
 import pytest
 from adapters import merged
 
+from mlagent_jax.errors import UserError
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.hf import load_hf, save_hf
 from mlagent_jax.models.lora import LoRAConfig, join, partition
@@ -74,10 +75,14 @@ def test_merged_equals_unmerged(base, adapters):
 
 @pytest.mark.parametrize(
     "wrong, message",
-    [({"rank": 0}, "rank must be at least 1, got 0"), ({"targets": ("lm_head",)}, "'lm_head'")],
+    [
+        ({"rank": 0}, "lora.rank is 0"),
+        ({"targets": ("lm_head",)}, "'lm_head'"),
+        ({"targets": ()}, "is empty"),
+    ],
 )
 def test_what_cannot_be_is_refused(wrong, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         LoRAConfig(**wrong)
 
 

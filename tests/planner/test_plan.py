@@ -84,8 +84,8 @@ def test_ppo_of_adapters_holds_one_whole_model(tmp_path):
         "--stages=ppo",
         "--config.model.shape.param_dtype=bfloat16",
         "--config.ppo.micro_rows=1",
+        "--config.model.lora.rank=4",
         name="ppo_qwen2_5_7b",
-        also="config.model.lora = {'rank': 4}",
     )
     assert status == 0, output
     programs = {program["name"].split(",")[0]: program for program in told["plan"]["programs"]}

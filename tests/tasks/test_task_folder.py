@@ -63,13 +63,13 @@ def test_reads_the_optional_fields(tmp_path):
     ("toml", "said"),
     [
         ("colour = 3\n" + TOML, "unknown field 'colour'"),
-        (TOML.replace("[limits]", "[limits]\nram = 3"), "unknown limit 'ram'"),
-        (TOML.replace("5.5", "-5.5"), "'limits.wall_seconds' is -5.5, expected a number above 0"),
-        (TOML.replace("5.5", "true"), "'limits.wall_seconds' is True"),
-        (TOML.replace("5.5", "inf"), "'limits.wall_seconds' is inf"),
+        (TOML.replace("[limits]", "[limits]\nram = 3"), "limits.ram is not a setting"),
+        (TOML.replace("5.5", "-5.5"), "limits.wall_seconds is -5.5, but must be a number above 0"),
+        (TOML.replace("5.5", "true"), "limits.wall_seconds is True"),
+        (TOML.replace("5.5", "inf"), "limits.wall_seconds is inf"),
         (
             TOML.replace("wall_seconds = 5.5", "threads = 1.5"),
-            "'limits.threads' is 1.5, expected a whole number",
+            "limits.threads is 1.5, but must be a whole number",
         ),
         (TOML.replace("[limits]\nwall_seconds = 5.5", ""), "lacks the field 'limits'"),
         (TOML + "\n[", "not valid TOML"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mlagent_jax.fields import setting
+
 
 @dataclass(frozen=True)
 class DockerSettings:
@@ -22,12 +24,12 @@ class DockerSettings:
     patience_seconds: how long a job waits for an engine that does not answer, before it is given up.
     """
 
-    engines: tuple[str, ...] = ("",)
-    image: str = "mlagent-jax-sandbox:1"
-    runtime: str = ""
-    gpus: tuple[str, ...] = ()
-    spares: int = 0
-    life_seconds: int = 3600
-    call_seconds: float = 30.0
-    calls: int = 8
-    patience_seconds: float = 60.0
+    engines: tuple[str, ...] = setting(("",), filled=True, distinct=True, defines_run=False)
+    image: str = setting("mlagent-jax-sandbox:1", filled=True)
+    runtime: str = setting("")
+    gpus: tuple[str, ...] = setting((), distinct=True)
+    spares: int = setting(0, at_least=0, at_most=4096, defines_run=False)
+    life_seconds: int = setting(3600, at_least=1, defines_run=False)
+    call_seconds: float = setting(30.0, above=0, defines_run=False)
+    calls: int = setting(8, at_least=1, at_most=4096, defines_run=False)
+    patience_seconds: float = setting(60.0, above=0, defines_run=False)

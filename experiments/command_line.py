@@ -1,0 +1,151 @@
+"""How every program here reads its command line: no word of it goes unread, and what is wrong is one sentence."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable, Collection, Sequence
+from itertools import pairwise
+
+from absl import app, flags
+
+from mlagent_jax.errors import UserError
+from mlagent_jax.fields import nearest
+
+INTERRUPTED = 130  # the shell's exit status for Ctrl-C
+MISUSED = 2  # and for a command line that cannot be read
+_FLAG_VALUES = ("true", "false", "yes", "no", "0", "1", "t", "f", "y", "n", "on", "off")
+
+_TWICE = "already defined as"  # absl's words
+
+Main = Callable[[Sequence[str]], int | None]
+
+
+def run_program(main: Main, words: bool = False) -> None:
+    """Parses the flags, calls `main` with the program's name and the words that are left, and exits with its result.
+
+    words: whether the program takes words beside its flags; where it does not, any is refused. A UserError is
+    printed without a traceback, and so is a full disk.
+    """
+    app.run(_told(main), flags_parser=lambda argv: parse(argv, words))
+
+
+def refuse_unread(command: str, takes: Collection[str], of: Collection[str]) -> None:
+    """Raises UserError for a flag that was given but that `command` does not read.
+
+    takes: the names of flags that it reads. of: those of all commands.
+    """
+    for name in of:
+        if flags.FLAGS[name].present and name not in takes:
+            listed = ", ".join(f"--{known}" for known in of if known in takes)
+            raise UserError(
+                f"--{name} is not read by {command}, which takes {listed or 'no flags'}; leave it out"
+            )
+
+
+def _told(main: Main) -> Main:
+    def run(argv: Sequence[str]) -> int | None:
+        try:
+            return main(argv)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            where = f" ({error.filename})" if error.filename else ""
+            print(f"error: the disk is full{where}: free some space, and start again", file=sys.stderr)
+        except KeyboardInterrupt:
+            print("\nInterrupted.", file=sys.stderr)
+            return INTERRUPTED
+        return 1
+
+    return run
+
+
+def parse(argv: Sequence[str], words: bool) -> list[str]:
+    """absl's parser. Exits with `MISUSED` and a sentence for whatever it cannot read, or would not."""
+    known = flags.FLAGS
+    for name in known:
+        if known[name].parser is not None and not isinstance(known[name], flags.MultiFlag):
+            known[name].allow_overwrite = False  # given twice, one of the two would not be read
+    try:
+        _check_values(argv)
+        left = known(list(argv))
+        if not words:
+            _check_words(argv, left[1:])
+    except flags.UnrecognizedFlagError as error:
+        print(f"error: {_unknown_flag(error.flagname)}", file=sys.stderr)
+        sys.exit(MISUSED)
+    except (flags.Error, ValueError, UserError) as error:
+        text = " ".join(str(error).split())
+        twice = ", where one of the two would not be read; give it once" if _TWICE in text else ""
+        print(f"error: {text}{twice}", file=sys.stderr)
+        sys.exit(MISUSED)
+    return left
+
+
+def _check_values(argv: Sequence[str]) -> None:
+    """absl would take the flag that follows for the value of one without."""
+    for word, following in pairwise([*argv[1:], ""]):
+        if word == "--":
+            return
+        flag = _flag(word)
+        if flag is None or flag.boolean or "=" in word:
+            continue
+        if following.startswith("--"):
+            raise UserError(f"--{flag.name} has no value: write --{flag.name}=VALUE")
+
+
+def _check_words(argv: Sequence[str], left: Sequence[str]) -> None:
+    """Raises UserError for the first word that nothing reads, with what was likely meant."""
+    if not left:
+        return
+    word = left[0]
+    before = next((one for one, other in pairwise(argv) if other == word and one.startswith("-")), "")
+    raise UserError(f"the word {word!r} is not read by anything: {_meant(word, before)}")
+
+
+def _meant(word: str, before: str) -> str:
+    name, equals, value = word.partition("=")
+    if equals:
+        full = next((one for one in (name, f"config.{name}") if one in flags.FLAGS), "")
+        full = full or nearest(name, list(flags.FLAGS))
+        if full:
+            return f"is --{full}={value} meant?"
+    flag = _flag(before)
+    if flag is not None and flag.boolean and word.lower() in _FLAG_VALUES:
+        return f"is --{flag.name}={word.lower()} meant?"
+    if flag is not None and "=" in before and _takes_list(flag):
+        return f"is {before},{word} meant?"
+    if word in flags.FLAGS:
+        return f"is --{word} meant?"
+    return "a flag is written --NAME=VALUE"
+
+
+def _takes_list(flag: flags.Flag) -> bool:
+    return isinstance(flag.parser, flags.ListParser) or getattr(flag.parser, "takes_list", False)
+
+
+def _flag(word: str) -> flags.Flag | None:
+    """The flag that a word sets, or None."""
+    if not word.startswith("-"):
+        return None
+    name = word.lstrip("-").partition("=")[0]
+    for one in (name, name.removeprefix("no")):
+        if one in flags.FLAGS and (one == name or flags.FLAGS[one].boolean):
+            return flags.FLAGS[one]
+    return None
+
+
+def _unknown_flag(name: str) -> str:
+    known = list(flags.FLAGS)
+    if name.startswith("config."):
+        settings = [one for one in known if one.startswith("config.")]
+        meant = nearest(name, settings)
+        sections = [one for one in settings if one.startswith(f"{name}.")]
+        if sections:
+            return f"--{name} is a section; set its fields one by one, such as --{sections[0]}=VALUE"
+        what = "the configuration has no such field"
+    else:
+        meant, what = nearest(name, [one for one in known if "." not in one]), "there is no such flag"
+    return f"--{name}: {what}; " + (f"is --{meant} meant?" if meant else "--helpfull lists all")

@@ -1,0 +1,166 @@
+"""No word of a command line goes unread, in any program, and every command that the documents show can be given."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from programs import ROOT, run_programs
+
+TINY = str(ROOT / "tests/experiments/tiny.py")
+RUN = ["experiments.run", f"--config={TINY}"]
+PROGRAMS = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "experiments").rglob("*.py")
+    if '__name__ == "__main__"' in path.read_text()
+)
+TAKE_WORDS = {
+    *("experiments.ablations.compare", "experiments.import_gguf"),
+    *("experiments.sandbox", "experiments.tasks"),
+}
+
+# (command, exit status, what is said)
+REFUSED = [
+    ([*RUN, "--config.tasks.micro", "false"], 2, "is --config.tasks.micro=false meant?"),
+    ([*RUN, "--noconfig.tasks.micro", "True"], 2, "is --config.tasks.micro=true meant?"),
+    ([*RUN, "config.ppo.updates=99"], 2, "is --config.ppo.updates=99 meant?"),
+    ([*RUN, "ppo.updates=99"], 2, "is --config.ppo.updates=99 meant?"),
+    ([*RUN, "updates=99"], 2, "is --config.ppo.updates=99 meant?"),
+    ([*RUN, "workdir=/tmp/x"], 2, "is --workdir=/tmp/x meant?"),
+    ([*RUN, "--stages=sft", "ppo"], 2, "is --stages=sft,ppo meant?"),
+    ([*RUN, "--stages", "sft", "ppo"], 2, "the word 'ppo' is not read"),
+    ([*RUN, "--config.evaluate.agents=sft", "ppo"], 2, "is --config.evaluate.agents=sft,ppo meant?"),
+    ([*RUN, "print_config"], 2, "is --print_config meant?"),
+    ([*RUN, "quickstart"], 2, "a flag is written --NAME=VALUE"),
+    ([*RUN, "--", "--print_config"], 2, "the word '--print_config' is not read"),
+    ([*RUN, "-"], 2, "the word '-' is not read"),
+    ([*RUN, ""], 2, "the word '' is not read"),
+    ([*RUN, "--workdir", "--stages=ideas"], 2, "--workdir has no value"),
+    ([*RUN, "--workdir"], 2, "Missing value for flag --workdir"),
+    ([*RUN, "--workdir=a", "--workdir=b"], 2, "give it once"),
+    ([*RUN, "--config.seed=1", "--config.seed=2"], 2, "give it once"),
+    ([*RUN, "--workdri=a"], 2, "is --workdir meant?"),
+    ([*RUN, "--config.ppo.updatess=3"], 2, "is --config.ppo.updates meant?"),
+    ([*RUN, "--config.performance=False"], 2, "is --config.reward.performance meant?"),
+    ([*RUN, "--config.model.lora.ranks=3"], 2, "is --config.model.lora.rank meant?"),
+    ([*RUN, "--config.model.lora=16"], 2, "set its fields one by one"),
+    ([*RUN, "--config.reward=linear"], 2, "--config.reward is a section"),
+    ([*RUN, "--num_processes=-1"], 2, "num_processes"),
+    ([*RUN, "--num_processes=two"], 2, "num_processes"),
+    ([*RUN, "--config.seed=-1"], 1, "config.seed is -1"),
+    ([*RUN, "--stages=idea"], 1, "there are the stages ideas, collect"),
+    ([*RUN, "--stages="], 1, "it is empty"),
+    ([*RUN, "--stages=ideas,ideas"], 1, "names 'ideas' twice"),
+    ([*RUN, "--stages=ppo,sft"], 1, "write --stages=sft,ppo"),
+    ([*RUN], 1, "--workdir is missing"),
+    (["experiments.run"], 1, "--config is missing"),
+    (["experiments.plan", f"--config={TINY}", "--target=h100-8", "sft"], 2, "the word 'sft' is not read"),
+    (["experiments.plan", f"--config={TINY}", "--targets=h100-8"], 1, "--targets is not read"),
+    (["experiments.plan", "--table", "--config.seed=3"], 1, "--config.seed is not read by --table"),
+    (["experiments.plan", f"--config={TINY}", "--target=h100-8", "--stages=ppo,sft"], 1, "sft,ppo"),
+    (["experiments.serve", "--checkpoint=/tmp", "8000"], 2, "the word '8000' is not read"),
+    (["experiments.serve"], 2, "checkpoint"),
+    (["experiments.tasks", "list", "--csv=a.csv"], 1, "--csv is not read by list"),
+    (["experiments.tasks", "new", "x", "--suite=offline"], 1, "--suite is not read by new"),
+    (["experiments.tasks", "list", "ames", "--suite=offline"], 1, "--suite=offline is not read beside"),
+    (["experiments.tasks", "metrics", "rmse"], 1, "takes no arguments"),
+    (["experiments.tasks", "lits"], 1, "'lits' is not a command"),
+    (["experiments.tasks"], 1, "'' is not a command"),
+    (["experiments.tasks", "grade", "ames", "a", "b"], 1, "grade takes a task and a submission file"),
+    (["experiments.sandbox", "gc", "docker"], 1, "gc takes no arguments"),
+    (["experiments.sandbox", "gc", "--image=a"], 1, "--image is not read by gc"),
+    (["experiments.import_gguf", "a", "b", "c"], 2, "a file and a folder are wanted, and a b c was given"),
+    (["experiments.ablations.compare", "full"], 1, "'full' is not of the form"),
+    (["experiments.ablations.compare"], 1, "name runs to compare"),
+]
+
+
+@pytest.fixture(scope="module")
+def ended():
+    """How each of REFUSED ended, by its words."""
+    return {
+        tuple(command): end
+        for (command, *_), end in zip(REFUSED, run_programs([one[0] for one in REFUSED]), strict=True)
+    }
+
+
+@pytest.mark.parametrize(("command", "code", "said"), REFUSED, ids=lambda value: str(value)[-60:])
+def test_it_is_refused_in_a_sentence(ended, command, code, said):
+    end = ended[tuple(command)]
+    assert said in end.error
+    assert end.code == code
+
+
+@pytest.fixture(scope="module")
+def with_a_stray_word():
+    needed = {"experiments.serve": ["--checkpoint=/nowhere"]}
+    commands = [[program, *needed.get(program, []), "stray"] for program in PROGRAMS]
+    return dict(zip(PROGRAMS, run_programs(commands), strict=True))
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_program_refuses_a_stray_word(with_a_stray_word, program):
+    end = with_a_stray_word[program]
+    assert end.code in (1, 2) and "stray" in end.error
+    if program not in TAKE_WORDS:
+        assert "the word 'stray' is not read by anything" in end.error
+
+
+# Commands that documents and docstrings show.
+
+DOCUMENTS = ["README.md", "launch/README.md", "launch/docker/README.md", "mlagent_jax/sandbox/THREATS.md"]
+
+
+def shown_commands() -> list[list[str]]:
+    """Every command of ours in the documents and in what configurations say of themselves, without its words."""
+    files = [ROOT / name for name in DOCUMENTS]
+    files += sorted((ROOT / "experiments").rglob("*.py"))
+    found = []
+    for file in files:
+        text = file.read_text().replace("\\\n", " ")
+        for match in re.finditer(r"(?<!\")python -m (experiments\.[\w.]+)((?: +[^\s`#|]+)*)", text):
+            module, rest = match.groups()
+            if (ROOT / (module.replace(".", "/") + ".py")).exists():
+                found.append([str(file.relative_to(ROOT)), module, *_flags_of(rest)])
+        for match in re.finditer(r"--config\.[a-z][\w.]*(?:=[^\s`)]+)?", text):
+            if not match.group().startswith("--config.FIELD"):
+                word = match.group().rstrip(".,;:")
+                word += "" if "=" in word else "=1"
+                found.append([str(file.relative_to(ROOT)), "experiments.run", word])
+    return found
+
+
+def _flags_of(text: str) -> list[str]:
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        words = text.split()
+    return [
+        word.rstrip(".,;:")
+        for word in words
+        if word.startswith("--") and not word.startswith("--config.FIELD")
+    ]
+
+
+def test_every_command_that_is_shown_has_flags_that_exist():
+    shown = [command for command in shown_commands() if len(command) > 2]
+    assert len(shown) > 40 and {command[0] for command in shown} >= {"README.md", "launch/README.md"}
+    asked = [[module, *words] for _, module, *words in shown]
+    wrong = [
+        (command, end.output[-300:])
+        for command, end in zip(shown, run_programs(asked, only_parse=True), strict=True)
+        if end.code or end.output.strip()
+    ]
+    assert not wrong
+
+
+def test_every_file_that_is_shown_exists():
+    for name in DOCUMENTS:
+        for shown in re.findall(
+            r"(?:experiments|launch|tasks|tests|mlagent_jax)/[\w./]*\w", (ROOT / name).read_text()
+        ):
+            assert (ROOT / shown).exists() or (ROOT / Path(name).parent / shown).exists(), (
+                f"{name} names {shown}"
+            )
