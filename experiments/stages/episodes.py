@@ -8,11 +8,13 @@ from pathlib import Path
 from absl import logging
 
 from experiments.experiment import Experiment
-from mlagent_jax.agent.episode import EpisodeRequest, run_episodes
+from mlagent_jax.agent.episode import EpisodeRequest, StepTaken, run_episodes
 from mlagent_jax.agent.policy import Policy
 from mlagent_jax.agent.trajectory import Trajectory, episode_key
 from mlagent_jax.agent.trajectory_log import TrajectoryLog
 from mlagent_jax.training.progress import ProgressBar
+
+LONG_STEP_SECONDS = 5.0
 
 
 def run_missing(
@@ -24,6 +26,10 @@ def run_missing(
 ) -> list[Trajectory]:
     """All the planned trajectories in the order of the plan, whatever was done before and by whom."""
     keys = [episode_key(policy.name, r.task, r.index) for policy, requests in plans for r in requests]
+
+    def told(taken: StepTaken) -> None:
+        log_step(stage, taken)
+
     with TrajectoryLog(path) as log:
         stored = log.keys() & set(keys)
         if stored:
@@ -31,8 +37,22 @@ def run_missing(
         with ProgressBar(stage, len(keys), start=len(stored)) as bar:
             for policy, requests in plans:
                 missing = [r for r in requests if episode_key(policy.name, r.task, r.index) not in stored]
-                for trajectory in run_episodes(policy, missing, experiment.stepper, batch):
+                for trajectory in run_episodes(policy, missing, experiment.stepper, batch, told):
                     log.append(trajectory)
                     bar.advance(f"{policy.name} on {trajectory.task}: {trajectory.public_score:.4f}")
         found = {trajectory.key: trajectory for trajectory in log.read()}
     return [found[key] for key in keys]
+
+
+def log_step(stage: str, taken: StepTaken) -> None:
+    """A line for each step of a remote model, and for any that takes long: a sign that the run goes on."""
+    usage = taken.response.usage
+    if usage is None and taken.seconds < LONG_STEP_SECONDS:
+        return
+    logging.info(
+        "%s: %s, episode %d, step %d: %s, %s, %.1f s%s",
+        *(stage, taken.request.task, taken.request.index, taken.number),
+        taken.step.action.tool if taken.step.action is not None else "no action",
+        *(taken.step.outcome.value, taken.seconds),
+        f", {usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens" if usage else "",
+    )
