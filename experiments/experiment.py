@@ -106,7 +106,7 @@ class Experiment:
     @cached_property
     def idea_writer(self) -> IdeaWriter:
         if self.settings.agents.idea_writer == "endpoint":
-            return EndpointIdeaWriter(self.endpoint)
+            return EndpointIdeaWriter(self.endpoint, self.workdir.ideas)
         return ScriptedIdeaWriter(self.settings.seed)
 
     @cached_property

@@ -1,30 +1,38 @@
-"""Makes a task folder of a user's table: the table itself, a description, and a starter that runs."""
+"""Makes a task folder of a user's table: the table itself, a description, and a starter that runs.
+
+Cells stay the text that they are in the file. What is left out or changed is said, and what has been written is read
+again and compared.
+"""
 
 from __future__ import annotations
 
-import codecs
 import difflib
-import json
-import math
 import re
 import shutil
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from sklearn.model_selection import train_test_split
 
-from experiments.new_starter import starter
-from mlagent_jax.environment.labels import LabelsError
-from mlagent_jax.environment.metrics import METRICS, Metric, Prediction, Targets, TrueValues
+from experiments.column_kinds import classify
+from experiments.new_description import description, prepare_script, toml
+from experiments.new_starter import VALIDATION, starter
+from experiments.new_target import BINARY, check_counts, checked_target, is_classification
+from experiments.round_trip import check_round_trip
+from experiments.text_table import NewTaskError, other_delimiter, read_text_table
+from mlagent_jax.environment.labels import LabelsError, read_truth
+from mlagent_jax.environment.metrics import METRICS, Metric, Prediction, Targets
 from mlagent_jax.environment.preparation import prepare_task
-from mlagent_jax.environment.splitting import MOST_CLASSES
+from mlagent_jax.environment.table_bytes import to_csv
+from mlagent_jax.environment.task import Task
 from mlagent_jax.environment.task_loader import load_task
-from mlagent_jax.errors import UserError
+
+__all__ = ["OFFERED", "NewTask", "NewTaskError", "write_new_task"]
 
 LEAST_ROWS = 60
-LEAST_OF_CLASS = 5
-KINDS = {True: "tabular classification", False: "tabular regression"}
 OFFERED = [
     name
     for name, metric in METRICS.items()
@@ -32,13 +40,12 @@ OFFERED = [
 ]
 
 
-class NewTaskError(UserError):
-    """No task can be made of this table as it is."""
-
-
 @dataclass(frozen=True)
 class NewTask:
-    """What was asked for. positive: for metrics of 0 and 1, the target's value that counts as 1, or ""."""
+    """What was asked for. positive: for metrics of 0 and 1, the target's value that counts as 1, or "".
+
+    missing: cells that say that a value is missing, in every column.
+    """
 
     folder: Path
     table: Path
@@ -47,31 +54,34 @@ class NewTask:
     positive: str = ""
     encoding: str = "utf-8-sig"
     delimiter: str = ","
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Table:
+    """rows: distinct, text, as they are to be written. numbers: columns whose cells are numbers or empty."""
+
+    rows: pd.DataFrame
+    numbers: Collection[str]
+    target: str
+    identity: str
+
+    @property
+    def train_rows(self) -> int:
+        return len(self.rows) * 3 // 5
 
 
 def write_new_task(wanted: NewTask) -> list[str]:
     """Writes the folder, whole or not at all. Returns what the user should know. Raises NewTaskError."""
     _check_request(wanted)
-    rows, notes = _read_table(wanted)
     metric = METRICS[wanted.metric]
-    rows[wanted.target] = _checked_target(rows[wanted.target], wanted, metric)
-    rows = rows.rename(columns={wanted.target: _plain(wanted.target)})
-    target = _plain(wanted.target)
-    files = {
-        "raw/rows.csv": rows.to_csv(index=False),
-        "prepare.py": _PREPARE.format(table=json.dumps(wanted.table.name), train_rows=len(rows) * 3 // 5),
-        "train.py": starter(rows.drop(columns=target), target, metric),
-        "task.toml": _toml(wanted, rows, target, metric),
-        "description.md": _description(wanted, rows, target, metric),
-    }
+    table, notes = _table(wanted, metric)
     try:
         wanted.folder.absolute().parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=wanted.folder.absolute().parent, prefix=".new-task-"))
         try:
-            for name, text in files.items():
-                (temporary / name).parent.mkdir(exist_ok=True)
-                (temporary / name).write_text(text, encoding="utf-8")
-            _check_split(temporary, wanted)
+            _write(temporary, wanted, table, metric, stratify=False)
+            notes.append(_check_split(temporary, wanted, table, metric))
             temporary.chmod(0o755)
             temporary.rename(wanted.folder)
         finally:
@@ -79,19 +89,6 @@ def write_new_task(wanted: NewTask) -> list[str]:
     except OSError as error:
         raise NewTaskError(f"cannot write {wanted.folder}: {error}; choose another folder") from error
     return notes
-
-
-def _check_split(folder: Path, wanted: NewTask) -> None:
-    """Both halves of the test rows must have what the metric needs, such as both classes."""
-    with tempfile.TemporaryDirectory(prefix=".new-task-data-") as root:
-        try:
-            prepare_task(folder, folder.parent, Path(root))
-            load_task(folder, folder.parent, Path(root))
-        except LabelsError as error:
-            raise NewTaskError(
-                f"{wanted.table} has too few rows of some value of {wanted.target!r}: once they are split,"
-                f" {re.sub(r' at [^ ]+', '', str(error))}; add rows, or choose another metric"
-            ) from error
 
 
 def _check_request(wanted: NewTask) -> None:
@@ -108,137 +105,103 @@ def _check_request(wanted: NewTask) -> None:
         )
 
 
-def _read_table(wanted: NewTask) -> tuple[pd.DataFrame, list[str]]:
-    """The table and what was changed in it."""
-    path = wanted.table
-    try:
-        rows = pd.read_csv(path, encoding=wanted.encoding, sep=wanted.delimiter, low_memory=False)
-        twice = _twice(path, wanted)
-    except UnicodeError as error:
-        is_16 = path.read_bytes()[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        hint = "it begins as UTF-16 does" if is_16 else "name its encoding"
-        raise NewTaskError(
-            f"{path} is not {wanted.encoding.removesuffix('-sig')}: {error}; {hint}, such as"
-            f" --encoding={'utf-16' if is_16 else 'latin-1'}"
-        ) from error
-    except LookupError as error:
-        raise NewTaskError(f"--encoding is {wanted.encoding!r}, which Python does not know") from error
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise NewTaskError(f"cannot read {path} as a table: {str(error).strip()}") from error
-    if twice:
-        raise NewTaskError(f"{path} has two columns {twice!r}; rename or remove one")
-    rows, notes = _without_numbering(rows, wanted.target)
-    if wanted.target not in rows.columns:
-        near = difflib.get_close_matches(wanted.target, map(str, rows.columns), n=1)
-        hint = f"; is {near[0]!r} meant?" if near else ""
-        if len(rows.columns) == 1:
-            hint = "; it has one column only, so give its --delimiter, such as --delimiter=';'"
-        shown = ", ".join(map(str, rows.columns[:12])) + (", ..." if len(rows.columns) > 12 else "")
-        raise NewTaskError(f"{path} has no column {wanted.target!r}; its columns are {shown}{hint}")
-    if len(rows.columns) < 2:
-        raise NewTaskError(f"{path} has the target only; there is nothing to predict it from")
-    missing = rows.index[rows[wanted.target].isna()]
-    if len(missing):
-        raise NewTaskError(
-            f"{len(missing)} of {len(rows)} rows of {path} have no {wanted.target!r}, the first in row"
-            f" {missing[0] + 1} after the header; fill them in or remove those rows"
-        )
-    infinite = rows.drop(columns=wanted.target).select_dtypes("number").isin([math.inf, -math.inf]).sum()
-    for column, cells in infinite[infinite > 0].items():
-        rows[column] = rows[column].replace([math.inf, -math.inf], math.nan)
-        notes.append(f"emptied {cells} infinite cells of the column {column!r}: models take none")
-    for column in rows.columns:
-        words = rows[column].dropna()
-        if column == wanted.target or pd.api.types.is_numeric_dtype(words) or not len(words):
+def _table(wanted: NewTask, metric: Metric) -> tuple[_Table, list[str]]:
+    """The table as the task will have it, and what was changed for that."""
+    rows, notes = read_text_table(wanted.table, wanted.encoding, wanted.delimiter)
+    for word in wanted.missing:
+        cells = int((rows == word).sum().sum())
+        rows = rows.mask(rows == word, "")
+        notes.append(f"emptied {cells} cells {word!r}, as --missing says")
+    rows, said = _without_numbering(rows, wanted.target)
+    notes += said
+    _check_columns(rows, wanted)
+    target, said = checked_target(rows[wanted.target], wanted.target, metric, wanted.positive)
+    notes += said
+    columns, numbers = {}, []
+    for name in rows.columns:
+        if name == wanted.target:
+            columns[name] = target
             continue
-        numbers = pd.to_numeric(words, errors="coerce").notna()
-        if 0 < (~numbers).sum() < 0.05 * len(words):
-            odd = words[~numbers].iloc[0]
-            notes.append(
-                f"the column {column!r} is taken as text: it holds numbers, and also {str(odd)[:40]!r}"
-            )
-    if len(rows.drop(columns=wanted.target).drop_duplicates()) < LEAST_ROWS:
+        column = classify(name, rows[name])
+        notes += column.notes
+        if (column.cells == "").all():
+            notes.append(f"left out the column {name!r}, which has no value")
+            continue
+        columns[name] = column.cells
+        numbers += [name] if column.is_number else []
+    if len(columns) < 2:
+        raise NewTaskError(f"{wanted.table} has the target only; there is nothing to predict it from")
+    rows, said = _distinct(pd.DataFrame(columns), numbers, wanted.target)
+    notes += said
+    if len(rows) < LEAST_ROWS:
         raise NewTaskError(
-            f"{path} has fewer than {LEAST_ROWS} distinct rows, too few to train and to test on"
+            f"{wanted.table} has fewer than {LEAST_ROWS} distinct rows, {len(rows)}: too few to train and to test on"
         )
-    return rows, notes
+    check_counts(rows[wanted.target], wanted.target, metric)
+    taken = {*rows.columns} - {wanted.target}
+    plain = _unused(_plain(wanted.target), taken | {"split"})
+    if plain != wanted.target:
+        notes.append(f"the target {wanted.target!r} is called {plain!r} in the task")
+        rows = rows.rename(columns={wanted.target: plain})
+    if metric.prediction is not Prediction.CLASS:
+        numbers.append(plain)
+    identity = "id" if "id" not in rows.columns else _unused("row_id", {*rows.columns, "split"})
+    return _Table(rows.reset_index(drop=True), numbers, plain, identity), notes
 
 
-def _twice(path: Path, wanted: NewTask) -> str:
-    """A column name that the header has twice, or ""; pandas would call the second one NAME.1."""
-    header = pd.read_csv(
-        path, encoding=wanted.encoding, sep=wanted.delimiter, header=None, nrows=1, dtype=str
-    )
-    names = header.iloc[0].dropna()
-    return next((str(name) for name in names[names.duplicated()]), "")
+def _check_columns(rows: pd.DataFrame, wanted: NewTask) -> None:
+    """The target must be there, and filled in in every row."""
+    path, names = wanted.table, list(rows.columns)
+    if wanted.target not in names:
+        near = difflib.get_close_matches(wanted.target, names, n=1)
+        better = other_delimiter(names, wanted.delimiter)
+        hint = f"; is {near[0]!r} meant?" if near else ""
+        if better and any(wanted.target in re.split(r"[;,\t|]", name) for name in names):
+            hint = f"; give its --delimiter, such as --delimiter={better}"
+        shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+        raise NewTaskError(f"{path} has no column {wanted.target!r}; its columns are {shown}{hint}")
+    empty = rows[wanted.target] == ""
+    if empty.any():
+        row = int(empty.to_numpy().argmax())
+        raise NewTaskError(
+            f"{int(empty.sum())} of {len(rows)} rows of {path} have no {wanted.target!r}, the first in row {row + 1}"
+            f" after the header (line {rows.index[row]}); fill them in or remove those rows"
+        )
 
 
 def _without_numbering(rows: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
-    """Without the columns that number rows, and what is to be said of them."""
+    """Without the columns that only tell rows apart, and what is to be said of them."""
     notes = []
-    if "id" in rows.columns and target != "id":
-        rows = rows.drop(columns="id")
-        notes.append("left out the column 'id': a task gives its rows ids of its own, which say nothing")
-    nameless = "Unnamed: 0"  # as pandas calls it
-    if nameless in rows.columns and target != nameless and rows[nameless].is_unique:
-        rows = rows.drop(columns=nameless)
-        notes.append("left out the first column, which has no name and a number for each row")
+    for name in [name for name in rows.columns if name.strip().lower() == "id" and name != target]:
+        if rows[name].is_unique:
+            rows = rows.drop(columns=name)
+            notes.append(
+                f"left out the column {name!r}: a task gives its rows ids of its own, which say nothing"
+            )
+    first = rows.columns[0] if len(rows.columns) else ""
+    # "Unnamed: 0": as pandas writes a numbering that it has read and had no name for.
+    if first in ("column_1", "Unnamed: 0") and first != target and rows[first].is_unique:
+        rows = rows.drop(columns=first)
+        notes.append("left out the first column, which has no name and another value in each row")
+    elif first == "column_1":
+        notes.append("the first column has no name and is called 'column_1'")
     return rows, notes
 
 
-def _checked_target(values: pd.Series, wanted: NewTask, metric: Metric) -> pd.Series:
-    """The target as the metric wants it."""
-    name = f"the target {wanted.target!r}"
-    if values.nunique() < 2:
-        raise NewTaskError(f"{name} is {values.iloc[0]!r} in every row; there is nothing to learn")
-    if metric.prediction is Prediction.CLASS:
-        return _checked_classes(values, name, metric)
-    if metric.truth in (TrueValues.BINARY, TrueValues.BOTH_CLASSES):
-        return _checked_binary(values, name, wanted, metric)
-    numbers = pd.to_numeric(values, errors="coerce")
-    if not numbers.map(math.isfinite).all():
-        where = numbers.index[~numbers.map(math.isfinite)][0]
-        raise NewTaskError(
-            f"{name} is {values[where]!r} in row {where + 1} after the header, but {metric.name} needs numbers;"
-            " mend that value, or choose a metric of classes such as accuracy"
-        )
-    if metric.truth is TrueValues.NON_NEGATIVE and numbers.min() < 0:
-        raise NewTaskError(f"{name} goes down to {numbers.min()}, but {metric.name} needs at least 0")
-    if metric.truth is TrueValues.WHOLE_VARIED and (numbers % 1 != 0).any():
-        raise NewTaskError(f"{name} has fractions, but {metric.name} needs whole numbers")
-    return numbers
-
-
-def _checked_classes(values: pd.Series, name: str, metric: Metric) -> pd.Series:
-    counts = values.astype(str).str.strip().value_counts()
-    if len(counts) > min(MOST_CLASSES, len(values) // LEAST_OF_CLASS):
-        raise NewTaskError(
-            f"{name} has {len(counts)} different values in {len(values)} rows, too many classes for"
-            f" {metric.name}; choose a metric of numbers such as rmse, or join classes"
-        )
-    if counts.iloc[-1] < LEAST_OF_CLASS:
-        raise NewTaskError(
-            f"{name} is {counts.index[-1]!r} in {counts.iloc[-1]} rows only; a class needs {LEAST_OF_CLASS} to"
-            " be split: join it with another, or remove it"
-        )
-    return values.astype(str).str.strip() if not pd.api.types.is_numeric_dtype(values) else values
-
-
-def _checked_binary(values: pd.Series, name: str, wanted: NewTask, metric: Metric) -> pd.Series:
-    texts = values.astype(str).str.strip()
-    kinds = sorted(texts.unique())
-    if len(kinds) != 2:
-        raise NewTaskError(f"{name} has {len(kinds)} different values, but {metric.name} needs two")
-    if wanted.positive and wanted.positive not in kinds:
-        raise NewTaskError(f"--positive is {wanted.positive!r}, but {name} is {kinds[0]!r} or {kinds[1]!r}")
-    if not wanted.positive and kinds not in (["0", "1"], ["0.0", "1.0"], ["False", "True"]):
-        raise NewTaskError(
-            f"{name} is {kinds[0]!r} or {kinds[1]!r}, but {metric.name} needs 0 and 1; say which is 1 by"
-            f" --positive={kinds[1]}"
-        )
-    if min(texts.value_counts()) < LEAST_OF_CLASS * 2:
-        raise NewTaskError(f"{name} has a class of fewer than {LEAST_OF_CLASS * 2} rows, too few to split")
-    return (texts == (wanted.positive or kinds[1])).astype(int)
+def _distinct(rows: pd.DataFrame, numbers: list[str], target: str) -> tuple[pd.DataFrame, list[str]]:
+    """The first of all rows that have the same features: no test row may stand in the training data."""
+    keys = rows.drop(columns=target)
+    keys[numbers] = keys[numbers].apply(pd.to_numeric)
+    again = keys.duplicated()
+    if not again.any():
+        return rows, []
+    said_first = rows[target].groupby(pd.util.hash_pandas_object(keys, index=False)).transform("first")
+    others = int((rows[target] != said_first).sum())
+    contrary = f", {others} of them with another {target!r}" if others else ""
+    return rows[~again], [
+        f"left out {int(again.sum())} of {len(rows)} rows: what they predict from is that of an earlier row{contrary};"
+        f" {int((~again).sum())} are left"
+    ]
 
 
 def _plain(name: str) -> str:
@@ -247,94 +210,59 @@ def _plain(name: str) -> str:
     return f"{plain}_" if plain in ("split", "id") else plain
 
 
-def _toml(wanted: NewTask, rows: pd.DataFrame, target: str, metric: Metric) -> str:
-    kind = KINDS[metric.prediction is Prediction.CLASS or metric.truth in _BINARY]
-    columns = len(rows.columns) - 1
-    brief = f"{kind.capitalize()}: predict {target} from {columns} columns. Metric {metric.name}, {metric.direction}."
-    return _TOML.format(
-        title=json.dumps(wanted.folder.name.replace("_", " ").capitalize(), ensure_ascii=False),
-        brief=json.dumps(f"{brief[:200]} train.py: a linear model.", ensure_ascii=False),
-        kind=kind,
-        metric=metric.name,
-        target=json.dumps(target, ensure_ascii=False),
-        m_best=metric.best,
-    )
+def _unused(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
 
 
-_BINARY = (TrueValues.BINARY, TrueValues.BOTH_CLASSES)
+def _write(folder: Path, wanted: NewTask, table: _Table, metric: Metric, stratify: bool) -> None:
+    train = starter(table.rows, table.numbers, table.target, metric, table.identity, stratify)
+    about = description(table.rows, table.numbers, table.target, metric, table.identity, wanted.folder.name)
+    files = {
+        "raw/rows.csv": to_csv(table.rows),
+        "prepare.py": prepare_script(wanted.table.name, table.train_rows),
+        "train.py": train.encode(),
+        "task.toml": toml(wanted.folder.name, table.rows, table.target, metric, table.identity),
+        "description.md": about,
+    }
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-def _description(wanted: NewTask, rows: pd.DataFrame, target: str, metric: Metric) -> str:
-    train = len(rows) * 3 // 5
-    columns = "\n".join(
-        f"- `{column}`: {'numbers' if pd.api.types.is_numeric_dtype(rows[column]) else 'text'}"
-        for column in rows.columns
-        if column != target
-    )
-    return _DESCRIPTION.format(
-        title=wanted.folder.name.replace("_", " ").capitalize(),
-        target=target,
-        train=f"{train:,}",
-        columns=columns,
-        expected=metric.prediction.value,
-        metric=metric.name,
-        direction=metric.direction,
-        treatment=metric.treatment,
-    )
+def _check_split(folder: Path, wanted: NewTask, table: _Table, metric: Metric) -> str:
+    """Prepares the task and reads it again; both halves of the test rows must have what the metric needs.
+
+    Returns how many rows there are of each kind.
+    """
+    with tempfile.TemporaryDirectory(prefix=".new-task-data-") as root:
+        try:
+            prepare_task(folder, folder.parent, Path(root))
+            task = load_task(folder, folder.parent, Path(root))
+        except LabelsError as error:
+            raise NewTaskError(
+                f"{wanted.table} has too few rows of some value of {wanted.target!r}: once they are split,"
+                f" {re.sub(r' at [^ ]+', '', str(error))}; add rows, or choose another metric"
+            ) from error
+        check_round_trip(task, table.rows, table.numbers)
+        if is_classification(metric):
+            _write(folder, wanted, table, metric, stratify=_can_stratify(task, wanted, metric))
+        truth = read_truth(task)
+    counts = f"{truth.public.sum():,} public and {truth.private.sum():,} private test rows"
+    return f"{table.train_rows:,} training rows, {counts}"
 
 
-_PREPARE = '''"""The rows of a table, as they were when this task was made of it."""
-
-import io
-
-import pandas as pd
-
-from mlagent_jax.environment.preparation import LabelledRows, RawFiles
-
-
-def prepare(files: RawFiles) -> LabelledRows:
-    rows = pd.read_csv(io.BytesIO(files.from_task("rows.csv")), low_memory=False)
-    return LabelledRows(
-        # Drop here what would give the answer away, and what is not known when a prediction is asked for.
-        rows=rows,
-        train_rows={train_rows},
-        source={table},
-        licence="the owner's",
-    )
-'''
-
-_TOML = """\
-title = {title}
-brief = {brief}
-kind = "{kind}"
-split = "held_out"
-metric = "{metric}"
-id_column = "id"
-target_columns = [{target}]
-m_best = {m_best}
-m_best_source = "the metric's best; put here a score that would be good work, since gains are measured by it"
-show_public_score = true
-
-[limits]
-wall_seconds = 60
-cpu_seconds = 60
-memory_mb = 4096
-"""
-
-_DESCRIPTION = """\
-# {title}
-
-Predict `{target}` of each row from the other columns.
-
-- `data/train.csv`: about {train} rows with `id`, the columns below, and `{target}`.
-- `data/test.csv`: the other rows, without `{target}`.
-
-Write `submission.csv` with the columns `id` and `{target}`, one row for each row of `data/test.csv`; each prediction
-is {expected}.
-
-It is scored by `{metric}`, {direction} ({treatment}).
-
-The columns:
-
-{columns}
-"""
+def _can_stratify(task: Task, wanted: NewTask, metric: Metric) -> bool:
+    """Whether the starter's validation rows can have every class. Raises NewTaskError if it could not be fitted."""
+    target = task.target_columns[0]
+    y = pd.read_csv(task.data_dir / "train.csv", dtype=str, keep_default_na=False)[target]
+    if y.value_counts().min() >= 2 and y.nunique() > 1 and y.nunique() <= int(len(y) * VALIDATION):
+        return True
+    fitted = train_test_split(y, test_size=VALIDATION, random_state=0)[0]
+    if metric.truth in BINARY or fitted.nunique() < 2:
+        raise NewTaskError(
+            f"{wanted.table} has too few rows of some value of {wanted.target!r}: too few of the {len(y)} training"
+            " rows have it; add rows, or choose another metric"
+        )
+    return False

@@ -31,7 +31,7 @@ def read_part(task: Task, part: str) -> pd.DataFrame:
     path = task.data_dir / f"{part}.csv"
     if not path.is_file():
         raise NotApplicableError(f"there is no {path.name} in data/")
-    return pd.read_csv(path, low_memory=False)
+    return pd.read_csv(path, low_memory=False, keep_default_na=False, na_values=[""])  # "NA" may be a word
 
 
 def identities(task: Task, name: str = "test.csv") -> list[str]:
@@ -69,7 +69,10 @@ def train_targets(task: Task) -> np.ndarray:
     missing = [name for name in names if name not in rows.columns]
     if missing:
         raise NotApplicableError(f"train.csv has no column for {missing[0]}")
-    return rows[names].astype(str).to_numpy(dtype=str) if as_text(task) else rows[names].to_numpy(float)
+    if not as_text(task):
+        return rows[names].to_numpy(float)
+    texts = pd.read_csv(task.data_dir / "train.csv", usecols=names, dtype=str, keep_default_na=False)
+    return texts[names].to_numpy(dtype=str)
 
 
 def arrays(task: Task, part: str) -> list[tuple[str, np.ndarray]]:

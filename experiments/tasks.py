@@ -52,6 +52,9 @@ TARGET = flags.DEFINE_string("target", "", "new: the column that is to be predic
 METRIC = flags.DEFINE_string("metric", "", "new: the metric.")
 POSITIVE = flags.DEFINE_string("positive", "", "new: for a metric of 0 and 1, the target's value that is 1.")
 ENCODING = flags.DEFINE_string("encoding", "utf-8-sig", "new: of the table.")
+MISSING = flags.DEFINE_multi_string(
+    "missing", [], "new: a cell that says that a value is missing, such as NA; may be given several times."
+)
 DELIMITER = flags.DEFINE_string("delimiter", ",", "new: between the table's columns.")
 
 
@@ -170,6 +173,7 @@ def _new(arguments: Sequence[str]) -> None:
         positive=POSITIVE.value,
         encoding=ENCODING.value,
         delimiter=DELIMITER.value,
+        missing=tuple(MISSING.value),
     )
     for line in write_new_task(wanted):
         print(line)

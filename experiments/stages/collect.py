@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,7 +14,6 @@ from mlagent_jax.agent.prompt import messages
 from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.agent.trajectory_log import read_trajectories
 from mlagent_jax.exploration.collection import plan_episodes
-from mlagent_jax.exploration.pool import IdeaPool
 from mlagent_jax.text.chat import Message, tokenizer_texts
 from mlagent_jax.text.tokenizer import train_sentencepiece
 
@@ -32,7 +30,7 @@ def _collect(experiment: Experiment) -> dict[str, Any]:
     for task in experiment.held_in:
         path = workdir.ideas / f"{task.name}.json"
         workdir.require(STAGE, path, made_by=ideas.STAGE)
-        pools[task.name] = IdeaPool.from_json(json.loads(path.read_text()))
+        pools[task.name] = ideas.read_pool(path)
     requests = plan_episodes(experiment.held_in, pools, settings.collect.episodes_per_task, settings.seed)
     trajectories = run_missing(
         STAGE,

@@ -8,13 +8,14 @@ from pathlib import Path
 from absl import logging
 
 from experiments.experiment import Experiment
-from mlagent_jax.agent.episode import EpisodeRequest, run_episodes
+from mlagent_jax.agent.episode import EpisodeRequest, StepTaken, run_episodes
 from mlagent_jax.agent.policy import Policy
 from mlagent_jax.agent.trajectory import Trajectory, episode_key
 from mlagent_jax.agent.trajectory_log import TrajectoryLog
 from mlagent_jax.training.progress import ProgressBar
 
 REPEATS = 1
+LONG_STEP_SECONDS = 5.0
 
 
 def run_missing(
@@ -30,6 +31,10 @@ def run_missing(
     said aloud and count for nobody.
     """
     keys = [episode_key(policy.name, r.task, r.index) for policy, requests in plans for r in requests]
+
+    def told(taken: StepTaken) -> None:
+        log_step(stage, taken)
+
     with TrajectoryLog(path) as log:
         stored = log.keys() & set(keys)
         if stored:
@@ -39,7 +44,7 @@ def run_missing(
                 missing = [r for r in requests if episode_key(policy.name, r.task, r.index) not in stored]
                 for attempt in range(1 + REPEATS):
                     cut_short = []
-                    for trajectory in run_episodes(policy, missing, experiment.stepper, batch):
+                    for trajectory in run_episodes(policy, missing, experiment.stepper, batch, told):
                         log.append(trajectory)
                         if trajectory.is_masked:
                             cut_short.append(trajectory.key)
@@ -60,3 +65,17 @@ def run_missing(
             len(planned),
         )
     return planned
+
+
+def log_step(stage: str, taken: StepTaken) -> None:
+    """A line for each step of a remote model, and for any that takes long: a sign that the run goes on."""
+    usage = taken.response.usage
+    if usage is None and taken.seconds < LONG_STEP_SECONDS:
+        return
+    logging.info(
+        "%s: %s, episode %d, step %d: %s, %s, %.1f s%s",
+        *(stage, taken.request.task, taken.request.index, taken.number),
+        taken.step.action.tool if taken.step.action is not None else "no action",
+        *(taken.step.outcome.value, taken.seconds),
+        f", {usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens" if usage else "",
+    )

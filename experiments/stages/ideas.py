@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
+
+from absl import logging
 
 from experiments.experiment import Experiment
 from experiments.stages.stage import run_on_main
 from mlagent_jax.exploration.embedding import TfidfEmbedder
-from mlagent_jax.exploration.pool import build_pool
+from mlagent_jax.exploration.ideas import IdeaError
+from mlagent_jax.exploration.pool import IdeaPool, build_pool
 from mlagent_jax.files import write_atomically
 
 STAGE = "ideas"
@@ -19,13 +23,27 @@ def run(experiment: Experiment) -> None:
 
 
 def _write_pools(experiment: Experiment) -> dict[str, Any]:
+    """A pool that is there already is kept: with an endpoint as writer it has cost something."""
     kept = 0
     for task in experiment.held_in:
-        pool = build_pool(
-            task, experiment.idea_writer, TfidfEmbedder(), experiment.settings.ideas, experiment.settings.seed
-        )
-        write_atomically(
-            experiment.workdir.ideas / f"{task.name}.json", json.dumps(pool.to_json(), indent=2) + "\n"
-        )
+        path = experiment.workdir.ideas / f"{task.name}.json"
+        if path.exists():
+            pool = read_pool(path)
+            logging.info("The ideas for %s are there already.", task.name)
+        else:
+            writer, settings = experiment.idea_writer, experiment.settings
+            pool = build_pool(task, writer, TfidfEmbedder(), settings.ideas, settings.seed)
+            write_atomically(path, json.dumps(pool.to_json(), indent=2) + "\n")
+            writer.forget(task.name)
         kept += sum(len(ideas) for ideas in pool.kept.values())
     return {"pools": len(experiment.held_in), "ideas": kept}
+
+
+def read_pool(path: Path) -> IdeaPool:
+    """Raises IdeaError for a file that holds none."""
+    try:
+        return IdeaPool.from_json(json.loads(path.read_text()))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise IdeaError(
+            f"the idea pool {path} is damaged ({error!r}); remove it to have it built again"
+        ) from error

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-
 import libcst as cst
 
 from mlagent_jax.agent.edits import catalogue, pipeline, script
+from mlagent_jax.agent.whole_script import ONE_PARSES
 from mlagent_jax.environment.coder import CoderError
 
 _SHOWN_COLUMNS = 12
-
-# CPython 3.11 counts the depth of `ast.parse` for all threads together and fails when two of them parse at once
-# (SystemError: AST constructor recursion depth mismatch).
-_ONE_AT_A_TIME = threading.Lock()
 
 
 class ScriptedCoder:
@@ -24,7 +19,7 @@ class ScriptedCoder:
 
     def edit(self, script: str, instruction: str) -> str:
         """Raises CoderError if it doesn't understand the instruction or it doesn't fit the script."""
-        with _ONE_AT_A_TIME:
+        with ONE_PARSES:
             return catalogue.apply(script, instruction)
 
     def understand(self, text: str, question: str) -> str:

@@ -1,143 +1,62 @@
-"""An OpenAI-compatible endpoint as policy, as coder and as idea writer.
+"""A chat model behind an OpenAI-compatible address as policy, as coder and as idea writer.
 
-The `openai` client waits and tries again on its own when connections fail, when the server is busy (408, 409,
-429) or broken (5xx). What is said here is what is left after that.
+Answers are read as a careful person would (`answers`, `whole_script`, `response.found_response`); one that is of no use
+is asked for again, with a word on what was wrong with it.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from absl import logging
 
+from mlagent_jax.agent import answers
+from mlagent_jax.agent.chat_client import (
+    Answer,
+    Endpoint,
+    EndpointConfig,
+    EndpointError,
+    EndpointUnavailableError,
+    TooLongError,
+)
 from mlagent_jax.agent.policy import Response, Situation
 from mlagent_jax.agent.prompt import PromptFormat, messages
+from mlagent_jax.agent.response import found_response
+from mlagent_jax.agent.whole_script import UnusableAnswerError, find_script
 from mlagent_jax.environment.coder import CoderError, CoderUnavailableError
 from mlagent_jax.environment.task import Task
-from mlagent_jax.errors import UserError
-from mlagent_jax.fields import setting
+from mlagent_jax.files import write_atomically
 from mlagent_jax.text.chat import Message
 
-if TYPE_CHECKING:
-    import openai
+__all__ = [
+    "Endpoint",
+    "EndpointCoder",
+    "EndpointConfig",
+    "EndpointError",
+    "EndpointIdeaWriter",
+    "EndpointPolicy",
+    "EndpointUnavailableError",
+]
 
 _CHARS_PER_TOKEN = 3  # a low guess, so that a prompt that is said to fit does
 _BLOCK_CHARS = 10_000  # of a file, in one request of Understand File
-_FENCE = re.compile(r"^```(?:python|py)?[ \t]*\r?\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
-_ITEM = re.compile(r"^\s*(?:[-*•]|\d+[.):])\s*(.+?)\s*$")
-_ADVICE = "[advice]"
-_BUSY = (408, 409, 429)
-_TOO_LONG = ("context_length", "context length", "too long")  # OpenAI's code, and what other servers say
-
-
-class EndpointError(UserError):
-    """The endpoint cannot be used: its package, address, model, key or a request is wrong, or it is down."""
-
-
-class EndpointUnavailableError(EndpointError):
-    """It did not answer, time and again; the fault may pass."""
-
-
-class _TooLongError(Exception):
-    """The request is longer than the model's context."""
-
-
-@dataclass(frozen=True)
-class EndpointConfig:
-    """base_url: e.g. "http://localhost:8000/v1"; "" for OpenAI's own. model: its name there.
-
-    temperature, max_tokens: of a policy's response. coder_max_tokens: of a script, a report or ideas.
-    context_tokens: of the model; episodes end before their history is longer, at 3 characters a token.
-    parallel: requests at a time. timeout_seconds: of one. retries: after the first, with growing pauses.
-    api_key_variable: the environment variable that holds the key; servers of one's own may need none.
-    """
-
-    base_url: str = setting("", defines_run=False)
-    model: str = setting("")
-    temperature: float = setting(0.7, at_least=0)
-    max_tokens: int = setting(1024, at_least=1)
-    coder_max_tokens: int = setting(4096, at_least=1)
-    context_tokens: int = setting(16_384, at_least=2)
-    parallel: int = setting(8, at_least=1, at_most=4096, defines_run=False)
-    timeout_seconds: float = setting(120.0, above=0, defines_run=False)
-    retries: int = setting(5, at_least=0, defines_run=False)
-    api_key_variable: str = setting("OPENAI_API_KEY", filled=True, defines_run=False)
-
-
-class Endpoint:
-    """A chat model behind an address. Thread-safe. Raises EndpointError if it cannot be used at all.
-
-    prompt_tokens, completion_tokens: as the server counted them so far, for the bill.
-    """
-
-    def __init__(self, config: EndpointConfig) -> None:
-        self.config = config
-        self.prompt_tokens = 0
-        self.completion_tokens = 0
-        self._lock = threading.Lock()
-        self._client = _client(config)
-
-    def complete(
-        self, chat: Sequence[Message], max_tokens: int, temperature: float, seed: int | None = None
-    ) -> str:
-        """The model's answer. Raises EndpointError; EndpointUnavailableError if trying later may help."""
-        import openai
-
-        extra: dict[str, Any] = {} if seed is None else {"seed": seed}
-        turns: Any = [{"role": message.role, "content": _as_text(message.content)} for message in chat]
-        try:
-            completion = self._client.chat.completions.create(
-                model=self.config.model,
-                messages=turns,
-                max_tokens=max_tokens,
-                temperature=temperature,
-                **extra,
-            )
-        except openai.APIConnectionError as error:
-            raise EndpointUnavailableError(self._complaint("does not answer", error)) from error
-        except openai.APIStatusError as error:
-            raise self._refusal(error) from error
-        except openai.APIError as error:
-            raise EndpointError(self._complaint("cannot be used", error)) from error
-        return self._content(completion)
-
-    def _refusal(self, error: openai.APIStatusError) -> Exception:
-        text = f"{error.code} {error}".lower()
-        if error.status_code == 400 and any(words in text for words in _TOO_LONG):
-            return _TooLongError(str(error))
-        if error.code != "insufficient_quota" and (error.status_code in _BUSY or error.status_code >= 500):
-            return EndpointUnavailableError(self._complaint("is busy or broken", error))
-        return EndpointError(self._complaint("refuses the request", error))
-
-    def _content(self, completion: Any) -> str:
-        choices = getattr(completion, "choices", None)
-        if not choices:
-            raise EndpointUnavailableError(self._complaint("sent something else than a chat completion"))
-        if completion.usage:
-            with self._lock:
-                self.prompt_tokens += completion.usage.prompt_tokens
-                self.completion_tokens += completion.usage.completion_tokens
-        return choices[0].message.content or ""
-
-    def _complaint(self, fault: str, error: Exception | None = None) -> str:
-        reason = f" ({type(error).__name__}: {error})" if error else ""
-        return (
-            f"the endpoint at {self._client.base_url} {fault} for model {self.config.model!r}{reason}; check "
-            f"base_url, model and key ({self.config.api_key_variable}) and start again: finished work is kept"
-        )
+_ATTEMPTS = 3  # at an answer that is of use; at new ideas, in a row
+_SECONDS_BETWEEN_LINES = 15.0
+Read = TypeVar("Read")
 
 
 class EndpointPolicy:
     """Implements `Policy`. Seeds are passed on; whether they fix a response is up to the server.
 
-    writes_free_code: that of the coder it works with, since what it puts into a workspace goes through that.
+    A response is what `found_response` finds in an answer, so what a chat model says around the fields is not held
+    against it. writes_free_code: that of the coder it works with, since what it puts into a workspace goes through
+    that.
     """
 
     def __init__(
@@ -162,21 +81,41 @@ class EndpointPolicy:
     def respond(self, situations: Sequence[Situation]) -> list[Response]:
         """Raises EndpointError."""
         with ThreadPoolExecutor(self._endpoint.config.parallel) as pool:
-            return list(pool.map(self._respond, situations))
+            asked = [pool.submit(self._respond, situation) for situation in situations]
+            last = time.monotonic()
+            try:
+                for count, done in enumerate(as_completed(asked), start=1):
+                    done.result()
+                    if count < len(asked) and time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+                        last = time.monotonic()
+                        logging.info("%s: %d of %d answers are in", self.name, count, len(asked))
+            except BaseException:
+                for waiting in asked:
+                    waiting.cancel()
+                raise
+            return [one.result() for one in asked]
 
     def _respond(self, situation: Situation) -> Response:
         config = self._endpoint.config
-        seed = np.random.SeedSequence([situation.seed, len(situation.steps)]).generate_state(1)[0]
-        try:
-            text = self._endpoint.complete(
-                self._chat(situation), config.max_tokens, config.temperature, int(seed) >> 1
+        chat = self._chat(situation)
+        for attempt in range(_ATTEMPTS):
+            seeds = [situation.seed, len(situation.steps), *([attempt] if attempt else [])]
+            seed = int(np.random.SeedSequence(seeds).generate_state(1)[0]) >> 1
+            try:
+                answer = self._endpoint.ask(chat, config.max_tokens, config.temperature, seed)
+            except TooLongError as error:
+                raise EndpointError(
+                    f"a prompt is longer than {config.model!r} takes ({error}); "
+                    f"lower the endpoint's context_tokens, now {config.context_tokens}"
+                ) from error
+            text = found_response(answer.text, self._form.thought)
+            if text.strip():
+                break
+            logging.warning(
+                "%s on %s, step %d: an answer without a response (%s); max_tokens is %d",
+                *(self.name, situation.task.name, len(situation.steps), _why(answer), config.max_tokens),
             )
-        except _TooLongError as error:
-            raise EndpointError(
-                f"a prompt is longer than {config.model!r} takes ({error}); "
-                f"lower the endpoint's context_tokens, now {config.context_tokens}"
-            ) from error
-        return Response(text)
+        return Response(text, usage=answer.usage)
 
     def _chat(self, situation: Situation) -> list[Message]:
         return messages(self._form, situation, self._with_ideas)
@@ -192,17 +131,13 @@ class EndpointCoder:
         self._endpoint = endpoint
 
     def edit(self, script: str, instruction: str) -> str:
-        answer = self._ask(
+        return self._ask(
             "You edit Python scripts. Answer with the whole edited script in one ```python fence and nothing "
             "else. Change only what the instruction asks for.",
             f"The script:\n```python\n{script}\n```\n\nThe instruction:\n{instruction}",
+            lambda answer: find_script(answer.text, script),
+            "the assistant did not answer with a whole script",
         )
-        fence = _FENCE.search(answer)
-        if fence is None:
-            raise CoderError(
-                "the assistant did not answer with a whole script; make the instruction simpler."
-            )
-        return fence[1]
 
     def understand(self, text: str, question: str) -> str:
         blocks = [text[start : start + _BLOCK_CHARS] for start in range(0, len(text), _BLOCK_CHARS)] or [""]
@@ -216,82 +151,122 @@ class EndpointCoder:
             "You read files for an engineer. Report briefly what the file says on the request, and only "
             "what is there.",
             f"The file, or reports on parts of it:\n{text}\n\nThe request:\n{question}",
+            _some_text,
+            "the assistant gave no report",
         )
 
-    def _ask(self, system: str, user: str) -> str:
-        chat = [Message("system", system), Message("user", user)]
+    def _ask(self, system: str, user: str, read: Callable[[Answer], Read], fault: str) -> Read:
+        """What `read` makes of an answer; asked again with a word on the last one while that is of no use."""
+        note, answer = "", None
+        for _ in range(_ATTEMPTS):
+            answer = self._answer([Message("system", system), Message("user", f"{user}{note}")])
+            try:
+                return read(answer)
+            except UnusableAnswerError as error:
+                reason = f"{error}; {answer.problem}" if answer.problem else str(error)
+            logging.warning(
+                "An answer to the coder is of no use (%s): %s", reason, answers.excerpt(answer.text)
+            )
+            note = f"\n\nYour last answer can't be used: {reason}. {_REMINDER}"
+        began = f"; the last began {answers.excerpt(answer.text)!r}" if answer and answer.text else ""
+        raise CoderError(f"{fault} in {_ATTEMPTS} attempts ({reason}{began}); make the instruction simpler.")
+
+    def _answer(self, chat: Sequence[Message]) -> Answer:
         try:
-            return self._endpoint.complete(chat, self._endpoint.config.coder_max_tokens, temperature=0.0)
+            return self._endpoint.ask(chat, self._endpoint.config.coder_max_tokens, temperature=0.0)
         except EndpointUnavailableError as error:
             raise CoderUnavailableError(str(error)) from error
-        except _TooLongError as error:
+        except TooLongError as error:
             # It may be coder_max_tokens that this model has no room for, which the agent could not know.
             logging.warning("The coder was not given a file: %s", error)
             raise CoderError("the file is too long for the assistant.") from None
 
 
+_REMINDER = "Mind what was asked for, and leave out all explanations."
+
+
+def _some_text(answer: Answer) -> str:
+    text = answers.without_thinking(answer.text)
+    if not text:
+        raise UnusableAnswerError(answer.problem or "it is empty")
+    return text
+
+
+def _why(answer: Answer) -> str:
+    return answer.problem or answers.excerpt(answer.text) or "it is empty"
+
+
 class EndpointIdeaWriter:
-    """Implements `IdeaWriter`."""
+    """Implements `IdeaWriter`: ideas are gathered over several answers.
+
+    folder: where what has been gathered outlives a failure, until `forget`.
+    """
 
     name = "endpoint"
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, folder: Path | None = None) -> None:
         self._endpoint = endpoint
+        self._folder = folder
 
     def write(self, task: Task, axis: str | None, count: int) -> list[str]:
-        """At most `count` one-line ideas. Raises EndpointError, also for an answer without any."""
+        """At most `count` one-line ideas. Raises EndpointError, also if no answer has any."""
+        kept = self._path(task.name, axis)
+        ideas: list[str] = json.loads(kept.read_text()) if kept is not None and kept.exists() else []
+        number = useless = 0
+        last = ""
+        while len(ideas) < count and useless < _ATTEMPTS:
+            number += 1
+            answer = self._answer(task, axis, count - len(ideas), ideas)
+            new = answers.distinct(answers.list_items(answer.text), tuple(ideas))
+            useless = 0 if new else useless + 1
+            ideas += new
+            last = _why(answer) if not new else ""
+            if kept is not None and new:
+                write_atomically(kept, json.dumps(ideas, ensure_ascii=False))
+            logging.info(
+                "ideas: %s, %s: %d of %d after answer %d, %.1f s, %d + %d tokens%s",
+                *(task.name, axis or "all", min(len(ideas), count), count, number, answer.usage.seconds),
+                *(answer.usage.prompt_tokens, answer.usage.completion_tokens),
+                f"; nothing new in: {last}" if last else "",
+            )
+        if not ideas:
+            raise EndpointError(
+                f"task {task.name}: the endpoint wrote no list of ideas in {number} answers; the last was: {last};"
+                " use another model"
+            )
+        return ideas[:count]
+
+    def forget(self, task: str) -> None:
+        """What was gathered for a task is in its pool by now."""
+        for path in self._folder.glob(f"*{_PARTIAL}") if self._folder is not None else ():
+            if path.name.rpartition("@")[0] == task:
+                path.unlink()
+
+    def _path(self, task: str, axis: str | None) -> Path | None:
+        return None if self._folder is None else self._folder / f"{task}@{axis or 'all'}{_PARTIAL}"
+
+    def _answer(self, task: Task, axis: str | None, count: int, known: Sequence[str]) -> Answer:
         subject = f"the {axis} side of the work only" if axis else "its data, model or learning"
         question = (
             f"A task:\n{task.description.strip()}\n\nIts metric is {task.metric}. A first script:\n"
             f"```python\n{task.starter}\n```\n\nWrite {count} different ideas to improve it, on {subject}. "
-            f'After a line "{_ADVICE}", write them as a numbered list: one line and one sentence each.'
+            f'After a line "{answers.ADVICE}", write them as a numbered list: one line and one sentence each.'
         )
+        if known:
+            listed = "\n".join(f"- {idea}" for idea in known)
+            question += f"\n\nThese are known already; write others:\n{listed}"
         chat = [
             Message("system", "You are an experienced machine learning engineer; your advice is concrete."),
             Message("user", question),
         ]
         try:
-            answer = self._endpoint.complete(chat, self._endpoint.config.coder_max_tokens, temperature=1.0)
-        except _TooLongError as error:
+            return self._endpoint.ask(chat, self._endpoint.config.coder_max_tokens, temperature=1.0)
+        except TooLongError as error:
+            if known:
+                return self._answer(task, axis, count, ())
             raise EndpointError(
                 f"task {task.name}: description and starter are too long ({error})"
             ) from error
-        ideas = _list_items(answer)
-        if not ideas:
-            raise EndpointError(f"task {task.name}: the endpoint wrote no list of ideas; use another model")
-        return ideas[:count]
 
 
-def _client(config: EndpointConfig) -> openai.OpenAI:
-    try:
-        import openai
-    except ImportError:
-        raise EndpointError(
-            "endpoints need the openai package: pip install 'mlagent-jax[endpoint]'"
-        ) from None
-    if not config.model:
-        raise EndpointError("no model is named for the endpoint: set its `model`")
-    key = os.environ.get(config.api_key_variable)
-    if not key and not config.base_url:
-        raise EndpointError(
-            f"the endpoint needs a key in the environment variable {config.api_key_variable}, "
-            "or the base_url of a server of your own"
-        )
-    return openai.OpenAI(
-        api_key=key or "none",
-        base_url=config.base_url or None,
-        max_retries=config.retries,
-        timeout=config.timeout_seconds,
-    )
-
-
-def _as_text(content: str) -> str:
-    """What a script printed may hold lone surrogates, which JSON over HTTP cannot."""
-    return content.encode(errors="replace").decode()
-
-
-def _list_items(answer: str) -> list[str]:
-    """The items of the list after the marker, or of the whole answer; each idea once."""
-    text = answer.partition(_ADVICE)[2] or answer
-    items = [match[1] for line in text.splitlines() if (match := _ITEM.match(line))]
-    return list(dict.fromkeys(items))
+_PARTIAL = ".partial"

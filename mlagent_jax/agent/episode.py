@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -57,6 +57,20 @@ class Turn:
 def turn_at(trajectory: Trajectory, index: int, task: Task, seed: int) -> Turn:
     """The state before step `index` of a stored episode, without the expert's ideas."""
     return Turn(Situation(task, trajectory.steps[:index], (), seed), trajectory.steps[index].before)
+
+
+@dataclass(frozen=True)
+class StepTaken:
+    """What is told of a step when it has been taken. number: from 1. seconds: of the response and the action.
+
+    Episodes in lock-step share the time that their batch took, but for the response of a remote model.
+    """
+
+    request: EpisodeRequest
+    number: int
+    step: Step
+    response: Response
+    seconds: float
 
 
 class Stepper:
@@ -221,9 +235,15 @@ class _Episode:
 
 
 def run_episodes(
-    policy: Policy, requests: Iterable[EpisodeRequest], stepper: Stepper, parallel: int = 8
+    policy: Policy,
+    requests: Iterable[EpisodeRequest],
+    stepper: Stepper,
+    parallel: int = 8,
+    on_step: Callable[[StepTaken], None] = lambda taken: None,
 ) -> Iterator[Trajectory]:
     """Runs the requested episodes, `parallel` at a time, and yields each as soon as it has ended.
+
+    on_step: told of every step.
 
     An episode that a fault of ours ended has `ended == "infrastructure"`, `meta["infrastructure"]` and a last step
     with that outcome and no reward: count it, score nothing of it.
@@ -242,8 +262,16 @@ def run_episodes(
                 stepper.release(episode.request.task, episode.lease)
                 yield episode.trajectory(policy.name, "context_limit")
         active = []
-        for episode, step in zip(fitting, stepper.act(policy, [e.turn for e in fitting]), strict=True):
+        turns = [episode.turn for episode in fitting]
+        began = time.monotonic()
+        responses = policy.respond([turn.situation for turn in turns]) if turns else []
+        answered = time.monotonic()
+        steps = stepper.apply(turns, responses)
+        acted = time.monotonic()
+        for episode, step, response in zip(fitting, steps, responses, strict=True):
             episode.steps.append(step)
+            seconds = (response.usage.seconds if response.usage else answered - began) + acted - answered
+            on_step(StepTaken(episode.request, len(episode.steps), step, response, seconds))
             if episode.ended:
                 stepper.release(episode.request.task, episode.lease)
                 yield episode.trajectory(policy.name, episode.ended)

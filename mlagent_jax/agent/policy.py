@@ -25,12 +25,22 @@ class Situation:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What an answer took: seconds, and tokens as its server counted them, 0 if it did not."""
+
+    seconds: float
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True)
 class Response:
-    """What an agent said; `tokens` and `logprobs` as in `Step`."""
+    """What an agent said; `tokens` and `logprobs` as in `Step`. usage: of a remote model."""
 
     text: str
     tokens: tuple[int, ...] | None = None
     logprobs: tuple[float, ...] | None = None
+    usage: Usage | None = None
 
 
 class Policy(Protocol):

@@ -14,7 +14,7 @@ from mlagent_jax.environment.tools import EDIT, EXECUTE
 from mlagent_jax.environment.workspace import STARTER
 from mlagent_jax.sandbox.interface import Status
 
-_PRINTED = re.compile(r"validation [^:\n]*: *(-?\d+(?:\.\d+)?(?:e-?\d+)?)", re.IGNORECASE)
+_PRINTED = re.compile(r"validation [^:\n]*: *(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from absl import logging
+
+from mlagent_jax.agent.answers import without_thinking
 from mlagent_jax.environment.feedback import BAD_RESPONSE, clip
 from mlagent_jax.environment.state import Action, Malformed
 
@@ -70,6 +73,51 @@ def split_fields(text: str, labels: tuple[str, ...] = ALL_FIELDS) -> dict[str, s
         label: text[start:end].strip()
         for label, start, end in zip(labels, starts, [*ends[1:], len(text)], strict=True)
     }
+
+
+def found_response(answer: str, thought: bool = True) -> str:
+    """The response that stands in a chat model's answer, in the form that `parse` wants; the answer if there is none.
+
+    For models that were not trained on the format: thoughts in tags are left out, fields may be bold, headings or in
+    a fence, and other words may stand around them; of several whole responses the last counts. It makes up nothing
+    and repairs nothing: what has fields in another order, two tools or broken JSON stays as malformed as it is. So
+    does an answer that goes on to play the environment, since its later actions would rest on made-up observations.
+    """
+    text = without_thinking(answer)
+    if isinstance(parse(text, thought), Action):
+        return text
+    labels = ALL_FIELDS if thought else ACTION_FIELDS
+    names = "|".join(sorted(map(re.escape, ALL_FIELDS), key=len, reverse=True))
+    label = re.compile(
+        rf"^[ \t>#*_-]*({names})[ \t]*[*_]*[ \t]*:[ \t]*[*_]*[ \t]*", re.MULTILINE | re.IGNORECASE
+    )
+    proper = {name.lower(): name for name in ALL_FIELDS}
+    plain = label.sub(lambda match: f"{proper[match[1].lower()]}: ", text)
+    if _OBSERVATION.search(plain):
+        return text
+    starts = [match.start() for match in re.finditer(rf"^{re.escape(labels[0])}:", plain, re.MULTILINE)]
+    for start in reversed(starts):
+        response = _without_what_follows(plain[start:])
+        if isinstance(parse(response, thought), Action):
+            logging.info("A response was found among other words: %s", clip(answer, 200))
+            return response
+    return text
+
+
+def _without_what_follows(text: str) -> str:
+    """Up to the end of the JSON object of the first Action Input, and with a tool's name bare."""
+    text = re.sub(rf"^({ACTION}: )[*_`\"]*(.*?)[*_`\"]*[ \t]*$", r"\1\2", text, count=1, flags=re.MULTILINE)
+    match = re.search(rf"^{ACTION_INPUT}:\s*[*_]*\s*(?:```+|~~~+|`)?(?:json)?\s*(?=\{{)", text, re.MULTILINE)
+    if match is None:
+        return text
+    try:
+        end = _DECODER.raw_decode(text, match.end())[1]
+    except (ValueError, RecursionError):
+        return text
+    return f"{text[: match.start()]}{ACTION_INPUT}: {text[match.end() : end]}"
+
+
+_OBSERVATION = re.compile(r"^[ \t>#*_-]*(?:Observation|Feedback|Environment|Result)s?[ \t*_]*:", re.MULTILINE)
 
 
 def render(action: Action, thoughts: Thoughts | None = None) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlagent_jax.environment.labelled import SplitFiles
 from mlagent_jax.environment.raw_download import RawDataError
+from mlagent_jax.environment.table_bytes import to_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,11 +65,6 @@ def new_test(rows: Rows, share: float) -> tuple[Rows, Rows]:
     return train, test
 
 
-def table(frame: pd.DataFrame) -> bytes:
-    """As CSV. Carriage returns in text become newlines: not every CSV reader takes them."""
-    return frame.replace(r"\r\n?", "\n", regex=True).to_csv(index=False, lineterminator="\n").encode()
-
-
 def one_hot(frame: pd.DataFrame, id_column: str, target: str, classes: Sequence[str]) -> pd.DataFrame:
     """The ids with a column of 0 and 1 per class. Raises RawDataError for a class that is not among them."""
     unknown = sorted(set(frame[target]) - set(classes))
@@ -104,7 +100,7 @@ def competition_files(
         same = hashlib.md5(answers).hexdigest() == answers_md5
         source += f"; test labels {'are' if same else 'are not'} MLE-bench's to the byte"
     return SplitFiles(
-        public={"train.csv": table(train), "test.csv": table(test), **(files or {})},
+        public={"train.csv": to_csv(train), "test.csv": to_csv(test), **(files or {})},
         labels=labels,
         train_rows=len(train),
         source=source,

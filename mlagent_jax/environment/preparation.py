@@ -25,7 +25,7 @@ from mlagent_jax.files import write_atomically
 
 __all__ = ["LabelledRows", "PreparationError", "RawFiles", "SplitFiles", "find_prepared", "prepare_task"]
 
-FORMAT = 1  # raise it when prepared data would come out differently
+FORMAT = 2  # raise it when prepared data would come out differently
 WRITTEN = 315_532_800  # the age of every public file: 1 January 1980, the first day that a .zip can name
 MOST_HASHED_BYTES = 256 * 2**20  # of public files; larger data are only measured when they are found again
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from mlagent_jax.environment.labelled import LabelledRows, PreparationError, SplitFiles
 from mlagent_jax.environment.labels import SPLITS
+from mlagent_jax.environment.table_bytes import to_csv
 from mlagent_jax.environment.task_file import TaskFile
 
 if TYPE_CHECKING:
@@ -62,18 +63,18 @@ def split_rows(task: TaskFile, labelled: LabelledRows, micro: bool = False) -> S
     train, test = rows[:train_rows], rows[train_rows:]
     labels = _with_halves(test[[task.id_column, *targets]], task.id_column)
 
-    public = {"train.csv": _csv(train), "test.csv": _csv(test.drop(columns=targets))}
+    public = {"train.csv": to_csv(train), "test.csv": to_csv(test.drop(columns=targets))}
     for name, array in arrays.items():
         public[f"train_{name}.npy"] = _npy(array[order[:train_rows]])
         if name in features:
             public[f"test_{name}.npy"] = _npy(array[order[train_rows:]])
     for name, pairs in labelled.links.items():
-        public[f"{name}.csv"] = _csv(_renumbered(task, name, np.asarray(pairs), order, len(labelled.rows)))
+        public[f"{name}.csv"] = to_csv(_renumbered(task, name, np.asarray(pairs), order, len(labelled.rows)))
     return SplitData(
         public,
-        _csv(labels),
+        to_csv(labels),
         _npy(arrays[task.target_array][order[train_rows:]]) if task.target_array else None,
-        _classes(_csv(rows[targets])) if targets else [],
+        _classes(to_csv(rows[targets])) if targets else [],
         {"dropped_as_duplicates": dropped, "train": train_rows, **_counts(labels)},
     )
 
@@ -105,9 +106,9 @@ def check_split(task: TaskFile, files: SplitFiles) -> SplitData:
         raise PreparationError(f"{where} that lack a target value; mark such rows as unscored")
     return SplitData(
         files.public,
-        _csv(labels[[task.id_column, *targets, "split"]]),
+        to_csv(labels[[task.id_column, *targets, "split"]]),
         _npy(files.label_array) if files.label_array is not None else None,
-        list(files.classes) or (_classes(_csv(scored[targets])) if targets else []),
+        list(files.classes) or (_classes(to_csv(scored[targets])) if targets else []),
         {"train": files.train_rows, **_counts(labels)},
     )
 
@@ -180,11 +181,6 @@ def _classes(targets_csv: bytes) -> list[str]:
     rows = list(csv.reader(io.StringIO(targets_csv.decode(), newline="")))[1:]
     values = sorted({cell for row in rows for cell in row})
     return values if len(values) <= MOST_CLASSES else []
-
-
-def _csv(frame: pd.DataFrame) -> bytes:
-    """Carriage returns in text become newlines: CSV writers may leave them unquoted, which breaks the row."""
-    return frame.replace(r"\r\n?", "\n", regex=True).to_csv(index=False, lineterminator="\n").encode()
 
 
 def _npy(array: np.ndarray) -> bytes:

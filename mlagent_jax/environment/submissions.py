@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
 
+from mlagent_jax.environment.inference import BOOLEANS, MISSING, as_number
 from mlagent_jax.environment.labels import Truth
 from mlagent_jax.environment.metrics import METRICS, SUM_TOLERANCE, Prediction
 from mlagent_jax.environment.plain_tables import read_plain
@@ -99,7 +101,7 @@ def _parse_csv(task: Task, truth: Truth, submission: bytes) -> np.ndarray:
                 raise RefusedSubmission(f"{task.submission} has the id {_show(identity)} more than once.")
             seen[row] = True
             for t, position in enumerate(positions[1:]):
-                predicted[row, t] = read_value(columns[1 + t], identity, cells[position].strip())
+                predicted[row, t] = read_value(columns[1 + t], identity, cells[position])
     except UnicodeDecodeError:
         raise RefusedSubmission(f"{task.submission} is not UTF-8 text.") from None
     except csv.Error as error:
@@ -174,22 +176,24 @@ def _positions(header: list[str], columns: tuple[str, ...], submission: str) -> 
 def _value_reader(task: Task) -> Callable[[str, str, str], float | str]:
     """A function of column, id and cell text that gives the value, or refuses it."""
     prediction = METRICS[task.metric].prediction
-    classes = {name: name for name in task.classes}
+    find_class = class_finder(task.classes)
     low, high = task.prediction_bounds
     whole = prediction is Prediction.WHOLE
 
     def refused(column: str, identity: str, text: str) -> RefusedSubmission:
         where = f"{column} of id {_show(identity)} is {_show(text)}"
-        return RefusedSubmission(f"{where}; expected {_expected(task)}.")
+        lost = sorted(MISSING.intersection(task.classes)) if not text.strip() else []
+        hint = f" (pandas reads {lost[0]!r} as missing unless told keep_default_na=False)" if lost else ""
+        return RefusedSubmission(f"{where}; expected {_expected(task)}{hint}.")
 
     def class_name(column: str, identity: str, text: str) -> str:
-        """ "3.0" counts as the class "3", since data frames with gaps turn ints to floats."""
-        name = classes.get(text) or classes.get(text.removesuffix(".0"))
+        name = find_class(text)
         if name is None:
             raise refused(column, identity, text)
         return name
 
     def ranking(column: str, identity: str, text: str) -> str:
+        text = text.strip()
         if not text or len(text) > MOST_CHARS:
             raise refused(column, identity, text)
         return text
@@ -206,17 +210,56 @@ def _value_reader(task: Task) -> Callable[[str, str, str], float | str]:
     return {Prediction.CLASS: class_name, Prediction.RANKING: ranking}.get(prediction, number)
 
 
+def class_finder(classes: Sequence[str]) -> Callable[[str], str | None]:
+    """A function of a cell that gives the class which it names, or None.
+
+    That is the class of just this text; else the only one that differs in outer spaces alone; else the only one that
+    data frames may have read as the same number or boolean: "1" and "1.0" name the class "01", if there is no other
+    1 among the classes.
+    """
+    exact = {name: name for name in classes}
+    looser = [_only(classes, key) for key in (str.strip, _as_data_frames_read)]
+
+    def find(text: str) -> str | None:
+        if text in exact or not text.strip():  # nothing is not the class " "
+            return exact.get(text)
+        for key, names in looser:
+            if (found := names.get(key(text))) is not None:
+                return found
+        return None
+
+    return find
+
+
+def _only(
+    classes: Sequence[str], key: Callable[[str], Hashable]
+) -> tuple[Callable[[str], Hashable], dict[Hashable, str]]:
+    """The key, and the classes that no other one shares it with."""
+    counts = Counter(map(key, classes))
+    return key, {key(name): name for name in classes if counts[key(name)] == 1}
+
+
+def _as_data_frames_read(text: str) -> Hashable:
+    text = text.strip()
+    return text.lower() if text in BOOLEANS else as_number(text) if as_number(text) is not None else text
+
+
 def _expected(task: Task) -> str:
     """What a value must be, in words."""
     prediction = METRICS[task.metric].prediction
     if prediction is Prediction.CLASS:
-        shown = ", ".join(task.classes[:12]) + (", ..." if len(task.classes) > 12 else "")
+        shown = ", ".join(map(_class, task.classes[:12])) + (", ..." if len(task.classes) > 12 else "")
         return f"{prediction.value} {shown}"
     low, high = task.prediction_bounds
     if (low, high) == prediction.bounds:
         return prediction.value
     kind = "whole number" if prediction is Prediction.WHOLE else "number"
     return f"a {kind} from {low:g} to {high:g}"
+
+
+def _class(name: str) -> str:
+    """As it is, or quoted where one would not see it."""
+    return name if name == name.strip() and name.isprintable() and name else repr(name)
 
 
 def _count(number: int, noun: str) -> str:

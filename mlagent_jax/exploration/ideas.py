@@ -24,6 +24,10 @@ class IdeaWriter(Protocol):
         """At most `count` one-line ideas, on an axis of `AXES` or on all. Raises IdeaError if none."""
         ...
 
+    def forget(self, task: str) -> None:
+        """Says that what was written for a task is stored, so that nothing has to be kept for a second start."""
+        ...
+
 
 class ScriptedIdeaWriter:
     """Draws on the scripted coder's catalogue, good, bad and faulty ideas alike, shuffled by the seed."""
@@ -44,3 +48,6 @@ class ScriptedIdeaWriter:
             )
         random.Random(f"{self._seed}/{task.name}/{axis}").shuffle(lines)
         return lines[:count]
+
+    def forget(self, task: str) -> None:
+        """It keeps nothing."""

@@ -1,8 +1,9 @@
 """A task made of a user's table: it runs and is graded, and every fault of a table is named."""
 
+import contextlib
+import io
 import re
-import subprocess
-import sys
+import runpy
 
 import numpy as np
 import pandas as pd
@@ -45,9 +46,9 @@ def graded(folder):
     work.mkdir()
     (work / "data").symlink_to(task.data_dir)
     (work / "train.py").write_text(task.starter)
-    done = subprocess.run([sys.executable, "train.py"], cwd=work, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert f"validation {task.metric}: " in done.stdout
+    with contextlib.chdir(work), contextlib.redirect_stdout(io.StringIO()) as printed:
+        runpy.run_path("train.py")
+    assert f"validation {task.metric}: " in printed.getvalue()
     scores = grade(task, (work / "submission.csv").read_bytes())
     assert isinstance(scores, Graded), scores
     return task, scores
@@ -147,8 +148,18 @@ def with_cell(row, column, value):
         (table(), "stars", "speed", "--metric is 'speed'; for a table it is one of accuracy"),
         (table(), "stars", "map_at_5", "--metric is 'map_at_5'"),
         (table(), "", "rmse", "new needs --target"),
-        (with_cell(6, "stars", None), "stars", "qwk", "1 of 200 rows .* have no 'stars', the first in row 7"),
-        (with_cell(6, "stars", "many"), "stars", "rmse", "'many' in row 7 after the header, but rmse needs"),
+        (
+            with_cell(6, "stars", None),
+            "stars",
+            "qwk",
+            "1 of 200 rows .* have no 'stars', the first in row 7 after the header .line 8",
+        ),
+        (
+            with_cell(6, "stars", "many"),
+            "stars",
+            "rmse",
+            r"'many' in row 7 after the header \(line 8\), but rmse needs",
+        ),
         (with_cell(6, "price, $", -1), "price, $", "rmsle", "goes down to -1.0, but rmsle needs at least 0"),
         (with_cell(6, "stars", 2.5), "stars", "qwk", "has fractions, but qwk needs whole numbers"),
         (with_cell(6, "sold", "perhaps"), "sold", "accuracy", "is 'perhaps' in 1 rows only"),

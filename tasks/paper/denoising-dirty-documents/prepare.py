@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mlagent_jax.environment.competition import KAGGLE_TERMS, check_count, halves, new_test, table
+from mlagent_jax.environment.competition import KAGGLE_TERMS, check_count, halves, new_test
 from mlagent_jax.environment.labelled import SplitFiles
 from mlagent_jax.environment.preparation import RawFiles
 from mlagent_jax.environment.raw_download import KaggleArchive, RawDataError
+from mlagent_jax.environment.table_bytes import to_csv
 
 WIDTH = 540
 RAW = KaggleArchive(
@@ -34,10 +35,10 @@ def prepare(files: RawFiles) -> SplitFiles:
     labels["split"] = halves([identity.partition("_")[0] for identity in labels["id"]])
     return SplitFiles(
         public={
-            "train.csv": table(ids(train)),
+            "train.csv": to_csv(ids(train)),
             "train_dirty.npy": npy(pixels(train)),
             "train_clean.npy": npy(pixels(cleaned(train))),
-            "test.csv": table(ids(test)),
+            "test.csv": to_csv(ids(test)),
             "test_dirty.npy": npy(pixels(test)),
         },
         labels=labels,

@@ -6,10 +6,11 @@ import io
 import numpy as np
 import pandas as pd
 
-from mlagent_jax.environment.competition import check_count, competition_files, table
+from mlagent_jax.environment.competition import check_count, competition_files
 from mlagent_jax.environment.labelled import SplitFiles
 from mlagent_jax.environment.preparation import RawFiles
 from mlagent_jax.environment.raw_download import RawDataError, UrlArchive
+from mlagent_jax.environment.table_bytes import to_csv
 
 # No hash of the archive is published; the numbers of papers and of citations are checked.
 RAW = UrlArchive(
@@ -42,7 +43,7 @@ def prepare(files: RawFiles) -> SplitFiles:
         test[["id", "year"]],
         test[["id", "label"]],
         source="https://ogb.stanford.edu/docs/nodeprop/#ogbn-arxiv",
-        files={"valid.csv": table(valid), "features.npy": npy(features), "edges.npy": npy(edges)},
+        files={"valid.csv": to_csv(valid), "features.npy": npy(features), "edges.npy": npy(edges)},
         classes=[str(label) for label in range(40)],
     )
     return dataclasses.replace(prepared, licence="ODC-BY")
