@@ -154,8 +154,9 @@ class Stepper:
         scale = self.scale(name)
         action = parse(response.text, self._thought)
         transition = self._step(self.environments[name], turn, action)
-        over_best = turn.best is not None and self._rewards.episode_baseline == "best"
-        baseline = turn.best if over_best else transition.m_before
+        baseline = transition.m_before
+        if turn.best is not None and self._rewards.episode_baseline == "best":
+            baseline = turn.best
         return Step(
             before=turn.state,
             response=response.text,

@@ -121,17 +121,26 @@ def _learning(run: Run) -> list[Record]:
 
 
 def _stages(run: Run) -> list[Record]:
-    """What each stage has left so far, in words ("" for nothing), and whether it has finished."""
+    """What each stage has left so far and what it left out, in words ("" for nothing), and whether it has finished."""
     details = {
         "ideas": _count(len(run.ideas), "pool"),
-        "collect": _count(len(run.collected), "trajectory") + _masked(run.collected),
-        "sft": _count(_last_step(run.sft_metrics), "step") + _left_out_of_sft(run),
-        "ppo": _count(_last_step(run.ppo_metrics), "update") + _left_out_of_ppo(run),
-        "evaluate": _count(len(run.evaluated), "episode") + _masked(run.evaluated),
+        "collect": _count(len(run.collected), "trajectory"),
+        "sft": _count(_last_step(run.sft_metrics), "step"),
+        "ppo": _count(_last_step(run.ppo_metrics), "update"),
+        "evaluate": _count(len(run.evaluated), "episode"),
+    }
+    left_out = {
+        "collect": _masked(run.collected),
+        "sft": _left_out_of_sft(run),
+        "ppo": _left_out_of_ppo(run),
+        "evaluate": _masked(run.evaluated),
     }
     if run.evaluated and not run.scores:
         details["evaluate"] += ", not scored yet"
-    return [{"name": name, "detail": detail, "done": name in run.done} for name, detail in details.items()]
+    return [
+        {"name": name, "detail": detail, "done": name in run.done, "left_out": left_out.get(name, "")}
+        for name, detail in details.items()
+    ]
 
 
 def _masked(trajectories: Sequence[Trajectory]) -> str:

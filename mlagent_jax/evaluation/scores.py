@@ -49,7 +49,9 @@ def normalised_gain(score: float, m_init: float, m_best: float) -> float | None:
 
 
 def mean_step_reward(trajectory: Trajectory) -> float | None:
-    """Mean over the episode's rewarded steps; None where there is none."""
+    """Mean over the episode's rewarded steps, by the run's `RewardConfig` (so of gains over the episode's best score,
+    unless it says otherwise); None where there is none.
+    """
     rewards = [step.reward for step in trajectory.steps if step.reward is not None]
     return float(np.mean(rewards)) if rewards else None
 

@@ -112,11 +112,15 @@ def verdicts(scores: Mapping[str, Any]) -> list[Record]:
 
 def no_verdict(scores: Mapping[str, Any]) -> str:
     """Why `verdicts` has nothing to say, or ""."""
-    missing = [agent_title(agent) for agent in HEADLINE if agent not in scores["agents"]]
-    agent, baseline = map(agent_title, HEADLINE)
+    agent, baseline = HEADLINE
+    missing = [name for name in HEADLINE if name not in scores["agents"]]
     if missing:
-        return f"Whether {agent} is better than {baseline} is not told: {' and '.join(missing)} was not evaluated."
-    return "" if verdicts(scores) else f"No episodes tell whether {agent} is better than {baseline}."
+        return f"No verdict on {agent} against {baseline}: {' and '.join(missing)} was not evaluated."
+    return (
+        ""
+        if verdicts(scores)
+        else f"No verdict on {agent} against {baseline}: no two episodes can be compared."
+    )
 
 
 def verdict(interval: Mapping[str, float | None]) -> str:

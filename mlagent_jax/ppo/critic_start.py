@@ -14,6 +14,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from mlagent_jax.errors import UserError
+from mlagent_jax.finite import require_finite
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import forward
 from mlagent_jax.models.value_head import ValueParams
@@ -31,6 +33,7 @@ def fit_value_head(
 
     params: of the trunk, laid out over `mesh`. demonstrations: rollouts whose actions have rewards; their
     log-probs do not matter. `config.critic_ridge` is the penalty, per observation. The bias is not penalised.
+    Raises UserError where there is no such fit.
     """
     arrays = make_batch(config, demonstrations, update=0).arrays
     targets = _earned(arrays["rewards"], arrays["mask"])
@@ -51,8 +54,20 @@ def fit_value_head(
         moment += features.T @ targets[chunk][arrays["mask"][chunk]]
         count += len(chosen)
     penalty = np.diag([config.critic_ridge * count] * model.hidden_size + [0.0])
-    solution = np.linalg.solve(gram + penalty, moment).astype(np.float32)
-    return {"kernel": solution[:-1], "bias": solution[-1]}
+    try:
+        solution = np.linalg.solve(gram + penalty, moment).astype(np.float32)
+    except np.linalg.LinAlgError:
+        raise UserError(
+            f"the critic's start cannot be fitted to {count} of the expert's tokens with ppo.critic_ridge "
+            f"{config.critic_ridge}: raise it, to 0.01 for example, or set ppo.critic_start to 'zero'"
+        ) from None
+    head = {"kernel": solution[:-1], "bias": solution[-1]}
+    require_finite(
+        {"hidden states": gram, "value head": head},
+        "the critic's start",
+        "check the weights that PPO starts from",
+    )
+    return head
 
 
 def _earned(rewards: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+Floats = jax.Array | np.ndarray
 _MAX_LOG_RATIO = 20.0  # as in verl: beyond it exp might overflow, and the clipped loss has no gradient anyway
 
 
@@ -29,15 +30,15 @@ def policy_loss(
     return loss
 
 
-def probability_ratio(logprobs: jax.Array, old_logprobs: jax.Array) -> jax.Array:
+def probability_ratio(logprobs: Floats, old_logprobs: Floats) -> jax.Array:
     """pi / pi_old, per token, any shape."""
     return jnp.exp(jnp.clip(logprobs - old_logprobs, -_MAX_LOG_RATIO, _MAX_LOG_RATIO))
 
 
 def clipped_tokens(
-    logprobs: jax.Array,
-    old_logprobs: jax.Array,
-    advantages: jax.Array,
+    logprobs: Floats,
+    old_logprobs: Floats,
+    advantages: Floats,
     clip_low: float,
     clip_high: float,
     dual_clip: float = 0.0,
@@ -64,7 +65,7 @@ def value_loss(values: jax.Array, old_values: jax.Array, returns: jax.Array, cli
     return 0.5 * error
 
 
-def clipped_values(values: jax.Array, old_values: jax.Array, returns: jax.Array, clip: float) -> jax.Array:
+def clipped_values(values: Floats, old_values: Floats, returns: Floats, clip: float) -> jax.Array:
     """Where `value_loss` of the same arguments takes the bounded value, bools; their mean is verl's `vf_clipfrac`."""
     near = old_values + jnp.clip(values - old_values, -clip, clip)
     return (jnp.square(near - returns) > jnp.square(values - returns)) & bool(clip)

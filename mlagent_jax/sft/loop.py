@@ -18,7 +18,7 @@ from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import batch_sharding, check_batch_fits, param_shardings, put
 from mlagent_jax.sft.batches import make_batches
 from mlagent_jax.sft.config import SFTConfig
-from mlagent_jax.sft.step import Batch, Metrics, compile_eval_step, compile_train_step
+from mlagent_jax.sft.step import Metrics, compile_eval_step, compile_train_step
 from mlagent_jax.text.chat import Encoded
 from mlagent_jax.text.packing import PackedRows
 from mlagent_jax.training.checkpoints import CheckpointError, Checkpoints
@@ -159,7 +159,7 @@ def _check(unchecked: list[tuple[int, Metrics]], schedule: optax.Schedule) -> No
     unchecked.clear()
 
 
-def _device_batch(config: SFTConfig, rows: Batch, mesh: Mesh) -> Any:
+def _device_batch(config: SFTConfig, rows: dict[str, np.ndarray], mesh: Mesh) -> Any:
     shape = (-1, config.micro_rows, config.row_length)
     return put({name: array.reshape(shape) for name, array in rows.items()}, batch_sharding(mesh, leading=1))
 
@@ -176,7 +176,7 @@ class _Evaluation:
             [put(rows.take(chunk), batch_sharding(mesh)) for chunk in chunks] if rows is not None else []
         )
 
-    def loss(self, params: Any, rows: Batch) -> float:
+    def loss(self, params: Any, rows: dict[str, np.ndarray]) -> float:
         """The loss of the first micro-batch of these rows, summed over its tokens."""
         first = {name: array[: self._micro_rows] for name, array in rows.items()}
         return float(self._step(params, put(first, batch_sharding(self._mesh)))[0])

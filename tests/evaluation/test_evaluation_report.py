@@ -138,7 +138,8 @@ def test_a_run_without_ppo_says_so_and_shows_the_rest(tmp_path) -> None:
     page = Page(write_report(tmp_path / "run", tmp_path / "report.html").read_text())
     assert "The ppo stage has not recorded any update yet." in page.text
     assert "SFT + PPO" not in page.text
-    assert "SFT minus Expert" in page.text
+    assert "No verdict on ppo against sft: ppo was not evaluated." in page.text
+    assert "minus Expert" not in page.text  # nobody stands in
 
 
 def test_stages_that_have_not_finished_are_called_so(tmp_path) -> None:

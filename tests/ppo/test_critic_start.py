@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
@@ -63,3 +66,13 @@ def test_it_is_the_ridge_regression_of_rewards_on_hidden_states():
 def test_an_unknown_start_is_refused():
     with pytest.raises(UserError, match=r"ppo\.critic_start is 'ones'"):
         PPOConfig(critic_start="ones").validate()
+
+
+def test_a_fit_that_does_not_exist_is_refused():
+    """A trunk that says 0 of everything, and no penalty to choose among the heads that fit alike."""
+    mesh = make_mesh(MeshConfig())
+    params = put(jax.tree.map(np.zeros_like, init_params(MODEL, 3)), param_shardings(MODEL, mesh))
+    tokens = np.zeros(8, np.int32)
+    one = demonstration(Encoded(tokens, np.zeros(8, bool), ((3, 4),)), [1.0])
+    with pytest.raises(UserError, match=r"with ppo\.critic_ridge 0\.0: raise it"):
+        fit_value_head(dataclasses.replace(CONFIG, critic_ridge=0.0), MODEL, params, [one], mesh)
