@@ -18,8 +18,8 @@ from mlagent_jax.text.tokenizer import load_tokenizer, unused_ids
 
 V, ROWS = 97, 128
 UNUSED = ((V, ROWS),)
-PLAIN = Qwen2Config(V, 32, 48, 2, 4, 2, initializer_range=0.3)
-ENGINE = EngineConfig(slots=4, max_length=96, page=16, chunks=(16, 32), span=32, steps=5)
+PLAIN = Qwen2Config(V, 32, 48, 1, 4, 2, initializer_range=0.3)
+ENGINE = EngineConfig(slots=4, max_length=64, page=16, chunks=(16,), span=16, steps=8)
 SAMPLINGS = (
     SamplingParams(1.5),
     SamplingParams(0.0),

