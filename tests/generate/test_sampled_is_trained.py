@@ -1,4 +1,4 @@
-"""In bfloat16 the sampler's log-probs are the trainer's, with adapters too: the bounds fail for what they are to catch."""
+"""In bfloat16 the sampler says the trainer's log-probs, with adapters too; the bounds fail for what they are to catch."""
 
 import jax
 import jax.numpy as jnp
