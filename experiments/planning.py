@@ -145,19 +145,21 @@ class Attempt:
         return told | ({"plan": self.plan.to_dict()} if self.plan.fits else {})
 
 
+def alternatives(stages: Sequence[str]) -> list[tuple[str, Changes]]:
+    """Those of `ALTERNATIVES` that differ for these stages, with the fields that concern them."""
+    others = {stage for stage in STAGES if stage not in stages}
+    found: list[tuple[str, Changes]] = []
+    for name, wanted in ALTERNATIVES:
+        changes = {field: value for field, value in wanted.items() if field.split(".")[0] not in others}
+        if changes not in [known for _, known in found]:
+            found.append((name, changes))
+    return found
+
+
 def suggest(config: ConfigDict, target: Target, stages: Sequence[str], tell: Tell) -> list[Attempt]:
     """Tries the alternatives in order, each compiled until a function does not fit; ends with one that fits, if any."""
     attempts: list[Attempt] = []
-    tried: list[Changes] = []
-    for name, wanted in ALTERNATIVES:
-        changes = {
-            field: value
-            for field, value in wanted.items()
-            if field.split(".")[0] not in {*STAGES} - {*stages}
-        }
-        if changes in tried:
-            continue
-        tried.append(changes)
+    for name, changes in alternatives(stages):
         tell(f"trying: {name}")
         try:
             adapted = adapt(config, target, stages, changes)

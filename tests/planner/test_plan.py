@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.planning import ALTERNATIVES, alternatives
+
 ROOT = Path(__file__).parents[2]
 SMALL = """
 from experiments.configs import {name}
@@ -91,12 +93,50 @@ def test_ppo_of_adapters_holds_one_whole_model(tmp_path):
     programs = {program["name"].split(",")[0]: program for program in told["plan"]["programs"]}
     held = programs["ppo gradients"]["bytes"]["parts"] | programs["ppo gradients"]["bytes"]["beside"]
     adapters = 2 * 4 * (2 * (512 + 512) + 2 * (512 + 256) + 3 * (512 + 1024))
-    assert held["parameters"] == pytest.approx(2 * _parameters(2048) + 2 * 4 * adapters, rel=0.02)
+    # Actor's, critic's, and those that the reference came with.
+    assert held["parameters"] == pytest.approx(2 * _parameters(2048) + 3 * 4 * adapters, rel=0.01)
     assert held["gradients"] == pytest.approx(2 * 4 * adapters, rel=0.02), (
         "of actor's and critic's, in float32"
     )
     assert held["optimiser"] == pytest.approx(2 * held["gradients"], rel=0.02)
     assert "reference" not in held
+    load, decode = (programs[f"ppo {name}"]["bytes"] for name in ("weights for sampling", "decode"))
+    assert decode["parts"]["parameters"] == pytest.approx(2 * (_parameters(2048) + adapters), rel=0.01)
+    assert load["parts"]["parameters"] == pytest.approx(2 * _parameters(2048) + 4 * adapters, rel=0.01)
+    assert load["beside"]["reference"] == pytest.approx(4 * adapters, rel=0.01), "its weights are the actor's"
+
+
+@pytest.mark.usefixtures("compilers")
+def test_first_moments_in_bfloat16_leave_the_second_in_float32(tmp_path):
+    status, output, told = plan(
+        tmp_path,
+        "--target=v5e-16",
+        "--stages=sft",
+        "--config.sft.row_length=1024",
+        "--config.model.shape.param_dtype=bfloat16",
+        also="config.sft.optimiser.mu_dtype = 'bfloat16'",
+    )
+    assert status == 0, output
+    parts = told["plan"]["programs"][0]["bytes"]["parts"]
+    assert parts["parameters"] == pytest.approx(2 * _parameters(2048) / 16, rel=0.02)
+    assert parts["optimiser"] == pytest.approx((2 + 4) * _parameters(2048) / 16, rel=0.02)
+
+
+def test_what_is_suggested_is_of_the_stages_asked_for():
+    """Each once, without the fields of another stage; where parameters are bfloat16, first moments are too."""
+    both, sft = (alternatives(stages) for stages in (["sft", "ppo"], ["sft"]))
+    assert len(both) == len(ALTERNATIVES)
+    assert not [field for _, changes in sft for field in changes if field.startswith("ppo.")]
+    assert len({str(changes) for _, changes in sft}) == len(sft) < len(both)
+    wide = [
+        changes
+        for _, changes in both
+        if changes.get("model.shape.param_dtype") and "model.lora" not in changes
+    ]
+    assert len(wide) == 3
+    for changes in wide:
+        for rule in ("sft.optimiser", "ppo.actor_optimiser", "ppo.critic_optimiser"):
+            assert changes[f"{rule}.mu_dtype"] == "bfloat16"
 
 
 @pytest.mark.usefixtures("compilers")
