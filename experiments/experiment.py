@@ -40,7 +40,7 @@ from mlagent_jax.parallel.mesh import make_mesh, param_shardings, put
 from mlagent_jax.sandbox.cache import CachedSandbox
 from mlagent_jax.sandbox.open import open_sandbox
 from mlagent_jax.sft.loop import load_params
-from mlagent_jax.text.tokenizer import Tokenizer, check_vocabulary, load_tokenizer
+from mlagent_jax.text.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, unused_ids
 
 
 class Experiment:
@@ -163,7 +163,7 @@ class Experiment:
                     f"{config.num_parameters:,} parameters; correct one of them"
                 )
             check_vocabulary(self.tokenizer, config.vocab_size, settings.pretrained)
-            return config
+            return config.replace(unused_ids=unused_ids(self.tokenizer, config.vocab_size))
         return Qwen2Config(vocab_size=self.tokenizer.vocab_size, **settings.shape)
 
     @cached_property

@@ -25,7 +25,7 @@ from mlagent_jax.generate.config import LOGPROBS_MODES, EngineConfig
 from mlagent_jax.generate.engine import Engine
 from mlagent_jax.models.hf import load_hf
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
-from mlagent_jax.text.tokenizer import check_vocabulary, load_tokenizer
+from mlagent_jax.text.tokenizer import check_vocabulary, load_tokenizer, unused_ids
 
 LONG = 16_384  # tokens: the context that our own client counts on
 USUAL = 4096  # tokens of most requests, with their answers
@@ -79,6 +79,7 @@ def serve() -> None:
     model, params = load_hf(folder, mesh, dtype=DTYPE.value, param_dtype=DTYPE.value)
     check_vocabulary(tokenizer, model.vocab_size, str(folder))
     require_finite(params, f"the weights in {folder}", "serve a checkpoint from before they were damaged")
+    model = model.replace(unused_ids=unused_ids(tokenizer, model.vocab_size))
     engine = Engine(model, _engine_config(model.max_position_embeddings, str(folder)), mesh)
     engine.load(params)
     del params

@@ -41,6 +41,7 @@ from mlagent_jax.models.qwen2 import (
     unstack_layers,
 )
 from mlagent_jax.nn.rope import rope_tables
+from mlagent_jax.nn.vocabulary import hide_unused
 from mlagent_jax.parallel.mesh import check_model_fits, replicated
 from mlagent_jax.parallel.rules import RULES, constrain, spec
 
@@ -202,6 +203,7 @@ def compile_programs(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Pr
             cache, hidden = feed(loop.cache, loop.token, length, live)
             # Not before the loop, where the transpose of a tied embedding would be a copy of it.
             logits = constrain(hidden @ unembedding(model, weights), ("slots", None), mesh)
+            logits = hide_unused(logits, model.unused_ids)
             allowed = without_stops(logits, given.stop_ids, out.counts < given.least)
             token, logprob = sample(allowed, uniforms(given.seed, length + 1), given.knobs)
             if engine.logprobs_mode == "raw_logprobs":

@@ -9,6 +9,7 @@ from typing import Any
 from mlagent_jax.models.lora import LoRAConfig
 from mlagent_jax.models.remat import REMAT_POLICIES
 from mlagent_jax.nn.attention import check_backend
+from mlagent_jax.nn.vocabulary import UnusedIds
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Qwen2Config:
     scan_layers: run the layers as one `lax.scan` (compile time independent of depth) or unrolled.
     dtype: of activations; param_dtype: of stored parameters.
     lora: adapters beside the kernels; they and nothing else are then trained.
+    unused_ids: ranges [start, stop) of ids that the tokenizer has no token for. They are never sampled, and have no
+        part in any log-probability: the rows of the matrices are there, the distribution is over the tokens.
     """
 
     vocab_size: int
@@ -47,6 +50,7 @@ class Qwen2Config:
     dtype: str = "float32"
     param_dtype: str = "float32"
     lora: LoRAConfig | None = None
+    unused_ids: UnusedIds = ()
 
     def __post_init__(self) -> None:
         if not self.head_dim:

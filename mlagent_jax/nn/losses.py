@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from mlagent_jax.nn.vocabulary import UnusedIds, hide_unused
 from mlagent_jax.parallel.rules import RULES, spec
 
 
@@ -23,15 +24,17 @@ def token_logprobs(
     temperature: float | jax.Array = 1.0,
     chunk: int = 128,
     mesh: Mesh | None = None,
+    unused: UnusedIds = (),
 ) -> tuple[jax.Array, jax.Array]:
     """Log-probabilities of `targets`, and the entropy of each position's distribution, in nats.
 
     hidden [B,T,D], unembed [D,V], targets [B,T] int; the distribution is softmax(hidden @ unembed / temperature).
-    chunk: positions of each row whose logits exist at a time. mesh: what the arrays lie on. Returns logprobs [B,T],
-    entropy [B,T], both float32. Differentiable in hidden and unembed; the latter's gradient is a sum over chunks in
-    its own dtype: in bfloat16, 120 chunks leave it an error of 1.2%, 8 of 0.3%, one of 0.2% (measured at D 32, V 64).
+    chunk: positions of each row whose logits exist at a time. mesh: what the arrays lie on. unused: ids without a
+    token, which have no part in the distribution. Returns logprobs [B,T], entropy [B,T], both float32. Differentiable
+    in hidden and unembed; the latter's gradient is a sum over chunks in its own dtype: in bfloat16, 120 chunks leave it
+    an error of 1.2%, 8 of 0.3%, one of 0.2% (measured at D 32, V 64).
     """
-    return _logprobs(hidden, unembed, targets, temperature, chunk, mesh, with_entropy=True)
+    return _logprobs(hidden, unembed, targets, temperature, chunk, mesh, unused, with_entropy=True)
 
 
 def cross_entropy(
@@ -41,13 +44,15 @@ def cross_entropy(
     weights: jax.Array,
     chunk: int = 128,
     mesh: Mesh | None = None,
+    unused: UnusedIds = (),
 ) -> tuple[jax.Array, jax.Array]:
     """Sum of weights * -log p(targets) and sum of weights, both float32 scalars; their quotient is the mean loss.
 
     The two are returned apart, so that micro-batches with unequal numbers of supervised tokens add up correctly.
-    hidden [B,T,D], unembed [D,V], targets [B,T] int, weights [B,T]; chunk and mesh as in `token_logprobs`.
+    hidden [B,T,D], unembed [D,V], targets [B,T] int, weights [B,T]; chunk, mesh and unused as in
+    `token_logprobs`.
     """
-    logprobs, _ = _logprobs(hidden, unembed, targets, 1.0, chunk, mesh, with_entropy=False)
+    logprobs, _ = _logprobs(hidden, unembed, targets, 1.0, chunk, mesh, unused, with_entropy=False)
     weights = weights.astype(jnp.float32)
     return -jnp.sum(weights * logprobs), jnp.sum(weights)
 
@@ -59,9 +64,10 @@ def _logprobs(
     temperature: float | jax.Array,
     chunk: int,
     mesh: Mesh | None,
+    unused: UnusedIds,
     with_entropy: bool,
 ) -> tuple[jax.Array, jax.Array]:
-    scan = partial(_scan_chunks, chunk=chunk, with_entropy=with_entropy)
+    scan = partial(_scan_chunks, chunk=chunk, unused=unused, with_entropy=with_entropy)
     if mesh is None:
         return scan(hidden, unembed, targets, temperature)
 
@@ -89,6 +95,7 @@ def _scan_chunks(
     targets: jax.Array,
     temperature: float | jax.Array,
     chunk: int,
+    unused: UnusedIds,
     with_entropy: bool,
     vocab_axis: str | tuple[str, ...] | None = None,
 ) -> tuple[jax.Array, jax.Array]:
@@ -104,7 +111,8 @@ def _scan_chunks(
 
     @partial(jax.checkpoint, prevent_cse=False)
     def one(unembed: jax.Array, hidden: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits = jnp.einsum("btd,dv->btv", hidden, unembed, preferred_element_type=jnp.float32) / temperature
+        logits = jnp.einsum("btd,dv->btv", hidden, unembed, preferred_element_type=jnp.float32)
+        logits = hide_unused(logits, unused, _first_id(logits, vocab_axis)) / temperature
         normaliser = _logsumexp(logits, vocab_axis)
         entropy = jnp.zeros_like(normaliser)
         if with_entropy:
@@ -126,11 +134,15 @@ def _logsumexp(logits: jax.Array, vocab_axis: str | tuple[str, ...] | None) -> j
 
 def _chosen(logits: jax.Array, targets: jax.Array, vocab_axis: str | tuple[str, ...] | None) -> jax.Array:
     """The logits [B,T] of the targets, which only one of the devices has."""
-    first = 0 if vocab_axis is None else jax.lax.axis_index(vocab_axis) * logits.shape[-1]
-    index = targets - first
+    index = targets - _first_id(logits, vocab_axis)
     mine = (index >= 0) & (index < logits.shape[-1])
     chosen = jnp.take_along_axis(logits, jnp.where(mine, index, 0)[..., None], axis=-1)[..., 0]
     return _total(jnp.where(mine, chosen, 0.0), vocab_axis)
+
+
+def _first_id(logits: jax.Array, vocab_axis: str | tuple[str, ...] | None) -> int | jax.Array:
+    """Of the words whose logits [..., V] this device has."""
+    return 0 if vocab_axis is None else jax.lax.axis_index(vocab_axis) * logits.shape[-1]
 
 
 def _total(x: jax.Array, axis: str | tuple[str, ...] | None) -> jax.Array:

@@ -72,7 +72,7 @@ def _act(
     hidden = forward(model, params, rows["tokens"], rows["positions"], rows["segment_ids"], mesh)
     unembed = unembedding(model, params)
     logprobs, entropy = token_logprobs(
-        hidden, unembed, rows["targets"], config.temperature, model.logits_chunk, mesh
+        hidden, unembed, rows["targets"], config.temperature, model.logits_chunk, mesh, model.unused_ids
     )
     return hidden, logprobs, entropy
 

@@ -31,7 +31,9 @@ def loss_sum(
     hidden = forward(config, params, batch["tokens"], batch["positions"], batch["segment_ids"], mesh)
     weights = batch["action"].astype(jnp.float32)
     unembed = unembedding(config, params)
-    return cross_entropy(hidden, unembed, batch["targets"], weights, config.logits_chunk, mesh)
+    return cross_entropy(
+        hidden, unembed, batch["targets"], weights, config.logits_chunk, mesh, config.unused_ids
+    )
 
 
 def train_step(

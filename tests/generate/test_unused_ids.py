@@ -1,0 +1,137 @@
+"""Rows of the matrices that no token has: they change nothing that is sampled, scored or learnt."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hf_folders import byte_level, write_folder
+
+from mlagent_jax.generate.config import EngineConfig
+from mlagent_jax.generate.engine import Engine
+from mlagent_jax.generate.sampling import SamplingParams
+from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.qwen2 import forward, init_params, unembedding
+from mlagent_jax.nn.losses import cross_entropy, token_logprobs
+from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
+from mlagent_jax.sft.step import loss_sum
+from mlagent_jax.text.tokenizer import load_tokenizer, unused_ids
+
+V, ROWS = 97, 128
+UNUSED = ((V, ROWS),)
+PLAIN = Qwen2Config(V, 32, 48, 2, 4, 2, initializer_range=0.3)
+ENGINE = EngineConfig(slots=4, max_length=96, page=16, chunks=(16, 32), span=32, steps=5)
+SAMPLINGS = (
+    SamplingParams(1.5),
+    SamplingParams(0.0),
+    SamplingParams(1.2, top_k=ROWS - 1),
+    SamplingParams(2.0, top_p=0.999, min_p=1e-6),
+)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+def models(request):
+    """A model, and the same with rows added that its hidden states love."""
+    plain = PLAIN.replace(tie_word_embeddings=request.param)
+    params = init_params(plain, 0)
+    loud = 3 * np.random.default_rng(0).standard_normal((ROWS - V, 32)).astype(np.float32)
+    padded = params | {"embed": jnp.concatenate([params["embed"], loud])}
+    if not request.param:
+        padded["lm_head"] = jnp.concatenate([params["lm_head"], loud.T], axis=1)
+    return plain, params, plain.replace(vocab_size=ROWS, unused_ids=UNUSED), padded
+
+
+def generate(model, params, sampling):
+    engine = Engine(model, ENGINE, make_mesh(MeshConfig()))
+    engine.load(params)
+    prompts = [np.random.default_rng(n).integers(0, V, 9 + n).tolist() for n in range(6)]
+    return prompts, engine.generate(prompts, range(6), 24, (), sampling)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
+def test_answers_are_those_of_the_model_without_them(models, sampling):
+    plain, params, padded_model, padded = models
+    _, answers = generate(padded_model, padded, sampling)
+    _, expected = generate(plain, params, sampling)
+    assert [answer.tokens for answer in answers] == [answer.tokens for answer in expected]
+    np.testing.assert_allclose(
+        [answer.logprobs for answer in answers], [answer.logprobs for answer in expected], atol=2e-5
+    )
+
+
+def test_without_the_ranges_they_are_sampled(models):
+    """Else the test above shows nothing."""
+    _, _, model, params = models
+    _, answers = generate(model.replace(unused_ids=()), params, SamplingParams(1.5))
+    assert any(token >= V for answer in answers for token in answer.tokens)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1.5])
+def test_trainer_and_sampler_agree(models, temperature):
+    _, _, model, params = models
+    prompts, answers = generate(model, params, SamplingParams(temperature))
+    for prompt, answer in zip(prompts, answers, strict=True):
+        tokens = np.array([[*prompt, *answer.tokens]], np.int32)
+        positions = np.arange(tokens.shape[1], dtype=np.int32)[None]
+        hidden = forward(model, params, tokens, positions, np.ones_like(tokens))
+        targets = np.roll(tokens, -1, axis=1)
+        logprobs, entropy = token_logprobs(
+            hidden, unembedding(model, params), targets, temperature, 7, unused=model.unused_ids
+        )
+        of_answer = logprobs[0, len(prompt) - 1 : -1]
+        np.testing.assert_allclose(of_answer, answer.logprobs, atol=5e-5)
+        assert np.isfinite(entropy).all() and entropy.max() <= np.log(V) + 1e-5
+
+
+def test_losses_and_gradients_are_those_of_the_model_without_them(models):
+    plain, params, model, padded = models
+    rng = np.random.default_rng(0)
+    tokens, targets = rng.integers(0, V, (2, 2, 20)).astype(np.int32)
+    positions = np.tile(np.arange(20, dtype=np.int32), (2, 1))
+    batch = {"tokens": tokens, "targets": targets, "positions": positions}
+    batch |= {"segment_ids": np.ones_like(tokens), "action": np.ones(tokens.shape, bool)}
+
+    def both(model, params):
+        total, _ = loss_sum(model, params, batch)
+        hidden = forward(model, params, tokens, positions, batch["segment_ids"])
+        logprobs, entropy = token_logprobs(
+            hidden, unembedding(model, params), targets, 0.9, 7, unused=model.unused_ids
+        )
+        return total + jnp.sum(logprobs * 0.3) + jnp.sum(entropy * 0.1)
+
+    expected, wanted = jax.value_and_grad(both, argnums=1)(plain, params)
+    value, gradient = jax.value_and_grad(both, argnums=1)(model, padded)
+    assert value == pytest.approx(float(expected), rel=1e-5)
+    assert not np.any(np.asarray(gradient["embed"][V:]))
+    gradient["embed"] = gradient["embed"][:V]
+    if "lm_head" in gradient:
+        assert not np.any(np.asarray(gradient["lm_head"][:, V:]))
+        gradient["lm_head"] = gradient["lm_head"][:, :V]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), gradient, wanted)
+
+
+def test_gaps_within_a_vocabulary_are_hidden_too():
+    unused = ((3, 5), (9, 10))
+    hidden = np.random.default_rng(0).standard_normal((1, 4, 6)).astype(np.float32)
+    unembed = np.random.default_rng(1).standard_normal((6, 10)).astype(np.float32)
+    targets = np.array([[0, 2, 5, 8]], np.int32)
+    kept = [i for i in range(10) if i not in (3, 4, 9)]
+    logprobs, entropy = token_logprobs(hidden, unembed, targets, 0.7, 2, unused=unused)
+    exact = jax.nn.log_softmax(hidden @ unembed[:, kept] / 0.7)
+    chosen = [exact[0, i, kept.index(t)] for i, t in enumerate(targets[0])]
+    np.testing.assert_allclose(logprobs[0], chosen, rtol=1e-5)
+    np.testing.assert_allclose(entropy, -(np.exp(exact) * exact).sum(-1), rtol=1e-5)
+    total, _ = cross_entropy(hidden, unembed, targets, np.ones((1, 4)), 3, unused=unused)
+    full = jax.nn.log_softmax(hidden @ unembed[:, kept])
+    assert total == pytest.approx(-sum(full[0, i, kept.index(t)] for i, t in enumerate(targets[0])), rel=1e-5)
+
+
+def test_answers_of_a_padded_checkpoint_are_text(tmp_path):
+    """Twenty chats at temperature 1.5 with 1,024 tokens and 1,088 rows, as a checkpoint may have."""
+    tokenizer = load_tokenizer(write_folder(tmp_path / "hf", byte_level()))
+    rows = tokenizer.vocab_size + 64
+    model = Qwen2Config(rows, 16, 24, 1, 2, 1, initializer_range=0.02)
+    model = model.replace(unused_ids=unused_ids(tokenizer, rows))
+    engine = Engine(model, ENGINE, make_mesh(MeshConfig()))
+    engine.load(init_params(model, 0))
+    answers = engine.generate([[1, 2, 3]] * 20, range(20), 40, (), SamplingParams(1.5))
+    assert all(token in tokenizer.ids for answer in answers for token in answer.tokens)
