@@ -136,7 +136,7 @@ def _text_prompt(text: str, tokenizer: Tokenizer, whole: bool) -> list[int]:
 def _check_ids(ids: list[int], vocab_size: int, name: str) -> None:
     outside = next((token for token in ids if not 0 <= token < vocab_size), None)
     if outside is not None:
-        raise ApiError(400, f"token {shown(outside)} is outside the vocabulary of {vocab_size}", name)
+        raise ApiError(400, f"{name}: token {shown(outside)} is outside the vocabulary of {vocab_size}", name)
 
 
 def _max_tokens(fields: Mapping[str, Any], chat: bool, longest: int, max_length: int) -> int:
