@@ -124,11 +124,8 @@ def shown_commands() -> list[list[str]]:
             module, rest = match.groups()
             if (ROOT / (module.replace(".", "/") + ".py")).exists():
                 found.append([str(file.relative_to(ROOT)), module, *_flags_of(rest)])
-        for match in re.finditer(r"--config\.[a-z][\w.]*(?:=[^\s`)]+)?", text):
-            if not match.group().startswith("--config.FIELD"):
-                word = match.group().rstrip(".,;:")
-                word += "" if "=" in word else "=1"
-                found.append([str(file.relative_to(ROOT)), "experiments.run", word])
+        for match in re.finditer(r"--config\.[a-z][\w.]*=[^\s`)]+", text):
+            found.append([str(file.relative_to(ROOT)), "experiments.run", match.group().rstrip(".,;:")])
     return found
 
 
@@ -140,7 +137,7 @@ def _flags_of(text: str) -> list[str]:
     return [
         word.rstrip(".,;:")
         for word in words
-        if word.startswith("--") and not word.startswith("--config.FIELD")
+        if word.startswith("--") and word != "--help" and "FIELD" not in word
     ]
 
 
