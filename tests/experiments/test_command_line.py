@@ -124,11 +124,8 @@ def shown_commands() -> list[list[str]]:
             module, rest = match.groups()
             if (ROOT / (module.replace(".", "/") + ".py")).exists():
                 found.append([str(file.relative_to(ROOT)), module, *_flags_of(rest)])
-        for match in re.finditer(r"--config\.[a-z][\w.]*(?:=[^\s`)]+)?", text):
-            if not match.group().startswith("--config.FIELD"):
-                word = match.group().rstrip(".,;:")
-                word += "" if "=" in word else "=1"
-                found.append([str(file.relative_to(ROOT)), "experiments.run", word])
+        for match in re.finditer(r"--config\.[a-z][\w.]*=[^\s`)]+", text):
+            found.append([str(file.relative_to(ROOT)), "experiments.run", match.group().rstrip(".,;:")])
     return found
 
 
@@ -140,7 +137,7 @@ def _flags_of(text: str) -> list[str]:
     return [
         word.rstrip(".,;:")
         for word in words
-        if word.startswith("--") and not word.startswith("--config.FIELD")
+        if word.startswith("--") and word != "--help" and "FIELD" not in word
     ]
 
 
@@ -164,3 +161,27 @@ def test_every_file_that_is_shown_exists():
             assert (ROOT / shown).exists() or (ROOT / Path(name).parent / shown).exists(), (
                 f"{name} names {shown}"
             )
+
+
+def test_a_table_of_the_documents_is_one_table():
+    """An empty line ends a table: what follows it would be shown as text with bars."""
+    for name in DOCUMENTS:
+        lines = (ROOT / name).read_text().splitlines()
+        for number, line in enumerate(lines):
+            if line.startswith("|") and not lines[number - 1].startswith("|"):
+                assert re.fullmatch(r"\|(?: *:?-+:? *\|)+", lines[number + 1]), f"{name}, line {number + 1}"
+
+
+def test_what_a_task_says_of_its_rows_is_what_its_starter_and_preparation_do():
+    """README's table, the brief, and the starter that reads so many rows."""
+    readme = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| (\w+) \| held-(?:in|out) \|.*\| ([\d,]+) / [\d,]+ \|", readme, re.M)
+    assert len(rows) == 19
+    for task, train_rows in rows:
+        prepared = re.search(r"train_rows=([\d_]+)", (ROOT / f"tasks/{task}/prepare.py").read_text())
+        assert prepared and int(prepared[1]) == int(train_rows.replace(",", "")), task
+    for folder in (path.parent for path in (ROOT / "tasks").glob("*/task.toml")):
+        brief = re.search(r"([\d,]+) rows", (folder / "task.toml").read_text())
+        head = re.search(r"\.head\((\d+)\)", (folder / "train.py").read_text())
+        assert (brief is None) == (head is None), folder.name
+        assert brief is None or int(brief[1].replace(",", "")) == int(head[1]), folder.name
