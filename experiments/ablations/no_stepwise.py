@@ -13,7 +13,7 @@ from experiments.ablations import full
 def get_config() -> ConfigDict:
     config = full.get_config()
     config.rl.rollouts = "episodes"
-    # A gain is over the episode's best score so far: by the paper's formula, "previous", losing and regaining would pay.
+    # Gains are over the best score so far: by the formula of single steps, "previous", losing and regaining would pay.
     config.reward.episode_baseline = "best"
     config.ppo.batch_size = config.ppo.batch_size // 4
     config.ppo.minibatch_size = config.ppo.minibatch_size // 4
