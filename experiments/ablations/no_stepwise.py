@@ -13,6 +13,8 @@ from experiments.ablations import full
 def get_config() -> ConfigDict:
     config = full.get_config()
     config.rl.rollouts = "episodes"
+    # Gains are over the best score so far: by the formula of single steps, "previous", losing and regaining would pay.
+    config.reward.episode_baseline = "best"
     config.ppo.batch_size = config.ppo.batch_size // 4
     config.ppo.minibatch_size = config.ppo.minibatch_size // 4
     return config

@@ -50,7 +50,7 @@ def clipped_tokens(
     ratio = probability_ratio(logprobs, old_logprobs)
     free = -ratio * advantages
     ranged = -jnp.clip(ratio, 1.0 - clip_low, 1.0 + clip_high) * advantages
-    lower = (advantages < 0) & (jnp.maximum(free, ranged) > -dual_clip * advantages)
+    lower = jnp.logical_and(advantages < 0, jnp.maximum(free, ranged) > -dual_clip * advantages)
     return ranged > free, lower & bool(dual_clip)
 
 
