@@ -14,6 +14,8 @@ from mlagent_jax.nn.vocabulary import UnusedIds
 
 FLOATS = ("float32", "bfloat16", "float16")
 
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 @dataclass(frozen=True)
 class Qwen2Config:
@@ -26,7 +28,8 @@ class Qwen2Config:
         device keep an accelerator busy, 128 suit a CPU.
     remat: what a layer keeps for the backward pass, one of `models.remat.REMAT_POLICIES`.
     scan_layers: run the layers as one `lax.scan` (compile time independent of depth) or unrolled.
-    dtype: of activations; param_dtype: of stored parameters.
+    dtype: of activations, one of `DTYPES`; norms, rotations, softmax, logits and sums are float32 within.
+    param_dtype: of stored parameters; adapters and a critic's head are float32 whatever it is.
     lora: adapters beside the kernels; they and nothing else are then trained.
     unused_ids: ranges [start, stop) of ids that the tokenizer has no token for. They are never sampled, and have no
         part in any log-probability: the rows of the matrices are there, the distribution is over the tokens.
@@ -77,6 +80,9 @@ class Qwen2Config:
             raise ValueError(
                 f"unknown remat policy {self.remat!r}; choose one of {', '.join(REMAT_POLICIES)}"
             )
+        for name in ("dtype", "param_dtype"):
+            if getattr(self, name) not in DTYPES:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(DTYPES)}")
         check_backend(self.attention)
         if self.attention == "cudnn" and self.dtype not in ("bfloat16", "float16"):
             raise ValueError(

@@ -13,29 +13,37 @@ from mlagent_jax.generate.engine import Engine
 from mlagent_jax.generate.request import Request
 from mlagent_jax.generate.sampling import SamplingParams
 from mlagent_jax.models.config import Qwen2Config
-from mlagent_jax.models.qwen2 import init_params
+from mlagent_jax.models.lora import LoRAConfig
+from mlagent_jax.models.qwen2 import Params, init_params
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, param_shardings, put
 
 MODEL = Qwen2Config(96, 32, 48, 2, 8, 4, initializer_range=0.3)
+ADAPTED = MODEL.replace(lora=LoRAConfig(rank=2, targets=("q_proj", "v_proj", "o_proj", "up_proj")))
 CONFIG = EngineConfig(slots=6, max_length=128, page=16, chunks=(32,), span=16, steps=4)
 LAYOUTS = {
-    "one": None,
-    "fsdp": MeshConfig(fsdp=4),
-    "fsdp x tensor": MeshConfig(fsdp=2, tensor=2),
-    "data x sequence": MeshConfig(data=2, fsdp=1, sequence=2),
+    "one": (MODEL, None),
+    "fsdp": (MODEL, MeshConfig(fsdp=4)),
+    "fsdp x tensor": (MODEL, MeshConfig(fsdp=2, tensor=2)),
+    "data x sequence": (MODEL, MeshConfig(data=2, fsdp=1, sequence=2)),
+    "adapters on one": (ADAPTED, None),
+    "adapters on fsdp x tensor": (ADAPTED, MeshConfig(fsdp=2, tensor=2)),
 }
+
+
+def given(model: Qwen2Config) -> Params:
+    """Fresh biases and adapters are zero and norms one, which would be the same in any order."""
+    rng = np.random.default_rng(1)
+    return jax.tree.map(lambda leaf: leaf + rng.normal(0, 0.1, leaf.shape), init_params(model, 0))
 
 
 def main() -> None:
     rng = np.random.default_rng(0)
     prompts = [tuple(rng.integers(0, 96, n).tolist()) for n in (3, 70, 33, 16, 100, 64, 20, 90, 45)]
-    # Fresh biases are zero and norms one, which would be the same in any order.
-    given = jax.tree.map(lambda leaf: leaf + rng.normal(0, 0.1, leaf.shape), init_params(MODEL, 0))
     results = {}
-    for name, degrees in LAYOUTS.items():
+    for name, (model, degrees) in LAYOUTS.items():
         mesh = make_mesh(degrees) if degrees else make_mesh(MeshConfig(), jax.devices()[:1])
-        params = put(given, param_shardings(MODEL, mesh))
-        engine = Engine(MODEL, CONFIG, mesh)
+        params = put(given(model), param_shardings(model, mesh))
+        engine = Engine(model, CONFIG, mesh)
         engine.load(params)
         weights = jax.tree.leaves(engine._runner._weights)
         shares = sum(leaf.addressable_shards[0].data.nbytes for leaf in weights)

@@ -16,9 +16,11 @@ def test_same_answers_on_every_mesh():
     done = subprocess.run([sys.executable, PROGRAM], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout.splitlines()[-1])
-    one = results.pop("one")
-    assert len(results) == 3
+    alone = {name: results.pop(name) for name in ("one", "adapters on one")}
+    assert alone["one"]["tokens"] != alone["adapters on one"]["tokens"]
+    assert len(results) == 4
     for name, found in results.items():
+        one = alone["adapters on one" if "adapters" in name else "one"]
         assert found["tokens"] == one["tokens"], name
         np.testing.assert_allclose(found["logprobs"], one["logprobs"], atol=1e-4, err_msg=name)
         # Norms are whole everywhere, biases on the devices of one tensor group.
