@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags
-from mlagent_jax.training.finite import require_finite
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.generate.config import LOGPROBS_MODES, EngineConfig
@@ -78,7 +77,6 @@ def serve() -> None:
     mesh = make_mesh(MeshConfig(tensor=TENSOR.value))
     model, params = load_hf(folder, mesh, dtype=DTYPE.value, param_dtype=DTYPE.value)
     check_vocabulary(tokenizer, model.vocab_size, str(folder))
-    require_finite(params, f"the weights in {folder}", "serve a checkpoint from before they were damaged")
     model = model.replace(unused_ids=unused_ids(tokenizer, model.vocab_size))
     engine = Engine(model, _engine_config(model.max_position_embeddings, str(folder)), mesh)
     engine.load(params)
