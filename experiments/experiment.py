@@ -40,6 +40,7 @@ from mlagent_jax.parallel.mesh import make_mesh, param_shardings, put
 from mlagent_jax.sandbox.cache import CachedSandbox
 from mlagent_jax.sandbox.open import open_sandbox
 from mlagent_jax.sft.loop import load_params
+from mlagent_jax.text.chat import check_trainable
 from mlagent_jax.text.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, unused_ids
 
 
@@ -150,7 +151,9 @@ class Experiment:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         pretrained = self.settings.model.pretrained
-        return load_tokenizer(Path(pretrained) if pretrained else self.workdir.tokenizer)
+        tokenizer = load_tokenizer(Path(pretrained) if pretrained else self.workdir.tokenizer)
+        check_trainable(tokenizer)
+        return tokenizer
 
     @cached_property
     def model(self) -> Qwen2Config:

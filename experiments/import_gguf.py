@@ -2,8 +2,9 @@
 
     python -m experiments.import_gguf model.gguf FOLDER --dtype=bfloat16       # needs pip install -e '.[gguf]'
 
-Quantised tensors are dequantised, which brings no precision back. Byte-level BPE tokenizers and the chat template
-come along. What is not implemented is refused by name.
+Quantised tensors are dequantised, which brings no precision back. Byte-level BPE tokenizers, the chat template and the
+ids that end an answer come along. A matrix that the file has twice, as output and as embedding, makes a tied model, and
+that is said. What is not implemented is refused by name.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ from mlagent_jax.models.hf.checkpoint import DTYPES
 from mlagent_jax.models.hf.names import hf_tensors
 from mlagent_jax.models.hf.save import GENERATION_CONFIG, replaced_export, write_description
 from mlagent_jax.models.hf.shards import MAX_SHARD_BYTES, TensorSpec, plan_shards, write_index, write_shard
-from mlagent_jax.text.gguf_tokenizer import tokenizer_from_gguf
+from mlagent_jax.text.gguf_tokenizer import stops_from_gguf, tokenizer_from_gguf
 
 DTYPE = flags.DEFINE_enum("dtype", "float32", sorted(DTYPES.values()), "Of the tensors written.")
 
 
-def import_gguf(file: str | Path, folder: str | Path, dtype: str = "float32") -> None:
-    """Raises GGUFError or TokenizerError for what cannot be imported; `folder` appears whole or not at all."""
+def import_gguf(file: str | Path, folder: str | Path, dtype: str = "float32") -> list[str]:
+    """What was decided about the file that its reader should know, in sentences.
+
+    Raises GGUFError or TokenizerError for what cannot be imported; `folder` appears whole or not at all.
+    """
     model = GGUFModel(file)
     config = model.config.replace(param_dtype=dtype)
     model.check()
@@ -43,8 +47,9 @@ def import_gguf(file: str | Path, folder: str | Path, dtype: str = "float32") ->
         write_index(aside, shards)
         write_description(aside, config, None)
         tokenizer.save_pretrained(aside)
-        ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+        ends = {"eos_token_id": stops_from_gguf(model.metadata), "pad_token_id": tokenizer.pad_token_id}
         (aside / GENERATION_CONFIG).write_text(json.dumps(ends, indent=2) + "\n")
+    return model.notes
 
 
 def main(argv: Sequence[str]) -> int:
@@ -52,10 +57,12 @@ def main(argv: Sequence[str]) -> int:
         print("usage: python -m experiments.import_gguf FILE FOLDER [--dtype=bfloat16]", file=sys.stderr)
         return 2
     try:
-        import_gguf(argv[1], argv[2], DTYPE.value)
+        notes = import_gguf(argv[1], argv[2], DTYPE.value)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    for note in notes:
+        print(note)
     print(f"wrote {argv[2]}")
     return 0
 

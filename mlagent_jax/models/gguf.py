@@ -5,6 +5,7 @@ Needs the extra `gguf`. Names and layouts: https://github.com/ggml-org/llama.cpp
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.hf.names import hf_tensors
 
 ARCHITECTURES = ("llama", "qwen2")
+_EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
+_ROWS = 4096  # of the two that are compared at a time
 _TOP = {
     "model.embed_tokens.weight": "token_embd.weight",
     "model.norm.weight": "output_norm.weight",
@@ -95,17 +98,58 @@ class GGUFModel:
                 rms_norm_eps=float(
                     str(np.float32(self._required(f"{kind}.attention.layer_norm_rms_epsilon")))
                 ),
-                tie_word_embeddings="output.weight" not in self._tensors,
+                tie_word_embeddings=_OUTPUT not in self._tensors or self.output_repeats_embedding,
                 attention_bias=kind == "qwen2",
             )
         except (TypeError, ValueError) as error:
             raise GGUFError(f"{self._path}: {error}") from error
 
+    @cached_property
+    def output_difference(self) -> float:
+        """Of the output matrix from the embedding: the norm of what they differ by, as a share of the embedding's."""
+        difference = norm = 0.0
+        for start in range(0, int(self._tensors[_EMBEDDING].shape[1]), _ROWS):
+            one, other = (self._rows(name, start, start + _ROWS) for name in (_EMBEDDING, _OUTPUT))
+            difference += float(np.sum((one - other) ** 2, dtype=np.float64))
+            norm += float(np.sum(one**2, dtype=np.float64))
+        return math.sqrt(difference / norm) if norm else math.sqrt(difference)
+
+    @cached_property
+    def output_repeats_embedding(self) -> bool:
+        """Whether the file has one matrix twice, as some converters write a tied model's.
+
+        The two may be quantised differently. So they are the same where they differ by no more than what quantisation
+        takes away; two matrices that were trained apart differ by more than their own size.
+        """
+        one, other = self._tensors[_EMBEDDING], self._tensors[_OUTPUT]
+        if list(one.shape) != list(other.shape):
+            return False
+        lost = _quantisation_error(one.tensor_type) + _quantisation_error(other.tensor_type)
+        return self.output_difference <= lost
+
+    @property
+    def notes(self) -> list[str]:
+        """What was decided about this file that its reader should know."""
+        if _OUTPUT not in self._tensors:
+            return []
+        kinds = [self._tensors[name].tensor_type for name in (_EMBEDDING, _OUTPUT)]
+        found = (
+            f"{_OUTPUT} ({kinds[1].name}) differs from {_EMBEDDING} ({kinds[0].name}) by "
+            f"{self.output_difference:.2%} of its norm"
+        )
+        if not self.config.tie_word_embeddings:
+            return [f"{found}: imported as untied, with both matrices"]
+        return [
+            f"{found}, no more than their quantisation explains: one matrix, so imported as tied, with the values of "
+            f"{self._shared}"
+        ]
+
     def check(self) -> None:
         """Raises GGUFError unless the file holds exactly the tensors of its config, with their shapes."""
         expected = {gguf_name(tensor.name): tensor.shape for tensor in hf_tensors(self.config)}
         absent = [name for name in expected if name not in self._tensors]
-        unknown = [name for name in self._tensors if name not in expected]
+        repeated = {_OUTPUT} if self.config.tie_word_embeddings else set()
+        unknown = [name for name in self._tensors if name not in expected and name not in repeated]
         if absent or unknown:
             raise GGUFError(
                 f"{self._path} lacks {absent[:4]} and has {unknown[:4]}, which are not implemented"
@@ -119,26 +163,56 @@ class GGUFModel:
 
     def read(self, hf_name: str) -> np.ndarray:
         """A tensor by its Hugging Face name and in that layout, float32."""
-        from gguf import dequantize
-
-        tensor = self._tensors[gguf_name(hf_name)]
-        try:
-            values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
-        except NotImplementedError as error:
-            raise GGUFError(
-                f"{self._path}: {tensor.name} is quantised as {tensor.tensor_type.name}, which cannot be read"
-            ) from error
-        values = values.reshape([int(n) for n in tensor.shape[::-1]])
+        name = gguf_name(hf_name)
+        values = self._rows(self._shared if name == _EMBEDDING else name)
         heads = {"q_proj": self.config.num_attention_heads, "k_proj": self.config.num_key_value_heads}
         module = hf_name.split(".")[-2]
         if self._architecture == "llama" and module in heads:
             values = _halves(values, heads[module])
         return values
 
+    @property
+    def _shared(self) -> str:
+        """The tensor that the embedding is read from: of a matrix that is there twice, the one that has lost less."""
+        names = (
+            [_EMBEDDING, _OUTPUT]
+            if _OUTPUT in self._tensors and self.config.tie_word_embeddings
+            else [_EMBEDDING]
+        )
+        return min(names, key=lambda name: _quantisation_error(self._tensors[name].tensor_type))
+
+    def _rows(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows of a tensor (or all of a vector), dequantised to float32."""
+        from gguf import dequantize
+
+        tensor = self._tensors[name]
+        shape = [int(n) for n in tensor.shape[::-1]]
+        try:
+            values = dequantize(tensor.data[start:stop], tensor.tensor_type).astype(np.float32, copy=False)
+        except NotImplementedError as error:
+            raise GGUFError(
+                f"{self._path}: {name} is quantised as {tensor.tensor_type.name}, which cannot be read"
+            ) from error
+        return values.reshape([-1, *shape[1:]])
+
     def _required(self, key: str) -> Any:
         if key not in self.metadata:
             raise GGUFError(f"{self._path} lacks {key} in its metadata")
         return self.metadata[key]
+
+
+def _quantisation_error(kind: Any) -> float:
+    """A bound on what is lost, as a share of the norm, when weights are stored as this type.
+
+    b bits for blocks of normal numbers lose 1.3 to 1.5 parts in 2^b; this is twice that.
+    """
+    from gguf import GGML_QUANT_SIZES
+
+    exact = {"F64": 0.0, "F32": 0.0, "F16": 2.0**-11, "BF16": 2.0**-8}
+    if kind.name in exact:
+        return exact[kind.name]
+    weights, size = GGML_QUANT_SIZES[kind]
+    return 2.8 / 2 ** (8 * size // weights)
 
 
 def gguf_name(hf_name: str) -> str:

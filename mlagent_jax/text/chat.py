@@ -48,8 +48,8 @@ def encode_chat(tokenizer: Tokenizer, messages: Sequence[Message]) -> Encoded:
     """The chat as the tokenizer's template has it, with what is an assistant's marked.
 
     Where an assistant's content would be joined with the end of the header before it (both are new lines), it is kept
-    apart, as it is sampled after that; `apply_chat_template` joins them. A kept response
-    without an end of turn (cut at the length limit) gets one that carries no loss, since it was not sampled.
+    apart, as it is sampled after that; `apply_chat_template` joins them. A kept response without an end of turn (cut at
+    the length limit) gets one that carries no loss, since it was not sampled.
     Raises ChatTemplateError where the template refuses the chat, or what is sampled would not be what is trained.
     """
     tokenizer.template.check_grows([message.role for message in messages])
@@ -65,6 +65,12 @@ def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> np.ndarr
         if whole is None:
             raise
         return whole
+
+
+def check_trainable(tokenizer: Tokenizer) -> None:
+    """Raises ChatTemplateError where an agent's chats cannot be learnt from with this tokenizer's template."""
+    turns = [Message(role, role) for role in ("system", "user", "assistant", "user", "assistant")]
+    encode_chat(tokenizer, turns)
 
 
 def response_text(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:

@@ -7,10 +7,12 @@ held against the chat itself as rendered: so ids can be made piece by piece, and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 from mlagent_jax.errors import UserError
 
 ROLES = ("system", "user", "assistant")
+_KINDS_OF_CHATS = 1024  # sequences of roles that are remembered: a server meets any number
 Turn = tuple[str, str]  # role and content
 Render = Callable[[Sequence[Turn], bool], str]
 
@@ -29,17 +31,14 @@ class ChatTemplate:
 
     def __init__(self, render: Render, joined: bool):
         self.render, self.joined = render, joined
-        self._around: dict[tuple[tuple[str, ...], bool], tuple[str, ...]] = {}
+        self._around = lru_cache(_KINDS_OF_CHATS)(self._find_around)
 
     def around(self, roles: Sequence[str], prompt: bool) -> tuple[str, ...]:
         """The template's text before each content, and after the last: one piece more than there are roles.
 
         Raises ChatTemplateError where it refuses such a chat, or does not show each content once, in order.
         """
-        key = tuple(roles), prompt
-        if key not in self._around:
-            self._around[key] = self._find_around(*key)
-        return self._around[key]
+        return self._around(tuple(roles), prompt)
 
     def fit(self, turns: Sequence[Turn], prompt: bool) -> tuple[tuple[str, ...], list[str]]:
         """`around` these turns, and their contents as the template shows them: as they are, or stripped.
@@ -75,7 +74,7 @@ class ChatTemplate:
     def _find_around(self, roles: tuple[str, ...], prompt: bool) -> tuple[str, ...]:
         marks = [f"\ue000{number}\ue001" for number in range(len(roles))]
         rest = self.render(list(zip(roles, marks, strict=True)), prompt)
-        pieces = []
+        pieces: list[str] = []
         for role, mark in zip(roles, marks, strict=True):
             before, found, rest = rest.partition(mark)
             if not found:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from mlagent_jax.text.tokenizer import TokenizerError
+from mlagent_jax.text.checkpoint_files import TokenizerError
 
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5  # of tokenizer.ggml.token_type
+# llama-vocab.cpp, "auto-detect EOG tokens": of these, what byte-level models have.
+_ENDS = {"<|eot_id|>", "<|im_end|>", "<|end|>", "<|endoftext|>", "<|eom_id|>", "<|end_of_text|>"}
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|"
     r"\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -58,6 +60,11 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> Any:
     )
     roles = {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding", "unk_token": "unknown"}
     ids = {role: metadata.get(f"tokenizer.ggml.{name}_token_id") for role, name in roles.items()}
+    bos = ids["bos_token"]
+    if metadata.get("tokenizer.ggml.add_bos_token") and bos is not None:
+        raw.post_processor = processors.TemplateProcessing(
+            single=f"{pieces[bos]} $A", special_tokens=[(pieces[bos], bos)]
+        )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=raw,
         clean_up_tokenization_spaces=False,
@@ -65,6 +72,14 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> Any:
     )
     tokenizer.chat_template = metadata.get("tokenizer.chat_template")
     return tokenizer
+
+
+def stops_from_gguf(metadata: Mapping[str, Any]) -> list[int]:
+    """The ids that end an answer: the file's own, and those that llama.cpp knows by name when it runs the file."""
+    pieces = metadata["tokenizer.ggml.tokens"]
+    own = [metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")]
+    named = [i for i, piece in enumerate(pieces) if piece in _ENDS]
+    return list(dict.fromkeys(i for i in (*own, *named) if i is not None))
 
 
 def _pre_tokenizer(name: str) -> Any:

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from hf_folders import byte_level, write_folder
 from ml_collections import ConfigDict
 
 from experiments.experiment import Experiment
@@ -15,6 +16,7 @@ from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.hf import load_hf, save_hf
 from mlagent_jax.models.qwen2 import init_params
 from mlagent_jax.parallel.mesh import param_shardings
+from mlagent_jax.text.chat_template import ChatTemplateError
 from mlagent_jax.text.tokenizer import TokenizerError, train_sentencepiece
 
 CONFIG = Qwen2Config(320, 32, 48, 2, 4, 2, dtype="bfloat16")
@@ -36,7 +38,7 @@ def folder(tmp_path):
 
 def test_it_starts_from_the_checkpoint_and_exports_another(folder, tmp_path):
     with experiment(folder, tmp_path) as run:
-        assert run.model == CONFIG
+        assert run.model == CONFIG.replace(unused_ids=((300, 320),))  # rows that no token has
         params = run.initial_params()
         jax.tree.map(np.testing.assert_array_equal, params, init_params(CONFIG, 0))
         shardings = param_shardings(CONFIG, run.mesh)
@@ -47,6 +49,19 @@ def test_it_starts_from_the_checkpoint_and_exports_another(folder, tmp_path):
         )
     exported = load_hf(tmp_path / "sft/hf", dtype="bfloat16")[1]
     jax.tree.map(lambda new, old: np.testing.assert_array_equal(new, old + 1), exported, params)
+
+
+def test_a_template_that_cannot_be_trained_with_is_refused(folder, tmp_path):
+    """It leaves out what earlier answers thought: what was sampled would not be what is trained."""
+    (folder / "sentencepiece.model").unlink()
+    said = "{{ '' if m.role == 'assistant' and not loop.last else m.content }}"
+    template = "{% for m in messages %}<|im_start|>{{ m.role }}\n" + said + "<|im_end|>\n{% endfor %}"
+    write_folder(folder, byte_level(vocab_size=256), template)
+    with (
+        experiment(folder, tmp_path) as run,
+        pytest.raises(ChatTemplateError, match=r"message 2 \(role 'assistant'\)"),
+    ):
+        _ = run.tokenizer
 
 
 def test_a_tokenizer_of_another_model_is_refused(folder, tmp_path):

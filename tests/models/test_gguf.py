@@ -1,5 +1,7 @@
 """GGUF files written by llama.cpp's own package, imported."""
 
+import json
+
 import gguf
 import numpy as np
 import pytest
@@ -38,8 +40,21 @@ def permuted(weights, heads):
     )
 
 
-def write(path, architecture="llama", quantised=False, metadata=(), drop=(), reshape=(), split="smollm"):
-    """Returns the Hugging Face tensors that the file was made of."""
+def write(
+    path,
+    architecture="llama",
+    quantised=False,
+    metadata=(),
+    drop=(),
+    reshape=(),
+    split="smollm",
+    kinds=None,
+    noise=None,
+):
+    """Returns the Hugging Face tensors that the file was made of.
+
+    kinds: of quantisation, by name. noise: the output is the embedding, with so much of its size added at random.
+    """
     config = config_of(architecture)
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(2)
@@ -63,7 +78,10 @@ def write(path, architecture="llama", quantised=False, metadata=(), drop=(), res
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[architecture.upper()], 2)
     made = {}
     for tensor in hf_tensors(config):
-        made[tensor.name] = values = rng.standard_normal(tensor.shape).astype(np.float32)
+        values = rng.standard_normal(tensor.shape).astype(np.float32)
+        if noise is not None and tensor.name == "lm_head.weight":
+            values = made["model.embed_tokens.weight"] + np.float32(noise) * values
+        made[tensor.name] = values
         if architecture == "llama" and ".q_proj" in tensor.name:
             values = permuted(values, 4)
         if architecture == "llama" and ".k_proj" in tensor.name:
@@ -73,8 +91,8 @@ def write(path, architecture="llama", quantised=False, metadata=(), drop=(), res
         if tensor.name in reshape:
             values = values[:, :32]
         name = names.get_name(tensor.name, try_suffixes=(".weight", ".bias"))
-        if quantised and values.ndim == 2:
-            kind = gguf.GGMLQuantizationType.Q8_0
+        if (quantised or tensor.name in (kinds or {})) and values.ndim == 2:
+            kind = (kinds or {}).get(tensor.name, gguf.GGMLQuantizationType.Q8_0)
             writer.add_tensor(name, gguf.quantize(values, kind), raw_dtype=kind)
         else:
             writer.add_tensor(name, values)
@@ -88,7 +106,8 @@ def write(path, architecture="llama", quantised=False, metadata=(), drop=(), res
 @pytest.mark.parametrize("architecture", ["llama", "qwen2"])
 def test_tensors_config_and_tokenizer_come_along(tmp_path, architecture):
     made = write(tmp_path / "m.gguf", architecture)
-    import_gguf(tmp_path / "m.gguf", tmp_path / "hf")
+    (note,) = import_gguf(tmp_path / "m.gguf", tmp_path / "hf")
+    assert "output.weight (F32) differs" in note and "imported as untied" in note
     found = load_file(tmp_path / "hf" / "model.safetensors")
     assert found.keys() == made.keys()
     for name, values in made.items():
@@ -99,6 +118,8 @@ def test_tensors_config_and_tokenizer_come_along(tmp_path, architecture):
     assert [tokenizer.control.ids[name] for name in SPECIALS] == [3, 4, 5]
     assert tokenizer.encode("abba") == [2, 1, 0]
     assert (tmp_path / "hf" / "chat_template.jinja").read_text() == "{{ messages[0]['content'] }}"
+    assert tokenizer.stop_ids == (5, 3)
+    assert json.loads((tmp_path / "hf" / "generation_config.json").read_text())["eos_token_id"] == [5, 3]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -109,6 +130,42 @@ def test_quantised_tensors_are_dequantised(tmp_path, dtype):
         assert values.dtype == dtype
         # Q8_0 has 127 steps to the largest of 32 values; bfloat16 8 bits.
         np.testing.assert_allclose(values.astype(np.float32), made[name], atol=0.04, err_msg=name)
+
+
+EMBEDDING, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
+KIND = gguf.GGMLQuantizationType
+TIED = {
+    "equal": ({}, 0.0, "token_embd.weight"),
+    "as in Qwen's own files": ({EMBEDDING: KIND.Q5_0, OUTPUT: KIND.Q8_0}, 0.0, "output.weight"),
+    "the output coarser": ({EMBEDDING: KIND.Q8_0, OUTPUT: KIND.Q4_0}, 0.0, "token_embd.weight"),
+    "halves and whole": ({EMBEDDING: KIND.BF16, OUTPUT: KIND.F16}, 0.0, "output.weight"),
+}
+
+
+@pytest.mark.parametrize("case", TIED)
+def test_a_matrix_that_is_there_twice_makes_a_tied_model(tmp_path, case):
+    kinds, noise, taken = TIED[case]
+    made = write(tmp_path / "m.gguf", "qwen2", kinds=kinds, noise=noise)
+    (note,) = import_gguf(tmp_path / "m.gguf", tmp_path / "hf")
+    assert "imported as tied" in note and f"values of {taken}" in note
+    config, params = load_hf(tmp_path / "hf")
+    assert config.tie_word_embeddings and "lm_head" not in params
+    found = load_file(tmp_path / "hf" / "model.safetensors")
+    assert OUTPUT not in found
+    # The finer of the two is taken: Q8_0 and better.
+    np.testing.assert_allclose(found[EMBEDDING], made[EMBEDDING], atol=0.02)
+
+
+@pytest.mark.parametrize("kind", [KIND.F32, KIND.F16, KIND.Q8_0, KIND.Q5_0])
+def test_two_matrices_stay_two(tmp_path, kind):
+    """Where they differ by more than their types lose: a little for floats, more for few bits."""
+    noise = {KIND.F32: 1e-4, KIND.F16: 5e-3, KIND.Q8_0: 0.05, KIND.Q5_0: 0.4}[kind]
+    kinds = {} if kind == KIND.F32 else {EMBEDDING: kind, OUTPUT: kind}
+    write(tmp_path / "m.gguf", "qwen2", kinds=kinds, noise=noise)
+    (note,) = import_gguf(tmp_path / "m.gguf", tmp_path / "hf")
+    assert "imported as untied" in note
+    assert not load_config(tmp_path / "hf").tie_word_embeddings
+    assert OUTPUT in load_file(tmp_path / "hf" / "model.safetensors")
 
 
 @pytest.mark.parametrize(

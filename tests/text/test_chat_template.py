@@ -64,6 +64,7 @@ def folders(tmp_path_factory):
         "llama, tokens as objects": (LLAMA3, LLAMA3_TOKENS, dicts),
         "zephyr": (ZEPHYR, ("</s>",), {"eos_token": "</s>"}),
         "in the configuration": (None, SPECIALS, chatml | {"chat_template": QWEN}),
+        "in both": (QWEN, SPECIALS, chatml | {"chat_template": ZEPHYR}),
         "one of several": (
             None,
             SPECIALS,
@@ -91,7 +92,16 @@ def messages(chat):
 
 @pytest.mark.parametrize("chat", CHATS)
 @pytest.mark.parametrize(
-    "name", ["qwen", "llama", "llama, tokens as objects", "zephyr", "in the configuration", "one of several"]
+    "name",
+    [
+        "qwen",
+        "llama",
+        "llama, tokens as objects",
+        "zephyr",
+        "in the configuration",
+        "in both",
+        "one of several",
+    ],
 )
 def test_ids_are_those_of_apply_chat_template(folders, name, chat):
     tokenizer = load_tokenizer(folders[name])

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import sentencepiece
 import sentencepiece.sentencepiece_model_pb2
@@ -8,6 +10,7 @@ from tokenizers import Tokenizer as RawTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from mlagent_jax.text.chat import Message, encode_chat, encode_prompt
 from mlagent_jax.text.tokenizer import (
     SPECIALS,
     SentencePieceTokenizer,
@@ -189,7 +192,7 @@ def test_normalisation_truncation_and_added_tokens_are_as_in_the_files(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def byte_fallback(tmp_path_factory):
+def byte_fallback_folder(tmp_path_factory):
     """As converted from Llama's SentencePiece: spaces are marks, bytes are tokens, one space before the text goes."""
     pieces = [
         "<unk>",
@@ -210,11 +213,25 @@ def byte_fallback(tmp_path_factory):
         [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
     raw.add_special_tokens(["<unk>", "<s>", "</s>"])
-    template = "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
+    template = "{% for m in messages %}{{ m.role[0] + ' b\n' + m.content + eos_token + '\n' }}{% endfor %}"
+    template += "{% if add_generation_prompt %}{{ 'a b\n' }}{% endif %}"
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"}
-    return load_tokenizer(
-        write_folder(tmp_path_factory.mktemp("llama"), raw, template, tokenizer_config=config)
-    )
+    return write_folder(tmp_path_factory.mktemp("llama"), raw, template, tokenizer_config=config)
+
+
+@pytest.fixture(scope="module")
+def byte_fallback(byte_fallback_folder):
+    return load_tokenizer(byte_fallback_folder)
+
+
+def test_spaces_that_a_file_puts_before_texts_are_put_where_transformers_puts_them(
+    byte_fallback, byte_fallback_folder
+):
+    theirs = PreTrainedTokenizerFast.from_pretrained(byte_fallback_folder)
+    turns = [("user", "a b"), ("assistant", "b a"), ("user", " a")]
+    chat = [{"role": role, "content": content} for role, content in turns]
+    expected = theirs.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
+    assert encode_prompt(byte_fallback, [Message(*turn) for turn in turns]).tolist() == expected
 
 
 def test_byte_fallback_tokens_are_their_bytes(byte_fallback):
@@ -262,6 +279,21 @@ def test_a_checkpoints_sentencepiece_model_loads(foreign, tmp_path):
     tokenizer.save(tmp_path)
     assert (tmp_path / "tokenizer.model").read_bytes() == (foreign / "tokenizer.model").read_bytes()
     assert load_tokenizer(tmp_path).encode(TEXTS[0]) == tokenizer.encode(TEXTS[0])
+
+
+def test_a_checkpoints_sentencepiece_model_has_its_template_and_stops(foreign, tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes((foreign / "tokenizer.model").read_bytes())
+    template = "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    config = {"chat_template": template, "bos_token": {"content": "<|endoftext|>"}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": 2}))
+    tokenizer = load_tokenizer(tmp_path)
+    encoded = encode_chat(tokenizer, [Message("user", "a<|im_end|>")])
+    assert encoded.tokens[0] == tokenizer.end_of_text and encoded.tokens.tolist().count(tokenizer.im_end) == 1
+    assert tokenizer.decode(encoded.tokens.tolist()) == (
+        "<|endoftext|><|im_start|>user\na<|im_end|><|im_end|>\n"
+    )
+    assert tokenizer.stop_ids == (tokenizer.im_end, 2)
 
 
 def test_a_checkpoints_user_defined_specials_stay_unreachable(foreign):
