@@ -126,7 +126,7 @@ class Engine:
     ) -> list[Generation]:
         """One answer for each prompt, in the order given.
 
-        Raises RequestError before any of them has begun, and NonFiniteError where the weights give no answer; nothing
+        Raises RequestError before any of them has begun, LogitsNotFiniteError where the weights give no answer; nothing
         is under way afterwards, whatever it was that ended this.
         """
         sampling = sampling or SamplingParams()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mlagent_jax.errors import UserError
+from mlagent_jax.finite import NotFiniteError
 from mlagent_jax.generate.sampling import SamplingParams
 
 
@@ -14,7 +14,7 @@ class RequestError(ValueError):
     """A request that this engine can never serve; the message says why."""
 
 
-class NonFiniteError(UserError):
+class LogitsNotFiniteError(NotFiniteError):
     """The model's logits were NaN or infinite: what would be sampled from them is no answer."""
 
 
@@ -56,7 +56,7 @@ class Sample:
         self.logprobs: list[float] = []
         self.finished = False
         self.cancelled = False
-        self.error: NonFiniteError | None = None
+        self.error: LogitsNotFiniteError | None = None
 
     @property
     def length(self) -> int:
@@ -82,7 +82,7 @@ class Sample:
         self.tokens += tokens[:sound]
         self.logprobs += logprobs[:sound]
         if sound < len(tokens):
-            self.error = NonFiniteError(
+            self.error = LogitsNotFiniteError(
                 f"the model's logits are not finite (NaN or infinite) at token {len(self.tokens)} of an answer to a "
                 f"prompt of {len(self.request.prompt)} tokens; the weights are damaged, diverged or overflow their "
                 "dtype: load others"

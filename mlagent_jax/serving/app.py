@@ -237,14 +237,14 @@ class Server:
         return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
 
 
-_ENGINE_ERRORS = (generate.RequestError, generate.NonFiniteError, EngineEndedError)
+_ENGINE_ERRORS = (generate.RequestError, generate.LogitsNotFiniteError, EngineEndedError)
 
 
 def _api_error(error: Exception, failed: int) -> ApiError:
     """failed: the status where the engine has failed."""
     if isinstance(error, generate.RequestError):
         return ApiError(400, str(error))
-    if isinstance(error, generate.NonFiniteError):
+    if isinstance(error, generate.LogitsNotFiniteError):
         return ApiError(500, str(error), code="non_finite_logits")
     if isinstance(error, EngineFailedError):
         return ApiError(failed, str(error), code="engine_failed")

@@ -47,7 +47,7 @@ class TokenStream:
         self.samples: list[Sample] = []  # the thread's
 
     async def next(self) -> Grown:
-        """Raises EngineEndedError, RequestError for what the engine refuses, and NonFiniteError."""
+        """Raises EngineEndedError, RequestError for what the engine refuses, and LogitsNotFiniteError."""
         arrived = await self._arrived.get()
         if isinstance(arrived, Exception):
             raise arrived

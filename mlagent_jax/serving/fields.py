@@ -21,7 +21,7 @@ _NO_MATTER = {
     *("parallel_tool_calls", "prediction", "request_id", "cache_salt"),
 }
 # Fields of OpenAI and vLLM that change an answer in ways not implemented, and the values that change nothing.
-_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
     "repetition_penalty": (1,),
@@ -48,7 +48,7 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "return_token_ids": (False,),
     "priority": (0,),
 }
-_NEUTRAL_IN_CHATS: Mapping[str, tuple[Any, ...]] = {
+_NEUTRAL_IN_CHATS: dict[str, tuple[Any, ...]] = {
     "tools": ([],),
     "tool_choice": ("none", "auto"),  # there are no tools to choose from
     "functions": ([],),

@@ -21,6 +21,7 @@ class HttpServer(uvicorn.Server):
                 server.app,
                 host=host,
                 port=port,
+                log_config=None,  # its own would close the handlers that there are
                 log_level="warning",
                 timeout_graceful_shutdown=int(GRACE) + _FAREWELL,
             )

@@ -66,9 +66,8 @@ def _message(message: Any, where: str) -> Message:
     calls = message.get("tool_calls") or []
     if not isinstance(calls, list):
         raise ApiError(400, f"{where}.tool_calls must be a list", "messages")
-    content = message.get("content")
-    if not calls or content is not None:
-        content = _content(content, where)
+    silent = bool(calls) and message.get("content") is None
+    content = "" if silent else _content(message.get("content"), where)
     written = [_call(call, f"{where}.tool_calls[{number}]") for number, call in enumerate(calls)]
     return Message("system" if role == "developer" else role, "\n".join([content] * bool(content) + written))
 

@@ -10,7 +10,7 @@ import pytest
 from mlagent_jax.errors import UserError
 from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.generate.engine import Engine
-from mlagent_jax.generate.request import NonFiniteError, Request, RequestError
+from mlagent_jax.generate.request import LogitsNotFiniteError, Request, RequestError
 from mlagent_jax.generate.sampling import SamplingParams
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import forward, init_params, unembedding
@@ -310,7 +310,9 @@ def test_logits_that_are_not_finite_fail_their_own_request_and_no_other(engine, 
         engine.step()
         engine.cancel(gone)  # while it is read, or before
     run(engine)
-    assert all(isinstance(v.error, NonFiniteError) and v.finished and not v.tokens for v in victims + others)
+    assert all(
+        isinstance(v.error, LogitsNotFiniteError) and v.finished and not v.tokens for v in victims + others
+    )
     wrong = [
         s for s, answer in zip(samples, expected, strict=True) if s.error or s.tokens != list(answer.tokens)
     ]
@@ -325,7 +327,9 @@ def test_rollouts_stop_where_the_weights_give_no_answer(engine, params, alone):
     """With a clear error and nothing under way, so that other weights can be loaded and are not hurt by the old."""
     ruined = jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, leaf.dtype), params)
     engine.load(ruined)
-    with pytest.raises(NonFiniteError, match=r"not finite .* token 0 of an answer .* weights are damaged"):
+    with pytest.raises(
+        LogitsNotFiniteError, match=r"not finite .* token 0 of an answer .* weights are damaged"
+    ):
         engine.generate([r.prompt for r in REQUESTS], range(len(REQUESTS)), 20)
     assert engine.idle and engine.counts.decoded == 0
     engine.load(params)

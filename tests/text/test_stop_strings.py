@@ -1,6 +1,7 @@
 """Streamed text adds up to the whole, whatever the pieces and wherever a stop string lies."""
 
 from itertools import pairwise
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -66,3 +67,60 @@ def test_the_token_that_completes_a_stop_is_the_last_that_counts(tokenizer):
     stream = TextStream(tokenizer, ["漢"])
     assert stream.push(ids, last=True) == "a"
     assert stream.tokens < len(ids)
+
+
+class Counted(str):
+    """A stop string that counts how often one of its characters is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, index):
+        Counted.looks += 1
+        return super().__getitem__(index)
+
+
+class CountedTokenizer:
+    """One character a token."""
+
+    spelt = 0
+
+    def token_bytes(self, token):
+        self.spelt += 1
+        return chr(token).encode()
+
+
+@pytest.mark.parametrize("stop", ["never", "aaaaaaab", "a" * 500 + "b", "ab" * 100 + "c"])
+def test_the_work_grows_with_the_answer_and_no_faster(stop):
+    """Texts that nearly match, again and again: each character is looked at a bounded number of times."""
+    for size in (2_000, 8_000):
+        tokenizer, Counted.looks = CountedTokenizer(), 0
+        stream = TextStream(tokenizer, [Counted(stop)])
+        text = (stop[:-1] + "x") * (size // len(stop) + 1)
+        given = "".join(stream.push([ord(character)], last=False) for character in text[:size])
+        assert tokenizer.spelt == size
+        assert Counted.looks <= 4 * (size + len(stop))
+        assert text.startswith(given) and size - len(given) < len(stop)
+
+
+def test_stops_are_no_stops_before_the_least_tokens():
+    ids = [ord(character) for character in "ab..ab..ab"]
+    stream = TextStream(CountedTokenizer(), ["b."], least=3)
+    assert stream.push(ids, last=True) == "ab..a" and stream.tokens == 7
+    stream = TextStream(CountedTokenizer(), ["b."], least=2)  # begun within them, completed after
+    assert stream.push(ids, last=True) == "a" and stream.tokens == 3
+
+
+def test_hidden_tokens_and_the_one_that_stopped_are_no_text():
+    ids = [ord(character) for character in "a<b."]
+    stream = TextStream(CountedTokenizer(), hidden=frozenset([ord("<")]))
+    assert stream.push(ids, last=True, silent=True) == stream.text == "ab" and stream.tokens == 4
+
+
+def test_text_given_out_is_the_tokenizers_own(tokenizer):
+    """Also of bytes that are no characters, in any pieces."""
+    for seed in range(30):
+        random = Random(seed)
+        ids = [random.randrange(3, tokenizer.vocab_size) for _ in range(40)]
+        stream = TextStream(tokenizer)
+        given = "".join(stream.push([one], last=number == 39) for number, one in enumerate(ids))
+        assert given == stream.text == tokenizer.decode(ids)
