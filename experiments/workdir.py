@@ -188,7 +188,10 @@ class Workdir:
 
     def _stored(self, path: Path) -> Settings:
         try:
-            return Settings.from_config(ConfigDict(json.loads(path.read_text())))
+            tree = json.loads(path.read_text())
+            if not isinstance(tree, dict):
+                raise ValueError(f"it holds {tree!r}")
+            return Settings.from_config(ConfigDict(tree))
         except ValueError as error:
             raise WorkdirError(
                 f"{path} is damaged ({error}): restore it, or choose another --workdir"
@@ -239,7 +242,11 @@ def git_state(folder: Path) -> dict[str, Any]:
 def _differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """Each field that is not the same, with its old and its new value."""
     return [
-        f"{name} was {stored.get(name, 'its default')!r}, now {current.get(name, 'its default')!r}"
+        f"{name} was {_shown(stored, name)}, now {_shown(current, name)}"
         for name in sorted(stored.keys() | current.keys())
-        if stored.get(name) != current.get(name)
+        if _shown(stored, name) != _shown(current, name)
     ]
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    return repr(values[name]) if name in values else "not set"

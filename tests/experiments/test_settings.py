@@ -326,3 +326,10 @@ def test_a_file_that_is_no_configuration_is_one_sentence(tmp_path, text, said):
     with pytest.raises(SettingsError, match="--config can't be") as error:
         config_file.load_config_file(str(file))
     assert said in str(error.value) and str(file) in str(error.value)
+
+
+@pytest.mark.usefixtures("field_flags")
+def test_a_shape_by_a_flag_and_a_pretrained_model_contradict():
+    with pytest.raises(SettingsError, match=r"config.model.shape.hidden_size is 64 by a flag"):
+        given("--config.model.pretrained=folder", "--config.model.shape.hidden_size=64")
+    given("--config.model.pretrained=folder", "--config.model.shape.query_chunk=32")
