@@ -178,13 +178,13 @@ class Workdir:
                     "use the stored values, or another --workdir"
                 )
             changes = _differences(flat(stored, "config"), flat(settings, "config"))
-            if not changes:
-                return
-            logging.info(
-                "The run goes on with other means, which results do not depend on beyond rounding: %s",
-                "; ".join(changes),
-            )
-        write_atomically(path, json.dumps(settings.to_config().to_dict(), indent=2) + "\n")
+            if changes:
+                logging.info(
+                    "The run goes on with what changes no result beyond rounding: %s", "; ".join(changes)
+                )
+        text = json.dumps(settings.to_config().to_dict(), indent=2) + "\n"
+        if not path.exists() or path.read_text() != text:  # it may be of a version that stored less
+            write_atomically(path, text)
 
     def _stored(self, path: Path) -> Settings:
         try:
