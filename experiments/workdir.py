@@ -141,6 +141,13 @@ class Workdir:
     def claimed(self, settings: Settings) -> Iterator[None]:
         """Holds the directory for one process. Raises WorkdirError for an unwritable or a strange one."""
         self.check_usable()
+        with self.locked():
+            self._bind(settings)
+            yield
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps every other process out. Raises WorkdirError for one that is unwritable or in use."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             lock = (self.root / ".lock").open("w")
@@ -153,7 +160,6 @@ class Workdir:
                 raise WorkdirError(
                     f"another run is using {self.root}: wait for it, or choose another with --workdir"
                 ) from None
-            self._bind(settings)
             yield
 
     def _unwritable(self, error: OSError) -> WorkdirError:

@@ -130,7 +130,6 @@ def test_all_that_is_wrong_is_said_at_once():
         ),
         ({"mesh.data": -1, "mesh.fsdp": -1}, "only one of mesh.data"),
         ({"rl.start": "base"}, "config.evaluate.agents has 'sft', but config.rl.start is 'base'"),
-        ({"seeds": (1, 2), "evaluate.agents": ("ppo",)}, "config.seeds compares"),
         ({"seeds": (1, 1)}, "config.seeds names 1 twice"),
         ({"ideas.keep": 41}, "ideas.keep is 41, but must be at most ideas.candidates, 40"),
         ({"agents.coder": "endpoint"}, "config.agents.coder asks for an endpoint"),
