@@ -333,10 +333,6 @@ def _conflicts(settings: Settings) -> list[str]:
         found.append(
             "config.evaluate.agents has 'sft', but config.rl.start is 'base', where nothing is fine-tuned; leave it out"
         )
-    if settings.seeds and not {"sft", "ppo"} <= set(settings.evaluate.agents):
-        found.append(
-            "config.seeds compares the agents sft and ppo over seeds: config.evaluate.agents must have both"
-        )
     if settings.ppo.minibatch_size > settings.ppo.batch_size:
         found.append(
             f"config.ppo.minibatch_size is {settings.ppo.minibatch_size}, but must be at most config.ppo.batch_size, "

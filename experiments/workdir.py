@@ -141,6 +141,13 @@ class Workdir:
     def claimed(self, settings: Settings) -> Iterator[None]:
         """Holds the directory for one process. Raises WorkdirError for an unwritable or a strange one."""
         self.check_usable()
+        with self.locked():
+            self._bind(settings)
+            yield
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps every other process out. Raises WorkdirError for one that is unwritable or in use."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             lock = (self.root / ".lock").open("w")
@@ -153,7 +160,6 @@ class Workdir:
                 raise WorkdirError(
                     f"another run is using {self.root}: wait for it, or choose another with --workdir"
                 ) from None
-            self._bind(settings)
             yield
 
     def _unwritable(self, error: OSError) -> WorkdirError:
@@ -178,17 +184,20 @@ class Workdir:
                     "use the stored values, or another --workdir"
                 )
             changes = _differences(flat(stored, "config"), flat(settings, "config"))
-            if not changes:
-                return
-            logging.info(
-                "The run goes on with other means, which results do not depend on beyond rounding: %s",
-                "; ".join(changes),
-            )
-        write_atomically(path, json.dumps(settings.to_config().to_dict(), indent=2) + "\n")
+            if changes:
+                logging.info(
+                    "The run goes on with what changes no result beyond rounding: %s", "; ".join(changes)
+                )
+        text = json.dumps(settings.to_config().to_dict(), indent=2) + "\n"
+        if not path.exists() or path.read_text() != text:  # it may be of a version that stored less
+            write_atomically(path, text)
 
     def _stored(self, path: Path) -> Settings:
         try:
-            return Settings.from_config(ConfigDict(json.loads(path.read_text())))
+            tree = json.loads(path.read_text())
+            if not isinstance(tree, dict):
+                raise ValueError(f"it holds {tree!r}")
+            return Settings.from_config(ConfigDict(tree))
         except ValueError as error:
             raise WorkdirError(
                 f"{path} is damaged ({error}): restore it, or choose another --workdir"
@@ -239,7 +248,11 @@ def git_state(folder: Path) -> dict[str, Any]:
 def _differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """Each field that is not the same, with its old and its new value."""
     return [
-        f"{name} was {stored.get(name, 'its default')!r}, now {current.get(name, 'its default')!r}"
+        f"{name} was {_shown(stored, name)}, now {_shown(current, name)}"
         for name in sorted(stored.keys() | current.keys())
-        if stored.get(name) != current.get(name)
+        if _shown(stored, name) != _shown(current, name)
     ]
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    return repr(values[name]) if name in values else "not set"

@@ -203,14 +203,14 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def flat(settings: Any, where: str = "", only_of_run: bool = False) -> dict[str, Any]:
-    """All values by full names. only_of_run: those alone that define a run."""
+    """All values by full names, none of a section that is None. only_of_run: those alone that define a run."""
     found: dict[str, Any] = {}
     for name, field in fields_of(type(settings)).items():
         if only_of_run and not field.rule.defines_run:
             continue
         full, value = f"{where}.{name}" if where else name, getattr(settings, name)
-        if field.nested and value is not None:
-            found |= flat(value, full, only_of_run)
+        if field.nested:
+            found |= {} if value is None else flat(value, full, only_of_run)
         elif field.rule.keys:
             keys = keys_of(field)
             found |= {

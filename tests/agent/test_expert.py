@@ -221,5 +221,9 @@ def test_repairs():
     assert repair("TypeError: Sparse data was passed for X") == "Make the word counts a dense array"
 
 
-def test_settings_are_kept_apart():
-    assert dataclasses.replace(ScriptedExpert(), thought=False) != ScriptedExpert()
+def test_an_expert_without_thoughts_does_the_same_and_leaves_the_others_alone(tmp_path):
+    situation = Situation(make(tmp_path).task, (), IDEAS, 3)
+    usual, terse = ScriptedExpert(NO_SLIPS), dataclasses.replace(ScriptedExpert(NO_SLIPS), thought=False)
+    (before,), (said,), (after,) = (expert.respond([situation]) for expert in (usual, terse, usual))
+    assert before == after and said.text != before.text
+    assert parse(said.text, thought=False) == parse(before.text) and isinstance(parse(before.text), Action)

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 _SCRIPT = """
-import json, os, runpy, sys, tempfile, traceback
+import importlib, json, os, runpy, sys, tempfile, traceback
 import experiments.experiment, experiments.planning, experiments.config_file  # the slow imports, once
 commands, only_parse = json.load(sys.stdin)
 for argv in commands:
@@ -28,7 +28,7 @@ for argv in commands:
             if only_parse:
                 from absl import flags
                 from experiments.command_line import parse
-                runpy.run_module(argv[0], run_name="parsed")
+                importlib.import_module(argv[0])
                 for name in list(flags.FLAGS):
                     flags.FLAGS[name].validators.clear()  # a shown command may leave out what is clear
                 parse(argv, words=True)

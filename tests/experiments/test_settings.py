@@ -130,7 +130,6 @@ def test_all_that_is_wrong_is_said_at_once():
         ),
         ({"mesh.data": -1, "mesh.fsdp": -1}, "only one of mesh.data"),
         ({"rl.start": "base"}, "config.evaluate.agents has 'sft', but config.rl.start is 'base'"),
-        ({"seeds": (1, 2), "evaluate.agents": ("ppo",)}, "config.seeds compares"),
         ({"seeds": (1, 1)}, "config.seeds names 1 twice"),
         ({"ideas.keep": 41}, "ideas.keep is 41, but must be at most ideas.candidates, 40"),
         ({"agents.coder": "endpoint"}, "config.agents.coder asks for an endpoint"),
@@ -326,3 +325,10 @@ def test_a_file_that_is_no_configuration_is_one_sentence(tmp_path, text, said):
     with pytest.raises(SettingsError, match="--config can't be") as error:
         config_file.load_config_file(str(file))
     assert said in str(error.value) and str(file) in str(error.value)
+
+
+@pytest.mark.usefixtures("field_flags")
+def test_a_shape_by_a_flag_and_a_pretrained_model_contradict():
+    with pytest.raises(SettingsError, match=r"config.model.shape.hidden_size is 64 by a flag"):
+        given("--config.model.pretrained=folder", "--config.model.shape.hidden_size=64")
+    given("--config.model.pretrained=folder", "--config.model.shape.query_chunk=32")

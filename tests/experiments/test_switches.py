@@ -31,8 +31,8 @@ def collected(tmp_path_factory):
             changes = {**SMALL, "evaluate.agents": WITHOUT_MODEL, **changes}
             with scripted(tiny.get_config(), folder, **changes) as experiment:
                 run_stages(experiment, ("ideas", "collect", "evaluate"))
-                expert = read_trajectories(experiment.workdir.expert_trajectories)
-                evaluated = read_trajectories(experiment.workdir.evaluation_trajectories)
+                expert = list(read_trajectories(experiment.workdir.expert_trajectories))
+                evaluated = list(read_trajectories(experiment.workdir.evaluation_trajectories))
                 made[key] = experiment, expert, evaluated
         return made[key]
 
