@@ -19,7 +19,7 @@ def title(name: str) -> str:
 
 
 def prepare_script(table: str, train_rows: int) -> str:
-    return _PREPARE.format(table=json.dumps(table), train_rows=train_rows)
+    return _PREPARE.format(table=repr(table), train_rows=train_rows)
 
 
 def toml(name: str, rows: pd.DataFrame, target: str, metric: Metric, identity: str) -> str:

@@ -34,7 +34,7 @@ def checked_target(cells: pd.Series, name: str, metric: Metric, positive: str) -
     _check_numbers(cells, name, metric)
     whole = [cell for cell in cells if cell.strip(" +-").isdigit() and abs(int(cell)) > MOST_EXACT]
     rounded = f"the target {name!r} has numbers such as {whole[0]!r}, which scores round" if whole else ""
-    return cells.str.strip(" "), [rounded] if rounded else []
+    return cells, [rounded] if rounded else []
 
 
 def check_counts(cells: pd.Series, name: str, metric: Metric) -> None:

@@ -219,10 +219,10 @@ def _unused(name: str, taken: set[str]) -> str:
 def _write(folder: Path, wanted: NewTask, table: _Table, metric: Metric, stratify: bool) -> None:
     train = starter(table.rows, table.numbers, table.target, metric, table.identity, stratify)
     about = description(table.rows, table.numbers, table.target, metric, table.identity, wanted.folder.name)
-    files = {
+    files: dict[str, str | bytes] = {
         "raw/rows.csv": to_csv(table.rows),
         "prepare.py": prepare_script(wanted.table.name, table.train_rows),
-        "train.py": train.encode(),
+        "train.py": train,
         "task.toml": toml(wanted.folder.name, table.rows, table.target, metric, table.identity),
         "description.md": about,
     }

@@ -11,7 +11,8 @@ NAME is a folder of --tasks_dir, or the path (with a "/") of a task folder anywh
 --suite. `check` runs the starter and the reference solution (--references/NAME.py), grades both, and
 looks for leaks; m_init and m_best of a task are their public scores as printed here, where it names no other
 source. What does not apply to a task is printed with the reason. `grade` prints the score
-on the public, the private and all test rows of a submission file. `new` makes a task folder of a CSV file.
+on the public, the private and all test rows of a submission file. `new` makes a task folder of a CSV file, whose
+cells stay the text that they are, and says what it left out or changed.
 `metrics` says of each metric what it takes and how it treats clipping and ties.
 """
 

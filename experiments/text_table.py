@@ -12,16 +12,17 @@ import re
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from mlagent_jax.errors import UserError
 
 DELIMITERS = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}
-_OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _ARCHIVES = {b"PK\x03\x04": "a zip archive or a spreadsheet", b"\x1f\x8b": "compressed", b"PAR1": "Parquet"}
 _QUOTED = re.compile(r'(^|[\r\n{delimiter}])"(?:[^"]|"")*"')
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -51,7 +52,8 @@ def read_text_table(path: Path, encoding: str, delimiter: str) -> tuple[pd.DataF
         raise NewTaskError(f"cannot read {path} as a table: it has a header and no rows")
     notes += _even(path, header, rows, lines, delimiter)
     frame = pd.DataFrame(rows, columns=range(len(header)), index=lines, dtype=object)
-    keep, names = [], []
+    keep: list[int] = []
+    names: list[str] = []
     for number, name in enumerate(header):
         if name.strip() == "" and (frame[number] == "").all():
             notes.append(f"left out column {number + 1}, which has neither a name nor a value")
@@ -73,7 +75,7 @@ def _unused(name: str, taken: set[str]) -> str:
 
 def _text(path: Path, encoding: str) -> str:
     try:
-        with _OPENERS.get(path.suffix.lower(), open)(path, "rb") as file:
+        with (_OPENERS.get(path.suffix.lower()) or open)(path, "rb") as file:
             data: bytes = file.read()
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise NewTaskError(f"cannot read {path} as a table: {str(error).strip()}") from error

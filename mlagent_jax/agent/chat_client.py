@@ -181,8 +181,8 @@ class Endpoint:
         raise EndpointError(self._complaint("refuses the request", reason)) from error
 
     def _answer(self, completion: Any, max_tokens: int, seconds: float) -> Answer:
-        choices = getattr(completion, "choices", None)
-        message = getattr(choices[0], "message", None) if choices else None
+        choices: Any = getattr(completion, "choices", None) or [None]
+        message = getattr(choices[0], "message", None)
         if message is None:
             raise _PassingError(
                 "sent something else than a chat completion", excerpt(str(completion), _SAID_CHARS)

@@ -84,7 +84,8 @@ def found_response(answer: str, thought: bool = True) -> str:
     does an answer that goes on to play the environment, since its later actions would rest on made-up observations.
     """
     text = without_thinking(answer)
-    if isinstance(parse(text, thought), Action):
+    action = parse(text, thought)
+    if isinstance(action, Action) and action.tool == action.tool.strip(_EMPHASIS):
         return text
     labels = ALL_FIELDS if thought else ACTION_FIELDS
     names = "|".join(sorted(map(re.escape, ALL_FIELDS), key=len, reverse=True))
@@ -117,7 +118,8 @@ def _without_what_follows(text: str) -> str:
     return f"{text[: match.start()]}{ACTION_INPUT}: {text[match.end() : end]}"
 
 
-_OBSERVATION = re.compile(r"^[ \t>#*_-]*(?:Observation|Feedback|Environment|Result)s?[ \t*_]*:", re.MULTILINE)
+_EMPHASIS = "*_`\"' "
+_OBSERVATION = re.compile(r"^[ \t>#*_-]*(?:Observation|Feedback)s?[ \t*_]*:", re.MULTILINE)
 
 
 def render(action: Action, thoughts: Thoughts | None = None) -> str:

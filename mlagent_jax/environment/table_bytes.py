@@ -20,5 +20,6 @@ def to_csv(frame: pd.DataFrame) -> bytes:
         texts.iloc[:, place].astype(str).str.contains("\r", regex=False).any()
         for place in range(len(texts.columns))
     )
-    quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
-    return frame.to_csv(index=False, lineterminator="\n", quoting=quoting).encode()
+    if returns:
+        return frame.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).encode()
+    return frame.to_csv(index=False, lineterminator="\n").encode()

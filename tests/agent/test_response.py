@@ -1,12 +1,13 @@
 """The response format: what parses, what does not, and that each fault is told apart."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlagent_jax.agent.response import ALL_FIELDS, Thoughts, parse, render, split_fields
+from mlagent_jax.agent.response import ALL_FIELDS, Thoughts, found_response, parse, render, split_fields
 from mlagent_jax.environment.state import Action, Malformed
 
 GOOD = """Reflection: The last run printed 0.21.
@@ -132,3 +133,68 @@ def test_what_would_be_misread_is_not_rendered():
         render(EDIT, Thoughts("x\nResearch Plan and Status: y", "", "", "\nAction: List Files"))
     with pytest.raises(ValueError, match="not be read"):
         render(Action("a\nb", {}))
+
+
+LIST = Action("List Files", {"dir_path": "."})
+SHORT = 'Action: List Files\nAction Input: {"dir_path": "."}'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        GOOD,
+        f"Sure, here it is:\n\n{GOOD}",
+        f"<think>\nAction: List Files\n</think>\n{GOOD}",
+        f"thoughts of a template's opening tag</think>{GOOD}",
+        f"```\n{GOOD}\n```",
+        f"```text\n{GOOD}\n```\nI hope this helps!",
+        re.sub(r"^([A-Z][A-Za-z ]+):", r"**\1:**", GOOD, flags=re.MULTILINE),
+        re.sub(r"^([A-Z][A-Za-z ]+):", r"**\1**:", GOOD, flags=re.MULTILINE),
+        re.sub(r"^([A-Z][A-Za-z ]+):", r"### \1:", GOOD, flags=re.MULTILINE),
+        re.sub(r"^([A-Z][A-Za-z ]+):", r"- **\1:**", GOOD, flags=re.MULTILINE),
+        GOOD.replace("Edit Script (AI)", "**Edit Script (AI)**"),
+        GOOD.replace("Edit Script (AI)", "`Edit Script (AI)`"),
+        GOOD.replace("Action Input: {", "Action Input:\n```json\n{") + "\n```\nThat is all.",
+        GOOD.replace("Action Input: {", "**Action Input**:\n~~~\n{") + "\n~~~",
+        f"{GOOD.replace('Edit Script (AI)', 'Undo Edit Script')}\n\nNo, better:\n\n{GOOD}",
+    ],
+)
+def test_the_last_whole_response_is_found_in_a_chat_models_answer(answer):
+    assert parse(found_response(answer)) == EDIT
+
+
+def test_a_good_response_is_found_as_it_is():
+    assert found_response(GOOD) == GOOD
+    assert parse(found_response(f"I list:\n{SHORT}\nDone.", thought=False), thought=False) == LIST
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "I would use a forest.",
+        GOOD.replace("Thought:", "Idea:"),
+        GOOD[:-1],
+        GOOD.replace("Action: Edit", "Action: List Files\nAction: Edit"),
+        f"{GOOD}\nObservation: it works\n{GOOD.replace('train.py', 'other.py')}",
+        f"{GOOD}\n\n**Observation:** 0.3\n",
+        SHORT,
+        GOOD.partition("Input: ")[0] + 'Input: {"a": 1, "a": 2}',
+        GOOD.partition("Input: ")[0] + 'Input: ["train.py"]',
+    ],
+)
+def test_what_the_format_excludes_stays_malformed(answer):
+    assert isinstance(parse(answer), Malformed)
+    assert isinstance(parse(found_response(answer)), Malformed)
+
+
+@given(
+    st.lists(
+        st.sampled_from([*GOOD.split("\n"), "{", "}", "```json", "<think>", "</think>", "**Action:** x"])
+    )
+)
+def test_no_answer_raises_and_what_parses_is_left_alone(lines):
+    text = "\n".join(lines)
+    found = found_response(text)
+    if isinstance(parse(text), Action) and "think>" not in text:
+        assert found == text.strip()
