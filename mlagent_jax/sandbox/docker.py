@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mlagent_jax.sandbox import seccomp
 from mlagent_jax.sandbox.containers import checks, reaper
@@ -15,9 +16,13 @@ from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.interface import Job, Limits, Result, SandboxUnavailableError
 from mlagent_jax.sandbox.pool import PRELOAD, check_job, data_below, run_job
 
+# A container that waits, with everything imported, and the share of their hosts' memory that all of them may take.
+_IDLE_MB = 100
+_SHARE_OF_MEMORY = 0.25
+
 
 class DockerSandbox:
-    """Runs each job in a container that no other episode has used or will use; see `Sandbox`.
+    """Runs each job in a container that shows it nothing of any other job; see `Sandbox`.
 
     Args:
         data_root: the folder below which every job's `data_dir` lies; engines find it at the same path.
@@ -42,6 +47,7 @@ class DockerSandbox:
         settings: DockerSettings | None = None,
     ) -> None:
         settings = settings or DockerSettings()
+        _check_settings(settings)
         self._settings = settings
         self._data_root = data_root.resolve(strict=True)
         self._attempts = attempts
@@ -59,7 +65,9 @@ class DockerSandbox:
         except BaseException:
             self._close_engines()
             raise
-        self._pool = ContainerPool(slots, settings, tuple(preload))
+        self._pool = ContainerPool(
+            slots, settings, tuple(preload), _most_kept(self._facts, workers, settings)
+        )
 
     @property
     def pool(self) -> ContainerPool:
@@ -125,6 +133,27 @@ def _slots(engines: Sequence[Engine], workers: int, settings: DockerSettings) ->
             "in sandbox.docker.gpus."
         )
     return slots[:workers]
+
+
+def _most_kept(facts: Sequence[Mapping[str, Any]], workers: int, settings: DockerSettings) -> int:
+    """How many containers may wait for a job, over all engines."""
+    if settings.kept:
+        return settings.kept
+    host_mb = sum(fact["MemTotal"] >> 20 for fact in facts)
+    return max(2 * workers, int(_SHARE_OF_MEMORY * host_mb / _IDLE_MB))
+
+
+def _check_settings(settings: DockerSettings) -> None:
+    """Raises SandboxUnavailableError for a value that means nothing."""
+    if settings.container_per not in ("task", "episode"):
+        raise SandboxUnavailableError(
+            f"sandbox.docker.container_per is {settings.container_per!r}: make it 'task' or 'episode'."
+        )
+    for name, least in (("most_jobs", 1), ("kept", 0), ("spares", 0)):
+        if getattr(settings, name) < least:
+            raise SandboxUnavailableError(
+                f"sandbox.docker.{name} is {getattr(settings, name)}: make it {least} or more."
+            )
 
 
 def _check_readable(folder: Path) -> None:

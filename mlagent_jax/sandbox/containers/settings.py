@@ -15,7 +15,15 @@ class DockerSettings:
     runtime: of the engine: "" for its default, or one that it knows by name, such as "runsc" or "sysbox-runc".
     gpus: identifiers of each engine's GPUs. A job then has one of them for itself, and address space without
         limit, which CUDA needs; its control group limits its memory.
-    spares: how many containers stand ready beside those that work; 0 means as many as there are workers.
+    container_per: "task": a container serves jobs of all episodes of a task, one after the other, where the engine
+        can hide from each what those before it did, and those of one episode elsewhere. "episode": always those of
+        one episode, or of one batch of single steps; ten times slower where many episodes take turns.
+    most_jobs: after which a container is replaced by a fresh one.
+    kept: how many containers may wait for their next job, with some 100 MB each; 0 means as many as fit into a
+        quarter of the memory of the engines' hosts, but two for each worker at least. Each task in play needs
+        as many as there are workers, for none to start anew when tasks take turns.
+    spares: how many fresh ones stand ready beside those. 0 means none where containers serve a task, and as many
+        as there are workers where they serve an episode.
     life_seconds: after which a container ends itself, whatever became of its owner.
     call_seconds: the deadline of one call to an engine.
     calls: how many may be on their way to one engine at once.
@@ -26,6 +34,9 @@ class DockerSettings:
     image: str = "mlagent-jax-sandbox:1"
     runtime: str = ""
     gpus: tuple[str, ...] = ()
+    container_per: str = "task"
+    most_jobs: int = 500
+    kept: int = 0
     spares: int = 0
     life_seconds: int = 3600
     call_seconds: float = 30.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from . import workspace
@@ -26,10 +27,13 @@ class ProcessMeter:
         most_processes: the most tasks (processes and threads) seen at once.
     """
 
-    def __init__(self, memory_bytes: int, processes: int, alone: bool) -> None:
+    def __init__(
+        self, memory_bytes: int, processes: int, alone: bool, ours: Collection[int] = frozenset({1})
+    ) -> None:
         self.memory_bytes = memory_bytes
         self.processes = processes
         self.alone = alone
+        self._ours = ours
         self.peak_bytes = 0
         self.most_processes = 0
 
@@ -52,9 +56,10 @@ class ProcessMeter:
         return ""
 
     def descendants(self) -> list[int]:
-        """All processes of the job that are alive or unburied, without the supervisor."""
+        """All processes of the job that are alive or unburied, without those of the sandbox."""
         if self.alone:  # the whole pid namespace is the job's
-            return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]  # noqa: PTH208
+            names = os.listdir("/proc")  # noqa: PTH208
+            return [int(name) for name in names if name.isdigit() and int(name) not in self._ours]
         found: list[int] = []
         unvisited = [os.getpid()]
         while unvisited:

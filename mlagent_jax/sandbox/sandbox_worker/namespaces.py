@@ -16,6 +16,7 @@ from pathlib import Path
 # PyDLL holds the interpreter lock during calls: nothing else may run between a fork and its hooks.
 _libc = ctypes.PyDLL(None, use_errno=True)
 
+CLONE_PARENT = 0x00008000
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
@@ -75,10 +76,18 @@ def fork_into_namespaces() -> int:
     As os.fork, this returns 0 in the child. One clone(2) instead of unshare(2) and a fork saves a copy of the
     page tables of a large process. Raises OSError.
     """
+    return _fork(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS)
+
+
+def fork_sibling() -> int:
+    """As os.fork, but the parent of the new process is this one's parent. Raises OSError."""
+    return _fork(CLONE_PARENT)
+
+
+def _fork(flags: int) -> int:
     number = _SYS_CLONE[platform.machine()]
-    flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | _SIGCHLD
     ctypes.pythonapi.PyOS_BeforeFork()
-    pid: int = _libc.syscall(ctypes.c_long(number), ctypes.c_ulong(flags), None, None, None, None)
+    pid: int = _libc.syscall(ctypes.c_long(number), ctypes.c_ulong(flags | _SIGCHLD), None, None, None, None)
     if pid == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()
         return 0

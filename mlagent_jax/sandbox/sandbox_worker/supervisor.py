@@ -21,9 +21,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import namespaces, protocol, script, workspace
+from . import exposure, namespaces, protocol, script, workspace
+from .counters import Counters, UsedUpError
 from .meter import ProcessMeter, oom_kills
 from .output import Output, shown_paths
+from .zygote import Zygote
 
 _WATCH_SECONDS = 0.1
 _KILL_SECONDS = 5.0  # more than this to end a job's processes means a host in trouble
@@ -42,13 +44,46 @@ class Confinement(enum.Enum):
     NONE = "none"
 
 
-def serve(channel: protocol.Channel, confinement: Confinement, scratch: str = "") -> None:
+class Container:
+    """What a container keeps from one job to the next: process 1's side of it.
+
+    Attributes:
+        zygote: scripts are its forks.
+        exposed: what the engine did not hide of earlier jobs; see `exposure`.
+    """
+
+    def __init__(self, zygote: Zygote) -> None:
+        """Raises OSError. `zygote`: may still be loading."""
+        self.zygote = zygote
+        clear_container()  # engines make these folders in ways of their own: the first job's are as any's
+        self.exposed = exposure.find_exposed()
+        self._counters = Counters([_CONTAINER.workspace, _CONTAINER.temporary, "/dev/shm"])
+
+    def prepare(self) -> None:
+        """Call before each job. Raises OSError."""
+        self._counters.touch()
+
+    def renew(self) -> None:
+        """Makes it what it was before the job. Raises UsedUpError, OSError, RecursionError: it must end then."""
+        clear_container()
+        if not self.zygote.is_untouched():
+            raise UsedUpError("the job signalled the process that scripts are forked from")
+        self._counters.settle()
+
+
+def serve(
+    channel: protocol.Channel,
+    confinement: Confinement,
+    scratch: str = "",
+    container: Container | None = None,
+) -> None:
     """Reads one job from `channel`, runs it, answers; or answers that it is there, if asked. Raises OSError.
 
     Args:
         channel: to the host.
         confinement: what this process is in.
         scratch: without confinement, the folder for temporary ones.
+        container: in one, what it keeps.
     """
     # Process 1 is deaf to its namespace but for signals that it handles: Python's handler would be one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -61,10 +96,11 @@ def serve(channel: protocol.Channel, confinement: Confinement, scratch: str = ""
         namespaces.hide_from_siblings()
         places = namespaces.build_job_view(job["data"], limits["workspace_mb"], limits["workspace_files"])
         _run_in(places, channel, job, files, confinement)
-    elif confinement is Confinement.CONTAINER:
-        _run_in(_CONTAINER, channel, job, files, confinement)
-        # For a next job of the same lease. If this fails, so does the container, which is replaced.
-        clear_container()
+    elif container is not None:
+        container.prepare()
+        _run_in(_CONTAINER, channel, job, files, confinement, container.zygote)
+        # For a next job. If this fails, so does the container, which is replaced.
+        container.renew()
     else:
         if sys.platform == "linux":
             namespaces.become_subreaper()
@@ -93,6 +129,7 @@ def _run_in(
     job: dict[str, Any],
     files: dict[str, bytes],
     confinement: Confinement,
+    zygote: Zygote | None = None,
 ) -> None:
     limits = job["limits"]
     try:
@@ -102,7 +139,7 @@ def _run_in(
             raise
         protocol.send(channel, {"ran": False, "disk_full": True}, {})
         return
-    facts, output = _Execution(places, channel, job, confinement).run()
+    facts, output = _Execution(places, channel, job, confinement, zygote).run()
     facts["disk_full"] = confinement is not Confinement.NONE and any(
         map(_is_full, (places.workspace, places.temporary))
     )
@@ -134,6 +171,7 @@ class _Execution:
         channel: protocol.Channel,
         job: dict[str, Any],
         confinement: Confinement,
+        zygote: Zygote | None,
     ) -> None:
         self.places = places
         self.channel = channel
@@ -142,7 +180,9 @@ class _Execution:
         self.confinement = confinement
         self.alone = confinement is not Confinement.NONE
         self.output = Output(self.limits["output_kb"] << 10, shown_paths(places))
-        self.meter = ProcessMeter(self.limits["memory_mb"] << 20, self.limits["processes"], self.alone)
+        self.zygote = zygote
+        ours = {1} if zygote is None else {1, zygote.pid}
+        self.meter = ProcessMeter(self.limits["memory_mb"] << 20, self.limits["processes"], self.alone, ours)
         self.wait_status: int | None = None
         self.cpu_seconds = 0.0
         self.peak_kilobytes = 0
@@ -179,20 +219,24 @@ class _Execution:
 
     def _start(self) -> tuple[int, int]:
         reader, writer = os.pipe()
-        pid = os.fork()
+        # A container's processes are counted by its control group.
+        counted = self.confinement is Confinement.NAMESPACES and _processes_are_counted_by_namespace()
+        arguments = {
+            "script": self.job["script"],
+            "places": self.places,
+            "limits": self.limits,
+            "max_processes": self.limits["processes"] + _PROCESS_OVERHEAD if counted else None,
+            "max_address_space": self.limits["memory_mb"] << 20 if self.job["limit_address_space"] else None,
+            "seccomp": self.job["seccomp"] if self.alone else None,
+        }
+        pid = self.zygote.fork({"output": writer}, arguments) if self.zygote else os.fork()
         if pid == 0:
             # Nothing of the supervisor's may run in the script's process, whatever happens.
             try:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                signal.signal(signal.SIGALRM, signal.SIG_DFL)
                 signal.signal(signal.SIGINT, signal.default_int_handler)
-                # A container's processes are counted by its control group.
-                counted = self.confinement is Confinement.NAMESPACES and _processes_are_counted_by_namespace()
-                tasks = self.limits["processes"] + _PROCESS_OVERHEAD if counted else None
-                seccomp = self.job["seccomp"] if self.alone else None
-                addresses = self.limits["memory_mb"] << 20 if self.job["limit_address_space"] else None
-                script.run(self.job["script"], self.places, writer, self.limits, tasks, addresses, seccomp)
+                script.run(output=writer, **arguments)
             finally:
                 os._exit(70)
         os.close(writer)
@@ -242,6 +286,9 @@ class _Execution:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
                 if pid == 0:
                     break
+                if self.zygote and pid == self.zygote.pid:
+                    self.zygote.lose()
+                    continue
                 if pid == self.pid:
                     self.wait_status = status
                 self.cpu_seconds += usage.ru_utime + usage.ru_stime
@@ -251,24 +298,34 @@ class _Execution:
     def _kill_everything(self) -> None:
         """Returns when no process of the job is left. Raises TimeoutError if some will not die."""
         give_up = time.monotonic() + _KILL_SECONDS
+        if self.zygote:
+            self.zygote.kill_all()  # once: nothing is born meanwhile
         while True:
-            if self.alone:
+            if self.alone and not self.zygote:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(-1, signal.SIGKILL)
-            else:
+            elif not self.alone:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(self.pid, signal.SIGKILL)
                 for pid in self.meter.descendants():
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.kill(pid, signal.SIGKILL)
             self._reap()
-            try:
-                os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
+            if not self._has_children():
                 return
             if time.monotonic() > give_up:
                 raise TimeoutError("processes of the job survived SIGKILL")
             time.sleep(0.001)
+
+    def _has_children(self) -> bool:
+        """Whether a process of the job is left, if only to be buried."""
+        if self.zygote:
+            return bool(self.meter.descendants())
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        return True
 
 
 @contextlib.contextmanager
