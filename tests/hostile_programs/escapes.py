@@ -5,6 +5,12 @@ from __future__ import annotations
 from hostile_programs.program import TRY, Hostile
 from mlagent_jax.sandbox.interface import Status
 
+# What is refused of each process of the sandbox's.
+_UNREADABLE = (
+    "environ EACCES\nmem EACCES\nmaps EACCES\nfd EACCES\nroot EACCES\ncwd EACCES\nauxv EACCES\n"
+    "attach EPERM\nreadv EPERM\npidfd_getfd EPERM\n"
+)
+
 ESCAPES = (
     Hostile(
         "daemon",
@@ -133,18 +139,20 @@ print('sys', os.path.exists('/sys'))
         "other processes",
         TRY
         + """
-print(sorted(name for name in os.listdir('/proc') if name.isdigit()) == ['1', str(os.getpid())])
-for name in ('environ', 'mem', 'maps', 'fd', 'root', 'cwd', 'auxv'):
-    path = f'/proc/1/{name}'
-    attempt(name, lambda: os.listdir(path) if name in ('fd', 'root', 'cwd') else open(path, 'rb').read(1))
-attempt('attach', lambda: call(101, 16, 1, 0, 0))
-attempt('readv', lambda: call(310, 1, 0, 0, 0, 0, 0))
-attempt('pidfd_getfd', lambda: call(438, 0, 0, 0))
+others = sorted(int(name) for name in os.listdir('/proc') if name.isdigit() and int(name) != os.getpid())
+print(others[0], len(others))
+for pid in others:
+    for name in ('environ', 'mem', 'maps', 'fd', 'root', 'cwd', 'auxv'):
+        path = f'/proc/{pid}/{name}'
+        attempt(name, lambda: os.listdir(path) if name in ('fd', 'root', 'cwd') else open(path, 'rb').read(1))
+    attempt('attach', lambda: call(101, 16, pid, 0, 0))
+    attempt('readv', lambda: call(310, pid, 0, 0, 0, 0, 0))
+    attempt('pidfd_getfd', lambda: call(438, 0, 0, 0))
 """,
         (Status.OK,),
-        "True\nenviron EACCES\nmem EACCES\nmaps EACCES\nfd EACCES\n"
-        "root EACCES\ncwd EACCES\nauxv EACCES\n"
-        "attach EPERM\nreadv EPERM\npidfd_getfd EPERM\n",
+        f"1 1\n{_UNREADABLE}",
+        # The second is the process that scripts are forked from.
+        prints_in_docker=f"1 2\n{_UNREADABLE}{_UNREADABLE}",
     ),
     Hostile(
         "new namespaces and mounts",

@@ -28,7 +28,7 @@ _WRITABLE = ("/workspace", "/tmp")
 # What engines hide by default, and then what shows what earlier jobs did: the use of processor and memory by those
 # that process 1 has buried, the counters of the control group but for that of its kills, the devices and the kernel.
 # `sandbox_worker.exposure` looks whether it was enough.
-_MASKED_BY_DEFAULT = (
+MASKED_BY_DEFAULT = (
     *(f"/proc/{name}" for name in ("acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "scsi")),
     *(f"/proc/{name}" for name in ("sched_debug", "timer_list", "timer_stats")),
     "/sys/firmware",
@@ -95,7 +95,7 @@ _OF_GROUP_2 = (
     *(f"rdma.{name}" for name in ("current", "max")),
 )
 MASKED = (
-    *_MASKED_BY_DEFAULT,
+    *MASKED_BY_DEFAULT,
     *(f"{folder}/{name}" for folder in ("/proc/1", "/proc/1/task/1") for name in _OF_PROCESS),
     *(f"/sys/{name}" for name in _OF_SYSTEM),
     *(f"/sys/fs/cgroup/{name}" for name in (*_OF_GROUP_1, *_OF_GROUP_2)),

@@ -68,7 +68,7 @@ class ContainerPool:
         self._closed = False
         self._alive: set[Container] = set()
         self._started = 0
-        self._exposing: set[Engine] = set()  # whose containers show what earlier jobs did
+        self._exposed: dict[Engine, tuple[str, ...]] = {}  # what its containers show of earlier jobs
         # The least recently used come first, here and among those of a kind.
         self._idle: collections.OrderedDict[_Kind, list[Container]] = collections.OrderedDict()
         self._starting: collections.Counter[_Kind] = collections.Counter()
@@ -119,6 +119,12 @@ class ContainerPool:
             return idle | {container.name for container in self._leased.values()}
 
     @property
+    def exposed(self) -> list[str]:
+        """What the containers that were started so far would show a job of those before it."""
+        with self._lock:
+            return sorted({thing for things in self._exposed.values() for thing in things})
+
+    @property
     def started(self) -> int:
         """How many containers this pool has started so far."""
         with self._lock:
@@ -141,7 +147,7 @@ class ContainerPool:
 
     def _serves_all(self, kind: _Kind) -> bool:
         """Whether a container of this kind may serve one lease after the other."""
-        return self._settings.container_per == "task" and kind[0] not in self._exposing
+        return self._settings.container_per == "task" and kind[0] not in self._exposed
 
     def _spares_wanted(self, kind: _Kind) -> int:
         """How many fresh containers are to wait, beside those that are in use."""
@@ -228,14 +234,15 @@ class ContainerPool:
         except BaseException:
             self._discard(container)
             raise
-        if container.exposed and self._settings.container_per == "task" and engine not in self._exposing:
-            self._exposing.add(engine)
-            logging.warning(
-                "Containers of %s serve one episode each, which takes longer: they would show a job what those "
-                "before it did (%s).",
-                engine.label,
-                ", ".join(container.exposed[:4]),
-            )
+        if container.exposed and engine not in self._exposed:
+            self._exposed[engine] = container.exposed
+            if self._settings.container_per == "task":
+                logging.warning(
+                    "Containers of %s serve one episode each, which takes longer: they would show a job what those "
+                    "before it did (%s).",
+                    engine.label,
+                    ", ".join(container.exposed[:4]),
+                )
         return container
 
     def _refill(self, kind: _Kind, seconds: float, wanted: int) -> None:

@@ -67,7 +67,7 @@ class Container:
         """Makes it what it was before the job. Raises UsedUpError, OSError, RecursionError: it must end then."""
         clear_container()
         if not self.zygote.is_untouched():
-            raise UsedUpError("the job signalled the process that scripts are forked from")
+            raise UsedUpError("the job disturbed the process that scripts are forked from")
         self._counters.settle()
 
 

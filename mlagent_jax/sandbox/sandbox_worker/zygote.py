@@ -19,6 +19,7 @@ import signal
 import socket
 import struct
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from . import namespaces, script
@@ -47,7 +48,7 @@ class Zygote:
         # Whole messages, each with a descriptor. This end of the second is held to see that none is left over.
         self._requests, self._their_requests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lost = False
-        self._sleeps = 0
+        self._sleeps = self._resident = 0
         self.pid = os.fork()
         if self.pid == 0:
             try:
@@ -61,6 +62,7 @@ class Zygote:
         """What `load` returned, in so many seconds at most. Raises ZygoteError."""
         loaded = self._answer(seconds)
         self._sleeps = int(self._command(_COUNT))
+        self._resident = self._count_resident()
         return loaded
 
     def fork(self, descriptors: Mapping[str, int], arguments: Mapping[str, Any]) -> int:
@@ -84,15 +86,17 @@ class Zygote:
     def is_untouched(self) -> bool:
         """Whether no program has signalled it or left it anything since this was asked last.
 
-        What others can read of it under /proc counts how often it went to sleep: the same for every job.
+        What others can read of it under /proc counts how often it went to sleep: the same for every job. A program
+        that takes the container's last memory has the kernel drop pages of it.
         """
         self._sleeps += _SLEEPS_PER_JOB
         try:
             while (slept := self._command(_COUNT)) < self._sleeps:
                 pass
-        except ZygoteError:
+            resident, self._resident = self._resident, self._count_resident()
+        except (ZygoteError, OSError):
             return False
-        return slept == self._sleeps and not self._has_request()
+        return self._resident >= resident and slept == self._sleeps and not self._has_request()
 
     def lose(self) -> None:
         """Says that it was seen to be dead."""
@@ -113,6 +117,10 @@ class Zygote:
                 return float(_ANSWER.unpack(answer)[0])
         self._lost = True
         raise ZygoteError("the zygote does not answer")
+
+    def _count_resident(self) -> int:
+        """Its pages in memory. Raises OSError."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
 
     def _has_request(self) -> bool:
         """Whether a request is left, for want of a script that took it. It is taken away then."""
