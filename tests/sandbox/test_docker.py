@@ -148,18 +148,18 @@ def test_nothing_outlives_a_trainer_that_is_killed(data_root: Path, engine: Engi
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
-from sandboxes import open_backend, script_job
+from sandboxes import Limits, open_backend, script_job
 sandbox = open_backend("docker", Path({str(data_root)!r}), preload=())
 sandbox.run(script_job(""))
 while not sandbox.pool.ready:
     pass
 print(sandbox.pool.name, flush=True)
-sandbox.run(script_job("import os, time\\nos.fork() or os.setsid()\\ntime.sleep(19)"))
+sandbox.run(script_job("import os, time\\nos.fork() or os.setsid()\\ntime.sleep(19)", Limits(open_files=99)))
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as trainer:
         assert trainer.stdout is not None
         name = trainer.stdout.readline().strip()
-        # One works, and another stands ready in its place.
+        # One works, and another waits for jobs with other limits.
         time.sleep(0.5)
         assert _soon(lambda: len(_running(engine, name)) == 2, 10)
         trainer.kill()
