@@ -67,7 +67,7 @@ class ContainerPool:
         self._lock = threading.Lock()  # of all that follows
         self._closed = False
         self._alive: set[Container] = set()
-        self._started = 0
+        self._started = self._jobs = 0
         self._exposed: dict[Engine, tuple[str, ...]] = {}  # what its containers show of earlier jobs
         # The least recently used come first, here and among those of a kind.
         self._idle: collections.OrderedDict[_Kind, list[Container]] = collections.OrderedDict()
@@ -82,6 +82,8 @@ class ContainerPool:
         try:
             kind = (slot.engine, Shape.of(job.limits, data, slot.gpu))
             container = self._take(kind, job)
+            with self._lock:
+                self._jobs += 1
             yield container
             if self._serves_all(kind):
                 self._give_back(kind, container)
@@ -104,6 +106,8 @@ class ContainerPool:
     def close(self) -> None:
         """Ends every container, also those that work."""
         with self._lock:
+            if self._started and not self._closed:
+                logging.info("%d containers have served %d jobs.", self._started, self._jobs)
             self._closed = True
             alive = list(self._alive)
             self._idle.clear()
