@@ -64,9 +64,9 @@ class Job:
     script: path of the Python script to run, one of `files`; the working directory is the workspace root.
     data_dir: host folder shown read-only as `data/` in the workspace, or None.
     data_digest: content hash of `data_dir`, part of the cache key.
-    lease: jobs that name the same one, those of an episode, may be run in the same container, one after the
-        other; "" shares with none. It changes nothing but the time that a job takes, and is no part of the
-        cache key.
+    lease: names the episode. Where containers cannot be shared by episodes, jobs of the same lease are run in the
+        same one, one after the other; "" shares with none. It changes nothing but the time that a job takes, and is
+        no part of the cache key.
     """
 
     files: Mapping[str, bytes]
