@@ -60,7 +60,7 @@ def _collect(folder: Path, backend: str, batch: int, episodes_per_task: int) -> 
     config = quickstart.get_config()
     config.sandbox.backend = backend
     config.collect.batch, config.collect.episodes_per_task = batch, episodes_per_task
-    with Experiment(Settings.from_config(config), Workdir.at(folder)) as experiment:
+    with Experiment(Settings.from_config(config), Workdir(folder)) as experiment:
         ideas.run(experiment)  # needs no sandbox; loads the tasks
         begun = time.perf_counter()
         collect.run(experiment)

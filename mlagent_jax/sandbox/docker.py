@@ -17,7 +17,7 @@ from mlagent_jax.sandbox.interface import Job, Limits, Result, SandboxUnavailabl
 from mlagent_jax.sandbox.pool import PRELOAD, check_job, data_below, run_job
 
 # A container that waits, with everything imported, and the share of their hosts' memory that all of them may take.
-_IDLE_MB = 100
+_IDLE_MB = 150
 _SHARE_OF_MEMORY = 0.25
 
 

@@ -19,7 +19,7 @@ class DockerSettings:
         can hide from each what those before it did, and those of one episode elsewhere. "episode": always those of
         one episode, or of one batch of single steps; ten times slower where many episodes take turns.
     most_jobs: after which a container is replaced by a fresh one.
-    kept: how many containers may wait for their next job, with some 100 MB each; 0 means as many as fit into a
+    kept: how many containers may wait for their next job, with some 150 MB each; 0 means as many as fit into a
         quarter of the memory of the engines' hosts, but two for each worker at least. Each task in play needs
         as many as there are workers, for none to start anew when tasks take turns.
     spares: how many fresh ones stand ready beside those. 0 means none where containers serve a task, and as many
