@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from . import workspace
+from . import namespaces, workspace
 
 # Of a container's own control group, in its second and first version; then of the host, since its start.
 _OOM_COUNTERS = (
@@ -14,7 +14,6 @@ _OOM_COUNTERS = (
     "/sys/fs/cgroup/memory/memory.oom_control",
     "/proc/vmstat",
 )
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class ProcessMeter:
@@ -23,6 +22,7 @@ class ProcessMeter:
     Attributes:
         alone: the job has this pid namespace, and a workspace of limited size, to itself.
         peak_bytes: the most memory that they were seen to use together.
+        peak_addresses: the largest address space of one of them that was seen, in bytes.
         most_processes: the most tasks (processes and threads) seen at once.
     """
 
@@ -31,14 +31,17 @@ class ProcessMeter:
         self.processes = processes
         self.alone = alone
         self.peak_bytes = 0
+        self.peak_addresses = 0
         self.most_processes = 0
 
     def look(self, folder: str, folder_bytes: int) -> str:
         """Returns "memory", "processes" or "disk" if the job uses more of it than it may, else ""."""
         pids = self.descendants()
         self.most_processes = max(self.most_processes, sum(map(_tasks, pids)))
+        sizes = [_sizes(pid) for pid in pids]
+        self.peak_addresses = max([self.peak_addresses, *(addresses for addresses, _ in sizes)])
         # Resident sizes count shared pages once for each process: only if they are too large, look closely.
-        used = sum(map(_resident_bytes, pids))
+        used = sum(resident for _, resident in sizes)
         if used > self.memory_bytes:
             used = sum(map(_proportional_bytes, pids))
         self.peak_bytes = max(self.peak_bytes, used)
@@ -50,6 +53,12 @@ class ProcessMeter:
         if not self.alone and workspace.used_bytes(folder) > folder_bytes:
             return "disk"
         return ""
+
+    def count_processes(self) -> int:
+        """How many tasks there are now."""
+        count = sum(map(_tasks, self.descendants()))
+        self.most_processes = max(self.most_processes, count)
+        return count
 
     def descendants(self) -> list[int]:
         """All processes of the job that are alive or unburied, without the supervisor."""
@@ -83,10 +92,12 @@ def _tasks(pid: int) -> int:
     return 0
 
 
-def _resident_bytes(pid: int) -> int:
+def _sizes(pid: int) -> tuple[int, int]:
+    """Its address space and what of it is in memory, in bytes."""
     with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
-    return 0
+        addresses, resident = map(int, Path(f"/proc/{pid}/statm").read_text().split()[:2])
+        return addresses * namespaces.PAGE_BYTES, resident * namespaces.PAGE_BYTES
+    return 0, 0
 
 
 def _proportional_bytes(pid: int) -> int:

@@ -20,6 +20,8 @@ CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _SIGCHLD = 17
 _SYS_CLONE = {"x86_64": 56, "aarch64": 220}
 _SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
@@ -33,6 +35,9 @@ MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 _MNT_DETACH = 2
+_PROC = MS_NOSUID | MS_NODEV | MS_NOEXEC
+# What interpreters and libraries look at. `mounts`, `net`, `self` and `thread-self` are links to a process's own.
+_SHOWN_OF_PROC = frozenset(("cpuinfo", "filesystems", "meminfo", "stat", "sys", "uptime", "version"))
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_SECCOMP = 22
@@ -70,13 +75,13 @@ def unshare(flags: int) -> None:
 
 
 def fork_into_namespaces() -> int:
-    """Forks a child that is process 1 of a new pid namespace, with mount, ipc and uts namespaces of its own.
+    """Forks a child that is process 1 of a new pid namespace, with mount, ipc, uts and network namespaces of its own.
 
     As os.fork, this returns 0 in the child. One clone(2) instead of unshare(2) and a fork saves a copy of the
     page tables of a large process. Raises OSError.
     """
     number = _SYS_CLONE[platform.machine()]
-    flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | _SIGCHLD
+    flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | _SIGCHLD
     ctypes.pythonapi.PyOS_BeforeFork()
     pid: int = _libc.syscall(ctypes.c_long(number), ctypes.c_ulong(flags), None, None, None, None)
     if pid == 0:
@@ -129,12 +134,20 @@ def filter_calls(seccomp_program: str) -> None:
         _install_filter(base64.b64decode(seccomp_program))
 
 
-def _install_filter(program: bytes) -> None:
-    class SockFprog(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+class _SockFprog(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
-    fprog = SockFprog(len(program) // 8, program)
+
+def _install_filter(program: bytes) -> None:
+    fprog = _SockFprog(len(program) // 8, program)
     _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(fprog))
+
+
+def install_filter(program: bytes, number: int, operation: int, flags: int) -> int:
+    """seccomp(2), whose number is `number`, with a filter program; what it returns. Raises OSError."""
+    fprog = _SockFprog(len(program) // 8, program)
+    arguments = (ctypes.c_long(number), ctypes.c_uint(operation), ctypes.c_uint(flags), ctypes.byref(fprog))
+    return _check(_libc.syscall(*arguments), "seccomp")
 
 
 def _prctl(option: int, *arguments: int) -> int:
@@ -179,7 +192,22 @@ def build_job_view(data: str, megabytes: int, files: int) -> Places:
         mount(f"/sandbox/data/{data}", "/workspace/data", flags=MS_BIND | MS_REC)
     for ours in ("/job", "/sandbox/data", f"/sandbox/{__package__}"):
         unmount(ours)
-    mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    mount("proc", "/proc", "proc", _PROC)
     mount("/proc/sys", "/proc/sys", flags=MS_BIND)
-    mount("", "/proc/sys", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    mount("", "/proc/sys", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | _PROC)
+    hide_kernel_state()
     return Places("/workspace", "/tmp")
+
+
+def hide_kernel_state() -> None:
+    """Leaves of /proc what programs need; the rest tells of the host and of others on it, or is the kernel's to set.
+
+    Needs /dev/null, and a mount namespace of its own.
+    """
+    for entry in sorted(os.scandir("/proc"), key=lambda entry: entry.name):
+        if entry.name.isdigit() or entry.name in _SHOWN_OF_PROC or entry.is_symlink():
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            mount("tmpfs", entry.path, "tmpfs", MS_RDONLY | _PROC, "size=0,nr_inodes=1,mode=0555")
+        else:
+            mount("/dev/null", entry.path, flags=MS_BIND)
