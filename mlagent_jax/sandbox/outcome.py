@@ -57,7 +57,7 @@ def decide_status(measured: Record, limits: Limits) -> Status:
     """
     if measured.killed_for:
         return _KILLED_FOR[measured.killed_for]
-    if measured.signal in (signal.SIGXCPU, signal.SIGKILL) and _used_processor(measured, limits):
+    if measured.signal == signal.SIGKILL and measured.script_cpu_seconds >= limits.cpu_seconds:
         return Status.TIMEOUT
     if measured.signal == signal.SIGKILL and measured.kernel_oom_kills:
         return Status.OOM
@@ -71,11 +71,6 @@ def decide_status(measured: Record, limits: Limits) -> Status:
     if measured.too_much_output:
         return Status.OUTPUT_LIMIT
     return Status.FAILED if failed else Status.OK
-
-
-def _used_processor(measured: Record, limits: Limits) -> bool:
-    """Whether the script's own processor time is at its limit, as far as the kernel's clocks agree."""
-    return measured.script_cpu_seconds >= limits.cpu_seconds - min(1.0, 0.1 * limits.cpu_seconds)
 
 
 def render_output(head: bytes, tail: bytes, dropped: int, limit: int) -> tuple[str, int]:

@@ -25,6 +25,48 @@ _MOST_PROCESSES_OF_USER = 16384
 # Debian's and systemd's policies leave these user ids to nobody; one for each container, in turn.
 _FIRST_USER, _USERS = 60_100, 4_000
 _WRITABLE = ("/workspace", "/tmp")
+# What Docker hides, and what else tells of the host and of others on it, or takes of what they share.
+_MASKED = (
+    *("/sys/firmware", "/sys/devices/virtual/powercap", "/dev/pts/ptmx", "/proc/sys/fs"),
+    *(
+        f"/proc/{name}"
+        for name in (
+            *(
+                "acpi",
+                "asound",
+                "buddyinfo",
+                "cgroups",
+                "cmdline",
+                "config.gz",
+                "consoles",
+                "diskstats",
+                "driver",
+            ),
+            *(
+                "interrupts",
+                "iomem",
+                "ioports",
+                "kallsyms",
+                "kcore",
+                "key-users",
+                "keys",
+                "latency_stats",
+                "loadavg",
+            ),
+            *(
+                "locks",
+                "pagetypeinfo",
+                "partitions",
+                "pressure",
+                "sched_debug",
+                "scsi",
+                "slabinfo",
+                "softirqs",
+            ),
+            *("swaps", "sysvipc", "timer_list", "timer_stats", "vmallocinfo", "vmstat", "zoneinfo"),
+        )
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -102,7 +144,7 @@ def _host_config(settings: DockerSettings, shape: Shape, user: int) -> dict[str,
     devices = []
     if shape.gpu:
         devices.append(docker.types.DeviceRequest(device_ids=[shape.gpu], capabilities=[["gpu"]]))
-    return docker.types.HostConfig(
+    config = docker.types.HostConfig(
         version="1.41",
         network_mode="none",
         cap_drop=["ALL"],
@@ -127,4 +169,7 @@ def _host_config(settings: DockerSettings, shape: Shape, user: int) -> dict[str,
         log_config=docker.types.LogConfig(type="none"),
         auto_remove=True,
         runtime=settings.runtime or None,
+        cgroupns="private",
     )
+    config["MaskedPaths"] = list(_MASKED)
+    return config

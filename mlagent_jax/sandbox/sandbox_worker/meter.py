@@ -14,6 +14,7 @@ _OOM_COUNTERS = (
     "/sys/fs/cgroup/memory/memory.oom_control",
     "/proc/vmstat",
 )
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class ProcessMeter:
@@ -26,8 +27,9 @@ class ProcessMeter:
         most_processes: the most tasks (processes and threads) seen at once.
     """
 
-    def __init__(self, memory_bytes: int, processes: int, alone: bool) -> None:
+    def __init__(self, memory_bytes: int, cpu_seconds: float, processes: int, alone: bool) -> None:
         self.memory_bytes = memory_bytes
+        self.cpu_seconds = cpu_seconds
         self.processes = processes
         self.alone = alone
         self.peak_bytes = 0
@@ -35,9 +37,10 @@ class ProcessMeter:
         self.most_processes = 0
 
     def look(self, folder: str, folder_bytes: int) -> str:
-        """Returns "memory", "processes" or "disk" if the job uses more of it than it may, else ""."""
+        """Returns "memory", "processes", "time" or "disk" if the job uses more of it than it may, else ""."""
         pids = self.descendants()
-        self.most_processes = max(self.most_processes, sum(map(_tasks, pids)))
+        states = list(map(_state, pids))
+        self.most_processes = max(self.most_processes, sum(tasks for tasks, _ in states))
         sizes = [_sizes(pid) for pid in pids]
         self.peak_addresses = max([self.peak_addresses, *(addresses for addresses, _ in sizes)])
         # Resident sizes count shared pages once for each process: only if they are too large, look closely.
@@ -49,6 +52,8 @@ class ProcessMeter:
             return "memory"
         if self.most_processes > self.processes:
             return "processes"
+        if any(seconds >= self.cpu_seconds for _, seconds in states):
+            return "time"
         # In a sandbox the workspace is a tmpfs that limits itself.
         if not self.alone and workspace.used_bytes(folder) > folder_bytes:
             return "disk"
@@ -56,7 +61,7 @@ class ProcessMeter:
 
     def count_processes(self) -> int:
         """How many tasks there are now."""
-        count = sum(map(_tasks, self.descendants()))
+        count = sum(_state(pid)[0] for pid in self.descendants())
         self.most_processes = max(self.most_processes, count)
         return count
 
@@ -85,11 +90,13 @@ def oom_kills() -> int:
     return 0
 
 
-def _tasks(pid: int) -> int:
+def _state(pid: int) -> tuple[int, float]:
+    """Its threads, itself among them, and the seconds of processor time that it has used."""
     # Fields after the command's name, which may itself hold spaces and parentheses; see proc_pid_stat(5).
     with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[17])
-    return 0
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return int(fields[17]), (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+    return 0, 0.0
 
 
 def _sizes(pid: int) -> tuple[int, int]:

@@ -178,7 +178,7 @@ def build_job_view(data: str, megabytes: int, files: int) -> Places:
         path for prefix in (sys.base_prefix, sys.prefix) for path in (prefix, os.path.realpath(prefix))
     }
     hidden = {path: os.open(path, os.O_PATH) for path in pythons if path.startswith("/tmp/")}
-    inodes = files + 8 + sum(len(Path(path).parts) for path in hidden)
+    inodes = files + 10 + sum(len(Path(path).parts) for path in hidden)
     mount("tmpfs", "/job", "tmpfs", MS_NOSUID | MS_NODEV, f"size={megabytes}m,nr_inodes={inodes},mode=0755")
     for name, target in (("workspace", "/workspace"), ("tmp", "/tmp"), ("shm", "/dev/shm")):
         Path("/job", name).mkdir()
@@ -188,26 +188,40 @@ def build_job_view(data: str, megabytes: int, files: int) -> Places:
         mount(f"/proc/self/fd/{descriptor}", path, flags=MS_BIND | MS_REC)
         os.close(descriptor)
     if data:
-        Path("/workspace/data").mkdir()
-        mount(f"/sandbox/data/{data}", "/workspace/data", flags=MS_BIND | MS_REC)
+        _show_data(f"/sandbox/data/{data}")
     for ours in ("/job", "/sandbox/data", f"/sandbox/{__package__}"):
         unmount(ours)
     mount("proc", "/proc", "proc", _PROC)
     mount("/proc/sys", "/proc/sys", flags=MS_BIND)
     mount("", "/proc/sys", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | _PROC)
-    hide_kernel_state()
+    hide_kernel_state("/job")
     return Places("/workspace", "/tmp")
 
 
-def hide_kernel_state() -> None:
+def _show_data(source: str) -> None:
+    """Shows a folder as the job's data.
+
+    As an overlay, whose inodes are this job's own: a lock on one is seen by nobody else, and the table of mounts does
+    not name the place on the host. Where a user may not mount one (before Linux 5.11), the folder itself.
+    """
+    for folder in ("/job/data", "/job/nothing", "/workspace/data"):
+        Path(folder).mkdir()
+    mount(source, "/job/data", flags=MS_BIND | MS_REC)
+    flags = MS_RDONLY | MS_NOSUID | MS_NODEV
+    try:
+        mount("overlay", "/workspace/data", "overlay", flags, "lowerdir=/job/data:/job/nothing")
+    except OSError:
+        mount("/job/data", "/workspace/data", flags=MS_BIND | MS_REC)
+
+
+def hide_kernel_state(empty_folder: str) -> None:
     """Leaves of /proc what programs need; the rest tells of the host and of others on it, or is the kernel's to set.
 
-    Needs /dev/null, and a mount namespace of its own.
+    Args:
+        empty_folder: on a file system that is read-only.
     """
     for entry in sorted(os.scandir("/proc"), key=lambda entry: entry.name):
         if entry.name.isdigit() or entry.name in _SHOWN_OF_PROC or entry.is_symlink():
             continue
-        if entry.is_dir(follow_symlinks=False):
-            mount("tmpfs", entry.path, "tmpfs", MS_RDONLY | _PROC, "size=0,nr_inodes=1,mode=0555")
-        else:
-            mount("/dev/null", entry.path, flags=MS_BIND)
+        mount(empty_folder if entry.is_dir(follow_symlinks=False) else "/dev/null", entry.path, flags=MS_BIND)
+    mount(empty_folder, "/proc/sys/fs", flags=MS_BIND)  # counts the whole host's files

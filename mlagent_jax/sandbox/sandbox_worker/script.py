@@ -164,7 +164,8 @@ def _limit_resources(limits: Mapping[str, Any], walls: Walls) -> None:
     kinds: list[tuple[int, int | None]] = [
         (resource.RLIMIT_NPROC, walls.processes),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_CPU, limits["cpu_seconds"]),
+        # The supervisor looks at each process's; the kernel, which counts in coarser steps, is there in need.
+        (resource.RLIMIT_CPU, 2 * limits["cpu_seconds"]),
         (resource.RLIMIT_FSIZE, limits["workspace_mb"] << 20),
         (resource.RLIMIT_NOFILE, limits["open_files"]),
         (resource.RLIMIT_AS, walls.addresses),

@@ -151,7 +151,9 @@ class _Execution:
         self.confinement = confinement
         self.alone = confinement is not Confinement.NONE
         self.output = Output(self.limits["output_kb"] << 10, shown_paths(places))
-        self.meter = ProcessMeter(self.limits["memory_mb"] << 20, self.limits["processes"], self.alone)
+        self.meter = ProcessMeter(
+            self.limits["memory_mb"] << 20, self.limits["cpu_seconds"], self.limits["processes"], self.alone
+        )
         self.addresses = self.limits["memory_mb"] << 20 if job["limit_address_space"] else None
         self.witness: Witness | None = None
         self.wait_status: int | None = None

@@ -149,10 +149,8 @@ def used_bytes(root: str) -> int:
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except PermissionError:
+    """What lies in `folder`, made readable and searchable first: a program may have made it neither."""
+    if os.lstat(folder).st_mode & stat.S_IRWXU != stat.S_IRWXU:
         Path(folder).chmod(stat.S_IRWXU)
     with os.scandir(folder) as entries:
         return list(entries)
