@@ -61,7 +61,9 @@ def grow(seed: int) -> None:
             b"\xcd\xb8",
         ),
     ]
+    plain = [b"model.bin", b"out", b"notes.txt", b"src", b"a b", b"caf\xc3\xa9.csv"]
     known = [
+        *plain,
         *(
             b"submission.csv",
             b"submission.npy",
@@ -84,8 +86,8 @@ def grow(seed: int) -> None:
     ]
 
     def name() -> bytes:
-        if rng.random() < 0.3:
-            return rng.choice(known)
+        if rng.random() < 0.6:
+            return rng.choice(rng.choice((plain, known)))
         made = b"".join(rng.choice(pieces) for _ in range(rng.choice((1, 1, 2, 3, 8, 40, 130))))
         return made.replace(b"/", b"")[:255]
 
@@ -123,7 +125,7 @@ def grow(seed: int) -> None:
                     listener.bind(path)
             else:
                 with open(path, "xb") as file:
-                    file.truncate(rng.choice((0, 1 << 20, 1 << 22)))
+                    file.truncate(rng.choice((0, 1 << 16, 1 << 22)))
         except (OSError, ValueError):
             pass
     for folder in folders[1:]:
