@@ -35,6 +35,7 @@ class ProcessMeter:
         self.peak_bytes = 0
         self.peak_addresses = 0
         self.most_processes = 0
+        self._at_most = 1  # tasks now: the script, and all that were granted since they were last counted
 
     def look(self, folder: str, folder_bytes: int) -> str:
         """Returns "memory", "processes", "time" or "disk" if the job uses more of it than it may, else ""."""
@@ -59,11 +60,17 @@ class ProcessMeter:
             return "disk"
         return ""
 
-    def count_processes(self) -> int:
-        """How many tasks there are now."""
-        count = sum(_state(pid)[0] for pid in self.descendants())
-        self.most_processes = max(self.most_processes, count)
-        return count
+    def grant_process(self) -> bool:
+        """Whether there may be one task more, which then counts as there."""
+        if self._at_most >= self.processes:  # some may have ended since
+            pids = self.descendants()
+            # Each has a thread at least: where there are that many, none has to be asked for more.
+            enough = len(pids) >= self.processes
+            self._at_most = len(pids) if enough else sum(_state(pid)[0] for pid in pids)
+        if self._at_most >= self.processes:
+            return False
+        self._at_most += 1
+        return True
 
     def descendants(self) -> list[int]:
         """All processes of the job that are alive or unburied, without the supervisor."""

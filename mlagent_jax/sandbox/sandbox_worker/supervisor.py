@@ -241,8 +241,7 @@ class _Execution:
             self._kill_everything()
             raise
         if listener is not None:
-            count = self.meter.count_processes
-            self.witness = Witness(listener, self.addresses, self.limits["processes"], count)
+            self.witness = Witness(listener, self.addresses, self.meter.grant_process)
             opened.callback(self.witness.close)
         return pid, reader
 
@@ -261,11 +260,14 @@ class _Execution:
             if now >= deadline:
                 return "time"
             if now >= next_look:
+                begun = now
                 excess = self.meter.look(self.places.workspace, self.limits["workspace_mb"] << 20)
                 if excess:
                     return excess
-                next_look = now + _WATCH_SECONDS
-            for descriptor, event in poll.poll(1000 * min(deadline - now, _WATCH_SECONDS)):
+                # Where many processes share much memory, a look takes long: what they ask for must not wait for it.
+                now = time.monotonic()
+                next_look = now + max(_WATCH_SECONDS, 3 * (now - begun))
+            for descriptor, event in poll.poll(1000 * max(min(deadline - now, _WATCH_SECONDS), 0)):
                 if descriptor == self.pipe and not self._drain():
                     poll.unregister(self.pipe)
                 elif self.witness and descriptor == listener:
