@@ -117,6 +117,10 @@ class Sandbox(Protocol):
         """Whether code written by a model may be run here."""
         ...
 
+    def identity(self) -> Mapping[str, str]:
+        """What else than a job decides its result: interpreter, libraries, image, runtime. May ask an engine."""
+        ...
+
     def run(self, job: Job) -> Result:
         """Runs `job` in a fresh place. Never raises for what the program does; ours is `SANDBOX_ERROR`."""
         ...
