@@ -116,6 +116,13 @@ class Workdir:
     @contextmanager
     def claimed(self, config: Mapping[str, Any]) -> Iterator[None]:
         """Holds the directory for one process. Raises WorkdirError for an unwritable or a strange one."""
+        with self.locked():
+            self._bind(config)
+            yield
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps every other process out. Raises WorkdirError for one that is unwritable or in use."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             lock = (self.root / ".lock").open("w")
@@ -130,7 +137,6 @@ class Workdir:
                 raise WorkdirError(
                     f"another run is using {self.root}: wait for it, or choose another with --workdir"
                 ) from None
-            self._bind(config)
             yield
 
     def _bind(self, config: Mapping[str, Any]) -> None:

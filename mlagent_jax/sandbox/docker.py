@@ -73,6 +73,20 @@ class DockerSandbox:
     def pool(self) -> ContainerPool:
         return self._pool
 
+    def identity(self) -> Mapping[str, str]:
+        """See `Sandbox.identity`: the images as the engines have them now, not their name, which may move."""
+        images = {checks.check_image(engine, self._settings) for engine in self._engines}
+        return {
+            "machine": ",".join(sorted({str(facts.get("Architecture", "")) for facts in self._facts})),
+            "image": ",".join(sorted(images)),
+            "runtime": ",".join(
+                sorted(
+                    {self._settings.runtime or str(facts.get("DefaultRuntime", "")) for facts in self._facts}
+                )
+            ),
+            "gpu": str(bool(self._settings.gpus)),
+        }
+
     def run(self, job: Job) -> Result:
         """See `Sandbox.run`.
 

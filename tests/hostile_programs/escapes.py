@@ -58,9 +58,15 @@ os.kill(os.getpid(), 9)
         "no network devices",
         """
 import socket
-print(socket.if_nameindex())
+try:
+    print('devices', socket.if_nameindex())
+except OSError as error:
+    print('devices refused')
+print([line.split(':')[0].strip() for line in open('/proc/net/dev').readlines()[2:]])
+print(open('/proc/net/route').read().count('\\n'), open('/proc/net/if_inet6').read().count('\\n'))
 """,
-        (Status.FAILED, Status.OK),
+        (Status.OK,),
+        "devices refused\n['lo']\n",
     ),
     Hostile(
         "calls out",
@@ -82,7 +88,7 @@ except socket.gaierror:
     print('dns gaierror')
 """,
         (Status.OK,),
-        "tcp ENETUNREACH\nudp ENETUNREACH\ntcp6 ENETUNREACH\nmetadata ENETUNREACH\ndns gaierror\n",
+        "tcp EAFNOSUPPORT\nudp EAFNOSUPPORT\ntcp6 EAFNOSUPPORT\nmetadata EAFNOSUPPORT\ndns gaierror\n",
     ),
     Hostile(
         "odd sockets",
@@ -95,12 +101,21 @@ attempt('alg', lambda: socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET))
 attempt('vsock', lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM))
 """,
         (Status.OK,),
-        "raw EPERM\npacket EAFNOSUPPORT\nnetlink EAFNOSUPPORT\nalg EAFNOSUPPORT\nvsock EAFNOSUPPORT\n",
+        "raw EAFNOSUPPORT\npacket EAFNOSUPPORT\nnetlink EAFNOSUPPORT\nalg EAFNOSUPPORT\nvsock EAFNOSUPPORT\n",
     ),
     Hostile(
         "unix sockets of others",
-        "print(open('/proc/net/unix').read().count('\\n'))",
+        """
+import socket
+def known():
+    return [line.split()[-1] for line in open('/proc/net/unix').readlines()[1:] if '@' in line or '/' in line]
+print('others', known())
+ours = socket.socket(socket.AF_UNIX)
+ours.bind('\\0ours')
+print('ours', known())
+""",
         (Status.OK,),
+        "others []\nours ['@ours']\n",
     ),
     Hostile(
         "writes outside",

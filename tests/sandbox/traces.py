@@ -102,7 +102,7 @@ begun = time.time()
 canary = re.compile(b{CANARY[:-1] + "[" + CANARY[-1] + "]"!r})  # which is not found in this very source
 me = os.getpid()
 pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != me)
-seen = {{"processes": len(pids), "pid": me - pids[-1], "last pid": int(open("/proc/loadavg").read().split()[-1]) - me}}
+seen = {{"processes": len(pids), "pid": me - pids[-1]}}
 
 def attempt(key, look):
     try:

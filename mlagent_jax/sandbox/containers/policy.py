@@ -25,14 +25,51 @@ _MOST_PROCESSES_OF_USER = 16384
 # Debian's and systemd's policies leave these user ids to nobody; one for each container, in turn.
 _FIRST_USER, _USERS = 60_100, 4_000
 _WRITABLE = ("/workspace", "/tmp")
-# What engines hide by default, and then what shows what earlier jobs did: the use of processor and memory by those
-# that process 1 has buried, the counters of the control group but for that of its kills, the devices and the kernel.
-# `sandbox_worker.exposure` looks whether it was enough.
-MASKED_BY_DEFAULT = (
-    *(f"/proc/{name}" for name in ("acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "scsi")),
-    *(f"/proc/{name}" for name in ("sched_debug", "timer_list", "timer_stats")),
-    "/sys/firmware",
+# What Docker hides, and what else tells of the host and of others on it, or takes of what they share.
+MASKED_FROM_ALL = (
+    *("/sys/firmware", "/sys/devices/virtual/powercap", "/dev/pts/ptmx", "/proc/sys/fs"),
+    *(
+        f"/proc/{name}"
+        for name in (
+            *(
+                "acpi",
+                "asound",
+                "buddyinfo",
+                "cgroups",
+                "cmdline",
+                "config.gz",
+                "consoles",
+                "diskstats",
+                "driver",
+            ),
+            *(
+                "interrupts",
+                "iomem",
+                "ioports",
+                "kallsyms",
+                "kcore",
+                "key-users",
+                "keys",
+                "latency_stats",
+                "loadavg",
+            ),
+            *(
+                "locks",
+                "pagetypeinfo",
+                "partitions",
+                "pressure",
+                "sched_debug",
+                "scsi",
+                "slabinfo",
+                "softirqs",
+            ),
+            *("swaps", "sysvipc", "timer_list", "timer_stats", "vmallocinfo", "vmstat", "zoneinfo"),
+        )
+    ),
 )
+# What shows what earlier jobs of a container did: the use of processor and memory by those that process 1 has buried,
+# the counters of the control group but for that of its kills, the devices and the kernel. `sandbox_worker.exposure`
+# looks whether it is enough.
 _OF_PROCESS = (
     *(
         "ksm_merging_pages",
@@ -95,7 +132,7 @@ _OF_GROUP_2 = (
     *(f"rdma.{name}" for name in ("current", "max")),
 )
 MASKED = (
-    *MASKED_BY_DEFAULT,
+    *MASKED_FROM_ALL,
     *(f"{folder}/{name}" for folder in ("/proc/1", "/proc/1/task/1") for name in _OF_PROCESS),
     *(f"/sys/{name}" for name in _OF_SYSTEM),
     *(f"/sys/fs/cgroup/{name}" for name in (*_OF_GROUP_1, *_OF_GROUP_2)),
@@ -203,7 +240,8 @@ def _host_config(settings: DockerSettings, shape: Shape, user: int) -> dict[str,
         log_config=docker.types.LogConfig(type="none"),
         auto_remove=True,
         runtime=settings.runtime or None,
+        cgroupns="private",
     )
-    if not shape.gpu:  # whose driver is talked to through /sys
-        host_config["MaskedPaths"] = list(MASKED)
+    # The driver of a GPU is talked to through /sys.
+    host_config["MaskedPaths"] = list(MASKED_FROM_ALL if shape.gpu else MASKED)
     return host_config

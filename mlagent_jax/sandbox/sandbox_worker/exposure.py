@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from . import namespaces
-from .counters import OOM_COUNTERS, last_pid, take_pid
+from .counters import OOM_COUNTERS, take_pids, take_thread_id
 
 # Of process 1, and the same for as long as it lives: what it is, and what it was started with.
 _CONSTANT: Final = {
@@ -83,9 +83,9 @@ def _look() -> Iterator[str]:
             continue
         yield "the network's counters"
         break
-    before = last_pid()
-    take_pid()
-    if last_pid() != before + 1:
+    before = take_thread_id()
+    take_pids(1)
+    if take_thread_id() != before + 2:
         yield "process ids that are not given in order"
 
 
