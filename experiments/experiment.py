@@ -126,7 +126,8 @@ class Experiment:
             ray_address=settings.ray_address,
             ray_backend=settings.ray_backend,
         )
-        return self._resources.enter_context(closing(CachedSandbox(backend, self.workdir.executions)))
+        cached = CachedSandbox(backend, self.workdir.executions, self.store.blobs)
+        return self._resources.enter_context(closing(cached))
 
     def require_sandbox(self) -> None:
         """Opens the sandbox. Raises SandboxUnavailableError where it could not run the scripts of these tasks."""

@@ -1,11 +1,13 @@
 """Tests this host's sandboxes, and clears away what a dead run left.
 
     python -m experiments.sandbox doctor [bubblewrap] [docker]
-    python -m experiments.sandbox gc
+    python -m experiments.sandbox gc [WORKDIR ...]
 
 `doctor` tries what must not work and prints which guarantees hold, one line each; its exit status is 1 if one
 does not. Without names it looks at bubblewrap, and at Docker if an engine answers. `gc` removes containers
-whose owner is dead or whose deadline has passed, and never those of a living run.
+whose owner is dead or whose deadline has passed, and never those of a living run; of work directories, if any are
+named, it frees instead the snapshots that no record of the run refers to, and executions beyond --quota_mb, those that
+were asked for least lately. A run that is at work is left alone.
 """
 
 from __future__ import annotations
@@ -15,7 +17,10 @@ from collections.abc import Sequence
 from absl import flags
 
 from experiments.command_line import refuse_unread, run_program
+from experiments.garbage import collect_garbage
+from experiments.workdir import Workdir
 from mlagent_jax.errors import UserError
+from mlagent_jax.sandbox import cache
 from mlagent_jax.sandbox.containers import checks, reaper
 from mlagent_jax.sandbox.containers.engine import Engine, EngineError
 from mlagent_jax.sandbox.containers.settings import DockerSettings
@@ -24,6 +29,9 @@ from mlagent_jax.sandbox.doctor import Verdict, examine
 _BACKENDS = ("bubblewrap", "docker")
 ENGINES = flags.DEFINE_multi_string("engine", [""], "Address of a Docker engine; by default DOCKER_HOST's.")
 IMAGE = flags.DEFINE_string("image", DockerSettings.image, "Image that Docker's containers are made of.")
+QUOTA_MB = flags.DEFINE_float(
+    "quota_mb", cache.QUOTA_MB, "What gc leaves of a run's executions.", lower_bound=0
+)
 RUNTIME = flags.DEFINE_string("runtime", "", "Runtime of the engine, such as runsc.")
 
 
@@ -34,10 +42,8 @@ def main(argv: Sequence[str]) -> int:
         case "doctor":
             return _doctor(names, settings)
         case "gc":
-            if names:
-                raise UserError(f"gc takes no arguments, and got {' '.join(names)}; --engine names an engine")
-            refuse_unread(command, ("engine",), ("engine", "image", "runtime"))
-            return _collect(settings)
+            refuse_unread(command, () if names else ("engine",), ("engine", "image", "runtime"))
+            return _collect_workdirs(names) if names else _collect(settings)
         case _:
             raise UserError(f"{command!r} is not a command; there are doctor and gc")
 
@@ -64,6 +70,17 @@ def _answers(address: str) -> bool:
     finally:
         engine.close()
     return True
+
+
+def _collect_workdirs(names: tuple[str, ...]) -> int:
+    for name in names:
+        workdir = Workdir.at(name)
+        freed = collect_garbage(workdir, QUOTA_MB.value)
+        print(
+            f"{workdir.root}: freed {freed.bytes / 2**20:.1f} MB in {freed.files} files; "
+            f"{freed.executions} executions were beyond the quota of {QUOTA_MB.value:g} MB"
+        )
+    return 0
 
 
 def _collect(settings: DockerSettings) -> int:

@@ -1,4 +1,4 @@
-"""What sandboxes cost: warm ones beside cold starts, leases, throughput and memory, in one run.
+"""What sandboxes cost: warm ones beside cold starts, containers, throughput, memory and whole episodes, in one run.
 
     launch/docker/engine.sh FOLDER python -m experiments.benchmarks.sandbox --repeats=20
 
@@ -6,9 +6,9 @@ The script imports pandas and scikit-learn, fits a small model, and prints how l
 imports. Overhead is all the rest of the time until its result is in hand: starting, importing, isolating,
 ending, reading its files. Docker is measured where an engine answers that has the image.
 
-Bars, medians: overhead 50 ms with bubblewrap and 100 ms in a leased container, and a tenth of a cold
-`docker run`; a lease from a warm pool 20 ms; N slots 0.9 N times the throughput of one; 10 MiB of this process
-for each slot.
+Bars, medians: overhead 50 ms with bubblewrap and 100 ms in a container that has served, and a tenth of a cold
+`docker run`; a fresh container from a warm pool 20 ms; N slots 0.9 N times the throughput of one; 10 MiB of this
+process for each slot. Last come whole episodes, of 2 to 64 at once: see `episodes`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from pathlib import Path
 
 from absl import flags
 
+from experiments.benchmarks import episodes
 from experiments.command_line import run_program
 from mlagent_jax.sandbox.bubblewrap import BubblewrapSandbox
 from mlagent_jax.sandbox.containers.settings import DockerSettings
@@ -40,6 +41,8 @@ from mlagent_jax.sandbox.process import ProcessSandbox
 
 REPEATS = flags.DEFINE_integer("repeats", 20, "Runs of each kind; they take turns.", lower_bound=1)
 SLOTS = flags.DEFINE_integer("slots", 2, "Slots whose throughput is set against one's.", lower_bound=2)
+EPISODES = flags.DEFINE_integer("episodes", 20, "Episodes of each task at each batch size.", lower_bound=1)
+ONLY_EPISODES = flags.DEFINE_bool("only_episodes", False, "Measure nothing but whole episodes.")
 _THROUGHPUT_JOBS = 8  # for each slot
 _THROUGHPUT_ROUNDS = 3
 _COLD_DOCKER = "cold, docker run"
@@ -74,13 +77,16 @@ def main(argv: Sequence[str]) -> None:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         data = _write_data(root)
         docker = _docker_settings(root / "public")
+        if ONLY_EPISODES.value:
+            _measure_episodes(docker)
+            return
         overheads = _measure_overheads(root, data, docker)
         print()
         _report(overheads, "warm, bubblewrap", 0.05)
         if docker is not None:
             _report(overheads, "warm, docker", 0.1)
             ratio = statistics.median(overheads[_COLD_DOCKER]) / statistics.median(overheads["warm, docker"])
-            _verdict(f"a cold docker run costs {ratio:.0f} times a leased container", ratio >= 10, "10")
+            _verdict(f"a cold docker run costs {ratio:.0f} times a warm container", ratio >= 10, "10")
             _measure_leases(root / "public", data, docker)
         _measure_throughput("bubblewrap", root / "public", data, docker)
         _measure_memory("bubblewrap", root / "public", docker)
@@ -88,6 +94,13 @@ def main(argv: Sequence[str]) -> None:
             _measure_throughput("docker", root / "public", data, docker)
             _measure_single_steps(root / "public", data, docker)
             _measure_memory("docker", root / "public", docker)
+        _measure_episodes(docker)
+
+
+def _measure_episodes(docker: DockerSettings | None) -> None:
+    if docker is not None:
+        is_met = episodes.measure_episodes(EPISODES.value)
+        _verdict("docker: whole episodes against bubblewrap's", is_met, f"{episodes.MOST_TIMES} times")
 
 
 def _docker_settings(root: Path) -> DockerSettings | None:
@@ -138,6 +151,7 @@ def _measure_leases(root: Path, data: Path, settings: DockerSettings) -> None:
     """From asking for a container that has run nothing yet to having it."""
     job = Job({"train.py": b""}, "train.py", data, "benchmark")
     seconds = []
+    settings = dataclasses.replace(settings, container_per="episode")
     with DockerSandbox(root, workers=1, settings=settings) as sandbox:
         sandbox.run(job)
         for _ in range(5):
@@ -174,7 +188,7 @@ def _measure_throughput(name: str, root: Path, data: Path, docker: DockerSetting
         for slots, sandbox in sandboxes.items():
             rate(sandbox, slots, 1)  # until all are warm
         for slots, sandbox in sandboxes.items():
-            _await_spares(sandbox, 2 * slots)
+            _await_ready(sandbox, slots)
         for _ in range(_THROUGHPUT_ROUNDS):
             for slots, sandbox in sandboxes.items():
                 rates[slots].append(rate(sandbox, slots, _THROUGHPUT_JOBS // 2))
@@ -187,7 +201,7 @@ def _measure_throughput(name: str, root: Path, data: Path, docker: DockerSetting
     )
 
 
-def _await_spares(sandbox: Sandbox, count: int) -> None:
+def _await_ready(sandbox: Sandbox, count: int) -> None:
     """Waits until so many containers stand ready: one that starts takes a processor for seconds."""
     give_up = time.monotonic() + 60
     while isinstance(sandbox, DockerSandbox) and len(sandbox.pool.ready) < count:
@@ -196,28 +210,28 @@ def _await_spares(sandbox: Sandbox, count: int) -> None:
 
 
 def _measure_single_steps(root: Path, data: Path, settings: DockerSettings) -> None:
-    """A batch of single steps, each with a container of its own, and with one for each thread that takes them."""
+    """A batch of single steps, in containers of the task, and with one for each thread that takes them."""
     seconds = {}
     job = Job({"train.py": SCRIPT.encode()}, "train.py", data, "benchmark")
-    for shared in (False, True):
+    for per in ("task", "episode"):
+        chosen = dataclasses.replace(settings, container_per=per)
         with (
-            DockerSandbox(root, SLOTS.value, settings=settings) as sandbox,
+            DockerSandbox(root, SLOTS.value, settings=chosen) as sandbox,
             ThreadPoolExecutor(SLOTS.value) as threads,
         ):
             list(threads.map(sandbox.run, [job] * SLOTS.value))
-            _await_spares(sandbox, SLOTS.value)
+            _await_ready(sandbox, SLOTS.value)
 
-            def step(_: int, shared: bool = shared, sandbox: DockerSandbox = sandbox) -> None:
-                lease = f"batch {threading.get_ident()}" if shared else ""
-                result = sandbox.run(dataclasses.replace(job, lease=lease))
+            def step(_: int, sandbox: DockerSandbox = sandbox) -> None:
+                result = sandbox.run(dataclasses.replace(job, lease=f"batch {threading.get_ident()}"))
                 assert result.status is Status.OK, result
 
             begun = time.perf_counter()
             list(threads.map(step, range(_THROUGHPUT_JOBS * SLOTS.value)))
-            seconds[shared] = time.perf_counter() - begun
+            seconds[per] = time.perf_counter() - begun
     print(
-        f"docker: {_THROUGHPUT_JOBS * SLOTS.value} single steps on {SLOTS.value} slots take {seconds[False]:.1f} s "
-        f"with a container each, {seconds[True]:.1f} s in the batch's"
+        f"docker: {_THROUGHPUT_JOBS * SLOTS.value} single steps on {SLOTS.value} slots take {seconds['task']:.1f} s "
+        f"in the task's containers, {seconds['episode']:.1f} s in the batch's own"
     )
 
 

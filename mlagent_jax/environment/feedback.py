@@ -6,8 +6,10 @@ Each kind of failure starts with a prefix of its own, so that a log can be sorte
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from mlagent_jax.sandbox.interface import Limits, Result, Status
+from mlagent_jax.sandbox.sandbox_worker.record import LeftOut
 
 BAD_ACTION = "Invalid action:"  # no such tool
 BAD_RESPONSE = "Invalid response:"  # not in the response format
@@ -17,6 +19,7 @@ CODER_FAILED = "CoderError:"
 SCRIPT_FAILED = "ScriptError:"
 BAD_SUBMISSION = "SubmissionError:"
 OUT_OF_RESOURCES = "ResourceLimit:"
+NOT_KEPT = "Files not kept:"
 
 MAX_DIFF_CHARS = 4_000
 MAX_OUTPUT_CHARS = 4_000
@@ -74,12 +77,27 @@ def without_diff(text: str, diff: str) -> str:
 def ran(result: Result, limits: Limits) -> str:
     """What a script printed, head and tail; of a failure, first its kind and last the error itself."""
     output = clip(_CARETS.sub("", result.output).strip(), MAX_OUTPUT_CHARS)
-    if result.status.ended_well:
+    output = join(left_out(result.left_out, limits), output)
+    if result.status is Status.OK:
         return output
     if result.status.is_corner_case:
         return join(output, f"{OUT_OF_RESOURCES} {_exhausted(result.status, limits)}.")
     cause = f"signal {result.signal}" if result.signal else f"exit code {result.exit_code}"
     return join(f"{SCRIPT_FAILED} {cause}.", output)
+
+
+def left_out(counts: Mapping[str, int], limits: Limits) -> str:
+    """What a script left in the workspace and later steps will not find; "" for nothing."""
+    kept_mb = min(limits.kept_mb, limits.workspace_mb / 4)
+    reasons = {
+        LeftOut.NAME: "by names that cannot be used",
+        LeftOut.SPECIAL: "links or special files",
+        LeftOut.OUTPUT: "no file where the submission belongs",
+        LeftOut.LARGE: f"beyond {kept_mb:g} MB",
+        LeftOut.MANY: f"beyond {min(limits.kept_files, limits.workspace_files // 2)} files and folders",
+    }
+    found = [f"{counts[reason]} {words}" for reason, words in reasons.items() if counts.get(reason)]
+    return f"{NOT_KEPT} {', '.join(found)}." if found else ""
 
 
 def judged(reason: str) -> str:

@@ -6,7 +6,8 @@ nothing is kept between steps, so any stored state can be stepped from, in any o
 What stays in the workspace after a run:
 - An edited script stays, even if it failed, as in a real workspace.
 - Files that a script wrote stay if it came to an end of its own, finished or failed. Those of a run that was
-  killed at a limit do not: how far it came is a matter of timing, and a state must not be.
+  killed at a limit do not: how far it came is a matter of timing, and a state must not be. Nor do those that
+  cannot be a file of a next job, or are too many or too large; the agent is told.
 - the submission is removed before every run, so that an old one is never graded as new, and is the last
   valid one afterwards. So where it stands in a workspace, it is the one whose scores the state carries.
 """
@@ -24,7 +25,7 @@ from mlagent_jax.environment.grading import Graded, Invalid
 from mlagent_jax.environment.metrics import METRICS
 from mlagent_jax.environment.parsers import ParserUnavailableError
 from mlagent_jax.environment.snapshots import SnapshotStore
-from mlagent_jax.environment.state import Action, EnvState, Malformed, Outcome, Transition
+from mlagent_jax.environment.state import INVALID_OUTPUT, Action, EnvState, Malformed, Outcome, Transition
 from mlagent_jax.environment.task import Task
 from mlagent_jax.environment.workspace import (
     DATA,
@@ -35,6 +36,7 @@ from mlagent_jax.environment.workspace import (
     clean_path,
     inspect_lines,
     list_files,
+    missing,
     read_bytes,
     read_text,
     with_file,
@@ -68,12 +70,28 @@ class EpisodeLimits:
 
 @dataclass(frozen=True)
 class _Run:
-    """One execution: what came of it, the workspace after it, and what the submission it wrote is worth."""
+    """One execution: what came of it, the workspace after it, and what the submission it wrote is worth.
+
+    verdict: None where the script did not end well. wrote: whether there was a submission to judge.
+    """
 
     result: Result
     limits: Limits
     files: Files
     verdict: Graded | Invalid | None
+    wrote: bool = False
+
+    @property
+    def ended_well(self) -> bool:
+        """Whether the script ran to its end and said that all is well, whatever its submission is worth."""
+        return self.result.status is Status.OK
+
+    @property
+    def status(self) -> str:
+        """As trajectories keep it; see `Transition.status`."""
+        return (
+            INVALID_OUTPUT if self.wrote and isinstance(self.verdict, Invalid) else self.result.status.value
+        )
 
 
 @dataclass(frozen=True)
@@ -154,7 +172,8 @@ class Environment:
         self._sandbox.release(lease)
 
     def _list_files(self, state: EnvState, files: Files, given: dict, lease: str) -> _Effect:
-        return _Effect(Outcome.NEUTRAL, "\n".join(list_files(files, given["dir_path"], self.task.data_dir)))
+        names = "\n".join(list_files(files, given["dir_path"], self.task.data_dir))
+        return _Effect(Outcome.NEUTRAL, feedback.clip_lines(names, feedback.MAX_OUTPUT_CHARS))
 
     def _copy_file(self, state: EnvState, files: Files, given: dict, lease: str) -> _Effect:
         source, destination = clean_path(given["source"]), writable_path(given["destination"])
@@ -179,7 +198,7 @@ class Environment:
         """Neutral if the script ends well: one that submits nothing may be one that looks at the data."""
         run = self._run(state, files, clean_path(given["script_name"]), lease)
         text = feedback.join(feedback.ran(run.result, run.limits), self._judgement(state, run))
-        outcome = Outcome.NEUTRAL if run.result.status.ended_well else _failure(run.result)
+        outcome = Outcome.NEUTRAL if run.ended_well else _failure(run.result)
         return _Effect(outcome, text, run.files, run=run)
 
     def _edit(self, state: EnvState, files: Files, given: dict, lease: str) -> _Effect:
@@ -198,7 +217,7 @@ class Environment:
         text = feedback.join(
             feedback.saved(target, diff), feedback.ran(run.result, run.limits), self._judgement(state, run)
         )
-        if not run.result.status.ended_well:
+        if not run.ended_well:
             outcome = _failure(run.result)
         else:
             outcome = Outcome.SUCCESS if isinstance(run.verdict, Graded) else Outcome.ERROR
@@ -208,10 +227,12 @@ class Environment:
         """Runs and grades. Raises WorkspaceError for a script that is not there, _SandboxFault for ours."""
         inputs = {path: content for path, content in files.items() if path != self.task.submission}
         if script not in inputs:
-            raise WorkspaceError(f"there is no script {script!r}; files: {', '.join(sorted(inputs))}")
+            raise WorkspaceError(missing(inputs, script, "script"))
         limits = self._limits(state)
         result = self._sandbox.run(
-            Job(inputs, script, self.task.data_dir, self.task.data_digest, limits, lease)
+            Job(
+                inputs, script, self.task.data_dir, self.task.data_digest, limits, lease, self.task.submission
+            )
         )
         if result.status is Status.SANDBOX_ERROR:
             raise _SandboxFault(result.error)
@@ -219,23 +240,18 @@ class Environment:
             return _Run(result, limits, files, None)
         after = {path: content for path, content in result.files.items() if _is_kept(path)}
         written = after.pop(self.task.submission, None)
-        verdict = None
-        if result.status is Status.OK:
-            verdict, result = self._grade(written, result)
+        verdict = self._grade(written) if result.status is Status.OK else None
         standing = written if isinstance(verdict, Graded) else files.get(self.task.submission)
         if standing is not None:
             after[self.task.submission] = standing
-        return _Run(result, limits, after, verdict)
+        return _Run(result, limits, after, verdict, written is not None)
 
-    def _grade(self, written: bytes | None, result: Result) -> tuple[Graded | Invalid, Result]:
-        """What the submission is worth, and the result of its script in that light. Raises _SandboxFault."""
+    def _grade(self, written: bytes | None) -> Graded | Invalid:
+        """What the submission is worth. Raises _SandboxFault."""
         try:
-            verdict = self._grader(self.task, written)
+            return self._grader(self.task, written)
         except ParserUnavailableError as error:
             raise _SandboxFault(str(error)) from error
-        if isinstance(verdict, Invalid) and written is not None:
-            result = replace(result, status=Status.INVALID_OUTPUT)
-        return verdict, result
 
     def _limits(self, state: EnvState | None) -> Limits:
         """The task's, and no longer than the episode still has."""
@@ -271,7 +287,7 @@ class Environment:
             m_after=after.public_score,
             diff=effect.diff,
             output=run.result.output if run else "",
-            status=run.result.status.value if run else "",
+            status=run.status if run else "",
             cached=run.result.cached if run else False,
         )
 
@@ -283,7 +299,7 @@ class Environment:
     def _run_starter(self) -> EnvState:
         name = self.task.name
         run = self._attempt_starter()
-        if not run.result.status.ended_well:
+        if not run.ended_well:
             problem = feedback.clip(feedback.ran(run.result, run.limits), 600)
         elif isinstance(run.verdict, Graded):
             snapshot = self._store.put(run.files)

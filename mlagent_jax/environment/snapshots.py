@@ -3,24 +3,18 @@
     ROOT/blobs/ab/abcd...        one file's bytes, zlib-compressed, named by the SHA-256 of the bytes
     ROOT/workspaces/ab/abcd...   {"path": "blob id", ...} as sorted JSON, named by the SHA-256 of that JSON
 
-Equal files are stored once, equal workspaces have equal ids on every machine. A file appears whole or not at
-all and never changes afterwards, so threads and processes may share a store without locks, and kill -9 leaves
-nothing
-to repair: a workspace is named only after all its blobs lie there.
+Equal files are stored once, equal workspaces have equal ids on every machine; see `BlobStore`. A workspace is named
+only after all its blobs lie there.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from mlagent_jax.blobs import GRACE_SECONDS, BlobStore
 from mlagent_jax.errors import UserError
-from mlagent_jax.files import write_atomically
-
-_LEVEL = 6
 
 
 class SnapshotError(UserError):
@@ -29,45 +23,49 @@ class SnapshotError(UserError):
 
 class SnapshotStore:
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.blobs = BlobStore(root / "blobs")
+        self.workspaces = BlobStore(root / "workspaces")
 
     def put(self, files: Mapping[str, bytes]) -> str:
         """Stores a workspace (relative path -> content), mends damaged files of it, and returns its id."""
-        blobs = {path: self._put_object("blobs", content) for path, content in files.items()}
-        return self._put_object("workspaces", json.dumps(blobs, sort_keys=True).encode())
+        blobs = {path: self.blobs.put(content) for path, content in files.items()}
+        return self.workspaces.put(json.dumps(blobs, sort_keys=True).encode())
 
     def get(self, snapshot: str) -> dict[str, bytes]:
         """The workspace as it was put. Raises SnapshotError if it, or a blob of it, is missing or damaged."""
-        blobs = json.loads(self._get_object("workspaces", snapshot))
-        return {path: self._get_object("blobs", blob) for path, blob in blobs.items()}
+        blobs = json.loads(_get(self.workspaces, snapshot))
+        return {path: _get(self.blobs, blob) for path, blob in blobs.items()}
 
-    def _put_object(self, kind: str, content: bytes) -> str:
-        identity = hashlib.sha256(content).hexdigest()
-        path = self._path(kind, identity)
-        if _read(path, identity) is None:
-            # Waiting for the disk would cost more than many a script; hashes tell what a power cut took.
-            write_atomically(path, zlib.compress(content, _LEVEL), sync=False)
-        return identity
+    def collect_garbage(
+        self, referenced: Collection[str], other_blobs: Collection[str], grace_seconds: float = GRACE_SECONDS
+    ) -> tuple[int, int]:
+        """Removes workspaces that are not `referenced`, and blobs that then nobody refers to.
 
-    def _get_object(self, kind: str, identity: str) -> bytes:
-        path = self._path(kind, identity)
-        content = _read(path, identity)
-        if content is None:
-            fault = "is damaged" if path.exists() else "is missing"
-            raise SnapshotError(
-                f"snapshot file {path} {fault}: put it back from a copy of the run, or collect the "
-                "trajectories anew in another work directory"
-            )
-        return content
+        Args:
+            referenced: ids of workspaces; others among them do no harm.
+            other_blobs: ids of blobs that something beside workspaces refers to.
+            grace_seconds: what was put since is kept: its writer may be about to refer to it.
 
-    def _path(self, kind: str, identity: str) -> Path:
-        return self._root / kind / identity[:2] / identity
+        Returns:
+            How many files went, and how many bytes.
+        """
+        workspaces, size = self.workspaces.remove_all_but(referenced, grace_seconds)
+        needed = set(other_blobs)
+        for snapshot in self.workspaces.identities():
+            content = self.workspaces.get(snapshot)
+            if content is not None:
+                needed.update(json.loads(content).values())
+        blobs, more = self.blobs.remove_all_but(needed, grace_seconds)
+        return workspaces + blobs, size + more
 
 
-def _read(path: Path, identity: str) -> bytes | None:
-    """The content, or None where it is missing or not what its name says."""
-    try:
-        content = zlib.decompress(path.read_bytes())
-    except (FileNotFoundError, zlib.error):
-        return None
-    return content if hashlib.sha256(content).hexdigest() == identity else None
+def _get(store: BlobStore, identity: str) -> bytes:
+    content = store.get(identity)
+    if content is None:
+        path = store.path(identity)
+        fault = "is damaged" if path.exists() else "is missing"
+        raise SnapshotError(
+            f"snapshot file {path} {fault}: put it back from a copy of the run, or collect the "
+            "trajectories anew in another work directory"
+        )
+    return content

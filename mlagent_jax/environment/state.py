@@ -22,6 +22,10 @@ class Outcome(enum.StrEnum):
     INFRASTRUCTURE = "infrastructure"  # our own fault: masked out and counted, never rewarded
 
 
+# Status of a script that ended well and left a submission that is not valid: a judgement, which no sandbox makes.
+INVALID_OUTPUT = "invalid_output"
+
+
 @dataclass(frozen=True)
 class Action:
     """A tool call: one of the seven tool names and its arguments, as parsed and not yet checked."""
@@ -62,7 +66,7 @@ class Transition:
     """What one action led to.
 
     feedback: the full text for the agent. diff: unified diff of an edit, else "".
-    output: what an executed script printed, else "". status: the sandbox status of that execution, else "".
+    output: what an executed script printed, else "". status: the sandbox's of that execution, or INVALID_OUTPUT, or "".
     m_before, m_after: public scores m_t and m_{t+1} that the reward is computed from.
     """
 

@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-DATA = "data"
+from mlagent_jax.sandbox.sandbox_worker import names
+
+DATA = names.DATA
 SUBMISSIONS = ("submission.csv", "submission.npy")
 STARTER = "train.py"
-MAX_PATH_CHARS = 120
+MAX_PATH_CHARS = names.MAX_CHARS
 MAX_FILE_BYTES = 1 << 20  # of a file that a tool reads whole or writes
 MAX_FILES = 256  # that tools may make; a script's own files are the sandbox's to limit
 MAX_INSPECTED_LINES = 100
@@ -46,6 +48,8 @@ def writable_path(path: str) -> str:
         raise WorkspaceError("a file name is needed")
     if name.split("/")[0] == DATA:
         raise WorkspaceError(f"{DATA}/ is read-only: choose another place than {name!r}")
+    if why := names.fault(name):
+        raise WorkspaceError(f"{name!r} cannot be written: it {why}")
     if name in SUBMISSIONS:
         raise WorkspaceError(f"{name} is written by running a script, not by a tool")
     return name
@@ -57,8 +61,7 @@ def with_file(files: Files, path: str, content: bytes) -> dict[str, bytes]:
         raise WorkspaceError(f"{path} would have {len(content)} bytes; at most {MAX_FILE_BYTES} are allowed")
     if path not in files and len(files) >= MAX_FILES:
         raise WorkspaceError(f"the workspace is full: it has {len(files)} files, of at most {MAX_FILES}")
-    parents = [str(parent) for parent in PurePosixPath(path).parents]
-    if any(parent in files for parent in parents):
+    if any(folder in files for folder in names.parents(path)):
         raise WorkspaceError(f"{path} cannot be written: a file has the name of its folder")
     if any(other.startswith(f"{path}/") for other in files):
         raise WorkspaceError(f"{path} is a folder")
@@ -75,7 +78,7 @@ def read_bytes(files: Files, path: str, data_dir: Path) -> bytes:
         return content
     source = _data_file(name, data_dir)
     if source is None:
-        raise WorkspaceError(_missing(files, name))
+        raise WorkspaceError(missing(files, name))
     if source.stat().st_size > MAX_FILE_BYTES:
         raise WorkspaceError(f"{name} is too large to copy or read whole; inspect some of its lines instead")
     return source.read_bytes()
@@ -110,7 +113,7 @@ def list_files(files: Files, path: str, data_dir: Path) -> list[str]:
     if folder.split("/")[0] == DATA:
         source = data_dir.joinpath(*folder.split("/")[1:])
         if not source.is_dir():
-            raise WorkspaceError(_missing(files, folder))
+            raise WorkspaceError(missing(files, folder))
         return sorted(entry.name + "/" * entry.is_dir() for entry in source.iterdir())
     prefix = "" if folder == "." else f"{folder}/"
     entries = {DATA + "/"} if folder == "." else set()
@@ -119,7 +122,7 @@ def list_files(files: Files, path: str, data_dir: Path) -> list[str]:
             head, slash, _ = name[len(prefix) :].partition("/")
             entries.add(head + slash)
     if not entries:
-        raise WorkspaceError(_missing(files, folder))
+        raise WorkspaceError(missing(files, folder))
     return sorted(entries)
 
 
@@ -142,6 +145,8 @@ def _decode(content: bytes, name: str) -> str:
         raise WorkspaceError(f"{name} is not a text file") from None
 
 
-def _missing(files: Files, name: str) -> str:
+def missing(files: Files, name: str, kind: str = "") -> str:
+    """Says that `name`, a `kind` of file, is not among `files`, and some that are."""
     shown = sorted(files)[:8]
-    return f"there is no {name!r}; files: {', '.join(shown)}" + (", ..." if len(files) > len(shown) else "")
+    subject = f"{kind} {name!r}" if kind else f"{name!r}"
+    return f"there is no {subject}; files: {', '.join(shown)}" + (", ..." if len(files) > len(shown) else "")

@@ -6,12 +6,12 @@ import os
 import socket
 import stat
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from mlagent_jax.sandbox import confined, drop_root, sandbox_worker, seccomp
-from mlagent_jax.sandbox.host import check_fits
+from mlagent_jax.sandbox.host import check_fits, python_identity
 from mlagent_jax.sandbox.interface import Job, Limits, Result, SandboxUnavailableError
 from mlagent_jax.sandbox.pool import BOOT, PRELOAD, WorkerPool, check_job, data_below
 
@@ -52,6 +52,10 @@ class BubblewrapSandbox:
         self._readable: set[str] = set()
         _check_readable(self._data_root)
         self._pool = WorkerPool(workers, self._launch, attempts)
+
+    def identity(self) -> Mapping[str, str]:
+        """See `Sandbox.identity`: scripts run by this very interpreter."""
+        return python_identity()
 
     def run(self, job: Job) -> Result:
         """See `Sandbox.run`.

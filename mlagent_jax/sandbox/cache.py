@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
-import importlib.metadata
 import json
-import platform
 import sqlite3
 import threading
 import time
-import zlib
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from absl import logging
 
+from mlagent_jax.blobs import BlobStore
 from mlagent_jax.errors import UserError
 from mlagent_jax.sandbox.interface import Job, Limits, Result, Sandbox, Status
 
-# Raised whenever the same job would give another result, or the tables another shape.
-_VERSION = 1
-_LIBRARIES = ("numpy", "pandas", "scikit-learn", "scipy")
+# Raised whenever the same job would give another result, or the table another shape.
+_VERSION = 2
+# Of what all executions take, before those that were asked for least lately go.
+QUOTA_MB = 4096
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS blobs (digest TEXT PRIMARY KEY, compressed BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS executions (
+CREATE TABLE IF NOT EXISTS results (
     key TEXT PRIMARY KEY,
-    created REAL NOT NULL,  -- seconds since 1970
-    result TEXT NOT NULL    -- JSON; files as {name: digest of a blob}
+    used REAL NOT NULL,   -- seconds since 1970
+    bytes INTEGER NOT NULL, -- of its files and of itself
+    result TEXT NOT NULL  -- JSON; files as {name: id of a blob}
 ) WITHOUT ROWID;
 """
+_LOOK_EVERY = 64  # results stored, between two looks at the quota
 
 
 class CacheError(UserError):
@@ -42,8 +45,10 @@ class CachedSandbox:
 
     Thread-safe; several processes may share `path`, and it stays whole through a kill -9.
 
-    A job is known by its files, script, `data_digest` and limits, and by the backend, interpreter and library
-    versions that ran it. A `SANDBOX_ERROR` is never kept. Identical jobs that arrive together run once.
+    A job is known by its files, script, `data_digest` and limits, and by the backend and what it says of itself: see
+    `Sandbox.identity`. A `SANDBOX_ERROR` is never kept. Identical jobs that arrive together run once. Results keep
+    their files in `blobs`, which others may share; one whose files are gone is run for again. Above `quota_mb`, those
+    go that were asked for least lately.
 
     Attributes:
         hits: results that were not run for, those shared between jobs that arrived together among them.
@@ -53,21 +58,21 @@ class CachedSandbox:
         CacheError: `path` cannot be opened, or is not a database.
     """
 
-    def __init__(self, inner: Sandbox, path: Path) -> None:
+    def __init__(
+        self, inner: Sandbox, path: Path, blobs: BlobStore | None = None, quota_mb: float = QUOTA_MB
+    ) -> None:
         self._inner = inner
         self._path = path
-        self._platform = _platform(inner.name)
+        self._blobs = blobs or BlobStore(path.with_name(f"{path.name}.blobs"))
+        self._quota = quota_mb * 2**20
+        self._stored = 0
         self._lock = threading.Lock()  # of all that follows
         self._running: dict[str, Future[Result]] = {}
         self.hits = 0
         self.misses = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path, timeout=60, check_same_thread=False)
-            # A write-ahead log keeps the file whole through a kill at any moment.
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = NORMAL")
-            self._database.executescript(_SCHEMA)
+            self._database = _open(path)
         except (sqlite3.Error, OSError) as error:
             raise CacheError(
                 f"The cache of executions {path} cannot be used ({error}): make its folder writable, or "
@@ -81,6 +86,15 @@ class CachedSandbox:
     @property
     def isolated(self) -> bool:
         return self._inner.isolated
+
+    @functools.cached_property
+    def _platform(self) -> dict[str, str]:
+        """What a result depends on beside its job."""
+        return {"cache": str(_VERSION), "backend": self._inner.name, **self._inner.identity()}
+
+    def identity(self) -> Mapping[str, str]:
+        """See `Sandbox.identity`."""
+        return self._inner.identity()
 
     def run(self, job: Job) -> Result:
         """See `Sandbox.run`. Raises ValueError for a job whose data has no digest."""
@@ -127,6 +141,7 @@ class CachedSandbox:
             "platform": self._platform,
             "files": {name: hashlib.sha256(blob).hexdigest() for name, blob in job.files.items()},
             "script": job.script,
+            "output": job.output,
             "data": job.data_digest,
             "limits": dataclasses.asdict(job.limits),
         }
@@ -152,43 +167,86 @@ class CachedSandbox:
         return dataclasses.replace(result, cached=True)
 
     def _load(self, key: str) -> Result | None:
-        row = self._database.execute("SELECT result FROM executions WHERE key = ?", (key,)).fetchone()
+        row = self._database.execute("SELECT result FROM results WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
         record: dict[str, Any] = json.loads(row[0])
-        files = {name: self._load_blob(digest) for name, digest in record.pop("files").items()}
+        files = {name: self._blobs.get(blob) for name, blob in record.pop("files").items()}
+        if None in files.values():
+            return None
+        with (
+            contextlib.suppress(sqlite3.OperationalError),
+            self._database,
+        ):  # it may be evicted early, no worse
+            self._database.execute("UPDATE results SET used = ? WHERE key = ?", (time.time(), key))
         return Result(**{**record, "status": Status(record["status"]), "files": files, "cached": True})
 
-    def _load_blob(self, digest: str) -> bytes:
-        query = "SELECT compressed FROM blobs WHERE digest = ?"
-        return zlib.decompress(self._database.execute(query, (digest,)).fetchone()[0])
-
     def _store(self, key: str, result: Result) -> None:
-        digests = {name: hashlib.sha256(blob).hexdigest() for name, blob in result.files.items()}
         record = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
-        record |= {"files": digests, "cached": False}
+        size = sum(map(len, result.files.values()))
         try:
-            with self._database:  # one transaction: an execution never lacks its blobs
-                self._database.executemany(
-                    "INSERT OR IGNORE INTO blobs VALUES (?, ?)",
-                    [(digests[name], zlib.compress(blob)) for name, blob in result.files.items()],
-                )
+            # Whoever reads an execution finds its blobs: they are there before it is.
+            record |= {"files": {name: self._blobs.put(blob) for name, blob in result.files.items()}}
+            text = json.dumps(record | {"cached": False})
+            with self._database:
                 self._database.execute(
-                    "INSERT OR IGNORE INTO executions VALUES (?, ?, ?)",
-                    (key, time.time(), json.dumps(record)),
+                    "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?)",
+                    (key, time.time(), size + len(text), text),
                 )
-        except sqlite3.OperationalError as error:
+            if self._stored % _LOOK_EVERY == 0:
+                self._forget(evict(self._database, self._quota))
+            self._stored += 1
+        except (sqlite3.OperationalError, OSError) as error:
             # A full disk, say: the result stands, it only has to be run for again.
             logging.warning("could not keep an execution in %s: %s", self._path, error)
 
+    def _forget(self, evicted: int) -> None:
+        if evicted:
+            logging.info(
+                "%d executions went from %s, which is at its quota of %.0f MB; `python -m experiments.sandbox gc` "
+                "frees what they took",
+                evicted,
+                self._path,
+                self._quota / 2**20,
+            )
 
-def _platform(backend: str) -> dict[str, str]:
-    """What a result depends on beside its job."""
-    versions = {"cache": str(_VERSION), "backend": backend, "machine": platform.machine()}
-    versions["python"] = platform.python_version()
-    for library in _LIBRARIES:
-        try:
-            versions[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            versions[library] = "absent"
-    return versions
+
+def _open(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=60, check_same_thread=False)
+    # A write-ahead log keeps the file whole through a kill at any moment.
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = NORMAL")
+    database.executescript(_SCHEMA)
+    return database
+
+
+def evict(database: sqlite3.Connection, quota: float) -> int:
+    """Forgets results, least lately asked for first, until the rest take `quota` bytes at most; how many went.
+
+    One transaction: processes that share the file see it whole. Raises sqlite3.Error.
+    """
+    with database:
+        total = database.execute("SELECT COALESCE(SUM(bytes), 0) FROM results").fetchone()[0]
+        if total <= quota:
+            return 0
+        gone = []
+        for key, size in database.execute("SELECT key, bytes FROM results ORDER BY used"):
+            gone.append((key,))
+            total -= size
+            if total <= quota:
+                break
+        database.executemany("DELETE FROM results WHERE key = ?", gone)
+    return len(gone)
+
+
+def collect_garbage(path: Path, quota_mb: float) -> tuple[int, set[str]]:
+    """Brings the cache at `path` to its quota. Returns how many results went, and the blobs of those that stay."""
+    if not path.exists():
+        return 0, set()
+    with contextlib.closing(_open(path)) as database:
+        # Of an older version, which nothing reads any more.
+        database.executescript("DROP TABLE IF EXISTS executions; DROP TABLE IF EXISTS blobs;")
+        evicted = evict(database, quota_mb * 2**20)
+        database.execute("VACUUM")
+        rows = database.execute("SELECT result FROM results").fetchall()
+    return evicted, {blob for (text,) in rows for blob in json.loads(text)["files"].values()}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mlagent_jax.sandbox import seccomp
 from mlagent_jax.sandbox.containers import checks, reaper
@@ -15,9 +16,13 @@ from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.interface import Job, Limits, Result, SandboxUnavailableError
 from mlagent_jax.sandbox.pool import PRELOAD, check_job, data_below, run_job
 
+# A container that waits, with everything imported, and the share of their hosts' memory that all of them may take.
+_IDLE_MB = 150
+_SHARE_OF_MEMORY = 0.25
+
 
 class DockerSandbox:
-    """Runs each job in a container that no other episode has used or will use; see `Sandbox`.
+    """Runs each job in a container that shows it nothing of any other job; see `Sandbox`.
 
     Args:
         data_root: the folder below which every job's `data_dir` lies; engines find it at the same path.
@@ -59,11 +64,27 @@ class DockerSandbox:
         except BaseException:
             self._close_engines()
             raise
-        self._pool = ContainerPool(slots, settings, tuple(preload))
+        self._pool = ContainerPool(
+            slots, settings, tuple(preload), _most_kept(self._facts, workers, settings)
+        )
 
     @property
     def pool(self) -> ContainerPool:
         return self._pool
+
+    def identity(self) -> Mapping[str, str]:
+        """See `Sandbox.identity`: the images as the engines have them now, not their name, which may move."""
+        images = {checks.check_image(engine, self._settings) for engine in self._engines}
+        return {
+            "machine": ",".join(sorted({str(facts.get("Architecture", "")) for facts in self._facts})),
+            "image": ",".join(sorted(images)),
+            "runtime": ",".join(
+                sorted(
+                    {self._settings.runtime or str(facts.get("DefaultRuntime", "")) for facts in self._facts}
+                )
+            ),
+            "gpu": str(bool(self._settings.gpus)),
+        }
 
     def run(self, job: Job) -> Result:
         """See `Sandbox.run`.
@@ -125,6 +146,14 @@ def _slots(engines: Sequence[Engine], workers: int, settings: DockerSettings) ->
             "in sandbox.docker.gpus."
         )
     return slots[:workers]
+
+
+def _most_kept(facts: Sequence[Mapping[str, Any]], workers: int, settings: DockerSettings) -> int:
+    """How many containers may wait for a job, over all engines."""
+    if settings.kept:
+        return settings.kept
+    host_mb = sum(fact["MemTotal"] >> 20 for fact in facts)
+    return max(2 * workers, int(_SHARE_OF_MEMORY * host_mb / _IDLE_MB))
 
 
 def _check_readable(folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mlagent_jax.sandbox.breaker import CircuitBreaker
 from mlagent_jax.sandbox.interface import Job, Limits, Result, Sandbox, SandboxUnavailableError, Status
 
@@ -23,6 +25,10 @@ class GuardedSandbox:
     @property
     def isolated(self) -> bool:
         return self._inner.isolated
+
+    def identity(self) -> Mapping[str, str]:
+        """See `Sandbox.identity`."""
+        return self._inner.identity()
 
     def run(self, job: Job) -> Result:
         """See `Sandbox.run`. Raises SandboxUnavailableError: too many faults of ours, and nothing else, in a row."""

@@ -26,20 +26,12 @@ class Status(enum.StrEnum):
     PIDS = "pids"
     DISK = "disk"
     OUTPUT_LIMIT = "output_limit"  # files to be taken out were too many or too large
-    # Ended well, but the file that it was to leave is not valid: said by `environment.mdp` after grading, never by a
-    # backend or the cache, which do not know what is.
-    INVALID_OUTPUT = "invalid_output"
     SANDBOX_ERROR = "sandbox_error"  # ours: retried, then masked, never scored
 
     @property
     def is_corner_case(self) -> bool:
         """Resource exhaustion: the paper's corner cases, rewarded neutrally (arXiv 2505.23723, 4.3)."""
         return self in {Status.TIMEOUT, Status.OOM, Status.PIDS, Status.DISK, Status.OUTPUT_LIMIT}
-
-    @property
-    def ended_well(self) -> bool:
-        """Whether the program ran to its end and said that all is well, whatever its output is worth."""
-        return self in {Status.OK, Status.INVALID_OUTPUT}
 
 
 @dataclass(frozen=True)
@@ -54,6 +46,10 @@ class Limits:
     open_files: int = setting(256, at_least=1)
     workspace_mb: int = setting(64, at_least=1)  # the writable workspace, in memory
     workspace_files: int = setting(1024, at_least=1)
+    kept_mb: int = setting(
+        16, at_least=1
+    )  # of files that go on to the next script; at most a quarter of the workspace
+    kept_files: int = setting(200, at_least=1)  # and folders; at most half of the workspace's
     output_kb: int = setting(
         64, at_least=1
     )  # stdout + stderr kept: head and tail; the rest is counted and dropped
@@ -64,13 +60,14 @@ class Limits:
 class Job:
     """One script to run.
 
-    files: workspace contents before the run, relative POSIX path -> bytes.
+    files: workspace contents before the run, relative POSIX path -> bytes; see `sandbox_worker.names`.
     script: path of the Python script to run, one of `files`; the working directory is the workspace root.
+    output: path of the file that the script is to leave, which is taken out whatever its size; "" for none.
     data_dir: host folder shown read-only as `data/` in the workspace, or None.
     data_digest: content hash of `data_dir`, part of the cache key.
-    lease: jobs that name the same one, those of an episode, may be run in the same container, one after the
-        other; "" shares with none. It changes nothing but the time that a job takes, and is no part of the
-        cache key.
+    lease: names the episode. Where containers cannot be shared by episodes, jobs of the same lease are run in the
+        same one, one after the other; "" shares with none. It changes nothing but the time that a job takes, and is
+        no part of the cache key.
     """
 
     files: Mapping[str, bytes]
@@ -79,6 +76,7 @@ class Job:
     data_digest: str = ""
     limits: Limits = field(default_factory=Limits)
     lease: str = ""
+    output: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,8 +85,9 @@ class Result:
 
     output: stdout and stderr as they were interleaved, decoded with backslashreplace, control characters
         stripped, at most `limits.output_kb`; `dropped_bytes` says how much was left out of its middle.
-    files: every regular file of the workspace after everything in the sandbox was dead (without `data/`);
-        empty unless the program itself ran.
+    files: regular files of the workspace after everything in the sandbox was dead (without `data/`), within
+        `limits.kept_mb` and `kept_files`; empty unless the program itself ran. They can be those of a next job.
+    left_out: how many others there were, by reason; see `sandbox_worker.record.LeftOut`.
     oom_kills: how many of the job's processes the kernel killed for want of memory, which need not be the script
         itself; counted where a control group of the job's own counts them, in a container.
     error: one sentence for `SANDBOX_ERROR`, else "".
@@ -104,6 +103,7 @@ class Result:
     peak_memory_mb: float = 0.0
     oom_kills: int = 0
     files: Mapping[str, bytes] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
     cached: bool = False
     error: str = ""
 
@@ -121,6 +121,10 @@ class Sandbox(Protocol):
     @property
     def isolated(self) -> bool:
         """Whether code written by a model may be run here."""
+        ...
+
+    def identity(self) -> Mapping[str, str]:
+        """What else than a job decides its result: interpreter, libraries, image, runtime. May ask an engine."""
         ...
 
     def run(self, job: Job) -> Result:

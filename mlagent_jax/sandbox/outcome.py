@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlagent_jax.sandbox.interface import Limits, Result, Status
+from mlagent_jax.sandbox.sandbox_worker import record
+from mlagent_jax.sandbox.sandbox_worker.record import Record
 
 _KILLED_FOR = {
     "time": Status.TIMEOUT,
@@ -16,12 +18,6 @@ _KILLED_FOR = {
     "processes": Status.PIDS,
     "disk": Status.DISK,
 }
-# The last line of an uncaught exception that says that a limit was met.
-_EXCEPTIONS = (
-    (re.compile(r"([\w.]+\.)?_?(Array)?MemoryError\b"), Status.OOM),
-    (re.compile(r"OSError: \[Errno (28|122)\]|OSError: \[Errno 27\] File too large"), Status.DISK),
-    (re.compile(r"BlockingIOError: \[Errno 11\]|RuntimeError: can't start new thread"), Status.PIDS),
-)
 # Escape sequences of a terminal: CSI, then OSC and other strings, then two-character ones (ECMA-48).
 _ESCAPES = re.compile(
     "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]"
@@ -30,56 +26,49 @@ _ESCAPES = re.compile(
 )
 
 
-def to_result(facts: Mapping[str, Any], blobs: Mapping[str, bytes], limits: Limits) -> Result:
-    """Makes a `Result` of a worker's answer. Raises KeyError, TypeError when it is not one."""
-    if not facts["ran"]:  # its files did not even fit
+def to_result(body: Mapping[str, Any], blobs: Mapping[str, bytes], limits: Limits) -> Result:
+    """Makes a `Result` of a worker's answer. Raises ProtocolError when it is not one."""
+    measured, head, tail, files = record.decode(body, blobs)
+    if measured.fault:
+        return Result(Status.SANDBOX_ERROR, error=measured.fault)
+    if not measured.ran:  # its files did not even fit
         return Result(Status.DISK)
-    output, dropped = render_output(
-        blobs["head"], blobs["tail"], facts["dropped_bytes"], limits.output_kb << 10
-    )
+    output, dropped = render_output(head, tail, measured.dropped_bytes, limits.output_kb << 10)
     return Result(
-        status=decide_status(facts, output, limits),
-        exit_code=facts["exit_code"],
-        signal=facts["signal"],
+        status=decide_status(measured, limits),
+        exit_code=measured.exit_code,
+        signal=measured.signal,
         output=output,
         dropped_bytes=dropped,
-        wall_seconds=facts["wall_seconds"],
-        cpu_seconds=facts["cpu_seconds"],
-        peak_memory_mb=facts["peak_memory_mb"],
-        oom_kills=facts["own_oom_kills"],
-        files={name.removeprefix("file/"): blob for name, blob in blobs.items() if name.startswith("file/")},
+        wall_seconds=measured.wall_seconds,
+        cpu_seconds=measured.cpu_seconds,
+        peak_memory_mb=measured.peak_memory_mb,
+        oom_kills=measured.own_oom_kills,
+        files=files,
+        left_out={reason.value: count for reason, count in measured.left_out.items()},
     )
 
 
-def decide_status(facts: Mapping[str, Any], output: str, limits: Limits) -> Status:
-    """Decides how an execution ended, from who ended it and why.
+def decide_status(measured: Record, limits: Limits) -> Status:
+    """Decides how an execution ended, by what the supervisor and the kernel measured.
 
-    What the supervisor and the kernel saw comes first. Limits that show inside the program only as a failed
-    call (an allocation, a fork, a write) are known by the uncaught exception that they ended in: a program
-    can print such a line on purpose, and gains a corner case's neutral reward by it, not a good one.
+    A limit that shows inside the program only as a failed call counts where that refusal was seen from outside
+    and the program then failed. What it printed or raised counts for nothing.
     """
-    if facts["killed_for"]:
-        return _KILLED_FOR[facts["killed_for"]]
-    failed = facts["exit_code"] != 0
-    number = facts["signal"]
-    if number in (signal.SIGXCPU, signal.SIGKILL) and facts["cpu_seconds"] >= limits.cpu_seconds - 1:
+    if measured.killed_for:
+        return _KILLED_FOR[measured.killed_for]
+    if measured.signal == signal.SIGKILL and measured.script_cpu_seconds >= limits.cpu_seconds:
         return Status.TIMEOUT
-    if number == signal.SIGKILL and facts["kernel_oom_kills"] > 0:
+    if measured.signal == signal.SIGKILL and measured.kernel_oom_kills:
         return Status.OOM
-    if number == signal.SIGXFSZ:
-        return Status.DISK
-    if facts["exit_code"] == 1:
-        lines = output.rstrip("\n").split("\n")
-        for pattern, status in _EXCEPTIONS:
-            # Where processes have run out, there are many, and they print into each other's last lines.
-            where = lines if status is Status.PIDS else lines[-1:]
-            if any(map(pattern.match, where)):
-                return status
-    if failed and facts["disk_full"]:
-        return Status.DISK
-    if failed and facts["most_processes"] >= limits.processes:
+    failed = measured.exit_code != 0
+    if failed and (measured.refused_bytes or measured.own_oom_kills):
+        return Status.OOM
+    if failed and measured.refused_processes:
         return Status.PIDS
-    if facts.get("too_much_output"):
+    if failed and measured.disk_full:
+        return Status.DISK
+    if measured.too_much_output:
         return Status.OUTPUT_LIMIT
     return Status.FAILED if failed else Status.OK
 

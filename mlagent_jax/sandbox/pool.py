@@ -12,14 +12,14 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any, Protocol
 
 from absl import logging
 
 from mlagent_jax.sandbox import outcome
 from mlagent_jax.sandbox.interface import Job, Result, Status
-from mlagent_jax.sandbox.sandbox_worker import protocol
+from mlagent_jax.sandbox.sandbox_worker import names, protocol
 
 READY_SECONDS = 120.0  # importing the scientific stack from a slow disk
 GRACE_SECONDS = 15.0  # above a job's own limit: filling and reading its workspace, killing its processes
@@ -39,6 +39,8 @@ ENVIRONMENT = {
     "LOKY_MAX_CPU_COUNT": "1",
     "PYTHONHASHSEED": "0",
     "PYTHONDONTWRITEBYTECODE": "1",
+    # Threads would reserve 64 MB of addresses each, which count as the program's memory.
+    "MALLOC_ARENA_MAX": "2",
 }
 # What the scripts of the tasks import, ready in every worker before its first job.
 PRELOAD = (
@@ -250,6 +252,7 @@ def run_job(
     limits = job.limits
     body = {
         "script": job.script,
+        "output": job.output,
         "data": data,
         "limits": dataclasses.asdict(limits),
         "limit_address_space": limit_address_space,
@@ -264,7 +267,7 @@ def run_job(
                 return outcome.to_result(facts, blobs, limits)
         except ClosedError as failure:
             return Result(Status.SANDBOX_ERROR, error=str(failure))
-        except (WorkerError, OSError, KeyError, TypeError) as failure:
+        except (WorkerError, OSError, protocol.ProtocolError) as failure:
             error = str(failure) if isinstance(failure, WorkerError) else repr(failure)
             if attempt < attempts:
                 logging.warning("a sandbox worker failed, the job is tried on a fresh one: %s", error)
@@ -272,17 +275,19 @@ def run_job(
 
 
 def check_job(job: Job) -> None:
-    """Raises ValueError when `job` is not one: a fault of the caller, which no run could mend."""
+    """Raises ValueError when `job` is not one: a fault of the caller, which no run could mend.
+
+    The files of any result, and one script more, make a job.
+    """
     if job.script not in job.files:
-        raise ValueError(f"the script {job.script!r} is not among the job's files {sorted(job.files)}")
+        raise ValueError(f"the script {job.script!r} is not among the job's files {sorted(job.files)[:8]}")
+    if len(job.files) > names.MAX_FILES:
+        raise ValueError(f"a job has {len(job.files)} files, of at most {names.MAX_FILES}")
     for name in job.files:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or not path.parts or str(path) != name or "\0" in name:
-            raise ValueError(f"{name!r} is not a plain path below the workspace")
-        if job.data_dir is not None and path.parts[0] == "data":
-            raise ValueError(f"{name!r} would lie in the folder that shows the task's data")
-        if any(str(parent) in job.files for parent in path.parents):
-            raise ValueError(f"{name!r} lies below another file")
+        if why := names.fault(name):
+            raise ValueError(f"{name!r} cannot be a file of a job: it {why}")
+    if clash := names.collision(job.files):
+        raise ValueError(f"{clash!r} lies below another file")
 
 
 def data_below(root: Path, data_dir: Path | None) -> str:

@@ -11,11 +11,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from mlagent_jax.sandbox.host import check_fits
+from mlagent_jax.sandbox.host import check_fits, python_identity
 from mlagent_jax.sandbox.interface import Job, Limits, Result
 from mlagent_jax.sandbox.pool import BOOT, PRELOAD, WorkerPool, check_job, data_below, start_process
 
@@ -40,6 +40,10 @@ class ProcessSandbox:
         self._data_root = data_root.resolve(strict=True)
         self._scratch = tempfile.TemporaryDirectory(prefix="mlagent-sandbox-")
         self._pool = WorkerPool(workers, self._launch)
+
+    def identity(self) -> Mapping[str, str]:
+        """See `Sandbox.identity`: scripts run by this very interpreter."""
+        return python_identity()
 
     def run(self, job: Job) -> Result:
         """See `Sandbox.run`. Raises ValueError for a job that is not one, SandboxUnavailableError for one that is

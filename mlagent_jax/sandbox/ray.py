@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -65,6 +66,14 @@ class RaySandbox:
     @property
     def isolated(self) -> bool:
         return True
+
+    def identity(self) -> Mapping[str, str]:
+        """See `Sandbox.identity`: as a node of the cluster says. Raises SandboxUnavailableError."""
+        ask = self._ray.remote(num_cpus=0, max_retries=_RETRIES)(_identify_here)
+        try:
+            return self._ray.get(ask.remote(self._opening), timeout=_PATIENCE_SECONDS)
+        except Exception as failure:  # whatever Ray wraps the node's own in
+            raise _as_unavailable(failure) from failure
 
     def run(self, job: Job) -> Result:
         """See `Sandbox.run`.
@@ -148,13 +157,21 @@ _opened: dict[Any, Sandbox] = {}
 
 def _run_here(opening: tuple[str, str, DockerSettings], job: Job) -> Result:
     """The task: runs on a node."""
+    return _open_here(opening).run(job)
+
+
+def _identify_here(opening: tuple[str, str, DockerSettings]) -> Mapping[str, str]:
+    return _open_here(opening).identity()
+
+
+def _open_here(opening: tuple[str, str, DockerSettings]) -> Sandbox:
     if opening not in _opened:
         backend, data_root, docker = opening
         if backend == "docker":
             _opened[opening] = DockerSandbox(Path(data_root), workers=1, settings=docker)
         else:
             _opened[opening] = BubblewrapSandbox(Path(data_root), workers=1)
-    return _opened[opening].run(job)
+    return _opened[opening]
 
 
 def _as_unavailable(failure: Any) -> SandboxUnavailableError:

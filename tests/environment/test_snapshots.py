@@ -110,3 +110,26 @@ def test_kill_9_leaves_nothing_to_repair(tmp_path):
     assert workspaces
     for path in workspaces:
         assert store.get(path.name)
+
+
+def test_garbage_is_what_nobody_refers_to(tmp_path):
+    store = SnapshotStore(tmp_path)
+    kept = store.put({"a": b"shared", "b": b"of one"})
+    gone = store.put({"a": b"shared", "c": b"of another"})
+    cached = store.blobs.put(b"of an execution")
+    assert store.collect_garbage({kept}, {cached}, grace_seconds=60) == (0, 0)  # put just now
+    count, size = store.collect_garbage({kept}, {cached}, grace_seconds=0)
+    assert count == 2 and size > 0
+    assert store.get(kept) == {"a": b"shared", "b": b"of one"}
+    assert store.blobs.get(cached) == b"of an execution"
+    with pytest.raises(SnapshotError, match="is missing"):
+        store.get(gone)
+
+
+def test_what_is_put_again_counts_as_new(tmp_path):
+    store = SnapshotStore(tmp_path)
+    snapshot = store.put(FILES)
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (0, 0))
+    assert store.put(FILES) == snapshot
+    assert store.collect_garbage((), (), grace_seconds=60) == (0, 0)

@@ -92,4 +92,34 @@ open('\u202etxt.exe', 'w').close()
 """,
         (Status.OK,),
     ),
+    Hostile(
+        "names longer than any message",
+        r"""
+import os
+for _ in range(15):
+    os.mkdir(b"\xff" * 255)
+    os.chdir(b"\xff" * 255)
+try:
+    for number in range(900):
+        open(b"%03d" % number + b"\xff" * 200, "w").close()
+except OSError as error:
+    print(error.errno)
+""",
+        (Status.OK,),
+    ),
+    Hostile(
+        "one long name",
+        r"open(b'\xff' * 255, 'w').close()",
+        (Status.OK,),
+    ),
+    Hostile(
+        "two names that are shown alike",
+        r"""
+import os
+open("x\ny", "w").close()
+os.mkdir("x\\ny")
+open("x\\ny/f", "w").close()
+""",
+        (Status.OK,),
+    ),
 )

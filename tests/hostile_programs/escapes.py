@@ -5,6 +5,12 @@ from __future__ import annotations
 from hostile_programs.program import TRY, Hostile
 from mlagent_jax.sandbox.interface import Status
 
+# What is refused of each process of the sandbox's.
+_UNREADABLE = (
+    "environ EACCES\nmem EACCES\nmaps EACCES\nfd EACCES\nroot EACCES\ncwd EACCES\nauxv EACCES\n"
+    "attach EPERM\nreadv EPERM\npidfd_getfd EPERM\n"
+)
+
 ESCAPES = (
     Hostile(
         "daemon",
@@ -52,9 +58,15 @@ os.kill(os.getpid(), 9)
         "no network devices",
         """
 import socket
-print(socket.if_nameindex())
+try:
+    print('devices', socket.if_nameindex())
+except OSError as error:
+    print('devices refused')
+print([line.split(':')[0].strip() for line in open('/proc/net/dev').readlines()[2:]])
+print(open('/proc/net/route').read().count('\\n'), open('/proc/net/if_inet6').read().count('\\n'))
 """,
-        (Status.FAILED, Status.OK),
+        (Status.OK,),
+        "devices refused\n['lo']\n",
     ),
     Hostile(
         "calls out",
@@ -76,7 +88,7 @@ except socket.gaierror:
     print('dns gaierror')
 """,
         (Status.OK,),
-        "tcp ENETUNREACH\nudp ENETUNREACH\ntcp6 ENETUNREACH\nmetadata ENETUNREACH\ndns gaierror\n",
+        "tcp EAFNOSUPPORT\nudp EAFNOSUPPORT\ntcp6 EAFNOSUPPORT\nmetadata EAFNOSUPPORT\ndns gaierror\n",
     ),
     Hostile(
         "odd sockets",
@@ -89,12 +101,21 @@ attempt('alg', lambda: socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET))
 attempt('vsock', lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM))
 """,
         (Status.OK,),
-        "raw EPERM\npacket EAFNOSUPPORT\nnetlink EAFNOSUPPORT\nalg EAFNOSUPPORT\nvsock EAFNOSUPPORT\n",
+        "raw EAFNOSUPPORT\npacket EAFNOSUPPORT\nnetlink EAFNOSUPPORT\nalg EAFNOSUPPORT\nvsock EAFNOSUPPORT\n",
     ),
     Hostile(
         "unix sockets of others",
-        "print(open('/proc/net/unix').read().count('\\n'))",
+        """
+import socket
+def known():
+    return [line.split()[-1] for line in open('/proc/net/unix').readlines()[1:] if '@' in line or '/' in line]
+print('others', known())
+ours = socket.socket(socket.AF_UNIX)
+ours.bind('\\0ours')
+print('ours', known())
+""",
         (Status.OK,),
+        "others []\nours ['@ours']\n",
     ),
     Hostile(
         "writes outside",
@@ -133,18 +154,20 @@ print('sys', os.path.exists('/sys'))
         "other processes",
         TRY
         + """
-print(sorted(name for name in os.listdir('/proc') if name.isdigit()) == ['1', str(os.getpid())])
-for name in ('environ', 'mem', 'maps', 'fd', 'root', 'cwd', 'auxv'):
-    path = f'/proc/1/{name}'
-    attempt(name, lambda: os.listdir(path) if name in ('fd', 'root', 'cwd') else open(path, 'rb').read(1))
-attempt('attach', lambda: call(101, 16, 1, 0, 0))
-attempt('readv', lambda: call(310, 1, 0, 0, 0, 0, 0))
-attempt('pidfd_getfd', lambda: call(438, 0, 0, 0))
+others = sorted(int(name) for name in os.listdir('/proc') if name.isdigit() and int(name) != os.getpid())
+print(others[0], len(others))
+for pid in others:
+    for name in ('environ', 'mem', 'maps', 'fd', 'root', 'cwd', 'auxv'):
+        path = f'/proc/{pid}/{name}'
+        attempt(name, lambda: os.listdir(path) if name in ('fd', 'root', 'cwd') else open(path, 'rb').read(1))
+    attempt('attach', lambda: call(101, 16, pid, 0, 0))
+    attempt('readv', lambda: call(310, pid, 0, 0, 0, 0, 0))
+    attempt('pidfd_getfd', lambda: call(438, 0, 0, 0))
 """,
         (Status.OK,),
-        "True\nenviron EACCES\nmem EACCES\nmaps EACCES\nfd EACCES\n"
-        "root EACCES\ncwd EACCES\nauxv EACCES\n"
-        "attach EPERM\nreadv EPERM\npidfd_getfd EPERM\n",
+        f"1 1\n{_UNREADABLE}",
+        # The second is the process that scripts are forked from.
+        prints_in_docker=f"1 2\n{_UNREADABLE}{_UNREADABLE}",
     ),
     Hostile(
         "new namespaces and mounts",

@@ -27,8 +27,6 @@ from mlagent_jax.sandbox.interface import Job, SandboxUnavailableError, Status
 from mlagent_jax.sandbox.pool import run_job
 
 SHAPE = Shape.of(QUICK, "", "")
-# The worker's user, which no two containers of a pool share.
-WHICH = "import os; print(os.getuid())"
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +49,7 @@ def leased(source: str, lease: str) -> Job:
     return dataclasses.replace(script_job(source), lease=lease)
 
 
-def test_a_lease_has_one_container_and_shares_it_with_nobody(sandbox: DockerSandbox) -> None:
-    first, second, other = (sandbox.run(leased(WHICH, lease)).output for lease in ("a", "a", "b"))
-    alone = {sandbox.run(leased(WHICH, "")).output for _ in range(3)}
-    assert first == second
-    assert len({first, other, *alone}) == 5
-    sandbox.release("a")
-    sandbox.release("b")
-    assert sandbox.run(leased(WHICH, "a")).output != first
-    sandbox.release("a")
-
-
-def test_nothing_is_carried_over_within_a_lease(sandbox: DockerSandbox) -> None:
+def test_nothing_is_carried_over_from_job_to_job(sandbox: DockerSandbox) -> None:
     """Neither in files, nor on folders, nor in the kernel's tables."""
     source = """
 import ctypes, os, subprocess, sys, time
@@ -82,17 +69,14 @@ for folder in (".", "/tmp", "/dev/shm"):
     if os.stat(folder).st_uid == os.getuid():
         os.utime(folder, (7, 7))
         os.chmod(folder, 0o711)
-print([pid for pid in os.listdir("/proc") if pid.isdigit() and int(pid) not in (1, os.getpid())])
-for table in ("sem", "shm", "msg"):
-    print(len(open(f"/proc/sysvipc/{table}").readlines()))
+print(len([pid for pid in os.listdir("/proc") if pid.isdigit() and int(pid) != os.getpid()]))
+print(os.listdir("/proc/sysvipc"))
 for get in (lambda: libc.semget(7, 1, 0o1600), lambda: libc.shmget(7, 4096, 0o1600), lambda: libc.msgget(7, 0o1600)):
     print(get(), ctypes.get_errno())
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
 """
     expected = (
-        "['train.py'] [] 0o40700\nTrue True\n[] [] 0o40700\nTrue True\n[] [] 0o41777\n[]\n"
-        + "1\n" * 3
-        + "-1 1\n" * 3
+        "['train.py'] [] 0o40700\nTrue True\n[] [] 0o40700\nTrue True\n[] [] 0o41777\n2\n[]\n" + "-1 1\n" * 3
     )
     runs = [sandbox.run(leased(source, "episode")) for _ in range(3)]
     assert [(run.status, run.output) for run in runs] == [(Status.OK, expected)] * 3
@@ -105,12 +89,13 @@ def test_walls(sandbox: DockerSandbox, engine: Engine) -> None:
     facts = engine.call("inspect", lambda client: client.inspect_container(sorted(sandbox.pool.ready)[-1]))
     host, config = facts["HostConfig"], facts["Config"]
     assert host["Memory"] == host["MemorySwap"] == SHAPE.container_mb << 20
-    assert host["PidsLimit"] == QUICK.processes + 2
+    assert host["PidsLimit"] == QUICK.processes + 3
     assert host["NanoCpus"] == 1_000_000_000
     assert (host["NetworkMode"], host["ReadonlyRootfs"], host["AutoRemove"]) == ("none", True, True)
     assert (host["CapDrop"], host["CapAdd"], host["Privileged"]) == (["ALL"], None, False)
     assert host["SecurityOpt"][0] == "no-new-privileges"
     assert "io_uring_setup" in host["SecurityOpt"][1]
+    assert {"/proc/kcore", "/proc/1/stat", "/sys/class"} <= set(host["MaskedPaths"])
     assert int(config["User"].split(":")[0]) >= 60_000
     assert config["Labels"][owner.APP] == "1"
     sandbox.release("walls")
@@ -132,7 +117,7 @@ def test_a_container_that_is_killed_at_work_costs_a_retry(sandbox: DockerSandbox
 def test_containers_that_are_killed_while_they_wait_cost_nothing(data_root: Path, engine: Engine) -> None:
     """All at once, and no job may be tried twice."""
     require("docker")
-    settings = DockerSettings(spares=3)
+    settings = DockerSettings(container_per="episode", spares=3)
     with DockerSandbox(data_root, 1, (), attempts=1, settings=settings) as sandbox:
         for _ in range(3):
             sandbox.run(script_job(""))
@@ -160,18 +145,18 @@ def test_nothing_outlives_a_trainer_that_is_killed(data_root: Path, engine: Engi
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
-from sandboxes import open_backend, script_job
+from sandboxes import Limits, open_backend, script_job
 sandbox = open_backend("docker", Path({str(data_root)!r}), preload=())
 sandbox.run(script_job(""))
 while not sandbox.pool.ready:
     pass
 print(sandbox.pool.name, flush=True)
-sandbox.run(script_job("import os, time\\nos.fork() or os.setsid()\\ntime.sleep(19)"))
+sandbox.run(script_job("import os, time\\nos.fork() or os.setsid()\\ntime.sleep(19)", Limits(open_files=99)))
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as trainer:
         assert trainer.stdout is not None
         name = trainer.stdout.readline().strip()
-        # One works, and another stands ready in its place.
+        # One works, and another waits for jobs with other limits.
         time.sleep(0.5)
         assert _soon(lambda: len(_running(engine, name)) == 2, 10)
         trainer.kill()

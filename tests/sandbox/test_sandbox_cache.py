@@ -6,12 +6,15 @@ import dataclasses
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from mlagent_jax.sandbox.cache import CachedSandbox, CacheError
+from mlagent_jax.blobs import BlobStore
+from mlagent_jax.sandbox.cache import CachedSandbox, CacheError, collect_garbage
 from mlagent_jax.sandbox.interface import Job, Limits, Result, Status
 
 JOB = Job({"train.py": b"print(1)", "notes/a.txt": b"a"}, "train.py", Path("/data"), "digest")
@@ -31,6 +34,10 @@ class Recorder:
     """A backend that counts its runs and gives back what it was told to."""
 
     isolated = True
+    platform: ClassVar[dict[str, str]] = {"python": "3.11"}
+
+    def identity(self) -> Mapping[str, str]:
+        return self.platform
 
     def __init__(
         self, result: Result = RESULT, name: str = "fake", wait: threading.Event | None = None
@@ -80,6 +87,7 @@ def test_survives_being_reopened(tmp_path: Path) -> None:
         dataclasses.replace(JOB, files={**JOB.files, "more": b""}),
         dataclasses.replace(JOB, files={"train.py": b"print(1)", "notes/b.txt": b"a"}),
         dataclasses.replace(JOB, script="notes/a.txt"),
+        dataclasses.replace(JOB, output="submission.csv"),
         dataclasses.replace(JOB, data_digest="other"),
         dataclasses.replace(JOB, limits=Limits(wall_seconds=31)),
     ],
@@ -102,6 +110,67 @@ def test_backends_do_not_share(tmp_path: Path) -> None:
     inner = Recorder(name="b")
     with CachedSandbox(inner, tmp_path / "cache") as b:
         assert not b.run(JOB).cached
+
+
+@pytest.mark.parametrize("what", ["python", "packages", "image", "runtime", "gpu"])
+def test_what_the_sandbox_says_of_itself_is_in_the_key(tmp_path: Path, what: str) -> None:
+    class Other(Recorder):
+        platform: ClassVar[dict[str, str]] = {**Recorder.platform, what: "another"}
+
+    with CachedSandbox(Recorder(), tmp_path / "cache") as cache:
+        cache.run(JOB)
+    with CachedSandbox(Other(), tmp_path / "cache") as cache:
+        assert not cache.run(JOB).cached
+    with CachedSandbox(Recorder(), tmp_path / "cache") as cache:
+        assert cache.run(JOB).cached
+
+
+def _job(number: int) -> Job:
+    return dataclasses.replace(JOB, data_digest=str(number))
+
+
+class Noisy(Recorder):
+    """Leaves 100 kB of its own in every run."""
+
+    def run(self, job: Job) -> Result:
+        self.runs += 1
+        return dataclasses.replace(RESULT, files={"noise": job.data_digest.encode() * 100_000})
+
+
+def test_above_the_quota_those_go_that_were_asked_for_least_lately(tmp_path: Path) -> None:
+    path, inner = tmp_path / "cache", Noisy()
+    with CachedSandbox(inner, path) as cache:
+        for number in range(6):
+            cache.run(_job(number))
+        cache.run(_job(0))  # the oldest, but asked for now
+    evicted, blobs = collect_garbage(path, quota_mb=0.3)
+    assert (evicted, len(blobs)) == (3, 3)
+    with CachedSandbox(inner, path) as cache:
+        assert [cache.run(_job(number)).cached for number in (0, 5, 4)] == [True] * 3
+        assert not cache.run(_job(1)).cached
+    assert collect_garbage(tmp_path / "none", 1.0) == (0, set())
+
+
+def test_a_full_cache_stays_at_its_quota_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlagent_jax.sandbox.cache._LOOK_EVERY", 1)
+    with CachedSandbox(Noisy(), tmp_path / "cache", quota_mb=0.35) as cache:
+        for number in range(9):
+            cache.run(_job(number))
+    assert collect_garbage(tmp_path / "cache", 1e6)[0] == 0
+    assert len(collect_garbage(tmp_path / "cache", 1e6)[1]) == 3
+
+
+def test_files_are_shared_and_a_result_whose_files_are_gone_is_run_for_again(tmp_path: Path) -> None:
+    blobs, inner = BlobStore(tmp_path / "blobs"), Recorder()
+    identity = blobs.put(RESULT.files["binary"])
+    with CachedSandbox(inner, tmp_path / "cache", blobs) as cache:
+        cache.run(JOB)
+        assert len(list(blobs.identities())) == len(RESULT.files)
+        assert (tmp_path / "cache").stat().st_size < 100_000
+        blobs.path(identity).unlink()
+        assert cache.run(JOB) == RESULT
+        assert inner.runs == 2
+        assert cache.run(JOB).cached
 
 
 def test_a_fault_of_ours_is_never_kept(tmp_path: Path) -> None:

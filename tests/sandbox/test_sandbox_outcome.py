@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 from typing import Any
 
@@ -11,75 +12,115 @@ from hypothesis import strategies as st
 
 from mlagent_jax.sandbox.interface import Limits, Status
 from mlagent_jax.sandbox.outcome import clean_text, decide_status, render_output, to_result
+from mlagent_jax.sandbox.sandbox_worker.protocol import ProtocolError
+from mlagent_jax.sandbox.sandbox_worker.record import LeftOut, Record, decode
 
 LIMITS = Limits(cpu_seconds=10, processes=8)
-QUIET: dict[str, Any] = {
-    "ran": True,
-    "killed_for": "",
-    "exit_code": 0,
-    "signal": None,
-    "cpu_seconds": 0.1,
-    "kernel_oom_kills": 0,
-    "own_oom_kills": 0,
-    "disk_full": False,
-    "most_processes": 1,
-}
+QUIET: dict[str, Any] = dataclasses.asdict(Record(ran=True, exit_code=0, cpu_seconds=0.1))
+SIGNALLED: dict[str, Any] = {"exit_code": None}
 
 
 @pytest.mark.parametrize(
-    ("facts", "last_line", "status"),
+    ("measured", "status"),
     [
-        ({}, "done", Status.OK),
-        ({}, "MemoryError", Status.OK),  # caught, or only printed
-        ({"exit_code": 2}, "MemoryError", Status.FAILED),  # an uncaught exception ends with 1
-        ({"exit_code": 1}, "ValueError: MemoryError", Status.FAILED),
-        ({"exit_code": 1}, "MemoryError", Status.OOM),
-        ({"exit_code": 1}, "MemoryError: no room", Status.OOM),
-        ({"exit_code": 1}, "numpy._core._exceptions._ArrayMemoryError: Unable to allocate", Status.OOM),
-        ({"exit_code": 1}, "OSError: [Errno 28] No space left on device: 'x'", Status.DISK),
-        ({"exit_code": 1}, "OSError: [Errno 27] File too large", Status.DISK),
-        ({"exit_code": 1}, "OSError: [Errno 2] No such file", Status.FAILED),
-        ({"exit_code": 1, "disk_full": True}, "OSError: 8 requested and 0 written", Status.DISK),
-        ({"exit_code": 0, "disk_full": True}, "", Status.OK),
-        ({"exit_code": 1}, "RuntimeError: can't start new thread", Status.PIDS),
-        ({"exit_code": 1}, "BlockingIOError: [Errno 11] Resource temporarily unavailable", Status.PIDS),
-        ({"exit_code": 3, "most_processes": 8}, "", Status.PIDS),
-        ({"exit_code": 0, "most_processes": 8}, "", Status.OK),
-        ({"exit_code": None, "signal": signal.SIGSEGV}, "", Status.FAILED),
-        ({"exit_code": None, "signal": signal.SIGKILL}, "", Status.FAILED),  # by its own hand
-        ({"exit_code": None, "signal": signal.SIGKILL, "kernel_oom_kills": 1}, "", Status.OOM),
-        ({"exit_code": None, "signal": signal.SIGSEGV, "kernel_oom_kills": 1}, "", Status.FAILED),
-        ({"exit_code": None, "signal": signal.SIGKILL, "cpu_seconds": 10.0}, "", Status.TIMEOUT),
-        ({"exit_code": None, "signal": signal.SIGXCPU, "cpu_seconds": 0.1}, "", Status.FAILED),
-        ({"exit_code": None, "signal": signal.SIGXFSZ}, "", Status.DISK),
-        ({"killed_for": "time", "exit_code": None, "signal": 9}, "MemoryError", Status.TIMEOUT),
-        ({"killed_for": "memory", "exit_code": None, "signal": 9}, "", Status.OOM),
-        ({"killed_for": "processes", "exit_code": None, "signal": 9}, "", Status.PIDS),
-        ({"killed_for": "disk", "exit_code": None, "signal": 9}, "", Status.DISK),
-        ({"too_much_output": "why"}, "", Status.OUTPUT_LIMIT),
-        ({"too_much_output": "why", "exit_code": 1}, "", Status.OUTPUT_LIMIT),
-        ({"too_much_output": "why", "exit_code": 1}, "MemoryError", Status.OOM),
+        ({}, Status.OK),
+        ({"exit_code": 1}, Status.FAILED),
+        # A refusal counts where the script then failed, however it did.
+        ({"exit_code": 0, "refused_bytes": 1 << 40}, Status.OK),
+        ({"exit_code": 1, "refused_bytes": 1 << 40}, Status.OOM),
+        ({**SIGNALLED, "signal": signal.SIGABRT, "refused_bytes": 1 << 20}, Status.OOM),
+        ({"exit_code": 0, "refused_processes": 1}, Status.OK),
+        ({"exit_code": 3, "refused_processes": 1}, Status.PIDS),
+        ({"exit_code": 1, "disk_full": True}, Status.DISK),
+        ({"exit_code": 0, "disk_full": True}, Status.OK),
+        ({**SIGNALLED, "signal": signal.SIGSEGV}, Status.FAILED),
+        ({**SIGNALLED, "signal": signal.SIGKILL}, Status.FAILED),  # by its own hand
+        ({**SIGNALLED, "signal": signal.SIGKILL, "kernel_oom_kills": 1}, Status.OOM),
+        ({**SIGNALLED, "signal": signal.SIGSEGV, "kernel_oom_kills": 1}, Status.FAILED),  # another's, maybe
+        ({"exit_code": 1, "kernel_oom_kills": 1, "own_oom_kills": 1}, Status.OOM),  # a child of its own
+        ({**SIGNALLED, "signal": signal.SIGKILL, "script_cpu_seconds": 10.0}, Status.TIMEOUT),
+        ({**SIGNALLED, "signal": signal.SIGKILL, "cpu_seconds": 10.0}, Status.FAILED),  # its orphans'
+        ({**SIGNALLED, "signal": signal.SIGXCPU, "script_cpu_seconds": 0.1}, Status.FAILED),
+        ({**SIGNALLED, "signal": signal.SIGXFSZ}, Status.FAILED),  # anybody can send it
+        ({**SIGNALLED, "signal": signal.SIGXFSZ, "disk_full": True}, Status.DISK),
+        ({**SIGNALLED, "killed_for": "time", "signal": 9, "refused_bytes": 1}, Status.TIMEOUT),
+        ({**SIGNALLED, "killed_for": "memory", "signal": 9}, Status.OOM),
+        ({**SIGNALLED, "killed_for": "processes", "signal": 9}, Status.PIDS),
+        ({**SIGNALLED, "killed_for": "disk", "signal": 9}, Status.DISK),
+        ({"too_much_output": True}, Status.OUTPUT_LIMIT),
+        ({"too_much_output": True, "exit_code": 1}, Status.OUTPUT_LIMIT),
+        ({"too_much_output": True, "exit_code": 1, "refused_bytes": 1}, Status.OOM),
     ],
 )
-def test_status(facts: dict[str, Any], last_line: str, status: Status) -> None:
-    assert decide_status(QUIET | facts, f"some output\n{last_line}\n", LIMITS) is status
+def test_status(measured: dict[str, Any], status: Status) -> None:
+    assert decide_status(Record(**QUIET | measured), LIMITS) is status
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"MemoryError\n",
+        b"RuntimeError: can't start new thread\n",
+        b"OSError: [Errno 28] No space left on device\n",
+    ],
+)
+def test_what_a_script_prints_decides_nothing(said: bytes) -> None:
+    result = to_result(QUIET | {"exit_code": 1}, {"head": said, "tail": b""}, LIMITS)
+    assert (result.status, result.output) == (Status.FAILED, said.decode())
 
 
 def test_kills_of_children_are_recorded_also_where_the_script_ends_well() -> None:
-    facts = QUIET | {
-        "ran": True,
-        "dropped_bytes": 0,
-        "wall_seconds": 1.0,
-        "peak_memory_mb": 1.0,
-        "own_oom_kills": 2,
-    }
-    result = to_result(facts, {"head": b"", "tail": b""}, LIMITS)
+    result = to_result(QUIET | {"own_oom_kills": 2}, {"head": b"", "tail": b""}, LIMITS)
     assert (result.status, result.oom_kills) == (Status.OK, 2)
 
 
-def test_an_answer_that_is_none_is_refused() -> None:
-    with pytest.raises(KeyError):
-        to_result({"ran": True}, {"head": b"", "tail": b""}, LIMITS)
+def test_a_fault_before_the_first_line_is_ours_and_is_told() -> None:
+    body = dataclasses.asdict(Record(ran=False, fault="no room"))
+    result = to_result(body, {"head": b"", "tail": b""}, LIMITS)
+    assert (result.status, result.error) == (Status.SANDBOX_ERROR, "no room")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"ran": 1}, "ran"),
+        ({"exit_code": True}, "exit_code"),
+        ({"exit_code": 256}, "exit_code"),
+        ({"exit_code": -1}, "exit_code"),
+        ({"exit_code": None}, "ends in one way"),
+        ({"signal": 9}, "ends in one way"),
+        ({"ran": False}, "ends in one way"),
+        ({"killed_for": "fun"}, "killed_for"),
+        ({"wall_seconds": float("nan")}, "wall_seconds"),
+        ({"peak_memory_mb": float("inf")}, "peak_memory_mb"),
+        ({"cpu_seconds": "1"}, "cpu_seconds"),
+        ({"dropped_bytes": -1}, "dropped_bytes"),
+        ({"refused_bytes": 1.5}, "refused_bytes"),
+        ({"disk_full": None}, "disk_full"),
+        ({"left_out": {"charm": 1}}, "left_out"),
+        ({"left_out": {"name": -1}}, "name"),
+        ({"left_out": [1]}, "left_out"),
+        ({"fault": b""}, "fault"),
+        ({"status": "ok"}, "status"),
+    ],
+)
+def test_a_record_that_is_none_is_refused(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(ProtocolError, match=named):
+        decode(QUIET | changes, {"head": b"", "tail": b""})
+
+
+def test_an_answer_without_output_or_with_odd_parts_is_refused() -> None:
+    for blobs in ({}, {"head": b""}, {"head": b"", "tail": b"", "more": b""}):
+        with pytest.raises(ProtocolError):
+            decode(QUIET, blobs)
+    with pytest.raises(ProtocolError, match="below another"):
+        decode(QUIET, {"head": b"", "tail": b"", "file/a": b"", "file/a/b": b""})
+
+
+def test_a_name_that_only_the_worker_knows_is_left_out_and_counted() -> None:
+    blobs = {"head": b"", "tail": b"", "file/\U000e0fff": b"x", "file/a": b"y"}
+    record, _, _, files = decode(QUIET | {"left_out": {"name": 2}}, blobs)
+    assert (files, record.left_out) == ({"a": b"y"}, {LeftOut.NAME: 3})
 
 
 @given(st.binary(max_size=3000), st.integers(200, 1000))

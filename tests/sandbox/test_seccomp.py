@@ -8,24 +8,35 @@ import struct
 
 import pytest
 
+from mlagent_jax.sandbox.sandbox_worker import witness
 from mlagent_jax.sandbox.seccomp import build_filter
 
 ALLOWED, REFUSED = "allowed", errno.EPERM
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 
-def interpret(
-    machine: str, number: int, first_argument: int = 0, architecture: int | None = None
+def interpret(machine: str, number: int, *arguments: int, architecture: int | None = None) -> int | str:
+    """What the kernel would make of a call: "allowed", "killed", "asked" or an error number."""
+    return run_filter(
+        base64.b64decode(build_filter(machine)), machine, number, *arguments, architecture=architecture
+    )
+
+
+def run_filter(
+    filter_program: bytes, machine: str, number: int, *arguments: int, architecture: int | None = None
 ) -> int | str:
-    """What the kernel would make of a call: "allowed", "killed" or an error number. Classic BPF."""
-    program = [struct.unpack("<HBBI", raw) for raw in _records(build_filter(machine))]
+    """Classic BPF, as the kernel runs it."""
+    program = [struct.unpack("<HBBI", raw) for raw in _records(filter_program)]
     words = [
         number,
         architecture or ARCHITECTURES[machine],
         0,
         0,
-        first_argument & 0xFFFFFFFF,
-        first_argument >> 32,
+        *(
+            half
+            for argument in (*arguments, *[0] * 6)[:6]
+            for half in (argument & 0xFFFFFFFF, argument >> 32)
+        ),
     ]
     accumulator = position = 0
     while True:
@@ -34,16 +45,20 @@ def interpret(
         if code == 0x20:
             accumulator = words[value // 4]
         elif code == 0x06:
-            return {0x7FFF0000: "allowed", 0x80000000: "killed"}.get(value, value & 0xFFFF)
+            return {0x7FFF0000: "allowed", 0x80000000: "killed", 0x7FC00000: "asked"}.get(
+                value, value & 0xFFFF
+            )
         else:
-            holds = {0x15: accumulator == value, 0x35: accumulator >= value, 0x45: bool(accumulator & value)}[
-                code
-            ]
+            holds = {
+                0x15: accumulator == value,
+                0x25: accumulator > value,
+                0x35: accumulator >= value,
+                0x45: bool(accumulator & value),
+            }[code]
             position += if_true if holds else if_false
 
 
-def _records(program: str) -> list[bytes]:
-    raw = base64.b64decode(program)
+def _records(raw: bytes) -> list[bytes]:
     return [raw[start : start + 8] for start in range(0, len(raw), 8)]
 
 
@@ -98,8 +113,59 @@ def test_looks_at_arguments(machine: str, clone: int, socket: int, socketpair: i
         assert interpret(machine, clone, flag | 17) == REFUSED
     assert interpret(machine, 435) == errno.ENOSYS  # clone3
     for call in (socket, socketpair):
-        assert [interpret(machine, call, family) for family in (1, 2, 10)] == [ALLOWED] * 3
-        assert {interpret(machine, call, family) for family in (0, 3, 16, 17, 38, 40)} == {errno.EAFNOSUPPORT}
+        assert interpret(machine, call, 1) == ALLOWED
+        assert {interpret(machine, call, family) for family in (0, 2, 3, 10, 16, 17, 38, 40)} == {
+            errno.EAFNOSUPPORT
+        }
+
+
+@pytest.mark.parametrize(
+    ("machine", "fcntl", "setsockopt", "mmap", "prlimit"),
+    [("x86_64", 72, 54, 9, 302), ("aarch64", 25, 208, 222, 261)],
+)
+def test_looks_at_later_arguments(machine: str, fcntl: int, setsockopt: int, mmap: int, prlimit: int) -> None:
+    assert {interpret(machine, fcntl, 3, command) for command in (5, 36, 1024, 1026, 1031)} == {REFUSED}
+    assert {interpret(machine, fcntl, 3, command) for command in (0, 1, 2, 3, 4, 6, 7, 1030, 1033)} == {
+        ALLOWED
+    }
+    assert interpret(machine, fcntl, 3, 1031 | 7 << 32) == REFUSED  # the kernel drops the high half too
+    assert {interpret(machine, setsockopt, 3, 1, option) for option in (7, 8, 32, 33)} == {REFUSED}
+    assert {interpret(machine, setsockopt, 3, level, 7) for level in (0, 2, 6)} == {ALLOWED}
+    assert {interpret(machine, setsockopt, 3, 1, option) for option in (2, 4, 9, 20)} == {ALLOWED}
+    assert interpret(machine, mmap, 0, 1 << 21, 3, 0x40022) == errno.ENOMEM  # huge pages
+    assert interpret(machine, mmap, 0, 1 << 21, 3, 0x22) == ALLOWED
+    assert [interpret(machine, prlimit, pid) for pid in (0, 1)] == [ALLOWED, REFUSED]
+
+
+@pytest.mark.parametrize(
+    ("machine", "io_setup", "flock", "inotify"), [("x86_64", 206, 73, 294), ("aarch64", 0, 32, 26)]
+)
+def test_says_of_some_calls_that_there_are_none(
+    machine: str, io_setup: int, flock: int, inotify: int
+) -> None:
+    calls = (io_setup, flock, inotify)
+    assert [interpret(machine, call) for call in calls] == [errno.ENOSYS, errno.ENOLCK, errno.ENOSYS]
+
+
+@pytest.mark.parametrize(
+    ("machine", "mmap", "mremap", "clone"), [("x86_64", 9, 25, 56), ("aarch64", 222, 216, 220)]
+)
+def test_asks_the_supervisor(machine: str, mmap: int, mremap: int, clone: int) -> None:
+    program = witness.build_filter(machine, 1 << 30, alone=True)
+
+    def ask(number: int, *arguments: int) -> int | str:
+        return run_filter(program, machine, number, *arguments)
+
+    sizes = (0, 1, (1 << 20) - 1, 1 << 20, 1 << 32, (1 << 32) + 1, 1 << 46)
+    asked = [ALLOWED] * 3 + ["asked"] * 4
+    assert [ask(mmap, 0, size, 3, 0x22) for size in sizes] == asked
+    assert [ask(mmap, 0, size, 0, 0x22) for size in sizes] == [ALLOWED] * 7  # addresses that nobody may use
+    assert [ask(mmap, 0, size, 0, 0x20022) for size in sizes] == asked  # stacks of threads begin so
+    assert [ask(mremap, 0, 4096, size) for size in sizes] == asked
+    assert ask(clone, 17) == "asked"
+    assert ask(39) == ALLOWED
+    unlimited = witness.build_filter(machine, None, alone=False)
+    assert run_filter(unlimited, machine, mmap, 0, 1 << 40, 3, 0x22) == ALLOWED
 
 
 def test_kills_calls_of_another_architecture() -> None:

@@ -52,6 +52,8 @@ class Container:
     """Started by `start`, ended by `close`. Not thread-safe: whoever holds its lease uses it alone.
 
     job_seconds: the time limit of the jobs that it was started for.
+    jobs: how many it has been given. is_replaced: one that is to take its place has been asked for.
+    exposed: what in it shows a job what an earlier one did, once it has started; see `sandbox_worker.exposure`.
     name: known before the engine is asked for anything, so that whatever becomes of a call, it can be removed.
     """
 
@@ -64,6 +66,9 @@ class Container:
         self._ends_at = time.monotonic() + life_seconds
         self.job_seconds = job_seconds
         self._life_seconds = life_seconds
+        self.jobs = 0
+        self.is_replaced = False
+        self.exposed: tuple[str, ...] = ()
         self._channel: AttachedChannel | None = None
 
     def start(self, settings: DockerSettings, number: int, preload: tuple[str, ...]) -> None:
@@ -85,14 +90,16 @@ class Container:
             channel.settimeout(READY_SECONDS)
             channel.sendall(_worker_archive())
             self._await_answer(channel, READY_SECONDS)
-            protocol.receive(channel, 0)
-        except (OSError, ValueError, EOFError, protocol.ProtocolError) as error:
+            facts, _ = protocol.receive(channel, 0)
+            self.exposed = tuple(map(str, facts["exposed"]))
+        except (OSError, ValueError, KeyError, TypeError, EOFError, protocol.ProtocolError) as error:
             raise WorkerError(f"the worker in {self.name} did not start: {self._reason(error)}") from error
 
     def run(
         self, body: dict[str, Any], files: dict[str, bytes], wall_seconds: float, max_bytes: int
     ) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Sends a job and waits for its answer. Raises WorkerError; the container is of no use after that."""
+        self.jobs += 1
         channel = self._channel  # which another thread may close, and forget, at any time
         if channel is None:
             raise WorkerError(f"{self.name} is not running")
@@ -104,13 +111,18 @@ class Container:
         except (OSError, ValueError, EOFError, protocol.ProtocolError) as error:
             raise WorkerError(f"{self.name} failed: {self._reason(error)}") from error
 
+    @property
+    def seconds_left(self) -> float:
+        """Until it ends by itself."""
+        return self._ends_at - time.monotonic()
+
     def can_serve(self, wall_seconds: float) -> bool:
         """Whether its worker answers, and it will be there for a job of so many seconds.
 
         Asked, because an engine may be slow to say that a container is no more.
         """
         channel = self._channel
-        if channel is None or self._ends_at - time.monotonic() < wall_seconds + GRACE_SECONDS:
+        if channel is None or self.seconds_left < wall_seconds + GRACE_SECONDS:
             return False
         try:
             channel.settimeout(_ANSWER_SECONDS)

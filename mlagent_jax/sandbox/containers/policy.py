@@ -18,13 +18,126 @@ from mlagent_jax.sandbox.pool import ENVIRONMENT
 
 # For the worker, process 1, with what it has imported.
 _WORKER_MB = 384
-# Beside the program's: process 1, and one more that `docker exec` may need.
-_WORKER_PROCESSES = 2
+# Beside the program's: process 1, the zygote, and one more that `docker exec` may need.
+_WORKER_PROCESSES = 3
 # The kernel counts processes of one user together, over all containers: here only against a runaway.
 _MOST_PROCESSES_OF_USER = 16384
 # Debian's and systemd's policies leave these user ids to nobody; one for each container, in turn.
 _FIRST_USER, _USERS = 60_100, 4_000
 _WRITABLE = ("/workspace", "/tmp")
+# What Docker hides, and what else tells of the host and of others on it, or takes of what they share.
+MASKED_FROM_ALL = (
+    *("/sys/firmware", "/sys/devices/virtual/powercap", "/dev/pts/ptmx", "/proc/sys/fs"),
+    *(
+        f"/proc/{name}"
+        for name in (
+            *(
+                "acpi",
+                "asound",
+                "buddyinfo",
+                "cgroups",
+                "cmdline",
+                "config.gz",
+                "consoles",
+                "diskstats",
+                "driver",
+            ),
+            *(
+                "interrupts",
+                "iomem",
+                "ioports",
+                "kallsyms",
+                "kcore",
+                "key-users",
+                "keys",
+                "latency_stats",
+                "loadavg",
+            ),
+            *(
+                "locks",
+                "pagetypeinfo",
+                "partitions",
+                "pressure",
+                "sched_debug",
+                "scsi",
+                "slabinfo",
+                "softirqs",
+            ),
+            *("swaps", "sysvipc", "timer_list", "timer_stats", "vmallocinfo", "vmstat", "zoneinfo"),
+        )
+    ),
+)
+# What shows what earlier jobs of a container did: the use of processor and memory by those that process 1 has buried,
+# the counters of the control group but for that of its kills, the devices and the kernel. `sandbox_worker.exposure`
+# looks whether it is enough.
+_OF_PROCESS = (
+    *(
+        "ksm_merging_pages",
+        "ksm_stat",
+        "latency",
+        "oom_score",
+        "sched",
+        "schedstat",
+        "stat",
+        "statm",
+        "status",
+    ),
+    "wchan",
+)
+_OF_SYSTEM = ("block", "bus", "class", "dev", "devices", "hypervisor", "kernel", "module", "power")
+_OF_GROUP_1 = (
+    *("blkio", "cpu", "cpu,cpuacct", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "misc", "net_cls"),
+    *("net_cls,net_prio", "net_prio", "perf_event", "pids", "rdma", "systemd", "unified"),
+)
+_OF_MEMORY_1 = (
+    *("cgroup.clone_children", "cgroup.event_control", "cgroup.procs", "notify_on_release", "tasks"),
+    *(
+        f"memory.{kind}{name}"
+        for kind in ("", "memsw.", "kmem.", "kmem.tcp.")
+        for name in ("failcnt", "limit_in_bytes", "max_usage_in_bytes", "usage_in_bytes")
+    ),
+    *("memory.force_empty", "memory.kmem.slabinfo", "memory.move_charge_at_immigrate", "memory.numa_stat"),
+    *("memory.pressure_level", "memory.shown_ram_in_bytes", "memory.soft_limit_in_bytes", "memory.stat"),
+    *("memory.swappiness", "memory.use_hierarchy"),
+)
+_OF_GROUP_2 = (
+    *(
+        f"cgroup.{name}"
+        for name in ("controllers", "events", "freeze", "kill", "max.depth", "max.descendants")
+    ),
+    *(f"cgroup.{name}" for name in ("pressure", "procs", "stat", "subtree_control", "threads", "type")),
+    *(f"cpu.{name}" for name in ("idle", "max", "max.burst", "pressure", "stat", "stat.local", "uclamp.max")),
+    *("cpu.uclamp.min", "cpu.weight", "cpu.weight.nice"),
+    *(f"cpuset.{name}" for name in ("cpus", "cpus.effective", "cpus.exclusive", "cpus.exclusive.effective")),
+    *(f"cpuset.{name}" for name in ("cpus.partition", "mems", "mems.effective")),
+    *(
+        f"io.{name}"
+        for name in ("bfq.weight", "latency", "low", "max", "pressure", "prio.class", "stat", "weight")
+    ),
+    *(f"memory.{name}" for name in ("current", "events.local", "high", "low", "max", "min", "numa_stat")),
+    *(f"memory.{name}" for name in ("oom.group", "peak", "pressure", "reclaim", "stat", "swap.current")),
+    *(f"memory.{name}" for name in ("swap.events", "swap.high", "swap.max", "swap.peak", "zswap.current")),
+    *("memory.zswap.max", "memory.zswap.writeback", "misc.current", "misc.events", "misc.max"),
+    *(f"pids.{name}" for name in ("current", "events", "events.local", "max", "peak")),
+    *(
+        f"hugetlb.{size}.{name}"
+        for size in ("2MB", "1GB")
+        for name in ("current", "events", "events.local", "max")
+    ),
+    *(
+        f"hugetlb.{size}.{name}"
+        for size in ("2MB", "1GB")
+        for name in ("numa_stat", "rsvd.current", "rsvd.max")
+    ),
+    *(f"rdma.{name}" for name in ("current", "max")),
+)
+MASKED = (
+    *MASKED_FROM_ALL,
+    *(f"{folder}/{name}" for folder in ("/proc/1", "/proc/1/task/1") for name in _OF_PROCESS),
+    *(f"/sys/{name}" for name in _OF_SYSTEM),
+    *(f"/sys/fs/cgroup/{name}" for name in (*_OF_GROUP_1, *_OF_GROUP_2)),
+    *(f"/sys/fs/cgroup/memory/{name}" for name in _OF_MEMORY_1),
+)
 
 
 @dataclass(frozen=True)
@@ -102,7 +215,7 @@ def _host_config(settings: DockerSettings, shape: Shape, user: int) -> dict[str,
     devices = []
     if shape.gpu:
         devices.append(docker.types.DeviceRequest(device_ids=[shape.gpu], capabilities=[["gpu"]]))
-    return docker.types.HostConfig(
+    host_config = docker.types.HostConfig(
         version="1.41",
         network_mode="none",
         cap_drop=["ALL"],
@@ -127,4 +240,8 @@ def _host_config(settings: DockerSettings, shape: Shape, user: int) -> dict[str,
         log_config=docker.types.LogConfig(type="none"),
         auto_remove=True,
         runtime=settings.runtime or None,
+        cgroupns="private",
     )
+    # The driver of a GPU is talked to through /sys.
+    host_config["MaskedPaths"] = list(MASKED_FROM_ALL if shape.gpu else MASKED)
+    return host_config

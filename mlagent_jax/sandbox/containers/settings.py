@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlagent_jax.fields import setting
+from mlagent_jax.fields import check, setting
+
+CONTAINER_PER = ("task", "episode")
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,15 @@ class DockerSettings:
     runtime: of the engine: "" for its default, or one that it knows by name, such as "runsc" or "sysbox-runc".
     gpus: identifiers of each engine's GPUs. A job then has one of them for itself, and address space without
         limit, which CUDA needs; its control group limits its memory.
-    spares: how many containers stand ready beside those that work; 0 means as many as there are workers.
+    container_per: "task": a container serves jobs of all episodes of a task, one after the other, where the engine
+        can hide from each what those before it did, and those of one episode elsewhere. "episode": always those of
+        one episode, or of one batch of single steps; ten times slower where many episodes take turns.
+    most_jobs: after which a container is replaced by a fresh one.
+    kept: how many containers may wait for their next job, with some 150 MB each; 0 means as many as fit into a
+        quarter of the memory of the engines' hosts, but two for each worker at least. Each task in play needs
+        as many as there are workers, for none to start anew when tasks take turns.
+    spares: how many fresh ones stand ready beside those. 0 means none where containers serve a task, and as many
+        as there are workers where they serve an episode.
     life_seconds: after which a container ends itself, whatever became of its owner.
     call_seconds: the deadline of one call to an engine.
     calls: how many may be on their way to one engine at once.
@@ -28,8 +38,14 @@ class DockerSettings:
     image: str = setting("mlagent-jax-sandbox:1", filled=True)
     runtime: str = setting("")
     gpus: tuple[str, ...] = setting((), distinct=True)
+    container_per: str = setting("task", choices=CONTAINER_PER, defines_run=False)
+    most_jobs: int = setting(500, at_least=1, defines_run=False)
+    kept: int = setting(0, at_least=0, at_most=4096, defines_run=False)
     spares: int = setting(0, at_least=0, at_most=4096, defines_run=False)
     life_seconds: int = setting(3600, at_least=1, defines_run=False)
     call_seconds: float = setting(30.0, above=0, defines_run=False)
     calls: int = setting(8, at_least=1, at_most=4096, defines_run=False)
     patience_seconds: float = setting(60.0, above=0, defines_run=False)
+
+    def __post_init__(self) -> None:
+        check(self, "sandbox.docker")

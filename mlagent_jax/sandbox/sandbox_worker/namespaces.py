@@ -16,10 +16,13 @@ from pathlib import Path
 # PyDLL holds the interpreter lock during calls: nothing else may run between a fork and its hooks.
 _libc = ctypes.PyDLL(None, use_errno=True)
 
+CLONE_PARENT = 0x00008000
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _SIGCHLD = 17
 _SYS_CLONE = {"x86_64": 56, "aarch64": 220}
 _SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
@@ -33,6 +36,9 @@ MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 _MNT_DETACH = 2
+_PROC = MS_NOSUID | MS_NODEV | MS_NOEXEC
+# What interpreters and libraries look at. `mounts`, `net`, `self` and `thread-self` are links to a process's own.
+_SHOWN_OF_PROC = frozenset(("cpuinfo", "filesystems", "meminfo", "stat", "sys", "uptime", "version"))
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_SECCOMP = 22
@@ -70,15 +76,23 @@ def unshare(flags: int) -> None:
 
 
 def fork_into_namespaces() -> int:
-    """Forks a child that is process 1 of a new pid namespace, with mount, ipc and uts namespaces of its own.
+    """Forks a child that is process 1 of a new pid namespace, with mount, ipc, uts and network namespaces of its own.
 
     As os.fork, this returns 0 in the child. One clone(2) instead of unshare(2) and a fork saves a copy of the
     page tables of a large process. Raises OSError.
     """
+    return _fork(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET)
+
+
+def fork_sibling() -> int:
+    """As os.fork, but the parent of the new process is this one's parent. Raises OSError."""
+    return _fork(CLONE_PARENT)
+
+
+def _fork(flags: int) -> int:
     number = _SYS_CLONE[platform.machine()]
-    flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | _SIGCHLD
     ctypes.pythonapi.PyOS_BeforeFork()
-    pid: int = _libc.syscall(ctypes.c_long(number), ctypes.c_ulong(flags), None, None, None, None)
+    pid: int = _libc.syscall(ctypes.c_long(number), ctypes.c_ulong(flags | _SIGCHLD), None, None, None, None)
     if pid == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()
         return 0
@@ -129,12 +143,20 @@ def filter_calls(seccomp_program: str) -> None:
         _install_filter(base64.b64decode(seccomp_program))
 
 
-def _install_filter(program: bytes) -> None:
-    class SockFprog(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+class _SockFprog(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
-    fprog = SockFprog(len(program) // 8, program)
+
+def _install_filter(program: bytes) -> None:
+    fprog = _SockFprog(len(program) // 8, program)
     _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(fprog))
+
+
+def install_filter(program: bytes, number: int, operation: int, flags: int) -> int:
+    """seccomp(2), whose number is `number`, with a filter program; what it returns. Raises OSError."""
+    fprog = _SockFprog(len(program) // 8, program)
+    arguments = (ctypes.c_long(number), ctypes.c_uint(operation), ctypes.c_uint(flags), ctypes.byref(fprog))
+    return _check(_libc.syscall(*arguments), "seccomp")
 
 
 def _prctl(option: int, *arguments: int) -> int:
@@ -165,7 +187,7 @@ def build_job_view(data: str, megabytes: int, files: int) -> Places:
         path for prefix in (sys.base_prefix, sys.prefix) for path in (prefix, os.path.realpath(prefix))
     }
     hidden = {path: os.open(path, os.O_PATH) for path in pythons if path.startswith("/tmp/")}
-    inodes = files + 8 + sum(len(Path(path).parts) for path in hidden)
+    inodes = files + 10 + sum(len(Path(path).parts) for path in hidden)
     mount("tmpfs", "/job", "tmpfs", MS_NOSUID | MS_NODEV, f"size={megabytes}m,nr_inodes={inodes},mode=0755")
     for name, target in (("workspace", "/workspace"), ("tmp", "/tmp"), ("shm", "/dev/shm")):
         Path("/job", name).mkdir()
@@ -175,11 +197,40 @@ def build_job_view(data: str, megabytes: int, files: int) -> Places:
         mount(f"/proc/self/fd/{descriptor}", path, flags=MS_BIND | MS_REC)
         os.close(descriptor)
     if data:
-        Path("/workspace/data").mkdir()
-        mount(f"/sandbox/data/{data}", "/workspace/data", flags=MS_BIND | MS_REC)
+        _show_data(f"/sandbox/data/{data}")
     for ours in ("/job", "/sandbox/data", f"/sandbox/{__package__}"):
         unmount(ours)
-    mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    mount("proc", "/proc", "proc", _PROC)
     mount("/proc/sys", "/proc/sys", flags=MS_BIND)
-    mount("", "/proc/sys", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    mount("", "/proc/sys", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | _PROC)
+    hide_kernel_state("/job")
     return Places("/workspace", "/tmp")
+
+
+def _show_data(source: str) -> None:
+    """Shows a folder as the job's data.
+
+    As an overlay, whose inodes are this job's own: a lock on one is seen by nobody else, and the table of mounts does
+    not name the place on the host. Where a user may not mount one (before Linux 5.11), the folder itself.
+    """
+    for folder in ("/job/data", "/job/nothing", "/workspace/data"):
+        Path(folder).mkdir()
+    mount(source, "/job/data", flags=MS_BIND | MS_REC)
+    flags = MS_RDONLY | MS_NOSUID | MS_NODEV
+    try:
+        mount("overlay", "/workspace/data", "overlay", flags, "lowerdir=/job/data:/job/nothing")
+    except OSError:
+        mount("/job/data", "/workspace/data", flags=MS_BIND | MS_REC)
+
+
+def hide_kernel_state(empty_folder: str) -> None:
+    """Leaves of /proc what programs need; the rest tells of the host and of others on it, or is the kernel's to set.
+
+    Args:
+        empty_folder: on a file system that is read-only.
+    """
+    for entry in sorted(os.scandir("/proc"), key=lambda entry: entry.name):
+        if entry.name.isdigit() or entry.name in _SHOWN_OF_PROC or entry.is_symlink():
+            continue
+        mount(empty_folder if entry.is_dir(follow_symlinks=False) else "/dev/null", entry.path, flags=MS_BIND)
+    mount(empty_folder, "/proc/sys/fs", flags=MS_BIND)  # counts the whole host's files

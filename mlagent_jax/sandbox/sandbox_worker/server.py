@@ -10,11 +10,12 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 import traceback
 from typing import NoReturn
 
-from . import namespaces, protocol, supervisor
+from . import counters, namespaces, protocol, supervisor, zygote
 from .supervisor import Confinement
 
 
@@ -52,19 +53,25 @@ def main(argv: list[str] | None = None) -> NoReturn:
 def _serve_container(options: argparse.Namespace) -> NoReturn:
     """One job after another, supervised by this very process: no program can signal process 1.
 
+    The scripts are forks of another one, the zygote, since this one has read what earlier jobs brought.
     Ends with its host, whose end closes the channel, and at the latest when its own time is up.
     """
     namespaces.hide_from_siblings()
-    _end_after(options.seconds)
     os.environ.pop("HOSTNAME", None)  # the engine's addition
     channel = protocol.PipeChannel(_take_descriptor(0), _take_descriptor(1))
     _silence()
-    supervisor.clear_container()  # engines make these folders in ways of their own: the first job's are as any's
-    _preload(channel, options.preload)
+    forge = zygote.Zygote(lambda: _import(options.preload))
+    _end_after(options.seconds)
+    container = supervisor.Container(forge)
+    seconds = forge.await_ready(options.seconds)
+    protocol.send(channel, {"ready": True, "import_seconds": seconds, "exposed": container.exposed}, {})
     while True:
         try:
-            supervisor.serve(channel, Confinement.CONTAINER)
+            supervisor.serve(channel, Confinement.CONTAINER, container=container)
         except EOFError:
+            os._exit(0)
+        except counters.UsedUpError as reason:
+            print(f"used up: {reason}", file=sys.stderr)
             os._exit(0)
         except BaseException:
             traceback.print_exc()
@@ -97,6 +104,11 @@ def _silence() -> None:
 
 def _preload(channel: protocol.Channel, names: list[str]) -> None:
     """Imports, and says when that is done."""
+    protocol.send(channel, {"ready": True, "import_seconds": _import(names)}, {})
+
+
+def _import(names: list[str]) -> float:
+    """Returns the seconds that it took."""
     begun = time.perf_counter()
     for name in names:
         # A module that is not here is a matter for the script that wants it.
@@ -105,7 +117,7 @@ def _preload(channel: protocol.Channel, names: list[str]) -> None:
     # Objects made so far are never garbage: keep the collector from touching (and so copying) their pages.
     gc.collect()
     gc.freeze()
-    protocol.send(channel, {"ready": True, "import_seconds": time.perf_counter() - begun}, {})
+    return time.perf_counter() - begun
 
 
 def _wait_for_message(channel: socket.socket) -> bool:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+from . import names
+from .record import LeftOut
 
 
 class TooMuchOutputError(Exception):
-    """The workspace holds more, or larger, files than may be taken out."""
+    """The workspace holds more, or larger, files than it may."""
 
 
 def write_files(root: str, files: Mapping[str, bytes]) -> None:
@@ -21,40 +26,82 @@ def write_files(root: str, files: Mapping[str, bytes]) -> None:
         path.write_bytes(content)
 
 
-def read_files(root: str, skip: str, max_files: int, max_bytes: int) -> dict[str, bytes]:
-    """Reads every regular file below `root`, by its path relative to `root`.
+@dataclass(frozen=True)
+class Kept:
+    """What may be taken out of a workspace: the output whatever it holds, then others, smallest first.
 
-    Nothing may be running there any more. Links are not followed, and are left out as all special files are.
-    Names that are not printable UTF-8 come out with backslash escapes. Folders and files that the program
-    made unreadable are made readable.
+    files: most files and folders. megabytes: of all together.
+    """
 
-    Args:
-        skip: name of a top-level entry to leave out, or "".
+    output: str
+    files: int
+    megabytes: float
+
+
+@dataclass(frozen=True)
+class _File:
+    size: int
+    name: str
+    path: str
+
+
+def read_files(
+    root: str, max_files: int, max_bytes: int, kept: Kept
+) -> tuple[dict[str, bytes], dict[LeftOut, int]]:
+    """Reads the regular files below `root` by their path relative to `root`, and counts what it leaves out.
+
+    Nothing may be running there any more. Links are not followed. Folders and files that the program made
+    unreadable are made readable. Which files are taken depends on names and sizes alone.
 
     Raises:
-        TooMuchOutputError: above `max_files` or `max_bytes`, or paths longer than the system allows.
+        TooMuchOutputError: above `max_files` files and folders, or `max_bytes`.
     """
-    found: dict[str, bytes] = {}
-    total = 0
-    folders = [root]
-    entries_seen = 0
+    files, left_out = _find(root, max_files, kept.output)
+    if sum(file.size for file in files) > max_bytes:  # sparse ones cost a program nothing
+        raise TooMuchOutputError("more bytes than the workspace may hold")
+    taken: dict[str, bytes] = {}
+    places: set[str] = set()
+    room = kept.megabytes * 2**20
+    for file in sorted(files, key=lambda file: (file.name != kept.output, file.size, file.name)):
+        needed = {file.name, *names.parents(file.name)} - places
+        if file.name != kept.output:
+            if file.size > room:
+                left_out[LeftOut.LARGE] += 1
+                continue
+            if len(places) + len(needed) > min(kept.files, names.MAX_FILES):
+                left_out[LeftOut.MANY] += 1
+                continue
+            room -= file.size
+        places |= needed
+        taken[file.name] = _read(file.path)
+    return dict(sorted(taken.items())), dict(left_out)
+
+
+def _find(root: str, max_files: int, output: str) -> tuple[list[_File], Counter[LeftOut]]:
+    files: list[_File] = []
+    left_out: Counter[LeftOut] = Counter()
+    seen = 0
+    folders = [""]
     while folders:
         folder = folders.pop()
-        for entry in _entries(folder):
-            if folder == root and entry.name == skip:
+        for entry in _entries(os.path.join(root, folder)):  # noqa: PTH118
+            name = f"{folder}/{entry.name}" if folder else entry.name
+            if name == names.DATA:
                 continue
-            entries_seen += 1
-            if entries_seen > max_files:
+            seen += 1
+            if seen > max_files:
                 raise TooMuchOutputError(f"more than {max_files} files and folders")
-            if len(os.fsencode(entry.path)) >= os.pathconf("/", "PC_PATH_MAX"):
-                raise TooMuchOutputError("folders nested too deeply")
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.path)
+            if names.fault(name):
+                left_out[LeftOut.NAME] += 1
+            elif name == output and not entry.is_file(follow_symlinks=False):
+                left_out[LeftOut.OUTPUT] += 1
+            elif entry.is_dir(follow_symlinks=False):
+                folders.append(name)
             elif entry.is_file(follow_symlinks=False):
-                content = _read(entry.path, max_bytes - total)
-                total += len(content)
-                found[_printable(os.path.relpath(entry.path, root))] = content
-    return dict(sorted(found.items()))
+                files.append(_File(os.lstat(entry.path).st_size, name, entry.path))
+            else:
+                left_out[LeftOut.SPECIAL] += 1
+    return files, left_out
 
 
 def clear(root: str, keep: str) -> None:
@@ -91,8 +138,8 @@ def _make_removable(function: Callable[[str], object], path: str, _: object) -> 
 def used_bytes(root: str) -> int:
     """What the regular files below `root` occupy; files that vanish meanwhile count as nothing."""
     total = 0
-    for folder, _, names in os.walk(root):
-        for name in names:
+    for folder, _, files in os.walk(root):
+        for name in files:
             try:
                 status = os.lstat(os.path.join(folder, name))  # noqa: PTH118
             except OSError:
@@ -102,28 +149,16 @@ def used_bytes(root: str) -> int:
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except PermissionError:
+    """What lies in `folder`, made readable and searchable first: a program may have made it neither."""
+    if os.lstat(folder).st_mode & stat.S_IRWXU != stat.S_IRWXU:
         Path(folder).chmod(stat.S_IRWXU)
     with os.scandir(folder) as entries:
         return list(entries)
 
 
-def _read(path: str, max_bytes: int) -> bytes:
-    # A sparse file costs the program nothing, so its size is looked at before it is read.
-    if os.lstat(path).st_size > max_bytes:
-        raise TooMuchOutputError("more bytes than the workspace may hold")
+def _read(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except PermissionError:
         Path(path).chmod(stat.S_IRWXU)
     return Path(path).read_bytes()
-
-
-def _printable(name: str) -> str:
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
-    )
