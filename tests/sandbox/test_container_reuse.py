@@ -14,10 +14,11 @@ import pytest
 from sandboxes import QUICK, containers_below, require, script_job
 from traces import CANARY, IDLE, LEAVE, LOOK
 
+from mlagent_jax.errors import UserError
 from mlagent_jax.sandbox.containers import policy
 from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.docker import DockerSandbox
-from mlagent_jax.sandbox.interface import SandboxUnavailableError, Status
+from mlagent_jax.sandbox.interface import Status
 
 # The worker's user, which no two containers of a pool share.
 WHICH = "import os; print(os.getuid())"
@@ -139,16 +140,16 @@ def test_serves_one_episode_each_where_more_is_seen(
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("values", "said"),
     [
-        (DockerSettings(container_per="run"), "container_per is 'run': make it 'task' or 'episode'"),
-        (DockerSettings(most_jobs=0), "most_jobs is 0: make it 1 or more"),
-        (DockerSettings(kept=-1), "kept is -1: make it 0 or more"),
+        ({"container_per": "run"}, "container_per is 'run', but must be one of task, episode"),
+        ({"most_jobs": 0}, "most_jobs is 0, but must be a whole number of at least 1"),
+        ({"kept": -1}, "kept is -1, but must be a whole number from 0"),
     ],
 )
-def test_refuses_settings_that_mean_nothing(data_root: Path, settings: DockerSettings, said: str) -> None:
-    with pytest.raises(SandboxUnavailableError, match=said):
-        DockerSandbox(data_root, settings=settings)
+def test_refuses_settings_that_mean_nothing(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        DockerSettings(**values)
 
 
 def soon(condition: Callable[[], bool], seconds: float) -> bool:
