@@ -261,7 +261,7 @@ class _Execution:
             seccomp=self.job["seccomp"],
             alone=self.alone,
         )
-        arguments = {
+        arguments: dict[str, Any] = {
             "script": self.job["script"],
             "places": self.places,
             "limits": self.limits,
@@ -276,8 +276,7 @@ class _Execution:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 signal.signal(signal.SIGINT, signal.default_int_handler)
-                its.detach()
-                script.run(**descriptors, **arguments)
+                script.run(output=writer, parent=its.detach(), **arguments)
             finally:
                 os._exit(70)
         os.close(writer)
