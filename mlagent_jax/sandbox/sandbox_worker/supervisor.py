@@ -153,6 +153,7 @@ def _run_in(
         # Half of the inodes and a quarter of the bytes: a next script has room, whatever this one left.
         min(limits["kept_files"], limits["workspace_files"] // 2),
         min(limits["kept_mb"], limits["workspace_mb"] / 4),
+        files.keys(),
     )
     left: dict[str, bytes] = {}
     try:
