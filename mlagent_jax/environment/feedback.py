@@ -90,9 +90,9 @@ def left_out(counts: Mapping[str, int], limits: Limits) -> str:
     """What a script left in the workspace and later steps will not find; "" for nothing."""
     kept_mb = min(limits.kept_mb, limits.workspace_mb / 4)
     reasons = {
-        LeftOut.NAME: "by names that cannot be used",
-        LeftOut.SPECIAL: "links or special files",
-        LeftOut.OUTPUT: "no file where the submission belongs",
+        LeftOut.NAME: "with names that cannot be used",
+        LeftOut.SPECIAL: "that are links or special files",
+        LeftOut.OUTPUT: "that is no file where the submission belongs",
         LeftOut.LARGE: f"beyond {kept_mb:g} MB",
         LeftOut.MANY: f"beyond {min(limits.kept_files, limits.workspace_files // 2)} files and folders",
     }

@@ -153,6 +153,7 @@ def _run_in(
         # Half of the inodes and a quarter of the bytes: a next script has room, whatever this one left.
         min(limits["kept_files"], limits["workspace_files"] // 2),
         min(limits["kept_mb"], limits["workspace_mb"] / 4),
+        files.keys(),
     )
     left: dict[str, bytes] = {}
     try:
@@ -261,7 +262,7 @@ class _Execution:
             seccomp=self.job["seccomp"],
             alone=self.alone,
         )
-        arguments = {
+        arguments: dict[str, Any] = {
             "script": self.job["script"],
             "places": self.places,
             "limits": self.limits,
@@ -276,8 +277,7 @@ class _Execution:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 signal.signal(signal.SIGINT, signal.default_int_handler)
-                its.detach()
-                script.run(**descriptors, **arguments)
+                script.run(output=writer, parent=its.detach(), **arguments)
             finally:
                 os._exit(70)
         os.close(writer)

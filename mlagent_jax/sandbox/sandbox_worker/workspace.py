@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,14 +28,15 @@ def write_files(root: str, files: Mapping[str, bytes]) -> None:
 
 @dataclass(frozen=True)
 class Kept:
-    """What may be taken out of a workspace: the output whatever it holds, then others, smallest first.
+    """What may be taken out of a workspace: the output whatever it holds, then what was put in, then the smallest.
 
-    files: most files and folders. megabytes: of all together.
+    files: most files and folders, beyond those that were put in. megabytes: of all together.
     """
 
     output: str
     files: int
     megabytes: float
+    put_in: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,18 @@ def read_files(
     taken: dict[str, bytes] = {}
     places: set[str] = set()
     room = kept.megabytes * 2**20
-    for file in sorted(files, key=lambda file: (file.name != kept.output, file.size, file.name)):
+
+    def rank(file: _File) -> tuple[bool, bool, int, str]:
+        return file.name != kept.output, file.name not in kept.put_in, file.size, file.name
+
+    for file in sorted(files, key=rank):
         needed = {file.name, *names.parents(file.name)} - places
         if file.name != kept.output:
             if file.size > room:
                 left_out[LeftOut.LARGE] += 1
                 continue
-            if len(places) + len(needed) > min(kept.files, names.MAX_FILES):
+            is_new = file.name not in kept.put_in
+            if is_new and len(places) + len(needed) > min(kept.files, names.MAX_FILES):
                 left_out[LeftOut.MANY] += 1
                 continue
             room -= file.size
