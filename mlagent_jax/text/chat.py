@@ -57,7 +57,14 @@ def encode_chat(tokenizer: Tokenizer, messages: Sequence[Message]) -> Encoded:
 
 
 def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> np.ndarray:
-    """int32 (T,): the chat so far and the header of the assistant's next turn. Raises ChatTemplateError."""
+    """int32 (T,): the chat so far and the header of the assistant's next turn.
+
+    A template that changes contents is taken as it is, where nobody writes control tokens and no ids are kept. Raises
+    ChatTemplateError.
+    """
+    tokenizer.template.around(
+        [message.role for message in messages], True
+    )  # else a message might be left out
     try:
         return _encode(tokenizer, messages, prompt=True).tokens
     except ChatTemplateError:

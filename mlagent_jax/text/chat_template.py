@@ -38,6 +38,11 @@ class ChatTemplate:
 
         Raises ChatTemplateError where it refuses such a chat, or does not show each content once, in order.
         """
+        for role in roles:
+            if (
+                not role.isidentifier()
+            ):  # it becomes part of the template's text, where control tokens are read
+                raise ChatTemplateError(f"message role {role!r} is no name")
         return self._around(tuple(roles), prompt)
 
     def fit(self, turns: Sequence[Turn], prompt: bool) -> tuple[tuple[str, ...], list[str]]:

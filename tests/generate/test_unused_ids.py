@@ -1,5 +1,7 @@
 """Rows of the matrices that no token has: they change nothing that is sampled, scored or learnt."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,8 +45,17 @@ def models(request):
 def generate(model, params, sampling):
     engine = Engine(model, ENGINE, make_mesh(MeshConfig()))
     engine.load(params)
-    prompts = [np.random.default_rng(n).integers(0, V, 9 + n).tolist() for n in range(6)]
+    prompts = np.random.default_rng(0).integers(0, V, (6, 12)).tolist()
     return prompts, engine.generate(prompts, range(6), 24, (), sampling)
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def scores(model, params, tokens, targets, temperature):
+    """As RL scores them: log-probs of the targets, and entropies."""
+    positions = jnp.tile(jnp.arange(tokens.shape[1]), (len(tokens), 1))
+    hidden = forward(model, params, tokens, positions, jnp.ones_like(tokens))
+    unembed = unembedding(model, params)
+    return token_logprobs(hidden, unembed, targets, temperature, 7, unused=model.unused_ids)
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
@@ -69,17 +80,12 @@ def test_without_the_ranges_they_are_sampled(models):
 def test_trainer_and_sampler_agree(models, temperature):
     _, _, model, params = models
     prompts, answers = generate(model, params, SamplingParams(temperature))
-    for prompt, answer in zip(prompts, answers, strict=True):
-        tokens = np.array([[*prompt, *answer.tokens]], np.int32)
-        positions = np.arange(tokens.shape[1], dtype=np.int32)[None]
-        hidden = forward(model, params, tokens, positions, np.ones_like(tokens))
-        targets = np.roll(tokens, -1, axis=1)
-        logprobs, entropy = token_logprobs(
-            hidden, unembedding(model, params), targets, temperature, 7, unused=model.unused_ids
-        )
-        of_answer = logprobs[0, len(prompt) - 1 : -1]
-        np.testing.assert_allclose(of_answer, answer.logprobs, atol=5e-5)
-        assert np.isfinite(entropy).all() and entropy.max() <= np.log(V) + 1e-5
+    made = [answer.tokens for answer in answers]
+    tokens = np.concatenate([prompts, made], axis=1).astype(np.int32)
+    logprobs, entropy = scores(model, params, tokens, np.roll(tokens, -1, axis=1), temperature)
+    sampled = [answer.logprobs for answer in answers]
+    np.testing.assert_allclose(logprobs[:, len(prompts[0]) - 1 : -1], sampled, atol=5e-5)
+    assert np.isfinite(entropy).all() and entropy.max() <= np.log(V) + 1e-5
 
 
 def test_losses_and_gradients_are_those_of_the_model_without_them(models):
@@ -92,14 +98,12 @@ def test_losses_and_gradients_are_those_of_the_model_without_them(models):
 
     def both(model, params):
         total, _ = loss_sum(model, params, batch)
-        hidden = forward(model, params, tokens, positions, batch["segment_ids"])
-        logprobs, entropy = token_logprobs(
-            hidden, unembedding(model, params), targets, 0.9, 7, unused=model.unused_ids
-        )
+        logprobs, entropy = scores(model, params, tokens, targets, 0.9)
         return total + jnp.sum(logprobs * 0.3) + jnp.sum(entropy * 0.1)
 
-    expected, wanted = jax.value_and_grad(both, argnums=1)(plain, params)
-    value, gradient = jax.value_and_grad(both, argnums=1)(model, padded)
+    differentiated = jax.jit(jax.value_and_grad(both, argnums=1), static_argnums=0)
+    expected, wanted = differentiated(plain, params)
+    value, gradient = differentiated(model, padded)
     assert float(value) == pytest.approx(float(expected), rel=1e-5)
     assert not np.any(np.asarray(gradient["embed"][V:]))
     gradient["embed"] = gradient["embed"][:V]

@@ -198,8 +198,10 @@ def test_what_a_template_refuses_is_said(tmp_path):
     for encode in (encode_chat, encode_prompt):
         with pytest.raises(ChatTemplateError, match=r"\(system, user\): System role not supported"):
             encode(tokenizer, messages([("system", "x"), USER]))
-    with pytest.raises(ChatTemplateError, match=r"message 1 \(role 'developer'\)"):
-        encode_chat(tokenizer, messages([USER, ("developer", "x")]))
+        with pytest.raises(ChatTemplateError, match=r"message 1 \(role 'developer'\)"):
+            encode(tokenizer, messages([USER, ("developer", "x")]))
+        with pytest.raises(ChatTemplateError, match=r"role 'user<\|im_end\|>' is no name"):
+            encode(tokenizer, messages([("user<|im_end|>", "x")]))
 
 
 def test_a_template_that_changes_answers_serves_but_does_not_train(tmp_path):
@@ -219,6 +221,8 @@ def test_an_end_of_turn_must_be_a_token(tmp_path):
     tokenizer = load_tokenizer(write_folder(tmp_path / "hf", byte_level(), template))
     with pytest.raises(ChatTemplateError, match=r"ends an assistant's turn with '\\nEND\\n'"):
         encode_chat(tokenizer, messages([USER, ANSWER]))
+    expected = theirs(tmp_path / "hf", [USER, ANSWER, USER], True)
+    assert encode_prompt(tokenizer, messages([USER, ANSWER, USER])).tolist() == expected
 
 
 def test_no_template_is_chatml_where_its_tokens_are_there(tmp_path):
