@@ -33,16 +33,25 @@ NAME = flags.DEFINE_string("name", "", "What clients call the model; the folder'
 HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on.")
 PORT = flags.DEFINE_integer("port", 8000, "Port to listen on; 0 for any that is free.", 0, 65535)
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of weights, cache and computation.")
-SLOTS = flags.DEFINE_integer("slots", 16, "Answers generated at once.")
+SLOTS = flags.DEFINE_integer("slots", 16, "Answers generated at once.", lower_bound=1)
 MAX_LENGTH = flags.DEFINE_integer(
-    "max_length", 0, f"Tokens of a prompt with its answer; 0: what it was trained for, at most {LONG:,}."
+    "max_length",
+    0,
+    f"Tokens of a prompt with its answer; 0: what it was trained for, at most {LONG:,}.",
+    lower_bound=0,
 )
 CACHE_TOKENS = flags.DEFINE_integer(
-    "cache_tokens", 0, f"Tokens in the cache; 0: {USUAL:,} for each slot, but room for one of --max_length."
+    "cache_tokens",
+    0,
+    f"Tokens in the cache; 0: {USUAL:,} for each slot, but room for one of --max_length.",
+    lower_bound=0,
 )
-TENSOR = flags.DEFINE_integer("tensor", 1, "Devices that a layer's heads are split over.")
+TENSOR = flags.DEFINE_integer("tensor", 1, "Devices that a layer's heads are split over.", lower_bound=1)
 READS = flags.DEFINE_integer(
-    "reads", 1, "Pieces of prompts read before answers under way go on; 0: every prompt that has a slot."
+    "reads",
+    1,
+    "Pieces of prompts read before answers under way go on; 0: every prompt that has a slot.",
+    lower_bound=0,
 )
 MAX_REQUESTS = flags.DEFINE_integer("max_requests", 1024, "Requests under way at once; others get a 429.", 1)
 LOGPROBS_MODE = flags.DEFINE_enum(

@@ -124,7 +124,9 @@ class ModelSettings:
     pretrained: str = ""
     size: str = setting("", choices=SIZES)
     vocab_size: int = setting(1536, at_least=1)
-    shape: Mapping[str, Any] = setting(make=dict, keys=Qwen2Config, without=("vocab_size", "lora"))
+    shape: Mapping[str, Any] = setting(
+        make=dict, keys=Qwen2Config, without=("vocab_size", "lora", "unused_ids")
+    )
     lora: LoRAConfig | None = None
 
     def __post_init__(self) -> None:

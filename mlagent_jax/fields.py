@@ -13,7 +13,6 @@ import struct
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass
-from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mlagent_jax.errors import UserError
@@ -108,7 +107,6 @@ class Field:
         return text
 
 
-@cache
 def fields_of(cls: type) -> dict[str, Field]:
     """The fields of a dataclass of settings, by name."""
     hints = get_type_hints(cls)

@@ -14,6 +14,7 @@ from scripted import run_stages, scripted
 from test_configs import CONFIGS, load
 
 from experiments.config_file import with_changes
+from experiments.preflight import check_setup
 from experiments.settings import Settings
 from mlagent_jax.agent.trajectory_log import read_trajectories
 from mlagent_jax.models.config import Qwen2Config
@@ -158,3 +159,21 @@ def test_without_step_wise_rl_episodes_begin_at_their_beginning(finished):
     expert = {t.key for t in read_trajectories(states.workdir.expert_trajectories)}
     assert {record["trajectory"] for record in rollouts(states)} <= expert
     assert not {record["trajectory"] for record in rollouts(episodes)} & expert
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_quickstart_starts_from_a_folder(tmp_path, weights):
+    """README's `--config.model.pretrained=FOLDER`: the folder says what the model is, not the quickstart's shape."""
+    length = dict.fromkeys(("sampling.max_length", "sft.row_length", "ppo.row_length"), 4096)
+    changes = {"model.pretrained": str(weights), "evaluate.agents": ("ppo",)}
+    with scripted(
+        with_changes(load(named("quickstart")), SIZE | length | changes), tmp_path / "run"
+    ) as experiment:
+        check_setup(experiment, STAGES)
+        run_stages(experiment, STAGES)
+        started, given = experiment.initial_params(), load_hf(weights)[1]
+    assert experiment.model.hidden_size == SHAPE["hidden_size"] and experiment.model.query_chunk == 64
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(started), jax.device_get(given))
+    trained = load_hf(tmp_path / "run/sft/hf")[1]
+    assert not np.array_equal(jax.tree.leaves(trained)[0], jax.tree.leaves(given)[0])
