@@ -68,7 +68,7 @@ def starter(
         *(["from sklearn.feature_extraction.text import CountVectorizer"] if text else _SCALING),
     }
     head = "import numpy as np\nimport pandas as pd" if "np." in predict else "import pandas as pd"
-    return_carriage = classifies and rows[target].str.contains("\r").any()
+    has_returns = classifies and rows[target].str.contains("\r").any()
     named = _named([identity, *features.columns], columns)
     return _SCRIPT.format(
         imports="\n".join([head, *sorted(imports)]),
@@ -85,7 +85,7 @@ def starter(
         metric=metric.name,
         identity=repr(identity),
         validation=VALIDATION,
-        quoting=", quoting=1" if return_carriage else "",
+        quoting=", quoting=1" if has_returns else "",
     )
 
 
