@@ -169,7 +169,7 @@ for top, folders, names in os.walk("/proc"):
         seen += bool(content)
         found |= {{(path, word) for word in words if word[::-1].encode() in content}}
 print(found, seen > 20)
-for name in ("locks", "loadavg", "keys", "key-users", "sysvipc/shm", "vmallocinfo", "slabinfo", "diskstats"):
+for name in ("locks", "loadavg", "keys", "key-users", "vmallocinfo", "slabinfo", "diskstats"):
     try:
         print(name, len(open("/proc/" + name).read()))
     except OSError:

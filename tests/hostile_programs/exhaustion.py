@@ -254,7 +254,7 @@ subprocess.run([sys.executable, "-c", "x = b'a' * (1 << 40)"], check=True)
         """
 hoard = [None]
 while True:
-    hoard.append(hoard[-8:] * 64)
+    hoard.append(bytes(500))
 """,
         (Status.OOM,),
         "MemoryError",

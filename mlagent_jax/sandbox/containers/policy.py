@@ -63,7 +63,7 @@ MASKED_FROM_ALL = (
                 "slabinfo",
                 "softirqs",
             ),
-            *("swaps", "sysvipc", "timer_list", "timer_stats", "vmallocinfo", "vmstat", "zoneinfo"),
+            *("swaps", "timer_list", "timer_stats", "vmallocinfo", "vmstat", "zoneinfo"),
         )
     ),
 )
