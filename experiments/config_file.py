@@ -97,7 +97,7 @@ def with_changes(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     return ConfigDict(tree)
 
 
-class _FieldFlag(flags.Flag):  # type: ignore[type-arg]
+class _FieldFlag(flags.Flag):
     """A field of the settings. What cannot be read as its type stays text: it is reported with all that is wrong."""
 
     def __init__(self, name: str, field: Field) -> None:
@@ -106,7 +106,7 @@ class _FieldFlag(flags.Flag):  # type: ignore[type-arg]
         )
 
 
-class _FieldParser(flags.ArgumentParser):  # type: ignore[type-arg]
+class _FieldParser(flags.ArgumentParser):
     def __init__(self, field: Field) -> None:
         self._field = field
         self.takes_list = get_origin(field.kind) is tuple

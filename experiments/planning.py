@@ -27,7 +27,7 @@ Changes = Mapping[str, Any]  # fields of a configuration by their full names, wi
 Tell = Callable[[str], None]
 
 # Second moments stay in float32 (`training.optimisers`), and gradients are added up in it.
-_BFLOAT16: Changes = {
+_BFLOAT16: dict[str, Any] = {
     "model.shape.param_dtype": "bfloat16",
     "sft.optimiser.mu_dtype": "bfloat16",
     "ppo.actor_optimiser.mu_dtype": "bfloat16",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 from experiments.ablations.compare import table
 from experiments.settings import Settings
@@ -16,7 +17,7 @@ from mlagent_jax.files import write_atomically
 
 def with_seed(settings: Settings, seed: int) -> Settings:
     """The settings of one of the runs; a stage that was given a seed of its own keeps it."""
-    stages = {
+    stages: dict[str, Any] = {
         name: dataclasses.replace(stage, seed=seed)
         for name, stage in (("sft", settings.sft), ("ppo", settings.ppo))
         if stage.seed == settings.seed

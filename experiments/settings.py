@@ -224,7 +224,7 @@ class EvaluateSettings:
     temperature: float = setting(1.0, at_least=0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that decides a run.
 

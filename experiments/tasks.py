@@ -65,7 +65,7 @@ READS = {
     "prepare": _OF_TASKS,
     "check": (*_OF_TASKS, "references"),
     "grade": ("tasks_dir", "data_root", "micro"),
-    "new": ("csv", "target", "metric", "positive", "encoding", "delimiter"),
+    "new": ("csv", "target", "metric", "positive", "encoding", "delimiter", "missing"),
     "metrics": (),
 }
 """The commands, and which flags each of them reads."""
