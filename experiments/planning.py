@@ -42,7 +42,7 @@ ALTERNATIVES: tuple[tuple[str, Changes], ...] = (
     ("parameters and first moments in bfloat16", _BFLOAT16),
     (
         "each row split over 4 devices, parameters and first moments in bfloat16",
-        {"mesh.sequence": 4} | _BFLOAT16,
+        {"mesh.sequence": 4, **_BFLOAT16},
     ),
     (
         "adapters of rank 16 on parameters in bfloat16",
@@ -54,7 +54,7 @@ ALTERNATIVES: tuple[tuple[str, Changes], ...] = (
     ),
     (
         "the same with each row split over 4 devices, parameters and first moments in bfloat16",
-        {"ppo.critic": "shared", "mesh.sequence": 4} | _BFLOAT16,
+        {"ppo.critic": "shared", "mesh.sequence": 4, **_BFLOAT16},
     ),
 )
 

@@ -54,7 +54,7 @@ class FusedAttention(Attention):
         shape, axes = (config.hidden_size, sum(self.sizes)), ("embed", "heads")
         self.qkv_proj = Linear(config, "qkv_proj", shape, axes, config.attention_bias, rngs)
         if any(adapters.values()):
-            self.qkv_proj.adapter = nnx.data(FusedAdapter(adapters, self.sizes, groups))
+            self.qkv_proj.adapter = nnx.data(FusedAdapter(adapters, self.sizes, groups))  # type: ignore[assignment]
 
     def project(self, x: jax.Array) -> tuple[jax.Array, ...]:
         y = self.qkv_proj(x)

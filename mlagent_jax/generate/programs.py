@@ -152,7 +152,7 @@ def compile_programs(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> Pr
     dtype = jnp.dtype(model.dtype)
 
     def engine_load(params: Params) -> Params:
-        if jax.tree.structure(params) != jax.tree.structure(abstract_params(model)):
+        if jax.tree.structure(params) != jax.tree.structure(abstract_params(model)):  # type: ignore[operator]
             raise ValueError(
                 f"these are not the parameters, adapters included, of the engine's model {model}"
             )

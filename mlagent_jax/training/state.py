@@ -46,13 +46,16 @@ def take_step(optimiser: optax.GradientTransformation, state: TrainState, gradie
     distance to the next such number.
     """
     updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
-    leaves, tree = jax.tree.flatten(state.params)
     key = jax.random.fold_in(jax.random.key(0), state.step)
-    moved = [
-        _moved(leaf, update, jax.random.fold_in(key, number))
-        for number, (leaf, update) in enumerate(zip(leaves, tree.flatten_up_to(updates), strict=True))
-    ]
-    return TrainState(tree.unflatten(moved), opt_state, state.step + 1)
+    leaves, tree = jax.tree.flatten(state.params)
+    numbers = jax.tree.unflatten(tree, range(len(leaves)))
+    params = jax.tree.map(
+        lambda leaf, update, number: _moved(leaf, update, jax.random.fold_in(key, number)),
+        state.params,
+        updates,
+        numbers,
+    )
+    return TrainState(params, opt_state, state.step + 1)
 
 
 def _moved(leaf: jax.Array, update: jax.Array, key: jax.Array) -> jax.Array:
