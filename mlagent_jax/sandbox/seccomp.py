@@ -139,6 +139,7 @@ _NOT_UNIX = (_Argument(0, "is not", 1),)
 _NAMESPACE_FLAGS = 0x7E020000  # CLONE_NEW*: cgroup, uts, ipc, user, pid, net and mount
 _MAP_HUGETLB = 0x40000
 _GET_LOCKS, _SET_LEASE, _NOTIFY, _SET_PIPE_SIZE = (5, 36), 1024, 1026, 1031
+_SET_OWNERLESS_LOCK = (37, 38)  # F_OFD_SETLK, F_OFD_SETLKW: one could lie hidden in a message
 _SOCKET_LEVEL, _BUFFER_SIZES = 1, (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, and the same by force
 
 _RULES: tuple[_Rule, ...] = (
@@ -153,8 +154,10 @@ _RULES: tuple[_Rule, ...] = (
     _Rule("socket", (41, 198), errno.EAFNOSUPPORT, _NOT_UNIX),
     _Rule("socketpair", (53, 199), errno.EAFNOSUPPORT, _NOT_UNIX),
     *_each("setsockopt", (54, 208), errno.EPERM, 2, _BUFFER_SIZES, _Argument(1, "is", _SOCKET_LEVEL)),
-    # Locks and leases on data that jobs share are seen by all of them; so is who reads it.
-    _Rule("flock", (73, 32), errno.ENOLCK),
+    # Locks and leases on data that jobs share are seen by all of them; so is who reads it. Libraries do without
+    # `flock` where the file system has none (HDF5, filelock), and without locks that no process owns.
+    _Rule("flock", (73, 32), errno.ENOSYS),
+    *_each("fcntl", (72, 25), errno.EINVAL, 1, _SET_OWNERLESS_LOCK),
     *_each("fcntl", (72, 25), errno.EPERM, 1, (*_GET_LOCKS, _SET_LEASE, _NOTIFY, _SET_PIPE_SIZE)),
     # Huge pages come of a pool of the host's that no limit counts.
     _Rule("mmap", (9, 222), errno.ENOMEM, (_Argument(3, "has a bit of", _MAP_HUGETLB),)),

@@ -63,6 +63,37 @@ np.zeros(1 << 40)
         "ArrayMemoryError",
     ),
     Hostile(
+        "one array of half of all addresses",
+        """
+import numpy as np
+np.empty(1 << 62, np.uint8)
+""",
+        (Status.OOM,),
+        "ArrayMemoryError",
+    ),
+    Hostile(
+        "memory in small pieces",
+        """
+import mmap
+hoard = []
+while True:
+    hoard.append(mmap.mmap(-1, 64 << 10))
+""",
+        (Status.OOM,),
+        "Cannot allocate memory",
+    ),
+    Hostile(
+        "memory at an address of its own choice",
+        """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+place, size = ctypes.c_void_p(1 << 32), ctypes.c_size_t(100 << 30)
+raise SystemExit(libc.mmap(place, size, 3, 0x32, -1, ctypes.c_long(0)) == 2**64 - 1)
+""",
+        (Status.OOM,),
+    ),
+    Hostile(
         "memory hog in children",
         """
 import os, time

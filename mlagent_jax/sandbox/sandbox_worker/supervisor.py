@@ -291,7 +291,7 @@ class _Execution:
             self._kill_everything()
             raise
         if listener is not None:
-            self.witness = Witness(listener, self.addresses, self.meter.grant_process)
+            self.witness = Witness(listener, self.addresses, self.meter.grant_process, self.meter.descendants)
             opened.callback(self.witness.close)
         return pid, reader
 
