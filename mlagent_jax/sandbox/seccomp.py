@@ -102,6 +102,7 @@ _ABSENT: dict[str, tuple[int, int]] = {
     "io_setup": (206, 0),  # takes of a number that the whole host shares
     "landlock_create_ruleset": (444, 444),
     "listmount": (458, 458),  # where things lie on the host
+    "mincore": (27, 232),  # what others have read
     "statmount": (457, 457),
 }
 
@@ -138,6 +139,7 @@ _OF_ANOTHER = (_Argument(0, "is not", 0),)  # process than the caller
 _NOT_UNIX = (_Argument(0, "is not", 1),)
 _NAMESPACE_FLAGS = 0x7E020000  # CLONE_NEW*: cgroup, uts, ipc, user, pid, net and mount
 _MAP_HUGETLB = 0x40000
+_NOT_WAITING = 0x8  # RWF_NOWAIT
 _GET_LOCKS, _SET_LEASE, _NOTIFY, _SET_PIPE_SIZE = (5, 36), 1024, 1026, 1031
 _SET_OWNERLESS_LOCK = (37, 38)  # F_OFD_SETLK, F_OFD_SETLKW: one could lie hidden in a message
 _SOCKET_LEVEL, _BUFFER_SIZES = 1, (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, and the same by force
@@ -159,6 +161,8 @@ _RULES: tuple[_Rule, ...] = (
     _Rule("flock", (73, 32), errno.ENOSYS),
     *_each("fcntl", (72, 25), errno.EINVAL, 1, _SET_OWNERLESS_LOCK),
     *_each("fcntl", (72, 25), errno.EPERM, 1, (*_GET_LOCKS, _SET_LEASE, _NOTIFY, _SET_PIPE_SIZE)),
+    # Whether it can be read at once tells what others have read.
+    _Rule("preadv2", (327, 286), errno.EOPNOTSUPP, (_Argument(5, "has a bit of", _NOT_WAITING),)),
     # Huge pages come of a pool of the host's that no limit counts.
     _Rule("mmap", (9, 222), errno.ENOMEM, (_Argument(3, "has a bit of", _MAP_HUGETLB),)),
 )

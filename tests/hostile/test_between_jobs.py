@@ -137,6 +137,23 @@ def test_locks_on_shared_data_are_not_seen_by_a_job_beside(backend: str, prepare
     assert probing.output.endswith("locks \n")
 
 
+def test_what_others_have_read_is_not_told(host: Host) -> None:
+    source = """
+import ctypes, mmap, os
+libc = ctypes.CDLL(None, use_errno=True)
+data = os.open("data/train.csv", os.O_RDONLY)
+try:
+    print("at once", os.preadv(data, [bytearray(1)], 0, os.RWF_NOWAIT))
+except OSError as error:
+    print(error.errno)
+area = mmap.mmap(-1, 4096)
+place = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(area)))
+print(libc.mincore(place, ctypes.c_size_t(4096), ctypes.create_string_buffer(1)), ctypes.get_errno())
+print(os.preadv(data, [bytearray(1)], 0, 0))
+"""
+    assert run(host, source).output == "95\n-1 38\n1\n"
+
+
 def test_locks_in_the_workspace_work(host: Host) -> None:
     source = """
 import sqlite3

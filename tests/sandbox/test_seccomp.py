@@ -145,13 +145,17 @@ def test_looks_at_later_arguments(machine: str, fcntl: int, setsockopt: int, mma
 
 
 @pytest.mark.parametrize(
-    ("machine", "io_setup", "flock", "inotify"), [("x86_64", 206, 73, 294), ("aarch64", 0, 32, 26)]
+    ("machine", "io_setup", "flock", "inotify", "mincore", "preadv2"),
+    [("x86_64", 206, 73, 294, 27, 327), ("aarch64", 0, 32, 26, 232, 286)],
 )
 def test_says_of_some_calls_that_there_are_none(
-    machine: str, io_setup: int, flock: int, inotify: int
+    machine: str, io_setup: int, flock: int, inotify: int, mincore: int, preadv2: int
 ) -> None:
-    calls = (io_setup, flock, inotify)
-    assert [interpret(machine, call) for call in calls] == [errno.ENOSYS] * 3
+    calls = (io_setup, flock, inotify, mincore)
+    assert [interpret(machine, call) for call in calls] == [errno.ENOSYS] * 4
+    flags = (0, 0x1, 0x8, 0x9)
+    answers = [interpret(machine, preadv2, 3, 0, 1, 0, 0, flag) for flag in flags]
+    assert answers == [ALLOWED, ALLOWED, errno.EOPNOTSUPP, errno.EOPNOTSUPP]
 
 
 @pytest.mark.parametrize(
