@@ -74,10 +74,7 @@ class CachedSandbox:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._database = _open(path)
         except (sqlite3.Error, OSError) as error:
-            raise CacheError(
-                f"The cache of executions {path} cannot be used ({error}): make its folder writable, or "
-                "delete the file to begin an empty one."
-            ) from error
+            raise _unusable(path, error) from error
 
     @property
     def name(self) -> str:
@@ -97,7 +94,12 @@ class CachedSandbox:
         return self._inner.identity()
 
     def run(self, job: Job) -> Result:
-        """See `Sandbox.run`. Raises ValueError for a job whose data has no digest."""
+        """See `Sandbox.run`.
+
+        Raises:
+            ValueError: a job whose data has no digest.
+            CacheError: the file was damaged meanwhile.
+        """
         key = self.key(job)
         with self._lock:
             known = self._load(key)
@@ -167,7 +169,10 @@ class CachedSandbox:
         return dataclasses.replace(result, cached=True)
 
     def _load(self, key: str) -> Result | None:
-        row = self._database.execute("SELECT result FROM results WHERE key = ?", (key,)).fetchone()
+        try:
+            row = self._database.execute("SELECT result FROM results WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise _unusable(self._path, error) from error
         if row is None:
             return None
         record: dict[str, Any] = json.loads(row[0])
@@ -175,7 +180,7 @@ class CachedSandbox:
         if None in files.values():
             return None
         with (
-            contextlib.suppress(sqlite3.OperationalError),
+            contextlib.suppress(sqlite3.Error),
             self._database,
         ):  # it may be evicted early, no worse
             self._database.execute("UPDATE results SET used = ? WHERE key = ?", (time.time(), key))
@@ -196,8 +201,8 @@ class CachedSandbox:
             if self._stored % _LOOK_EVERY == 0:
                 self._forget(evict(self._database, self._quota))
             self._stored += 1
-        except (sqlite3.OperationalError, OSError) as error:
-            # A full disk, say: the result stands, it only has to be run for again.
+        except (sqlite3.Error, OSError) as error:
+            # A full disk, say: the result stands, it only has to be run for again. Others wait for it.
             logging.warning("could not keep an execution in %s: %s", self._path, error)
 
     def _forget(self, evicted: int) -> None:
@@ -209,6 +214,13 @@ class CachedSandbox:
                 self._path,
                 self._quota / 2**20,
             )
+
+
+def _unusable(path: Path, error: Exception) -> CacheError:
+    return CacheError(
+        f"The cache of executions {path} cannot be used ({error}): make its folder writable, or delete the file to "
+        "begin an empty one."
+    )
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -240,13 +252,19 @@ def evict(database: sqlite3.Connection, quota: float) -> int:
 
 
 def collect_garbage(path: Path, quota_mb: float) -> tuple[int, set[str]]:
-    """Brings the cache at `path` to its quota. Returns how many results went, and the blobs of those that stay."""
+    """Brings the cache at `path` to its quota. Returns how many results went, and the blobs of those that stay.
+
+    Raises CacheError: it cannot be used.
+    """
     if not path.exists():
         return 0, set()
-    with contextlib.closing(_open(path)) as database:
-        # Of an older version, which nothing reads any more.
-        database.executescript("DROP TABLE IF EXISTS executions; DROP TABLE IF EXISTS blobs;")
-        evicted = evict(database, quota_mb * 2**20)
-        database.execute("VACUUM")
-        rows = database.execute("SELECT result FROM results").fetchall()
+    try:
+        with contextlib.closing(_open(path)) as database:
+            # Of an older version, which nothing reads any more.
+            database.executescript("DROP TABLE IF EXISTS executions; DROP TABLE IF EXISTS blobs;")
+            evicted = evict(database, quota_mb * 2**20)
+            database.execute("VACUUM")
+            rows = database.execute("SELECT result FROM results").fetchall()
+    except (sqlite3.Error, OSError) as error:
+        raise _unusable(path, error) from error
     return evicted, {blob for (text,) in rows for blob in json.loads(text)["files"].values()}

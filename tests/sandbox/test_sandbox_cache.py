@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -254,3 +255,33 @@ def test_names_a_file_that_is_no_cache(tmp_path: Path) -> None:
     assert path.read_text().startswith("this is not")
     with pytest.raises(CacheError, match="make its folder writable"):
         CachedSandbox(Recorder(), path / "below" / "a-file")
+
+
+def test_damage_while_it_is_open_is_named_and_nobody_waits_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cache.sqlite"
+    with CachedSandbox(Recorder(), path) as cache:
+        cache.run(JOB)
+    pages = path.read_bytes()
+    path.write_bytes(pages[:4096] + b"\xff" * (len(pages) - 4096))
+    with (
+        CachedSandbox(Recorder(), path) as cache,
+        pytest.raises(CacheError, match=r"cache.sqlite cannot be used .*malformed"),
+    ):
+        cache.run(JOB)
+    with pytest.raises(CacheError, match="cannot be used"):
+        collect_garbage(path, 1)
+    # Found when a result is to be kept: the result stands, for all who asked for it.
+    path.write_bytes(pages)
+    release = threading.Event()
+    other = dataclasses.replace(JOB, script="notes/a.txt")
+    with CachedSandbox(Recorder(wait=release), path) as cache, ThreadPoolExecutor(2) as threads:
+        waiting = [threads.submit(cache.run, other) for _ in range(2)]
+        monkeypatch.setattr("mlagent_jax.sandbox.cache.evict", _fail)
+        release.set()
+        assert [one.result(10).output for one in waiting] == [RESULT.output] * 2
+
+
+def _fail(*_: object) -> int:
+    raise sqlite3.DatabaseError("database disk image is malformed")
