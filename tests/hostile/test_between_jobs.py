@@ -137,6 +137,44 @@ def test_locks_on_shared_data_are_not_seen_by_a_job_beside(backend: str, prepare
     assert probing.output.endswith("locks \n")
 
 
+HOLD_PIPES = """
+import os, time
+for _ in range(3):
+    if os.fork() == 0:
+        pipes = []
+        try:
+            while True:
+                pipes.append(os.pipe())
+        except OSError as error:
+            print(len(pipes), "pipes", error.errno, flush=True)
+        names = 0
+        try:
+            while True:
+                os.mkfifo(f"{os.getpid()}.{names}")
+                names += 1
+        except OSError as error:
+            print(names, "names", error.errno, flush=True)
+        time.sleep(1)
+        os._exit(0)
+for _ in range(3):
+    os.wait()
+"""
+
+
+def test_pipes_are_bounded_where_jobs_would_see_each_other_s(host: Host) -> None:
+    result = run(host, HOLD_PIPES)
+    counts = [line.split() for line in result.output.splitlines()]
+    for kind, error in (("pipes", "24"), ("names", "28")):
+        found = [(int(count), number) for count, what, number in counts if what == kind]
+        assert 64 < sum(count for count, _ in found) <= 128
+        assert [number for _, number in found] == [error] * 3
+    source = """
+import subprocess
+print(sum(len(subprocess.run(["/bin/echo"], capture_output=True).stdout) for _ in range(150)))
+"""
+    assert run(host, source).output == "150\n"
+
+
 def test_what_others_have_read_is_not_told(host: Host) -> None:
     source = """
 import ctypes, mmap, os

@@ -9,7 +9,8 @@ evidence. So these calls, all of them rare, stop in the kernel until the program
   if its address space once came within 1 MiB of the limit, and the kernel keeps that peak;
 - a new process or thread: the supervisor counts those there are;
 - what no other limit bounds: sockets, whose buffers are the kernel's memory; locks on files; sets of descriptors
-  to wait for. Only those that are held at one time count.
+  to wait for; pipes, whose number the jobs of one user would see of each other. Only those that are held at one time
+  count, but for pipes that have names.
 
 Only numbers in registers are looked at, which nobody can change meanwhile. Where the kernel cannot do this (before
 Linux 5.5; gVisor), the supervisor only looks at intervals, and a refusal between two looks goes unseen.
@@ -57,6 +58,10 @@ _CALLS: dict[str, dict[str, int]] = {
         "epoll_create": 213,
         "epoll_create1": 291,
         "exit_group": 231,
+        "pipe": 22,
+        "pipe2": 293,
+        "mknod": 133,
+        "mknodat": 259,
     },
     "aarch64": {
         "seccomp": 277,
@@ -69,6 +74,8 @@ _CALLS: dict[str, dict[str, int]] = {
         "fcntl": 25,
         "epoll_create1": 20,
         "exit_group": 94,
+        "pipe2": 59,
+        "mknodat": 33,
     },
 }
 _LEAST_BYTES = 1 << 20
@@ -78,6 +85,8 @@ _SET_LOCK = (6, 7)  # F_SETLK, F_SETLKW
 _SOCKETS = 128
 _LOCKS = 10_000
 _EPOLL_SETS = 1_000
+# The kernel makes all pipes of a user smaller when they could hold 64 MiB together: far from what one job can reach.
+_PIPES = 128
 _COUNT_SECONDS = 0.05
 _AT_ONCE = 32
 _MOST_BYTES = 1 << 62  # a request may name any number
@@ -125,6 +134,8 @@ class Witness:
         self._grant_process = grant_process
         self._locks = _Allowance(_LOCKS, lambda: sum(map(_locks_of, descendants())))
         self._epoll_sets = _Allowance(_EPOLL_SETS, lambda: sum(map(_epoll_sets_of, descendants())))
+        self._pipes = _Allowance(_PIPES, lambda: _count_pipes(descendants()))
+        self._named_pipes = _Allowance(_PIPES, lambda: _PIPES)
         self._names = {number: name for name, number in _CALLS[platform.machine()].items()}
 
     def answer(self) -> None:
@@ -164,6 +175,10 @@ class Witness:
         if name == "exit_group":
             self._look_at_peak(pid)
             return 0
+        if name in ("pipe", "pipe2"):
+            return 0 if self._pipes.grant() else errno.EMFILE
+        if name in ("mknod", "mknodat"):
+            return 0 if self._named_pipes.grant() else errno.ENOSPC
         if name == "fcntl":
             return 0 if self._locks.grant() else errno.ENOLCK
         return 0 if self._epoll_sets.grant() else errno.EMFILE
@@ -206,7 +221,8 @@ class _Allowance:
         if self._left <= 0 and time.monotonic() >= self._next_count:
             with contextlib.suppress(OSError):
                 self._left = self._most - self._count()
-            self._next_count = time.monotonic() + _COUNT_SECONDS
+            if self._left < self._most / 8:  # or a program could have us do little else
+                self._next_count = time.monotonic() + _COUNT_SECONDS
         if self._left <= 0:
             return False
         self._left -= 1
@@ -247,10 +263,20 @@ def _locks_of(pid: int) -> int:
 
 def _epoll_sets_of(pid: int) -> int:
     """Raises PermissionError."""
-    found = 0
+    return _open_files(pid).count("anon_inode:[eventpoll]")
+
+
+def _count_pipes(pids: list[int]) -> int:
+    """Raises PermissionError."""
+    return len({file for pid in pids for file in _open_files(pid) if file.startswith("pipe:")})
+
+
+def _open_files(pid: int) -> list[str]:
+    """What the descriptors of a process refer to. Raises PermissionError."""
+    found = []
     for name in _descriptors(pid, "fd"):
         with contextlib.suppress(FileNotFoundError):
-            found += str(Path(f"/proc/{pid}/fd/{name}").readlink()) == "anon_inode:[eventpoll]"
+            found.append(str(Path(f"/proc/{pid}/fd/{name}").readlink()))
     return found
 
 
@@ -299,7 +325,16 @@ def build_filter(machine: str, addresses: int | None, alone: bool) -> bytes:
     for name in ("fork", "vfork", "clone", "clone3"):
         rule(name)
     if alone:
-        for name in ("socket", "socketpair", "epoll_create", "epoll_create1"):
+        for name in (
+            "socket",
+            "socketpair",
+            "epoll_create",
+            "epoll_create1",
+            "pipe",
+            "pipe2",
+            "mknod",
+            "mknodat",
+        ):
             rule(name)
         for command in _SET_LOCK:
             rule("fcntl", _step(_LOAD, _ARGUMENTS + 8), _step(_EQUAL, command, 0, 1))
