@@ -91,7 +91,11 @@ def compile_update(config: PPOConfig, model: Qwen2Config, mesh: Mesh) -> Functio
             compiler_options=AS_WRITTEN,
         ),
         apply=jax.jit(
-            ppo_apply, donate_argnums=0, static_argnums=2, out_shardings=(state_shardings, everywhere)
+            ppo_apply,
+            donate_argnums=0,
+            static_argnums=2,
+            out_shardings=(state_shardings, everywhere),
+            compiler_options=AS_WRITTEN,
         ),
         optimisers=optimisers,
         states=states,
