@@ -47,7 +47,7 @@ from mlagent_jax.nn.vocabulary import hide_unused
 from mlagent_jax.parallel.mesh import check_model_fits, replicated
 from mlagent_jax.parallel.rules import RULES, constrain, spec
 
-MAX_STOP_IDS = 8  # of one request
+MAX_STOP_IDS = 32  # of one request: a checkpoint's own list of eos ids, and what a client adds
 
 # Bytes of keys and values that decoding attends to at a time: the best for models of 1 to 135 million parameters on a
 # core with 2 MiB of second-level cache.

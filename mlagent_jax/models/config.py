@@ -12,8 +12,6 @@ from mlagent_jax.models.remat import REMAT_POLICIES
 from mlagent_jax.nn.attention import BACKENDS, check_backend
 from mlagent_jax.nn.vocabulary import UnusedIds
 
-FLOATS = ("float32", "bfloat16", "float16")
-
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -53,8 +51,8 @@ class Qwen2Config:
     logits_chunk: int = setting(128, at_least=1, defines_run=False)
     remat: str = setting("none", choices=REMAT_POLICIES, defines_run=False)
     scan_layers: bool = setting(True, defines_run=False)
-    dtype: str = setting("float32", choices=FLOATS)
-    param_dtype: str = setting("float32", choices=FLOATS)
+    dtype: str = setting("float32", choices=DTYPES)
+    param_dtype: str = setting("float32", choices=DTYPES)
     lora: LoRAConfig | None = None
     unused_ids: UnusedIds = ()
 

@@ -26,7 +26,7 @@ class PPOConfig:
     updates: policy updates. batch_size: states (or episodes) sampled for each. minibatch_size: of those, in
         one optimiser step. epochs: passes over a batch.
     row_length: tokens in a packed row; at least the longest prompt and response. micro_rows: rows at a time.
-    temperature: of sampling, and of the log-probs that are trained on.
+    temperature: of sampling, and of the log-probs that are trained on; below 0.01 float32 would not hold their digits.
     gamma, lam: discount and GAE's lambda, per token. reward_to_go: whether an action's return counts the
         rewards of later actions of its episode (step-wise there are none).
     normalise_advantages: to mean 0 and deviation 1 over the batch's action tokens.
@@ -51,7 +51,7 @@ class PPOConfig:
     epochs: int = setting(1, at_least=1)
     row_length: int = setting(15_000, at_least=2)
     micro_rows: int = setting(8, at_least=1, defines_run=False)
-    temperature: float = setting(1.0, above=0)
+    temperature: float = setting(1.0, at_least=0.01)
     gamma: float = setting(1.0, at_least=0, at_most=1)
     lam: float = setting(1.0, at_least=0, at_most=1)
     reward_to_go: bool = True

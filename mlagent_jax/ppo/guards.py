@@ -14,6 +14,10 @@ from mlagent_jax.ppo.step import Learners
 
 ACTOR = Guard("the PPO actor", "ppo.actor_optimiser.learning_rate")
 CRITIC = Guard("the PPO critic", "ppo.critic_optimiser.learning_rate")
+_SHARED_TRUNK = Guard(
+    "the PPO actor, whose trunk the critic's loss moves too (ppo.critic_trunk_gradient),",
+    "ppo.critic_optimiser.learning_rate or ppo.actor_optimiser.learning_rate",
+)
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -54,20 +58,29 @@ def check_measured(measured: Arrays, mask: np.ndarray, when: str, rates: Learner
         "its values": of["old_values"],
         "the advantages by its values": of["advantages"],
         "the returns by its values": of["returns"],
-        "the squared error of its values": error,
+        "the squared errors of its values": error,
     }
     CRITIC.require(critic, when, rates.critic)
 
 
 def check_step(
-    learnt: Arrays, mask: np.ndarray, norms: Mapping[str, Any], when: str, rates: Learners
+    learnt: Arrays,
+    mask: np.ndarray,
+    norms: Mapping[str, Any],
+    when: str,
+    rates: Learners,
+    shared_trunk: bool = False,
 ) -> None:
-    """Of one optimiser step: `step.loss`'s second result at the action tokens, and what `apply_gradients` tells."""
+    """Of one optimiser step: `step.loss`'s second result at the action tokens, and what `apply_gradients` tells.
+
+    shared_trunk: whether the critic's loss is in the actor's gradient as well.
+    """
     of = {name: array[mask] for name, array in learnt.items()}
     actor = {"the log-probs of its tokens": of["logprobs"], "its policy loss": of["policy_loss"]}
     ACTOR.require(actor | {"its entropy": of["entropy"]}, when, rates.actor)
     CRITIC.require({"its value loss": of["value_loss"]}, when, rates.critic)
-    for name, guard, rate in (("critic", CRITIC, rates.critic), ("actor", ACTOR, rates.actor)):
+    moved = _SHARED_TRUNK if shared_trunk else ACTOR
+    for name, guard, rate in (("critic", CRITIC, rates.critic), ("actor", moved, rates.actor)):
         quantities = {
             "its gradient's norm": norms[f"{name}_grad_norm"],
             "its parameters": norms[f"{name}_params_finite"],

@@ -91,7 +91,11 @@ def compile_update(config: PPOConfig, model: Qwen2Config, mesh: Mesh) -> Functio
             compiler_options=AS_WRITTEN,
         ),
         apply=jax.jit(
-            ppo_apply, donate_argnums=0, static_argnums=2, out_shardings=(state_shardings, everywhere)
+            ppo_apply,
+            donate_argnums=0,
+            static_argnums=2,
+            out_shardings=(state_shardings, everywhere),
+            compiler_options=AS_WRITTEN,
         ),
         optimisers=optimisers,
         states=states,
@@ -181,7 +185,9 @@ class Updater:
                 states, outcomes[number], norms = self._step(states, on_device[number], actor_too)
                 mask = arrays["mask"][slice(*batch.minibatches[number])]
                 rates = self.learning_rates(states)
-                guards.check_step(outcomes[number], mask, norms, f"in update {update + 1}", rates)
+                shared_trunk = config.critic == "shared" and config.critic_trunk_gradient
+                when = f"in update {update + 1}"
+                guards.check_step(outcomes[number], mask, norms, when, rates, shared_trunk)
             epochs_done += 1
             learnt = {
                 name: np.concatenate([outcomes[i][name] for i in range(len(on_device))])

@@ -117,16 +117,16 @@ def _split(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[list[Encode
             f"(sft.eval_fraction {config.eval_fraction}); collect more, or set it to 0"
         )
     training = [sequences[i] for i in sorted(order[held_out:])]
-    cut, dropped = cut_counts(training, config.row_length)
-    if dropped == len(training):
+    if cut_counts(training, config.row_length)[1] == len(training):
         raise UserError(
             f"none of {len(training)} trajectories has an action within sft.row_length {config.row_length}"
         )
+    cut, dropped = cut_counts(sequences, config.row_length)
     if cut:
         _log.warning(
             "%d of %d trajectories are longer than sft.row_length %d: cut at a step, %d of them away",
             cut,
-            len(training),
+            len(sequences),
             config.row_length,
             dropped,
         )
@@ -134,4 +134,11 @@ def _split(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[list[Encode
 
 
 def _held_out_rows(config: SFTConfig, held_out: Sequence[Encoded]) -> PackedRows | None:
-    return pad_rows(pack(held_out, config.row_length), config.micro_rows) if held_out else None
+    rows = pack(held_out, config.row_length)
+    if held_out and not len(rows.tokens):
+        _log.warning(
+            "no evaluation loss: none of the %d held-out trajectories has an action within sft.row_length %d",
+            len(held_out),
+            config.row_length,
+        )
+    return pad_rows(rows, config.micro_rows) if len(rows.tokens) else None

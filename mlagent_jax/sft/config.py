@@ -16,7 +16,7 @@ class SFTConfig:
     row_length: tokens in a packed row. batch_rows: packed rows in an optimiser step, however many trajectories they
         hold; `micro_rows` of them at a time. batch_sequences: if not 0, a step is of that many trajectories instead, as
         the paper's batch of 64 is, packed into as many rows as they need.
-    epochs: passes over the training rows; `steps`, if not 0, says how many optimiser steps instead.
+    epochs: passes over what is trained on, to the nearest whole step; `steps`, if not 0, says how many steps instead.
     eval_fraction: share of the trajectories held out for the evaluation loss, taken every `eval_every` steps.
     checkpoint_every, log_every: steps. keep: checkpoints kept.
     seed: of the held-out share and the order of rows.

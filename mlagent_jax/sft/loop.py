@@ -77,14 +77,15 @@ def train(
                 state, metrics = step_function(state, _device_batch(config, rows, mesh))
                 unchecked.append((step, metrics))
                 done = step + 1
-                if done % config.log_every == 0 or done == total:
+                evaluates = eval_rows is not None and (done % config.eval_every == 0 or done == total)
+                if done % config.log_every == 0 or evaluates or done == total:
                     _check(unchecked, schedule)
                     line = {name: float(metrics[name]) for name in ("loss", "grad_norm", "action_tokens")}
                     elapsed = time.monotonic() - clock
                     rate = (tokens_seen - since) / max(elapsed, 1e-9)
                     clock, since = time.monotonic(), tokens_seen
                     line |= {"tokens": tokens_seen, "tokens_per_second": rate, "lr": float(schedule(step))}
-                    if eval_rows is not None and (done % config.eval_every == 0 or done == total):
+                    if evaluates:
                         line["eval_loss"] = evaluate(state.params)
                         GUARD.require(
                             {"the evaluation loss": line["eval_loss"]},

@@ -48,7 +48,7 @@ def train_step(
 
     The loss is the mean over all action tokens of the A*B rows, however they are spread: the sum of each
     micro-batch is divided by the whole batch's count, so the split changes nothing. Of a model with adapters,
-    these alone are trained. Metrics ending in `_finite` are bools for `training.finite.Guard`.
+    these alone are trained. Metrics ending in `_finite` are bools for `finite.Guard`.
     """
     count = jnp.maximum(batch["action"].sum(), 1).astype(jnp.float32)
 

@@ -154,7 +154,9 @@ class _Writer:
 
 
 def _encode(tokenizer: Tokenizer, messages: Sequence[Message], prompt: bool) -> Encoded:
-    around, contents = tokenizer.template.fit([(m.role, m.content) for m in messages], prompt)
+    # Where ids are kept, their text is not read: a template that cuts it (at "</think>", say) changes nothing of them.
+    turns = [(m.role, m.content if m.tokens is None else m.role) for m in messages]
+    around, contents = tokenizer.template.fit(turns, prompt)
     writer, before = _Writer(tokenizer), around[0]
     for message, content, after in zip(messages, contents, around[1:], strict=True):
         writer.template_text(before)

@@ -239,7 +239,7 @@ def test_all_that_is_compiled(params):
         (Request((1,) * 250, (0,), 7), "has 250 tokens, which with an answer of 7 are more than the 256"),
         (Request((1,), (0,), 0), "max_new_tokens 0"),
         (Request((1,), (), 4), "0 seeds"),
-        (Request((1,), (0,), 4, tuple(range(9))), "9 stop ids"),
+        (Request((1,), (0,), 4, tuple(range(33))), "33 stop ids, but at most 32"),
     ],
 )
 def test_what_cannot_be_served_is_refused(engine, wrong, message):
@@ -396,6 +396,15 @@ def training_logits(params, tokens):
     ids = jnp.array([tokens])
     hidden = forward(MODEL, params, ids, jnp.arange(len(tokens))[None], jnp.ones_like(ids))
     return np.asarray(hidden @ unembedding(MODEL, params))[0]
+
+
+def test_each_of_a_long_list_of_stop_ids_ends_an_answer(engine):
+    stops = tuple(range(0, V, 5))  # 20, more than a model names and a client adds
+    free = engine.generate([prompt(9)] * 8, range(8), 60)
+    ended = engine.generate([prompt(9)] * 8, range(8), 60, stops)
+    for whole, answer in zip(free, ended, strict=True):
+        first = next(i for i, token in enumerate(whole.tokens) if token in stops)
+        assert answer.stopped and answer.tokens == whole.tokens[: first + 1]
 
 
 def test_no_stop_id_is_sampled_before_the_least(engine):

@@ -60,7 +60,7 @@ def measured(**changes):
             {"old_values": np.nan},
             "the PPO critic diverged: its values are not finite at update 2, at learning rate",
         ),
-        ({"old_values": 1e30}, "the PPO critic diverged: the squared error of its values"),
+        ({"old_values": 1e30}, "the PPO critic diverged: the squared errors of its values are"),
         ({"advantages": np.inf}, "the PPO critic diverged: the advantages"),
         (
             {"old_logprobs": np.nan, "old_values": np.nan},
@@ -74,6 +74,24 @@ def test_each_quantity_is_laid_at_the_right_door(changes, message):
     with pytest.raises(NotFiniteError, match=message):
         guards.check_measured(measured(**changes), everywhere, "at update 2", Learners(0.1, 0.2))
     guards.check_measured(measured(**changes), nowhere, "at update 2", Learners(0.1, 0.2))
+
+
+@pytest.mark.parametrize("shared_trunk", [False, True])
+def test_an_actor_that_the_critic_moves_is_not_blamed_alone(shared_trunk):
+    """A critic at 1e15 with `critic_trunk_gradient`: values are finite, but not the gradient in the common trunk."""
+    everywhere = np.ones((2, 3), bool)
+    names = ("logprobs", "policy_loss", "entropy", "value_loss")
+    learnt = {name: np.ones((2, 3), np.float32) for name in names}
+    norms = {f"{name}_grad_norm": np.float32(1) for name in ("actor", "critic")} | {
+        f"{name}_{part}_finite": np.bool_(True)
+        for name in ("actor", "critic")
+        for part in ("params", "optimiser")
+    }
+    norms["actor_grad_norm"] = np.float32(np.inf)
+    with pytest.raises(NotFiniteError, match="its gradient's norm is not finite") as error:
+        guards.check_step(learnt, everywhere, norms, "in update 2", Learners(0.1, 0.2), shared_trunk)
+    assert ("ppo.critic_optimiser.learning_rate" in str(error.value)) == shared_trunk
+    assert "ppo.actor_optimiser.learning_rate" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -298,6 +298,7 @@ def test_shuffled_rewards_are_the_same_rewards_elsewhere():
             "ppo.target_kl is 0.01, but there is no epoch that it could stop: ppo.epochs is 1",
         ),
         ({"temperature": 0.0}, "ppo.temperature is 0.0"),
+        ({"temperature": 1e-9}, "ppo.temperature is 1e-09"),
         ({"actor_optimiser": OptimiserConfig(schedule="step")}, "ppo.actor_optimiser.schedule is 'step'"),
     ],
 )

@@ -73,6 +73,37 @@ def test_what_is_cut_is_counted(caplog):
     )
 
 
+@pytest.mark.parametrize("batch_sequences", [0, 2])
+def test_held_out_trajectories_that_are_cut_away_are_no_evaluation_of_zero(batch_sequences, caplog):
+    config = SFTConfig(
+        row_length=16, batch_sequences=batch_sequences, batch_rows=2, micro_rows=2, eval_fraction=0.3
+    )
+    _, rows = make_batches(config, sequences())
+    held_out = np.random.default_rng([config.seed, 0]).permutation(12)[:4]
+    hopeless = Encoded(np.zeros(30, np.int32), np.ones(30, bool), ((20, 30),))
+    mixed = [hopeless if i in held_out else sequence for i, sequence in enumerate(sequences())]
+    assert rows is not None and make_batches(config, mixed)[1] is None
+    assert (
+        "4 of 12 trajectories are longer than sft.row_length 16: cut at a step, 4 of them away" in caplog.text
+    )
+    assert "no evaluation loss: none of the 4 held-out trajectories has an action" in caplog.text
+
+
+def test_the_evaluation_loss_is_taken_when_it_is_asked_for_whatever_is_logged(tmp_path):
+    model = Qwen2Config(30, 16, 24, 1, 2, 1)
+    config = SFTConfig(
+        row_length=16, batch_rows=2, micro_rows=2, steps=5, eval_fraction=0.2, eval_every=2, log_every=3
+    )
+    train(config, model, init_params(model, 0), sequences(), tmp_path, make_mesh(MeshConfig()))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], "eval_loss" in line) for line in lines] == [
+        (2, True),
+        (3, False),
+        (4, True),
+        (5, True),
+    ]
+
+
 def test_a_negative_number_is_refused():
     with pytest.raises(UserError, match=r"sft\.batch_sequences is -1"):
         SFTConfig(batch_sequences=-1).validate()

@@ -7,7 +7,7 @@ import pytest
 from hf_folders import byte_level, write_folder
 from transformers import PreTrainedTokenizerFast
 
-from mlagent_jax.text.chat import Message, encode_chat, encode_prompt, response_text
+from mlagent_jax.text.chat import Message, check_trainable, encode_chat, encode_prompt, response_text
 from mlagent_jax.text.chat_template import ChatTemplateError
 from mlagent_jax.text.tokenizer import SPECIALS, TokenizerError, load_tokenizer
 
@@ -213,6 +213,19 @@ def test_a_template_that_changes_answers_serves_but_does_not_train(tmp_path):
         encode_chat(tokenizer, messages(chat))
     with pytest.raises(ChatTemplateError, match="changes the contents"):
         encode_prompt(tokenizer, messages([*chat[:1], ("assistant", "hm</think><|im_end|>"), USER]))
+
+
+def test_a_template_that_cuts_an_answers_text_leaves_sampled_ids_as_they_are(tmp_path):
+    template = FORGETS.replace("<think>\n\n</think>\n\n", "")  # as DeepSeek-R1's: a chat only grows by it
+    tokenizer = load_tokenizer(write_folder(tmp_path / "hf", byte_level(), template))
+    check_trainable(tokenizer)
+    for text in ("hm</think>2035", "</think>", "hm</think>"):
+        sampled = (*tokenizer.encode(text), tokenizer.stop_ids[0])
+        chat = [Message("user", "x"), Message("assistant", text, sampled), Message("user", "more")]
+        whole = encode_chat(tokenizer, [*chat, Message("assistant", text, sampled)])
+        assert [tuple(whole.tokens[a:b]) for a, b in whole.spans] == [sampled, sampled]
+        state = encode_prompt(tokenizer, chat)
+        np.testing.assert_array_equal(whole.tokens[: len(state)], state)
 
 
 def test_an_end_of_turn_must_be_a_token(tmp_path):
