@@ -107,7 +107,8 @@ def test_a_null_is_a_field_left_out(tokenizer):
         {"top_k": -2}, {"top_k": 1.5}, {"min_tokens": 25}, {"min_tokens": -1}, {"ignore_eos": 1}, {"seed": "x"},
         {"stop_token_ids": [400]}, {"stop_token_ids": [-1]}, {"stop_token_ids": [*range(9)]}, {"stop_token_ids": 5},
         {"stop": "x" * 2000}, {"stop": ""}, {"stop": 0}, {"stop": {}}, {"n": 129}, {"temperature": True},
-        {"stream_options": {"continuous_usage_stats": True}}, {"max_tokens": 10**30}, {"top_p": "1"}, {"logprobs": 5}, {"user\ud800": 1},
+        {"stream_options": {"continuous_usage_stats": True}}, {"max_tokens": 10**30}, {"top_p": "1"}, {"logprobs": 5},
+        {"user\ud800": 1},
     ],
     ids=lambda options: json.dumps(options)[:50],
 )  # fmt: skip
