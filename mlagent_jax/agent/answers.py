@@ -11,7 +11,7 @@ from typing import Any
 
 ADVICE = "[advice]"
 MOST_ENDS = 16  # of one fence: a model that repeats itself writes them by the thousand
-_ADVICE = re.compile(r"\**\[advice\]\**:?", re.IGNORECASE)
+_ADVICE = re.compile(r"\*{0,3}\[advice\]\*{0,3}:?", re.IGNORECASE)
 
 _THOUGHT = re.compile(r"<(think|thinking|thought|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
 _THOUGHT_CLOSED = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
@@ -21,7 +21,7 @@ _OPENING = re.compile(r"^(?P<before>.*?)(?P<marks>`{3,}|~{3,})[ \t]*(?P<tag>[^`\
 _LIST_MARK = re.compile(r"^\s*(?:[-*+>]|\d+[.)])?\s*$")
 # Marks of an item: "- " and the like; 1.  1)  (1)  1:  **1.**  #1.  Idea 1:  and a)  (a)  a.
 _BULLET = r"[-*+•◦▪‣·–—][ \t]+"
-_NUMBER = r"\**(?:Idea|Advice|Suggestion|Step|Tip|Option)?[ \t]*\#?\(?\d{1,3}[ \t]*\\?[.):](?!\d)"
+_NUMBER = r"\**(?:Idea|Advice|Suggestion|Step|Tip|Option)?[ \t]*\#?[(（]?\d{1,3}[ \t]*\\?[.):、．）](?!\d)"
 _LETTER = r"\(?[a-z][.)](?=[ \t])"
 _ITEM = re.compile(
     rf"^(?P<indent>[ \t>]*)(?:\#{{1,6}}[ \t]+)?(?:{_BULLET}(?:\[[ x]\][ \t]+)?(?:{_NUMBER})?|{_NUMBER}|{_LETTER})"

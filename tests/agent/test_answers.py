@@ -183,3 +183,11 @@ def test_an_answer_that_repeats_itself_without_end_is_read_in_time():
         found_response("Reflection: a\n" * 4000)
     assert 16 < len(tries) <= 300
     assert without_thinking("<think>" * 10_000) == ""
+
+
+@pytest.mark.parametrize("marks", ["{}、", "（{}）", "{}．"])
+def test_lists_are_numbered_with_full_width_signs_too(marks):
+    assert list_items("".join(f"{marks.format(i)}use {i} trees\n" for i in (1, 2))) == [
+        "use 1 trees",
+        "use 2 trees",
+    ]
