@@ -14,7 +14,7 @@ from mlagent_jax.fields import nearest
 
 INTERRUPTED = 130  # the shell's exit status for Ctrl-C
 MISUSED = 2  # and for a command line that cannot be read
-_FLAG_VALUES = ("true", "false", "yes", "no", "0", "1", "t", "f", "y", "n", "on", "off")
+_FLAG_VALUES = ("true", "false", "t", "f", "1", "0")  # that every switch takes
 
 _TWICE = "already defined as"  # absl's words
 

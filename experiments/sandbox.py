@@ -1,7 +1,8 @@
 """Tests this host's sandboxes, and clears away what a dead run left.
 
     python -m experiments.sandbox doctor [bubblewrap] [docker]
-    python -m experiments.sandbox gc [WORKDIR ...]
+    python -m experiments.sandbox gc [--engine=ADDRESS]
+    python -m experiments.sandbox gc WORKDIR [WORKDIR ...] [--quota_mb=MB]
 
 `doctor` tries what must not work and prints which guarantees hold, one line each; its exit status is 1 if one
 does not. Without names it looks at bubblewrap, and at Docker if an engine answers. `gc` removes containers
@@ -30,9 +31,10 @@ _BACKENDS = ("bubblewrap", "docker")
 ENGINES = flags.DEFINE_multi_string("engine", [""], "Address of a Docker engine; by default DOCKER_HOST's.")
 IMAGE = flags.DEFINE_string("image", DockerSettings.image, "Image that Docker's containers are made of.")
 QUOTA_MB = flags.DEFINE_float(
-    "quota_mb", cache.QUOTA_MB, "What gc leaves of a run's executions.", lower_bound=0
+    "quota_mb", cache.QUOTA_MB, "What gc leaves of a run's executions, at most.", lower_bound=0
 )
 RUNTIME = flags.DEFINE_string("runtime", "", "Runtime of the engine, such as runsc.")
+_FLAGS = ("engine", "image", "runtime", "quota_mb")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -40,10 +42,14 @@ def main(argv: Sequence[str]) -> int:
     settings = DockerSettings(tuple(ENGINES.value), IMAGE.value, RUNTIME.value)
     match command:
         case "doctor":
+            refuse_unread(command, ("engine", "image", "runtime"), _FLAGS)
             return _doctor(names, settings)
+        case "gc" if names:
+            refuse_unread("gc WORKDIR", ("quota_mb",), _FLAGS)
+            return _collect_workdirs(names)
         case "gc":
-            refuse_unread(command, () if names else ("engine",), ("engine", "image", "runtime"))
-            return _collect_workdirs(names) if names else _collect(settings)
+            refuse_unread("gc without a WORKDIR", ("engine",), _FLAGS)
+            return _collect(settings)
         case _:
             raise UserError(f"{command!r} is not a command; there are doctor and gc")
 

@@ -291,13 +291,14 @@ class Settings:
 def _derive(values: dict[str, Any]) -> None:
     """Fills in what follows from other fields where nobody set it."""
     episode = values.get("episode")
-    for section, name, origin in (
-        ("sft", "seed", values.get("seed")),
-        ("ppo", "seed", values.get("seed")),
-        ("prompt", "max_steps", episode.get("steps") if isinstance(episode, dict) else None),
+    for section, name, origin, least in (
+        ("sft", "seed", values.get("seed"), 0),
+        ("ppo", "seed", values.get("seed"), 0),
+        ("prompt", "max_steps", episode.get("steps") if isinstance(episode, dict) else None, 1),
     ):
         # What is wrong is reported where it was given, and not again where it would be used.
-        if isinstance(values.get(section), dict) and isinstance(origin, int) and origin >= 0:
+        fine = isinstance(origin, int) and least <= origin <= MAX_SEED
+        if isinstance(values.get(section), dict) and fine:
             values[section].setdefault(name, origin)
 
 

@@ -90,7 +90,7 @@ class Field:
         """In words, such as "a whole number of at least 1"."""
         if self.rule.choices:
             some = "some" if get_origin(self.kind) is tuple else "one"
-            names = ", ".join(map(str, self.rule.choices))
+            names = ", ".join(str(choice) or "''" for choice in self.rule.choices)
             return f"{some} of {names}" + (", each once" if self.rule.distinct else "")
         inner = get_args(self.kind)[0] if get_origin(self.kind) is tuple else self.kind
         plain = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
@@ -243,7 +243,7 @@ def _value(field: Field, value: Any, where: str, problems: list[str]) -> Any:
     if get_origin(field.kind) is tuple:
         return _tuple(field, value, where, problems)
     if not _is_one(field.kind, field.rule, value) or (field.rule.filled and not value.strip()):
-        problems.append(f"{where} is {value!r}, but must be {field.expected()}{_hint(value, field.kind)}")
+        problems.append(f"{where} is {value!r}, but must be {field.expected()}{_hint(value, field)}")
     elif field.kind is float:
         return float(value)
     return value
@@ -300,10 +300,10 @@ def _float32(value: float) -> float:
         return math.inf
 
 
-def _hint(value: Any, kind: Any) -> str:
-    if kind is int and isinstance(value, int) and not isinstance(value, bool) and abs(value) > _INT32:
-        return f" and at most {_INT32:,}"
-    if kind is float and isinstance(value, float) and not isinstance(value, bool):
+def _hint(value: Any, field: Field) -> str:
+    if field.kind is int and isinstance(value, int) and not isinstance(value, bool) and abs(value) > _INT32:
+        return "" if field.rule.at_most is not None else f" and at most {_INT32:,}"
+    if field.kind is float and isinstance(value, float) and not isinstance(value, bool):
         return "" if math.isfinite(value) and 1e-37 < abs(value) < 1e38 else ", one that float32 can hold"
     return ""
 

@@ -6,19 +6,22 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 ADVICE = "[advice]"
-_ADVICE = re.compile(r"\**\[advice\]\**:?", re.IGNORECASE)
+MOST_ENDS = 16  # of one fence: a model that repeats itself writes them by the thousand
+_ADVICE = re.compile(r"\*{0,3}\[advice\]\*{0,3}:?", re.IGNORECASE)
 
 _THOUGHT = re.compile(r"<(think|thinking|thought|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
+_THOUGHT_CLOSED = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 _THOUGHT_END = re.compile(r"\A.*</(?:think|thinking|thought|reasoning)>", re.DOTALL | re.IGNORECASE)
 _THOUGHT_START = re.compile(r"<(?:think|thinking|thought|reasoning)>.*\Z", re.DOTALL | re.IGNORECASE)
 _OPENING = re.compile(r"^(?P<before>.*?)(?P<marks>`{3,}|~{3,})[ \t]*(?P<tag>[^`\n]*)$")
 _LIST_MARK = re.compile(r"^\s*(?:[-*+>]|\d+[.)])?\s*$")
 # Marks of an item: "- " and the like; 1.  1)  (1)  1:  **1.**  #1.  Idea 1:  and a)  (a)  a.
 _BULLET = r"[-*+•◦▪‣·–—][ \t]+"
-_NUMBER = r"\**(?:Idea|Advice|Suggestion|Step|Tip|Option)?[ \t]*\#?\(?\d{1,3}[ \t]*\\?[.):](?!\d)"
+_NUMBER = r"\**(?:Idea|Advice|Suggestion|Step|Tip|Option)?[ \t]*\#?[(（]?\d{1,3}[ \t]*\\?[.):、．）](?!\d)"
 _LETTER = r"\(?[a-z][.)](?=[ \t])"
 _ITEM = re.compile(
     rf"^(?P<indent>[ \t>]*)(?:\#{{1,6}}[ \t]+)?(?:{_BULLET}(?:\[[ x]\][ \t]+)?(?:{_NUMBER})?|{_NUMBER}|{_LETTER})"
@@ -46,7 +49,8 @@ def excerpt(text: str, most: int = 160) -> str:
 
 def without_thinking(text: str) -> str:
     """Without what a reasoning model thought aloud, closed or not; the opening tag may be the template's."""
-    text = _THOUGHT.sub("", text)
+    if _THOUGHT_CLOSED.search(text):  # else each opening tag would be looked for an end in vain
+        text = _THOUGHT.sub("", text)
     return _THOUGHT_START.sub("", _THOUGHT_END.sub("", text)).strip()
 
 
@@ -61,7 +65,8 @@ def fences(text: str) -> list[Fence]:
         if not _LIST_MARK.match(match["before"]) and not tag.startswith("py"):
             continue
         closing = re.compile(rf"^\s*{re.escape(match['marks'][0])}{{{len(match['marks'])},}}\s*$")
-        ends = tuple(at for at in range(number + 1, len(lines)) if closing.match(lines[at]))
+        closed = (at for at in range(number + 1, len(lines)) if closing.match(lines[at]))
+        ends = tuple(islice(closed, MOST_ENDS))
         indent = len(match["before"]) if _LIST_MARK.match(match["before"]) else 0
         found.append(Fence(tag, number, indent, ends))
         free = ends[0] + 1 if ends else len(lines)

@@ -7,7 +7,6 @@ a minute (`Retry-After`); so that is done here.
 from __future__ import annotations
 
 import email.utils
-import json
 import os
 import threading
 import time
@@ -40,6 +39,7 @@ _TOO_LONG = (  # OpenAI's code, and what vLLM, llama.cpp, TGI and others say
     "max_new_tokens",
     "maximum number of tokens",
 )
+_NO_COMPLETION = "sent something else than a chat completion"
 _FILTERED = ("content_filter", "content management policy")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds
 _MOST_ASKED_FOR = 600.0  # seconds that a server may tell us to wait
@@ -164,38 +164,38 @@ class Endpoint:
             return self._refused(error, time.monotonic() - began)
         except openai.APIError as error:
             raise EndpointError(self._complaint("cannot be used", str(error))) from error
-        except json.JSONDecodeError as error:
-            raise _PassingError("sent something else than a chat completion", str(error)) from error
+        except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested without end
+            raise _PassingError(_NO_COMPLETION, excerpt(str(error), _SAID_CHARS)) from error
         return self._answer(completion, max_tokens, time.monotonic() - began)
 
     def _refused(self, error: openai.APIStatusError, seconds: float) -> Answer:
         """What an error's status and text mean: an answer only where the model's filter is meant."""
-        said = f"{error.code} {error}".lower()
+        text = _said(error)
+        said = f"{error.code} {text}".lower()
         if error.status_code in _TOO_LONG_STATUS and any(words in said for words in _TOO_LONG):
-            raise TooLongError(excerpt(str(error), _SAID_CHARS)) from error
+            raise TooLongError(excerpt(text, _SAID_CHARS)) from error
         if error.status_code == 400 and any(words in said for words in _FILTERED):
             return Answer("", Usage(seconds), "the server's content filter refused the request")
-        reason = f"{type(error).__name__}: {excerpt(str(error), _SAID_CHARS)}"
+        reason = f"{type(error).__name__}: {excerpt(text, _SAID_CHARS)}"
         if error.code not in _NO_MONEY and (error.status_code in _BUSY or error.status_code >= 500):
             raise _PassingError("is busy or broken", reason, _asked_pause(error.response.headers)) from error
         raise EndpointError(self._complaint("refuses the request", reason)) from error
 
     def _answer(self, completion: Any, max_tokens: int, seconds: float) -> Answer:
-        choices: Any = getattr(completion, "choices", None) or [None]
-        message = getattr(choices[0], "message", None)
-        if message is None:
-            raise _PassingError(
-                "sent something else than a chat completion", excerpt(str(completion), _SAID_CHARS)
-            )
+        choices = getattr(completion, "choices", None)
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        message = getattr(choice, "message", None)
+        text = _content(getattr(message, "content", None))
+        if not hasattr(message, "content") or text is None:
+            raise _PassingError(_NO_COMPLETION, excerpt(str(completion), _SAID_CHARS))
         counts = getattr(completion, "usage", None)
-        usage = Usage(
-            seconds, getattr(counts, "prompt_tokens", 0) or 0, getattr(counts, "completion_tokens", 0) or 0
-        )
+        usage = Usage(seconds, _count(counts, "prompt_tokens"), _count(counts, "completion_tokens"))
         with self._lock:
             self.prompt_tokens += usage.prompt_tokens
             self.completion_tokens += usage.completion_tokens
-        text = _content(message.content)
-        return Answer(text, usage, _problem(text, message, choices[0].finish_reason, max_tokens))
+        return Answer(
+            text, usage, _problem(text, message, getattr(choice, "finish_reason", None), max_tokens)
+        )
 
     def _complaint(self, fault: str, reason: str) -> str:
         return (
@@ -204,17 +204,34 @@ class Endpoint:
         )
 
 
-def _content(content: Any) -> str:
-    """Some servers send parts instead of a string, or nothing."""
+def _said(error: openai.APIStatusError) -> str:
+    """With what the server sent, where the client's own text leaves it out: that has only OpenAI's `message`."""
+    sent = error.body
+    if isinstance(sent, dict):
+        sent = "" if isinstance(sent.get("message"), str) else sent.get("detail") or sent
+    return f"{error} - {sent}" if sent else str(error)
+
+
+def _content(content: Any) -> str | None:
+    """The text. Some servers send parts instead of it, or nothing; None for what can't be read."""
     if isinstance(content, list):
-        return "".join(part.get("text") or "" for part in content if isinstance(part, dict))
-    return content or ""
+        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        content = "".join(part for part in parts if isinstance(part, str))
+    if content is None:
+        return ""
+    return _as_text(content) if isinstance(content, str) else None
+
+
+def _count(usage: Any, name: str) -> int:
+    """0 where the server does not say, or says something else than a number."""
+    count = getattr(usage, name, 0)
+    return int(count) if isinstance(count, int | float) and 0 <= count < 2**53 else 0
 
 
 def _problem(text: str, message: Any, finish_reason: str | None, max_tokens: int) -> str:
     """Why this is not a whole answer, or ""."""
     if refusal := getattr(message, "refusal", None):
-        return f"the model refused: {excerpt(refusal)}"
+        return f"the model refused: {excerpt(str(refusal))}"
     if finish_reason == "content_filter":
         return "a content filter cut it off"
     if finish_reason == "length":
@@ -235,7 +252,10 @@ def _asked_pause(headers: Any) -> float | None:
             date = email.utils.parsedate_tz(said)
             if date is None:
                 continue
-            seconds = email.utils.mktime_tz(date) - time.time()
+            try:
+                seconds = email.utils.mktime_tz(date) - time.time()
+            except (ValueError, OverflowError):  # no such year
+                continue
         if seconds == seconds:
             return min(max(seconds, 0.0), _MOST_ASKED_FOR)
     return None
@@ -281,5 +301,5 @@ def _is_address(url: str) -> bool:
 
 
 def _as_text(content: str) -> str:
-    """What a script printed may hold lone surrogates, which JSON over HTTP cannot."""
+    """What a script printed or a model said may hold lone surrogates, which files and HTTP cannot."""
     return content.encode(errors="replace").decode()

@@ -97,7 +97,7 @@ def found_response(answer: str, thought: bool = True) -> str:
     if _OBSERVATION.search(plain):
         return text
     starts = [match.start() for match in re.finditer(rf"^{re.escape(labels[0])}:", plain, re.MULTILINE)]
-    for start in reversed(starts):
+    for start in reversed(starts[-_MOST_TRIED:]):
         response = _without_what_follows(plain[start:])
         if isinstance(parse(response, thought), Action):
             logging.info("A response was found among other words: %s", clip(answer, 200))
@@ -118,6 +118,7 @@ def _without_what_follows(text: str) -> str:
     return f"{text[: match.start()]}{ACTION_INPUT}: {text[match.end() : end]}"
 
 
+_MOST_TRIED = 16  # responses of one answer, from the last one on: a model may repeat itself without end
 _EMPHASIS = "*_`\"' "
 _OBSERVATION = re.compile(r"^[ \t>#*_-]*(?:Observation|Feedback)s?[ \t*_]*:", re.MULTILINE)
 

@@ -38,6 +38,7 @@ _ELISION = re.compile(
     r" (?:here|stays?|remains?|unchanged|goes|continues)|code (?:remains|stays|is) (?:the same|unchanged))",
     re.IGNORECASE,
 )
+_MOST_FENCES = 16  # that are tried, from the last one on
 _MARKS = {
     "submission": "writes the submission",
     "data": "reads the data",
@@ -56,7 +57,7 @@ def find_script(answer: str, original: str) -> str:
     if found and not found[-1].ends:
         raise UnusableAnswerError("its last fence is never closed")
     problem = ""
-    for fence in reversed(found):
+    for fence in reversed(found[-_MOST_FENCES:]):
         for end in fence.ends:  # a fence inside of a docstring may have ended it too early
             script = answers.code(text, fence, end)
             fault = why_not_whole(script, original)

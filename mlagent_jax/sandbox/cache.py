@@ -208,11 +208,12 @@ class CachedSandbox:
     def _forget(self, evicted: int) -> None:
         if evicted:
             logging.info(
-                "%d executions went from %s, which is at its quota of %.0f MB; `python -m experiments.sandbox gc` "
-                "frees what they took",
+                "%d executions went from %s, which is at its quota of %.0f MB; "
+                "`python -m experiments.sandbox gc %s` frees what they took",
                 evicted,
                 self._path,
                 self._quota / 2**20,
+                self._path.parent,
             )
 
 

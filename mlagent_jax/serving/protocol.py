@@ -165,7 +165,7 @@ def _sampling(fields: Mapping[str, Any]) -> SamplingParams:
 
 
 def _stops(given: Any) -> tuple[str, ...]:
-    stops = [given] if isinstance(given, str) else given or []
+    stops = [given] if isinstance(given, str) else [] if given is None else given
     if (
         not isinstance(stops, list)
         or len(stops) > MAX_STOPS

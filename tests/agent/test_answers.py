@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlagent_jax.agent import response, whole_script
 from mlagent_jax.agent.answers import code, excerpt, fences, list_items, without_thinking
+from mlagent_jax.agent.response import found_response
 from mlagent_jax.agent.whole_script import UnusableAnswerError, find_script, why_not_whole
 
 WANTED = ["Use a random forest.", "Log the target.", "Scale 1.5 times."]
@@ -168,3 +170,24 @@ def test_edits_that_change_much_are_whole_all_the_same():
     assert why_not_whole(walrus, "x = 1\n") == ""
     match = "match [1, 2]:\n    case [a, *b]:\n        print(a, b)\n    case {**c}:\n        print(c)\n"
     assert why_not_whole(f"try:\n    pass\nexcept ValueError as e:\n    print(e)\n{match}", "x = 1\n") == ""
+
+
+def test_an_answer_that_repeats_itself_without_end_is_read_in_time():
+    """What a model that got stuck says: each try costs a parse, and none is to be made for each pair of lines."""
+    tries = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(whole_script, "why_not_whole", lambda *given: tries.append(given) or "no")
+        patch.setattr(response, "parse", lambda *given: tries.append(given))
+        with pytest.raises(UnusableAnswerError):
+            find_script("```\n" * 4000, "x = 1\n")
+        found_response("Reflection: a\n" * 4000)
+    assert 16 < len(tries) <= 300
+    assert without_thinking("<think>" * 10_000) == ""
+
+
+@pytest.mark.parametrize("marks", ["{}、", "（{}）", "{}．"])
+def test_lists_are_numbered_with_full_width_signs_too(marks):
+    assert list_items("".join(f"{marks.format(i)}use {i} trees\n" for i in (1, 2))) == [
+        "use 1 trees",
+        "use 2 trees",
+    ]

@@ -61,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
         }.items():
             self.send_header(name, str(value))
         self.end_headers()
-        self.wfile.write(body.encode())
+        self.wfile.write(body if isinstance(body, bytes) else body.encode())
 
     def log_message(self, *_): ...
 
@@ -228,6 +228,12 @@ def test_a_policy_without_a_word_is_asked_again_and_then_malformed(server, tmp_p
         (200, {"Content-Type": "text/html"}, "<html>a proxy</html>"),
         (502, {"Content-Type": "text/html"}, "<html>bad gateway</html>" * 99),
         (200, {"Content-Length": 999}, "{}"),
+        (200, {}, "[" * 100_000),
+        (200, {}, '{"choices": 5}'),
+        (200, {}, '{"choices": {"a": 1}}'),
+        (200, {}, '{"choices": [{"message": [1]}]}'),
+        *((200, {}, completion({"content": content})) for content in (5, True, {"text": "hi"})),
+        (200, {}, b'{"choices": "\xff"}'),
     ],
 )
 def test_faults_that_may_pass_are_tried_again_and_told(server, fault, caplog):
@@ -256,6 +262,7 @@ def test_a_server_that_is_too_slow_is_named_with_the_limit(server):
         ({"Retry_After": "Fri, 31 Dec 1999 23:59:59 GMT"}, 0.0),
         ({"Retry_After": "soon"}, 0.001),
         ({"Retry_After": "nan"}, 0.001),
+        ({"Retry_After": "Fri, 31 Dec 99999 23:59:59 GMT"}, 0.001),
     ],
 )
 def test_a_server_is_given_the_time_that_it_asks_for(server, monkeypatch, headers, seconds):
@@ -264,6 +271,10 @@ def test_a_server_is_given_the_time_that_it_asks_for(server, monkeypatch, header
     server.answers = [error(429, "busy", **headers), "at last"]
     assert endpoint_of(server).complete(HI, 5, 0.0) == "at last"
     assert pauses == [seconds]
+
+
+def _plainly(status, text):
+    return status, {"Content-Type": "text/plain"}, text
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
@@ -281,10 +292,15 @@ def test_what_is_refused_is_not_tried_again(server, status):
         (400, "the request exceeds the available context size. try increasing the context size"),
         (422, "`inputs` tokens + `max_new_tokens` must be <= 4096"),
         (413, "prompt is too long: 210000 tokens > 200000 maximum"),
+        (422, {"error": "Input validation error: `inputs` is too long"}),
+        (400, {"detail": "too many tokens"}),
+        (413, b"the prompt is too long"),
     ],
 )
 def test_a_request_that_is_too_long_is_known_as_such(server, tmp_path, status, message):
-    server.answers = [error(status, message)]
+    """By OpenAI's form of errors, or by what else servers send."""
+    forms = {str: error, dict: lambda status, body: (status, {}, json.dumps(body)), bytes: _plainly}
+    server.answers = [forms[type(message)](status, message)]
     with pytest.raises(CoderError, match="too long"):
         EndpointCoder(endpoint_of(server)).edit("x" * 100, "y")
     with pytest.raises(EndpointError, match="lower the endpoint's context_tokens"):
@@ -313,6 +329,16 @@ def test_a_key_is_taken_without_its_line_end_and_odd_ones_are_named(server, monk
 def test_content_in_parts_is_one_text(server):
     server.answers = [{"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]
     assert endpoint_of(server).complete(HI, 5, 0.0) == "ab"
+
+
+def test_an_odd_but_usable_answer_is_used(server):
+    said = {"choices": [{"message": {"content": "half \ud83d of it"}}], "usage": {"prompt_tokens": "many"}}
+    server.answers = [(200, {}, json.dumps(said))]
+    answer = endpoint_of(server).ask(HI, 5, 0.0)
+    assert answer.text == "half ? of it" and answer.text.encode() and not answer.problem
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (0, 0)
+    server.answers = [{"content": None, "refusal": {"why": "no"}}]
+    assert "the model refused" in endpoint_of(server).ask(HI, 5, 0.0).problem
 
 
 def test_every_step_of_a_remote_model_is_told(server, tmp_path, caplog):

@@ -9,42 +9,64 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 
 _SCRIPT = """
-import importlib, json, os, runpy, sys, tempfile, traceback
+import contextlib, gc, importlib, io, json, os, runpy, sys, tempfile, traceback
 import experiments.experiment, experiments.planning, experiments.config_file  # the slow imports, once
-commands, only_parse = json.load(sys.stdin)
-for argv in commands:
+import experiments.new_task, experiments.task_checks, experiments.task_table
+
+def run(argv):
+    os.dup2(out.fileno(), 1)
+    os.dup2(out.fileno(), 2)
+    sys.argv = argv
+    code = 0
+    try:
+        runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+def read(module, command_lines):
+    from absl import flags
+    from experiments.command_line import parse
+    importlib.import_module(module)
+    for name in list(flags.FLAGS):
+        flags.FLAGS[name].validators.clear()  # a shown command may leave out what is clear
+    for argv in command_lines:
+        code = 0
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            try:
+                parse(argv, words=True)
+            except SystemExit as ended:
+                code = ended.code
+        print(json.dumps([code, said.getvalue()]), flush=True)
+        for name in flags.FLAGS:
+            flags.FLAGS[name].unparse()
+    os._exit(0)
+
+what, work = json.load(sys.stdin)
+gc.collect()
+gc.freeze()  # what is shared with the children is left alone there
+for each in work:
     out = tempfile.TemporaryFile()
     child = os.fork()
     if not child:
-        os.dup2(out.fileno(), 1)
-        os.dup2(out.fileno(), 2)
-        sys.argv = argv
-        code = 0
-        try:
-            if only_parse:
-                from absl import flags
-                from experiments.command_line import parse
-                importlib.import_module(argv[0])
-                for name in list(flags.FLAGS):
-                    flags.FLAGS[name].validators.clear()  # a shown command may leave out what is clear
-                parse(argv, words=True)
-            else:
-                runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-        except BaseException:
-            traceback.print_exc()
-            code = 1
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        run(each) if what == "run" else read(*each)
     _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
     out.seek(0)
-    print(json.dumps([os.waitstatus_to_exitcode(status), out.read().decode()]), flush=True)
+    if what == "run":
+        print(json.dumps([code, out.read().decode()]), flush=True)
+    elif code:
+        sys.exit(f"{each[0]} ended with {code}")
 """
 
 
@@ -62,11 +84,27 @@ class Ended:
         return text
 
 
-def run_programs(commands: Sequence[Sequence[str]], only_parse: bool = False) -> list[Ended]:
-    """Each command is a module's name and its arguments. only_parse: read the command line, and do nothing."""
+def run_programs(commands: Sequence[Sequence[str]]) -> list[Ended]:
+    """Each command is a module's name and its arguments."""
+    return _in_one_start("run", [list(command) for command in commands])
+
+
+def read_command_lines(commands: Sequence[Sequence[str]]) -> list[Ended]:
+    """Has each command's line read by its program, without a check of what is left out, and nothing done."""
+    by_module: dict[str, list[int]] = {}
+    for number, (module, *_) in enumerate(commands):
+        by_module.setdefault(module, []).append(number)
+    work = [[module, [list(commands[number]) for number in each]] for module, each in by_module.items()]
+    ended = dict(
+        zip((n for each in by_module.values() for n in each), _in_one_start("read", work), strict=True)
+    )
+    return [ended[number] for number in range(len(commands))]
+
+
+def _in_one_start(what: str, work: list[list[Any]]) -> list[Ended]:
     done = subprocess.run(
         [sys.executable, "-c", _SCRIPT],
-        input=json.dumps([[list(command) for command in commands], only_parse]),
+        input=json.dumps([what, work]),
         capture_output=True,
         text=True,
         cwd=ROOT,

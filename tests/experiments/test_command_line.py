@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from programs import ROOT, run_programs
+from programs import ROOT, read_command_lines, run_programs
 
 TINY = str(ROOT / "tests/experiments/tiny.py")
 RUN = ["experiments.run", f"--config={TINY}"]
@@ -69,21 +69,26 @@ REFUSED = [
     (["experiments.tasks", "lits"], 1, "'lits' is not a command"),
     (["experiments.tasks"], 1, "'' is not a command"),
     (["experiments.tasks", "grade", "ames", "a", "b"], 1, "grade takes a task and a submission file"),
-    (["experiments.sandbox", "gc", "docker"], 1, "gc takes no arguments"),
-    (["experiments.sandbox", "gc", "--image=a"], 1, "--image is not read by gc"),
+    (["experiments.sandbox", "gc", "docker"], 1, "docker is no work directory with snapshots"),
+    (["experiments.sandbox", "gc", "--image=a"], 1, "--image is not read by gc without a WORKDIR"),
+    (["experiments.sandbox", "gc", "--quota_mb=5"], 1, "--quota_mb is not read by gc without a WORKDIR"),
+    (["experiments.sandbox", "gc", "/tmp", "--engine=a"], 1, "gc WORKDIR, which takes --quota_mb"),
+    (["experiments.sandbox", "doctor", "--quota_mb=5"], 1, "--quota_mb is not read by doctor"),
     (["experiments.import_gguf", "a", "b", "c"], 2, "a file and a folder are wanted, and a b c was given"),
     (["experiments.ablations.compare", "full"], 1, "'full' is not of the form"),
     (["experiments.ablations.compare"], 1, "name runs to compare"),
 ]
 
 
+NEEDED = {"experiments.serve": ["--checkpoint=/nowhere"]}
+WITH_A_STRAY_WORD = {program: [program, *NEEDED.get(program, []), "stray"] for program in PROGRAMS}
+
+
 @pytest.fixture(scope="module")
 def ended():
-    """How each of REFUSED ended, by its words."""
-    return {
-        tuple(command): end
-        for (command, *_), end in zip(REFUSED, run_programs([one[0] for one in REFUSED]), strict=True)
-    }
+    """How each command of REFUSED and WITH_A_STRAY_WORD ended, by its words."""
+    commands = [*(command for command, *_ in REFUSED), *WITH_A_STRAY_WORD.values()]
+    return dict(zip(map(tuple, commands), run_programs(commands), strict=True))
 
 
 @pytest.mark.parametrize(("command", "code", "said"), REFUSED, ids=lambda value: str(value)[-60:])
@@ -93,16 +98,9 @@ def test_it_is_refused_in_a_sentence(ended, command, code, said):
     assert end.code == code
 
 
-@pytest.fixture(scope="module")
-def with_a_stray_word():
-    needed = {"experiments.serve": ["--checkpoint=/nowhere"]}
-    commands = [[program, *needed.get(program, []), "stray"] for program in PROGRAMS]
-    return dict(zip(PROGRAMS, run_programs(commands), strict=True))
-
-
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_every_program_refuses_a_stray_word(with_a_stray_word, program):
-    end = with_a_stray_word[program]
+def test_every_program_refuses_a_stray_word(ended, program):
+    end = ended[tuple(WITH_A_STRAY_WORD[program])]
     assert end.code in (1, 2) and "stray" in end.error
     if program not in TAKE_WORDS:
         assert "the word 'stray' is not read by anything" in end.error
@@ -147,7 +145,7 @@ def test_every_command_that_is_shown_has_flags_that_exist():
     asked = [[module, *words] for _, module, *words in shown]
     wrong = [
         (command, end.output[-300:])
-        for command, end in zip(shown, run_programs(asked, only_parse=True), strict=True)
+        for command, end in zip(shown, read_command_lines(asked), strict=True)
         if end.code or end.output.strip()
     ]
     assert not wrong

@@ -111,6 +111,23 @@ def test_all_that_is_wrong_is_said_at_once():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"seed": 2**31}, "config.seed is 2147483648, but must be a whole number from 0 to 2,147,483,647"),
+        ({"episode.steps": 0}, "config.episode.steps is 0, but must be a whole number of at least 1"),
+        (
+            {"model.size": "8b"},
+            "config.model.size is '8b', but must be one of '', 0.5b, 1.5b, 3b, 7b, 14b, 32b, 72b",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_once_and_whole(changes, said):
+    with pytest.raises(SettingsError) as error:
+        settings_with(**changes)
+    assert str(error.value) == said
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
         ({"tasks.held_in": ("ames", "ames")}, "config.tasks.held_in names 'ames' twice"),
         (
             {"tasks.held_in": ("ames",), "tasks.held_out": ("tate", "ames")},

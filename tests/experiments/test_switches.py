@@ -47,15 +47,20 @@ def rewards(trajectories, outcome):
     return {round(step.reward, 6) for step in steps(trajectories) if step.outcome is outcome}
 
 
-def gains(trajectories):
-    """(gain, reward) of every edit that ran, in units of the way to m_best."""
+M_BEST = {"digits8": (0.988, max), "hotel_rates": (14.11, min)}
+
+
+def gains(trajectories, baseline="best"):
+    """(gain, reward) of every edit that ran, in units of the way to m_best: over the best score so far, or the last."""
     found = []
     for trajectory in trajectories:
-        m_best = {"digits8": 0.988, "hotel_rates": 14.11}[trajectory.task]
+        m_best, better = M_BEST[trajectory.task]
+        best = trajectory.m_init_public
         for step in trajectory.steps:
             if step.outcome is Outcome.SUCCESS:
-                gain = (step.m_after - step.m_before) / (m_best - trajectory.m_init_public)
-                found.append((gain, step.reward))
+                gain = step.m_after - (best if baseline == "best" else step.m_before)
+                found.append((gain / (m_best - trajectory.m_init_public), step.reward))
+            best = better(best, step.m_after)
     return found
 
 
@@ -121,6 +126,16 @@ def test_the_linear_reward(collected):
     found = gains(every)
     assert len(found) > 20 and len({reward for _, reward in found}) > 10
     assert all(reward == pytest.approx(min(max(gain, -1), 1)) for gain, reward in found)
+
+
+def test_what_a_gain_of_an_episode_is_measured_over(collected):
+    _, expert, evaluated = collected(**{"reward.episode_baseline": "previous"})
+    every = [*expert, *evaluated]
+    found = gains(every, "previous")
+    assert all(reward == pytest.approx(min(max(gain, -1), 1)) for gain, reward in found)
+    assert any(
+        over_last > over_best for (over_last, _), (over_best, _) in zip(found, gains(every), strict=True)
+    )
 
 
 def test_the_sigmoid_reward(collected):

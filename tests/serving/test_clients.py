@@ -106,8 +106,9 @@ def test_a_null_is_a_field_left_out(tokenizer):
         {"include_stop_str_in_output": True}, {"best_of": 3}, {"truncate_prompt_tokens": 5}, {"a_field_of_tomorrow": 1},
         {"top_k": -2}, {"top_k": 1.5}, {"min_tokens": 25}, {"min_tokens": -1}, {"ignore_eos": 1}, {"seed": "x"},
         {"stop_token_ids": [400]}, {"stop_token_ids": [-1]}, {"stop_token_ids": [*range(33)]}, {"stop_token_ids": 5},
-        {"stop": "x" * 2000}, {"stop": ""}, {"stream_options": {"continuous_usage_stats": True}}, {"n": 129},
-        {"temperature": True}, {"max_tokens": 10**30}, {"top_p": "1"}, {"logprobs": 5}, {"user\ud800": 1},
+        {"stop": "x" * 2000}, {"stop": ""}, {"stop": 0}, {"stop": {}}, {"n": 129}, {"temperature": True},
+        {"stream_options": {"continuous_usage_stats": True}}, {"max_tokens": 10**30}, {"top_p": "1"}, {"logprobs": 5},
+        {"user\ud800": 1},
     ],
     ids=lambda options: json.dumps(options)[:50],
 )  # fmt: skip
