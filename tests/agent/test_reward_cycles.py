@@ -8,6 +8,7 @@ import pytest
 from mlagent_jax.agent.episode import EpisodeRequest, Stepper, run_episodes
 from mlagent_jax.environment.state import Action
 from mlagent_jax.environment.tools import COPY_FILE
+from mlagent_jax.errors import UserError
 from mlagent_jax.rewards import RewardConfig
 
 LINEAR = RewardConfig()
@@ -81,5 +82,5 @@ def test_each_new_best_is_paid_for_what_it_adds(environment):
 
 
 def test_an_unknown_baseline_is_refused():
-    with pytest.raises(ValueError, match="episode_baseline 'first' is not one of best, previous"):
+    with pytest.raises(UserError, match="episode_baseline is 'first', but must be one of best, previous"):
         RewardConfig(episode_baseline="first")

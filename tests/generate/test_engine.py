@@ -257,12 +257,12 @@ def test_one_bad_prompt_among_many_begins_none(engine):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"slots": 0}, "slots of the engine is 0"),
-        ({"reads": -1}, "reads of the engine is -1"),
+        ({"slots": 0}, "engine.slots is 0"),
+        ({"reads": -1}, "engine.reads is -1"),
         ({"chunks": (24,)}, "must be multiples of its page, 16"),
         ({"span": 24}, "span 24 of the engine must be a multiple"),
         ({"cache_tokens": 255}, "cache_tokens 255 of the engine do not hold one request"),
-        ({"max_length": 1}, "room for a prompt and an answer"),
+        ({"max_length": 1}, "engine.max_length is 1"),
     ],
 )
 def test_sizes_that_cannot_work(changes, message):

@@ -11,10 +11,11 @@ from absl import flags
 from absl.testing import flagsaver
 from toy import TOML, write_task
 
-from experiments.tasks import main
+from experiments.tasks import READS, main
 from mlagent_jax.environment.metrics import METRICS
 from mlagent_jax.environment.suites import suite_names
 from mlagent_jax.environment.task_file import TaskError, find_task
+from mlagent_jax.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,10 +32,15 @@ def run(tasks_dir, capsys):
     """Runs a command in this process, as a program takes a second to start; gives what it printed."""
 
     def command(*arguments, code=0):
-        data_root = f"--data_root={tasks_dir.parent / 'data'}"
+        places = {"tasks_dir": tasks_dir, "data_root": tasks_dir.parent / "data"}
+        read = READS.get(arguments[0], ()) if arguments else ()
+        given = [f"--{name}={path}" for name, path in places.items() if name in read]
         with flagsaver.flagsaver():
-            left = flags.FLAGS(["tasks", *arguments, f"--tasks_dir={tasks_dir}", data_root])
-            assert main(left) == code, capsys.readouterr()
+            try:
+                ended = main(flags.FLAGS(["tasks", *arguments, *given]))
+            except UserError as error:  # which `run_program` prints
+                ended = print(f"error: {error}") or 1
+            assert ended == code, capsys.readouterr()
         printed = capsys.readouterr()
         return printed.out + printed.err
 
@@ -46,8 +52,7 @@ def test_it_runs_as_a_program():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert (
-        done.stderr
-        == "error: 'hop' is not a command; there are list, prepare, check, grade, new and metrics\n"
+        done.stderr == "error: 'hop' is not a command; there are list, prepare, check, grade, new, metrics\n"
     )
 
 
@@ -82,7 +87,7 @@ def test_a_task_that_cannot_be_prepared_keeps_no_other_from_it(run, tasks_dir):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["hop"], "'hop' is not a command; there are list, prepare, check, grade, new and metrics"),
+        (["hop"], "'hop' is not a command; there are list, prepare, check, grade, new, metrics"),
         ([], "'' is not a command"),
         (["list", "none"], "there is no task 'none'; tasks in .*: toy"),
         (["list", ""], "there is no task ''; tasks in .*: toy"),

@@ -26,6 +26,7 @@ class ProcessMeter:
         peak_bytes: the most memory that they were seen to use together.
         peak_addresses: the largest address space of one of them that was seen, in bytes.
         most_processes: the most tasks (processes and threads) seen at once.
+        grants: whether every new task asks `grant_process`, so that there is no need to end the job for their number.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class ProcessMeter:
         self.peak_bytes = 0
         self.peak_addresses = 0
         self.most_processes = 0
+        self.grants = False
         self._at_most = 1  # tasks now: the script, and all that were granted since they were last counted
 
     def look(self, folder: str, folder_bytes: int) -> str:
@@ -60,7 +62,8 @@ class ProcessMeter:
         self.peak_bytes = max(self.peak_bytes, used)
         if used > self.memory_bytes:
             return "memory"
-        if self.most_processes > self.processes:
+        # Where each is granted there may be some more for a moment: granted, and not yet to be seen.
+        if self.most_processes > self.processes and not self.grants:
             return "processes"
         if any(seconds >= self.cpu_seconds for _, seconds in states):
             return "time"

@@ -291,6 +291,7 @@ class _Execution:
             self._kill_everything()
             raise
         if listener is not None:
+            self.meter.grants = True
             self.witness = Witness(listener, self.addresses, self.meter.grant_process, self.meter.descendants)
             opened.callback(self.witness.close)
         return pid, reader
