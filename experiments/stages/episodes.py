@@ -15,7 +15,7 @@ from mlagent_jax.agent.trajectory_log import TrajectoryLog
 from mlagent_jax.training.progress import ProgressBar
 
 REPEATS = 1
-LONG_STEP_SECONDS = 5.0
+LONG_STEP_SECONDS = 30.0
 
 
 def run_missing(
