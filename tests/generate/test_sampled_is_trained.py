@@ -1,4 +1,4 @@
-"""In bfloat16 the sampler's log-probs are the trainer's, with adapters too; bounds fail for what they must catch."""
+"""In bfloat16 the sampler says the trainer's log-probs, with adapters too; bounds fail for what they are to catch."""
 
 import jax
 import jax.numpy as jnp
@@ -33,9 +33,14 @@ MEAN = 0.003
 
 @pytest.fixture(scope="module")
 def base():
+    """Biases that are not zero, and logits of the size that trained models have."""
     params = init_params(PLAIN, 0)
-    bias = lambda path, x: x + 0.5 * np.sin(np.arange(x.size)).reshape(x.shape) if "bias" in str(path) else x  # noqa: E731
-    return jax.tree.map(lambda leaf: leaf.astype("bfloat16"), jax.tree_util.tree_map_with_path(bias, params))
+    params["lm_head"] *= 6
+    for name in ("q_proj", "k_proj", "v_proj"):
+        bias = params["layers"]["attention"][name]["bias"]
+        bias += 0.5 * jnp.sin(jnp.arange(bias.size)).reshape(bias.shape)
+        params["layers"]["attention"][name]["bias"] = bias
+    return jax.tree.map(lambda leaf: leaf.astype("bfloat16"), params)
 
 
 @pytest.fixture(scope="module")
