@@ -58,7 +58,7 @@ def train_step(
         loss, grads = jax.value_and_grad(lambda p: loss_sum(config, join(p, frozen), rows, mesh)[0] / count)(
             trained
         )
-        return jax.tree.map(jnp.add, total, (grads, loss)), None
+        return jax.tree.map(jnp.add, total, (_summed_as_they_are(grads), loss)), None
 
     zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), trained)
     (grads, loss), _ = jax.lax.scan(micro, (zeros, jnp.float32(0)), batch)
@@ -72,6 +72,18 @@ def train_step(
         "optimiser_finite": all_finite(after.opt_state),
     }
     return after._replace(params=join(after.params, frozen)), metrics
+
+
+def _summed_as_they_are(grads: Params) -> Params:
+    """The same, added over devices in their own dtype, before they are made float32.
+
+    XLA may move that sum out of the loop over micro-batches; behind a conversion its pass for TPUs (libtpu 0.0.42)
+    fails: "while_loop_all_reduce_code_motion.cc: RET_CHECK user->opcode() == HloOpcode::kAdd".
+    """
+    return jax.tree.map(
+        lambda g: g if g.dtype == jnp.float32 else jax.lax.optimization_barrier(g),
+        grads,
+    )
 
 
 def compile_train_step(

@@ -126,6 +126,8 @@ def test_an_injected_handler_would_be_refused_by_the_policy(chromium, report) ->
 def test_filters_narrow_the_list(page) -> None:
     choose(page, "agent", "ppo")
     choose(page, "task", "digits8")
+    assert find(page, "#count").text == f"{8 + 20} of {TRAJECTORIES} trajectories", "and updates of PPO"
+    choose(page, "stage", "evaluate")
     assert find(page, "#count").text == f"8 of {TRAJECTORIES} trajectories"
     assert all(" digits8 " in item.text for item in find_all(page, "#episodes button"))
     choose(page, "outcome", "corner")
