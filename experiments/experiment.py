@@ -22,16 +22,12 @@ from mlagent_jax.agent.expert import ScriptedExpert
 from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.agent.policy import Policy
 from mlagent_jax.environment.coder import Coder
-from mlagent_jax.environment.grading import grade
 from mlagent_jax.environment.mdp import Environment
-from mlagent_jax.environment.packages import default_cache_dir
-from mlagent_jax.environment.preparation import prepare_task
 from mlagent_jax.environment.snapshots import SnapshotStore
-from mlagent_jax.environment.task import Task
-from mlagent_jax.environment.task_loader import load_task
 from mlagent_jax.exploration.ideas import IdeaWriter, ScriptedIdeaWriter
 from mlagent_jax.generate.engine import Engine
 from mlagent_jax.generate.sampling import SamplingParams
+from mlagent_jax.grading.grade import grade
 from mlagent_jax.models.config import Qwen2Config, qwen2_5
 from mlagent_jax.models.hf import load_config, load_hf, save_hf
 from mlagent_jax.models.qwen2 import init_params
@@ -40,6 +36,10 @@ from mlagent_jax.parallel.mesh import make_mesh, param_shardings, put
 from mlagent_jax.sandbox.cache import CachedSandbox
 from mlagent_jax.sandbox.open import open_sandbox
 from mlagent_jax.sft.loop import load_params
+from mlagent_jax.tasks.loader import load_task
+from mlagent_jax.tasks.packages import default_cache_dir
+from mlagent_jax.tasks.preparation import prepare_task
+from mlagent_jax.tasks.task import Task
 from mlagent_jax.text.chat import check_trainable
 from mlagent_jax.text.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, unused_ids
 

@@ -25,17 +25,17 @@ from pathlib import Path
 from absl import flags
 
 from experiments.command_line import refuse_unread, run_program
-from experiments.new_task import NewTask, write_new_task
-from experiments.task_checks import check_micro, check_task
-from experiments.task_table import describe, markdown_table, plain_table, summaries
-from mlagent_jax.environment.grading import Invalid, grade, grade_whole
-from mlagent_jax.environment.metrics import METRICS
-from mlagent_jax.environment.packages import default_cache_dir
-from mlagent_jax.environment.preparation import prepare_task
-from mlagent_jax.environment.suites import suite_names
-from mlagent_jax.environment.task_loader import load_task
 from mlagent_jax.errors import UserError
+from mlagent_jax.grading.grade import Invalid, grade, grade_whole
+from mlagent_jax.grading.metrics import METRICS
 from mlagent_jax.sandbox.open import open_sandbox
+from mlagent_jax.tasks.checks import check_micro, check_task
+from mlagent_jax.tasks.listing import describe, markdown_table, plain_table, summaries
+from mlagent_jax.tasks.loader import load_task
+from mlagent_jax.tasks.packages import default_cache_dir
+from mlagent_jax.tasks.preparation import prepare_task
+from mlagent_jax.tasks.suites import suite_names
+from mlagent_jax.tasks.user_table.new_task import NewTask, write_new_task
 
 _REPOSITORY = Path(__file__).parents[1]
 TASKS_DIR = flags.DEFINE_string("tasks_dir", str(_REPOSITORY / "tasks"), "Folder of task folders.")

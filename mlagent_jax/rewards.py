@@ -22,11 +22,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mlagent_jax.environment.metrics import METRICS
 from mlagent_jax.environment.state import Outcome
-from mlagent_jax.environment.task import Task
 from mlagent_jax.errors import UserError
 from mlagent_jax.fields import check, setting
+from mlagent_jax.grading.metrics import METRICS
+from mlagent_jax.tasks.task import Task
 
 FORMS = ("sigmoid", "linear")
 EPISODE_BASELINES = ("best", "previous")

@@ -12,13 +12,13 @@ from typing import Any
 from mlagent_jax.agent.policy import Response, Situation
 from mlagent_jax.agent.response import Thoughts, render
 from mlagent_jax.environment.coder import CoderError, CoderUnavailableError
-from mlagent_jax.environment.grading import grade
 from mlagent_jax.environment.mdp import Environment, EpisodeLimits
 from mlagent_jax.environment.snapshots import SnapshotStore
 from mlagent_jax.environment.state import Action
-from mlagent_jax.environment.task import Task
 from mlagent_jax.environment.tools import EDIT, EXECUTE, FINAL_ANSWER
+from mlagent_jax.grading.grade import grade
 from mlagent_jax.sandbox.interface import Job, Limits, Result, Status
+from mlagent_jax.tasks.task import Task
 
 IDS = range(4)
 TRUTH = 10.0  # of every row, so a script that predicts c has a public and private mae of |c - 10|

@@ -22,13 +22,13 @@ from experiments.configs.quickstart import get_config
 from mlagent_jax.agent.coder import ScriptedCoder
 from mlagent_jax.agent.edits import catalogue
 from mlagent_jax.environment.coder import CoderError
-from mlagent_jax.environment.grading import Graded, grade
-from mlagent_jax.environment.packages import default_cache_dir
-from mlagent_jax.environment.task import Task
-from mlagent_jax.environment.task_loader import load_task
 from mlagent_jax.files import write_atomically
+from mlagent_jax.grading.grade import Graded, grade
 from mlagent_jax.sandbox.interface import Job, Sandbox, Status
 from mlagent_jax.sandbox.open import open_sandbox
+from mlagent_jax.tasks.loader import load_task
+from mlagent_jax.tasks.packages import default_cache_dir
+from mlagent_jax.tasks.task import Task
 
 _TASKS_DIR = Path(__file__).parents[2] / "tasks"
 

@@ -20,9 +20,9 @@ import pandas as pd
 from absl import flags
 
 from experiments.command_line import run_program
-from mlagent_jax.environment.grading import Graded, grade
-from mlagent_jax.environment.task import Task
+from mlagent_jax.grading.grade import Graded, grade
 from mlagent_jax.sandbox.interface import Limits
+from mlagent_jax.tasks.task import Task
 
 REPEATS = flags.DEFINE_integer("repeats", 15, "Timed submissions of each kind.", lower_bound=1)
 ROWS, BAR = 10_000, 0.2

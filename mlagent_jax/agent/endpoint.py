@@ -30,8 +30,8 @@ from mlagent_jax.agent.prompt import PromptFormat, messages
 from mlagent_jax.agent.response import found_response
 from mlagent_jax.agent.whole_script import UnusableAnswerError, find_script
 from mlagent_jax.environment.coder import CoderError, CoderUnavailableError
-from mlagent_jax.environment.task import Task
 from mlagent_jax.files import write_atomically
+from mlagent_jax.tasks.task import Task
 from mlagent_jax.text.chat import Message
 
 __all__ = [

@@ -21,10 +21,10 @@ from mlagent_jax.agent.policy import Policy, Response, Situation
 from mlagent_jax.agent.response import parse
 from mlagent_jax.agent.trajectory import Step, Trajectory
 from mlagent_jax.environment.mdp import Environment
-from mlagent_jax.environment.metrics import METRICS
 from mlagent_jax.environment.state import Action, EnvState, Malformed, Outcome, Transition
-from mlagent_jax.environment.task import Task
+from mlagent_jax.grading.metrics import METRICS
 from mlagent_jax.rewards import RewardConfig, Scale, reward, task_scale
+from mlagent_jax.tasks.task import Task
 
 INFRASTRUCTURE = "infrastructure"  # how an episode ended that failed through no fault of the agent
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mlagent_jax.agent.trajectory import Step
-from mlagent_jax.environment.task import Task
+from mlagent_jax.tasks.task import Task
 
 
 @dataclass(frozen=True)

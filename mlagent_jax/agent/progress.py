@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.trajectory import Step
-from mlagent_jax.environment.metrics import METRICS
 from mlagent_jax.environment.state import Outcome
-from mlagent_jax.environment.task import Task
 from mlagent_jax.environment.tools import EDIT, EXECUTE
 from mlagent_jax.environment.workspace import STARTER
+from mlagent_jax.grading.metrics import METRICS
 from mlagent_jax.sandbox.interface import Status
+from mlagent_jax.tasks.task import Task
 
 _PRINTED = re.compile(r"validation [^:\n]*: *(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)", re.IGNORECASE)
 

@@ -14,9 +14,9 @@ from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.response import ACTION_FIELDS, ALL_FIELDS
 from mlagent_jax.agent.trajectory import Step
 from mlagent_jax.environment.feedback import clip, clip_lines, without_diff
-from mlagent_jax.environment.task import Task
 from mlagent_jax.environment.tools import TOOLS
 from mlagent_jax.fields import check, setting
+from mlagent_jax.tasks.task import Task
 from mlagent_jax.text.chat import Message
 
 STYLES = ("full", "compact")

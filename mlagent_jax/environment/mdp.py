@@ -21,12 +21,8 @@ from dataclasses import dataclass, replace
 
 from mlagent_jax.environment import feedback, tools
 from mlagent_jax.environment.coder import Coder, CoderError, CoderUnavailableError
-from mlagent_jax.environment.grading import Graded, Invalid
-from mlagent_jax.environment.metrics import METRICS
-from mlagent_jax.environment.parsers import ParserUnavailableError
 from mlagent_jax.environment.snapshots import SnapshotStore
 from mlagent_jax.environment.state import INVALID_OUTPUT, Action, EnvState, Malformed, Outcome, Transition
-from mlagent_jax.environment.task import Task
 from mlagent_jax.environment.workspace import (
     DATA,
     MAX_FILE_BYTES,
@@ -44,7 +40,11 @@ from mlagent_jax.environment.workspace import (
 )
 from mlagent_jax.errors import UserError
 from mlagent_jax.fields import setting
+from mlagent_jax.grading.grade import Graded, Invalid
+from mlagent_jax.grading.metrics import METRICS
+from mlagent_jax.grading.parsers import ParserUnavailableError
 from mlagent_jax.sandbox.interface import Job, Limits, Result, Sandbox, Status
+from mlagent_jax.tasks.task import Task
 
 Grader = Callable[[Task, bytes | None], Graded | Invalid]
 

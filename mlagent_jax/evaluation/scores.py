@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from mlagent_jax.agent.trajectory import Trajectory
-from mlagent_jax.environment.metrics import METRICS
 from mlagent_jax.environment.state import Outcome
-from mlagent_jax.environment.task import Task
 from mlagent_jax.errors import UserError
 from mlagent_jax.evaluation import bootstrap
 from mlagent_jax.files import write_atomically
+from mlagent_jax.grading.metrics import METRICS
+from mlagent_jax.tasks.task import Task
 
 SCHEMA_VERSION = 1
 SPLITS = ("held_in", "held_out")

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mlagent_jax.agent.episode import EpisodeRequest
-from mlagent_jax.environment.task import Task
 from mlagent_jax.exploration.ideas import IdeaError
 from mlagent_jax.exploration.pool import IdeaPool, draw
+from mlagent_jax.tasks.task import Task
 
 
 def plan_episodes(

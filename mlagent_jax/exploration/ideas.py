@@ -6,8 +6,8 @@ import random
 from typing import Protocol
 
 from mlagent_jax.agent.edits import catalogue
-from mlagent_jax.environment.task import Task
 from mlagent_jax.errors import UserError
+from mlagent_jax.tasks.task import Task
 
 AXES = catalogue.AXES
 

@@ -11,12 +11,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from mlagent_jax.environment.task import Task
 from mlagent_jax.errors import UserError
 from mlagent_jax.exploration.diversity import farthest_point, top_by_mean_distance
 from mlagent_jax.exploration.embedding import Embedder
 from mlagent_jax.exploration.ideas import AXES, IdeaError, IdeaWriter
 from mlagent_jax.fields import check, setting
+from mlagent_jax.tasks.task import Task
 
 SCHEMA_VERSION = 1
 SINGLE_POOL = "all"  # the one axis of a version 1 pool

@@ -15,8 +15,8 @@ from mlagent_jax.agent.episode import Turn, turn_at
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.environment.state import Outcome
-from mlagent_jax.environment.task import Task
 from mlagent_jax.errors import UserError
+from mlagent_jax.tasks.task import Task
 
 TOO_LONG = "too long for the policy's context (sampling.max_length)"
 AFTER_A_FAULT = "after a fault of the infrastructure"

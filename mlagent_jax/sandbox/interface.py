@@ -1,7 +1,7 @@
 """What every sandbox backend offers: run one script in one fresh place, hand back a typed result.
 
 A job is a pure description (files, script, limits), so that a result can be cached by content and repeated
-anywhere. Nothing in a result is a judgement: grading happens outside, in `mlagent_jax.environment.grading`.
+anywhere. Nothing in a result is a judgement: grading happens outside, in `mlagent_jax.grading.grade`.
 """
 
 from __future__ import annotations

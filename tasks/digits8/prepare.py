@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pandas as pd
 
-from mlagent_jax.environment.preparation import LabelledRows, RawFiles
+from mlagent_jax.tasks.preparation import LabelledRows, RawFiles
 
 
 def prepare(files: RawFiles) -> LabelledRows:

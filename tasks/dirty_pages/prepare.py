@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from mlagent_jax.environment.preparation import LabelledRows, RawFiles
+from mlagent_jax.tasks.preparation import LabelledRows, RawFiles
 
 PAGES, HEIGHT, WIDTH = 96, 96, 160
 FINER = 3  # drawn so much larger and then shrunk, so that versions of the typesetter hardly differ

@@ -4,7 +4,7 @@ import io
 
 import pandas as pd
 
-from mlagent_jax.environment.preparation import LabelledRows, RawFiles
+from mlagent_jax.tasks.preparation import LabelledRows, RawFiles
 
 
 def prepare(files: RawFiles) -> LabelledRows:

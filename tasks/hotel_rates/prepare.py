@@ -2,8 +2,8 @@
 
 import lzma
 
-from mlagent_jax.environment.pickled_frames import read_pickled_frame
-from mlagent_jax.environment.preparation import LabelledRows, RawFiles
+from mlagent_jax.tasks.pickled_frames import read_pickled_frame
+from mlagent_jax.tasks.preparation import LabelledRows, RawFiles
 
 
 def prepare(files: RawFiles) -> LabelledRows:

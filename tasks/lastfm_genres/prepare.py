@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from mlagent_jax.environment.preparation import LabelledRows, RawFiles
+from mlagent_jax.tasks.preparation import LabelledRows, RawFiles
 
 GENRES = 12
 

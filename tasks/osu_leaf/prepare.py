@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from mlagent_jax.environment.preparation import LabelledRows, RawFiles
+from mlagent_jax.tasks.preparation import LabelledRows, RawFiles
 
 SPECIES = (
     "acer_circinatum",

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mlagent_jax.environment.preparation import LabelledRows, RawFiles
+from mlagent_jax.tasks.preparation import LabelledRows, RawFiles
 
 PICTURES = ("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel", "ihc", "moon", "cell")
 SIZE, STEP = 20, 24  # patches do not touch, so that none goes on in another

@@ -8,7 +8,7 @@ import pandas as pd
 from safetensors.numpy import load
 from tokenizers import Tokenizer
 
-from mlagent_jax.environment.preparation import LabelledRows, RawFiles
+from mlagent_jax.tasks.preparation import LabelledRows, RawFiles
 
 WORDLLAMA = ("wordllama", "0.4.0.post1", "42c2c88907ace0b0681ac6f9092d6a300a6409a5d2d61071a3fb5e7159370c97")
 

@@ -20,11 +20,11 @@ from mlagent_jax.agent.episode import EpisodeRequest, Stepper, run_episodes
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.prompt import PromptFormat, messages
 from mlagent_jax.environment.coder import CoderError, CoderUnavailableError
-from mlagent_jax.environment.grading import grade
 from mlagent_jax.environment.mdp import Environment
 from mlagent_jax.environment.snapshots import SnapshotStore
 from mlagent_jax.environment.state import Outcome
 from mlagent_jax.errors import UserError
+from mlagent_jax.grading.grade import grade
 from mlagent_jax.rewards import RewardConfig
 from mlagent_jax.text.chat import Message
 

@@ -27,12 +27,12 @@ from mlagent_jax.agent.episode import EpisodeRequest, Stepper
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.prompt import PromptFormat
 from mlagent_jax.environment.coder import CoderError
-from mlagent_jax.environment.grading import grade
 from mlagent_jax.environment.mdp import Environment
 from mlagent_jax.environment.snapshots import SnapshotStore
 from mlagent_jax.exploration.embedding import TfidfEmbedder
 from mlagent_jax.exploration.ideas import IdeaError
 from mlagent_jax.exploration.pool import PoolConfig, build_pool
+from mlagent_jax.grading.grade import grade
 from mlagent_jax.rewards import RewardConfig
 from mlagent_jax.text.chat import Message
 

@@ -16,11 +16,11 @@ from mlagent_jax.agent.progress import read
 from mlagent_jax.agent.repertoire import bad_ideas, own_ideas, repair
 from mlagent_jax.agent.response import parse
 from mlagent_jax.environment.feedback import BAD_ACTION, BAD_RESPONSE
-from mlagent_jax.environment.grading import Graded
 from mlagent_jax.environment.mdp import Environment
 from mlagent_jax.environment.snapshots import SnapshotStore
 from mlagent_jax.environment.state import Action, Outcome
 from mlagent_jax.environment.tools import EDIT, EXECUTE, FINAL_ANSWER, check
+from mlagent_jax.grading.grade import Graded
 from mlagent_jax.rewards import RewardConfig
 from mlagent_jax.sandbox.interface import Limits, Result, Status
 

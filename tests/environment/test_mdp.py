@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from fakes import STARTER, PlainSandbox, edit, execute, final, make_environment, make_task, script
 
-from mlagent_jax.environment.labels import array_path
 from mlagent_jax.environment.mdp import StarterError
-from mlagent_jax.environment.parsers import ParserUnavailableError
 from mlagent_jax.environment.snapshots import SnapshotStore
 from mlagent_jax.environment.state import Action, Malformed, Outcome
 from mlagent_jax.environment.tools import COPY_FILE, INSPECT, LIST_FILES, UNDERSTAND
+from mlagent_jax.grading.labels import array_path
+from mlagent_jax.grading.parsers import ParserUnavailableError
 from mlagent_jax.sandbox.interface import Result, Status
 
 

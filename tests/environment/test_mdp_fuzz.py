@@ -8,10 +8,10 @@ from fakes import PlainSandbox, edit, execute, final, make_environment, make_tas
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlagent_jax.environment.grading import Graded, grade
 from mlagent_jax.environment.snapshots import SnapshotStore
 from mlagent_jax.environment.state import Action, Malformed, Outcome
 from mlagent_jax.environment.tools import COPY_FILE, INSPECT, LIST_FILES, TOOLS, UNDERSTAND
+from mlagent_jax.grading.grade import Graded, grade
 from mlagent_jax.sandbox.interface import Result, Status
 
 

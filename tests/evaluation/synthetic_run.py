@@ -10,9 +10,9 @@ import numpy as np
 
 from mlagent_jax.agent.trajectory import Step, Trajectory, to_json
 from mlagent_jax.environment.state import Action, EnvState, Outcome
-from mlagent_jax.environment.task import Task
 from mlagent_jax.evaluation.scores import score_trajectories, write_scores
 from mlagent_jax.sandbox.interface import Limits
+from mlagent_jax.tasks.task import Task
 
 PAYLOAD = "</script></pre><img src=x onerror=\"window.hacked='img'\"><script>window.hacked='script'</script>"
 BIDI = "access\u202egnol\u202c ok\u200b \x1b[31mred\x1b[0m \x00 tail"

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 _SCRIPT = """
 import contextlib, gc, importlib, io, json, os, runpy, sys, tempfile, traceback
 import experiments.experiment, experiments.planning, experiments.config_file  # the slow imports, once
-import experiments.new_task, experiments.task_checks, experiments.task_table
+import mlagent_jax.tasks.user_table.new_task, mlagent_jax.tasks.checks, mlagent_jax.tasks.listing
 
 def run(argv):
     os.dup2(out.fileno(), 1)

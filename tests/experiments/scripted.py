@@ -17,7 +17,7 @@ from experiments.experiment import Experiment
 from experiments.settings import Settings
 from experiments.stages import RUN_STAGE
 from experiments.workdir import Workdir
-from mlagent_jax.environment.grading import Graded
+from mlagent_jax.grading.grade import Graded
 from mlagent_jax.sandbox.interface import Job, Result, Status
 
 

@@ -12,8 +12,8 @@ from experiments.experiment import Experiment
 from experiments.seeds import with_seed
 from experiments.settings import Settings, SettingsError
 from experiments.workdir import Workdir
-from mlagent_jax.environment.labels import read_truth
 from mlagent_jax.errors import UserError
+from mlagent_jax.grading.labels import read_truth
 
 ROOT = Path(__file__).parents[2]
 NO_CONFIGS = {"__init__.py", "compare.py"}

@@ -10,10 +10,10 @@ from fakes import DictatedCoder, make_task, script
 from fakes import edit as edit_action
 from sandboxes import FEW_MODULES, open_backend
 
-from mlagent_jax.environment.grading import grade
 from mlagent_jax.environment.mdp import Environment
 from mlagent_jax.environment.snapshots import SnapshotStore
 from mlagent_jax.environment.state import INVALID_OUTPUT, Outcome
+from mlagent_jax.grading.grade import grade
 from mlagent_jax.sandbox.interface import Limits
 
 LIMITS = Limits(wall_seconds=10, workspace_mb=64)

@@ -12,8 +12,8 @@ from fakes import make_task
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlagent_jax.environment.grading import Graded, Invalid, grade
-from mlagent_jax.environment.task import Task
+from mlagent_jax.grading.grade import Graded, Invalid, grade
+from mlagent_jax.tasks.task import Task
 
 VALID = b"id,y\n0,1.5\n1,2\n2,-3e2\n3,4\n"
 # What a file that fools a reader would have in it.

@@ -20,16 +20,16 @@ import pytest
 from fakes import make_task
 from sandboxes import require
 
-from mlagent_jax.environment import parsers
-from mlagent_jax.environment.grading import Graded, Invalid, grade
-from mlagent_jax.environment.task import Task
+from mlagent_jax.grading import parsers
+from mlagent_jax.grading.grade import Graded, Invalid, grade
 from mlagent_jax.sandbox.pool import ENVIRONMENT
+from mlagent_jax.tasks.task import Task
 
 # Submissions see what the reader sees; `say` makes a reason of what they found.
 BUGGY = """
 import sys; sys.path[0] = sys.argv[1]
-from mlagent_jax.environment import parser_process
-from mlagent_jax.environment.submissions import RefusedSubmission
+from mlagent_jax.grading import parser_process
+from mlagent_jax.grading.submissions import RefusedSubmission
 read = parser_process.parse_submission
 def say(text):
     raise RefusedSubmission(str(text))
@@ -128,7 +128,7 @@ def test_no_number_is_believed_that_may_not_be(buggy: str, task: Task) -> None:
 
 def test_one_submission_changes_nothing_for_the_next(buggy: str, task: Task) -> None:
     source = """
-from mlagent_jax.environment import parser_process, submissions
+from mlagent_jax.grading import parser_process, submissions
 submissions.parse_submission = parser_process.parse_submission = lambda *_: say('spoilt')
 import builtins; builtins.float = lambda _: 10.0
 say('done')

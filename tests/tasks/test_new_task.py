@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import task_checks
-from experiments.leak_checks import leak_checks
-from experiments.new_task import OFFERED, NewTask, NewTaskError, write_new_task
-from mlagent_jax.environment.grading import Graded, grade
-from mlagent_jax.environment.preparation import prepare_task
-from mlagent_jax.environment.task_loader import load_task
+from mlagent_jax.grading.grade import Graded, grade
+from mlagent_jax.tasks import checks as task_checks
+from mlagent_jax.tasks.leak_checks import leak_checks
+from mlagent_jax.tasks.loader import load_task
+from mlagent_jax.tasks.preparation import prepare_task
+from mlagent_jax.tasks.user_table.new_task import OFFERED, NewTask, NewTaskError, write_new_task
 
 
 def table(n: int = 200) -> pd.DataFrame:
@@ -85,7 +85,7 @@ def test_a_table_of_text_alone_has_a_starter_too(tmp_path):
 
 
 def test_every_offered_metric_has_a_starter(tmp_path):
-    from experiments.new_starter import SCORES
+    from mlagent_jax.tasks.user_table.starter import SCORES
 
     assert set(OFFERED) == set(SCORES)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlagent_jax.environment.packages import PackageError, PackageReader, default_cache_dir, fetch_wheel
+from mlagent_jax.tasks.packages import PackageError, PackageReader, default_cache_dir, fetch_wheel
 
 MEMBER = "tinydata/table.csv"
 CONTENT = b"a,b\n1,2\n"
@@ -89,7 +89,7 @@ def test_a_python_without_pip_is_told_how_to_get_it(tmp_path):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     code = (
         "from pathlib import Path\n"
-        "from mlagent_jax.environment.packages import PackageError, fetch_wheel\n"
+        "from mlagent_jax.tasks.packages import PackageError, fetch_wheel\n"
         "try:\n    fetch_wheel('tinydata', '1.0', '0' * 64, Path('cache'))\n"
         "except PackageError as error:\n    print(error)\n"
     )
@@ -112,7 +112,7 @@ def test_an_installed_file_is_read_without_an_import(tmp_path):
     with pytest.raises(PackageError, match="is not the pinned file"):
         PackageReader(tmp_path).from_installed("sklearn", digits, "0" * 64)
     code = (
-        "import sys\nfrom pathlib import Path\nfrom mlagent_jax.environment.packages import PackageReader\n"
+        "import sys\nfrom pathlib import Path\nfrom mlagent_jax.tasks.packages import PackageReader\n"
         f"assert PackageReader(Path('.')).from_installed('sklearn', '{digits}', sys.argv[1])\n"
         "assert 'sklearn' not in sys.modules\n"
     )

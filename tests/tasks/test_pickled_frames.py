@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlagent_jax.environment.pickled_frames import PickledFrameError, read_pickled_frame
+from mlagent_jax.tasks.pickled_frames import PickledFrameError, read_pickled_frame
 
 
 def test_a_pickle_that_would_run_a_command_does_not(tmp_path):

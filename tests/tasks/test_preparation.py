@@ -10,10 +10,10 @@ import pytest
 import toy
 from toy import PREPARE, TOML, write_task
 
-from mlagent_jax.environment import preparation
-from mlagent_jax.environment.labels import read_truth
-from mlagent_jax.environment.preparation import PreparationError, prepare_task
-from mlagent_jax.environment.task_loader import load_task
+from mlagent_jax.grading.labels import read_truth
+from mlagent_jax.tasks import preparation
+from mlagent_jax.tasks.loader import load_task
+from mlagent_jax.tasks.preparation import PreparationError, prepare_task
 
 
 def prepared(folder, data_root):
@@ -74,7 +74,7 @@ def test_rows_with_the_same_features_are_kept_once(tmp_path):
 
 ARRAYS = """\
 import numpy as np, pandas as pd
-from mlagent_jax.environment.preparation import LabelledRows
+from mlagent_jax.tasks.preparation import LabelledRows
 
 def prepare(files):
     images = np.arange(100 * 6, dtype=np.uint8).reshape(100, 2, 3) // 2 * 2
@@ -230,7 +230,7 @@ def test_classes_are_those_of_all_rows(tmp_path):
 
 TEXTS = """\
 import pandas as pd
-from mlagent_jax.environment.preparation import LabelledRows
+from mlagent_jax.tasks.preparation import LabelledRows
 
 TEXTS = ["'", '"', "a,b", "line\\nline", "cr\\rcr", "crlf\\r\\n", "NA", " lead", "ünï\\u2028code"]
 TEXTS += ["tab\\t", "0012"]
@@ -252,7 +252,7 @@ def test_text_survives_the_csv_carriage_returns_and_all(tmp_path):
 
 SPLIT_FILES = """\
 import pandas as pd
-from mlagent_jax.environment.preparation import SplitFiles
+from mlagent_jax.tasks.preparation import SplitFiles
 
 def prepare(files):
     train = "id,y\\nx1,1\\n"
@@ -306,7 +306,7 @@ def test_bad_labels_of_split_data_are_named_and_leave_nothing(tmp_path, change, 
 
 GRAPH = """\
 import numpy as np, pandas as pd
-from mlagent_jax.environment.preparation import LabelledRows
+from mlagent_jax.tasks.preparation import LabelledRows
 
 def prepare(files):
     rows = pd.DataFrame({"n": range(100), "y": range(100)})
@@ -331,7 +331,7 @@ def test_links_name_rows_by_their_new_ids(tmp_path):
 
 CLEANING = """\
 import numpy as np, pandas as pd
-from mlagent_jax.environment.preparation import LabelledRows
+from mlagent_jax.tasks.preparation import LabelledRows
 
 def prepare(files):
     noisy = np.arange(100 * 6, dtype=np.uint8).reshape(100, 2, 3)

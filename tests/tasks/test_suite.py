@@ -15,17 +15,18 @@ import pytest
 from quickstart_tasks import QUICKSTART
 from sklearn.datasets import load_digits
 
-from experiments import leak_checks, task_checks
-from experiments.task_table import markdown_table, summaries
-from mlagent_jax.environment.grading import Graded, grade
-from mlagent_jax.environment.metrics import METRICS
-from mlagent_jax.environment.packages import default_cache_dir
-from mlagent_jax.environment.preparation import prepare_task
-from mlagent_jax.environment.suites import suite_names
-from mlagent_jax.environment.task_file import list_tasks, read_task_file
-from mlagent_jax.environment.task_loader import load_task
+from mlagent_jax.grading.grade import Graded, grade
+from mlagent_jax.grading.metrics import METRICS
 from mlagent_jax.sandbox.interface import Job, Status
 from mlagent_jax.sandbox.open import open_sandbox
+from mlagent_jax.tasks import checks as task_checks
+from mlagent_jax.tasks import leak_checks
+from mlagent_jax.tasks.listing import markdown_table, summaries
+from mlagent_jax.tasks.loader import load_task
+from mlagent_jax.tasks.packages import default_cache_dir
+from mlagent_jax.tasks.preparation import prepare_task
+from mlagent_jax.tasks.suites import suite_names
+from mlagent_jax.tasks.task_file import list_tasks, read_task_file
 
 ROOT = Path(__file__).parents[2]
 TASKS_DIR = ROOT / "tasks"

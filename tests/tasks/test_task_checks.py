@@ -9,11 +9,11 @@ import pytest
 import toy
 from fakes import PlainSandbox
 
-from experiments import leak_checks, task_checks
-from mlagent_jax.environment import splitting
-from mlagent_jax.environment.preparation import prepare_task
-from mlagent_jax.environment.task_loader import load_task
 from mlagent_jax.sandbox.interface import Result, Status
+from mlagent_jax.tasks import checks as task_checks
+from mlagent_jax.tasks import leak_checks, splitting
+from mlagent_jax.tasks.loader import load_task
+from mlagent_jax.tasks.preparation import prepare_task
 
 
 def prepared(folder, *arguments, **options):
@@ -117,7 +117,7 @@ def test_a_starter_that_fails_ends_the_check(tmp_path):
 
 CLEANING = """\
 import numpy as np, pandas as pd
-from mlagent_jax.environment.preparation import LabelledRows
+from mlagent_jax.tasks.preparation import LabelledRows
 
 def prepare(files):
     clean = np.random.default_rng(0).integers(0, 255, (100, 4, 5))
@@ -149,7 +149,7 @@ def test_labels_of_rows_that_are_not_in_the_test_table_are_named(tmp_path):
 
 LAID_OUT = """\
 import pandas as pd
-from mlagent_jax.environment.preparation import SplitFiles
+from mlagent_jax.tasks.preparation import SplitFiles
 
 def prepare(files):
     labels = pd.DataFrame({"id": [f"x{i}" for i in range(40)], "y": [float(i) for i in range(40)]})

@@ -5,11 +5,11 @@ import shutil
 import pytest
 from toy import TOML, write_task
 
-from mlagent_jax.environment.preparation import prepare_task
-from mlagent_jax.environment.task import Board
-from mlagent_jax.environment.task_file import TaskError, read_task_file
-from mlagent_jax.environment.task_loader import load_task
 from mlagent_jax.sandbox.interface import Limits
+from mlagent_jax.tasks.loader import load_task
+from mlagent_jax.tasks.preparation import prepare_task
+from mlagent_jax.tasks.task import Board
+from mlagent_jax.tasks.task_file import TaskError, read_task_file
 
 
 def test_reads_every_field(tmp_path):

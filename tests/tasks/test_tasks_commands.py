@@ -12,10 +12,10 @@ from absl.testing import flagsaver
 from toy import TOML, write_task
 
 from experiments.tasks import READS, main
-from mlagent_jax.environment.metrics import METRICS
-from mlagent_jax.environment.suites import suite_names
-from mlagent_jax.environment.task_file import TaskError, find_task
 from mlagent_jax.errors import UserError
+from mlagent_jax.grading.metrics import METRICS
+from mlagent_jax.tasks.suites import suite_names
+from mlagent_jax.tasks.task_file import TaskError, find_task
 
 ROOT = Path(__file__).parents[2]
 

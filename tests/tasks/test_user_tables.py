@@ -16,15 +16,15 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from experiments.column_kinds import classify
-from experiments.new_task import NewTask, NewTaskError, write_new_task
-from experiments.task_checks import constant_submission, shuffled_submission
-from experiments.task_rows import train_targets
-from experiments.text_table import any_length
-from mlagent_jax.environment.grading import Graded, Invalid, grade
-from mlagent_jax.environment.preparation import prepare_task
-from mlagent_jax.environment.task import Task
-from mlagent_jax.environment.task_loader import load_task
+from mlagent_jax.grading.grade import Graded, Invalid, grade
+from mlagent_jax.tasks.checks import constant_submission, shuffled_submission
+from mlagent_jax.tasks.loader import load_task
+from mlagent_jax.tasks.preparation import prepare_task
+from mlagent_jax.tasks.rows import train_targets
+from mlagent_jax.tasks.task import Task
+from mlagent_jax.tasks.user_table.column_kinds import classify
+from mlagent_jax.tasks.user_table.new_task import NewTask, NewTaskError, write_new_task
+from mlagent_jax.tasks.user_table.text_table import any_length
 
 N = 120
 

@@ -24,7 +24,7 @@ wall_seconds = 5.5
 PREPARE = """\
 import io
 import pandas as pd
-from mlagent_jax.environment.preparation import LabelledRows
+from mlagent_jax.tasks.preparation import LabelledRows
 
 def prepare(files):
     rows = pd.read_csv(io.BytesIO(files.from_task("rows.csv")))

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mlagent_jax.environment.competition import check_count, competition_files
-from mlagent_jax.environment.labelled import SplitFiles
-from mlagent_jax.environment.preparation import RawFiles
-from mlagent_jax.environment.raw_download import RawDataError, UrlArchive
+from mlagent_jax.tasks.competition import check_count, competition_files
+from mlagent_jax.tasks.labelled import SplitFiles
+from mlagent_jax.tasks.preparation import RawFiles
+from mlagent_jax.tasks.raw_download import RawDataError, UrlArchive
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 RECORD = 1 + 3 * 32 * 32  # a label, and the channels one after the other

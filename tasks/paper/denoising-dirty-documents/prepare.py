@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mlagent_jax.environment.competition import KAGGLE_TERMS, check_count, halves, new_test
-from mlagent_jax.environment.labelled import SplitFiles
-from mlagent_jax.environment.preparation import RawFiles
-from mlagent_jax.environment.raw_download import KaggleArchive, RawDataError
-from mlagent_jax.environment.table_bytes import to_csv
+from mlagent_jax.tasks.competition import KAGGLE_TERMS, check_count, halves, new_test
+from mlagent_jax.tasks.labelled import SplitFiles
+from mlagent_jax.tasks.preparation import RawFiles
+from mlagent_jax.tasks.raw_download import KaggleArchive, RawDataError
+from mlagent_jax.tasks.table_bytes import to_csv
 
 WIDTH = 540
 RAW = KaggleArchive(

@@ -3,10 +3,10 @@
 The competition's submissions have no ids but repeat the comments; here a test row's number is its id.
 """
 
-from mlagent_jax.environment.competition import competition_files, read_table
-from mlagent_jax.environment.labelled import SplitFiles
-from mlagent_jax.environment.preparation import RawFiles
-from mlagent_jax.environment.raw_download import KaggleArchive
+from mlagent_jax.tasks.competition import competition_files, read_table
+from mlagent_jax.tasks.labelled import SplitFiles
+from mlagent_jax.tasks.preparation import RawFiles
+from mlagent_jax.tasks.raw_download import KaggleArchive
 
 COLUMNS = ["Insult", "Date", "Comment"]
 RAW = KaggleArchive(

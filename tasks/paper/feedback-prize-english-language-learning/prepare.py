@@ -1,9 +1,9 @@
 """Kaggle's feedback-prize-english-language-learning, of which a random 2 % are the test set, as in MLAgentBench."""
 
-from mlagent_jax.environment.competition import competition_files, read_table
-from mlagent_jax.environment.labelled import SplitFiles
-from mlagent_jax.environment.preparation import RawFiles
-from mlagent_jax.environment.raw_download import KaggleArchive
+from mlagent_jax.tasks.competition import competition_files, read_table
+from mlagent_jax.tasks.labelled import SplitFiles
+from mlagent_jax.tasks.preparation import RawFiles
+from mlagent_jax.tasks.raw_download import KaggleArchive
 
 RATINGS = ["cohesion", "syntax", "vocabulary", "phraseology", "grammar", "conventions"]
 # No hash of the archive is published; the number of rows is checked.

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from mlagent_jax.environment.competition import competition_files, halves, read_table
-from mlagent_jax.environment.labelled import SplitFiles
-from mlagent_jax.environment.preparation import RawFiles
-from mlagent_jax.environment.raw_download import KaggleArchive
+from mlagent_jax.tasks.competition import competition_files, halves, read_table
+from mlagent_jax.tasks.labelled import SplitFiles
+from mlagent_jax.tasks.preparation import RawFiles
+from mlagent_jax.tasks.raw_download import KaggleArchive
 
 KINDS = ["toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate"]
 TABLES = ("train.csv", "test.csv", "test_labels.csv")

@@ -1,9 +1,9 @@
 """Kaggle's leaf-classification, with MLE-bench's test split."""
 
-from mlagent_jax.environment.competition import competition_files, new_test, one_hot, read_table
-from mlagent_jax.environment.labelled import SplitFiles
-from mlagent_jax.environment.preparation import RawFiles
-from mlagent_jax.environment.raw_download import KaggleArchive
+from mlagent_jax.tasks.competition import competition_files, new_test, one_hot, read_table
+from mlagent_jax.tasks.labelled import SplitFiles
+from mlagent_jax.tasks.preparation import RawFiles
+from mlagent_jax.tasks.raw_download import KaggleArchive
 
 RAW = KaggleArchive(
     "leaf-classification",

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from mlagent_jax.environment.competition import competition_files, new_test, read_table
-from mlagent_jax.environment.labelled import SplitFiles
-from mlagent_jax.environment.preparation import RawFiles
-from mlagent_jax.environment.raw_download import KaggleArchive
+from mlagent_jax.tasks.competition import competition_files, new_test, read_table
+from mlagent_jax.tasks.labelled import SplitFiles
+from mlagent_jax.tasks.preparation import RawFiles
+from mlagent_jax.tasks.raw_download import KaggleArchive
 
 TARGETS = ["formation_energy_ev_natom", "bandgap_energy_ev"]
 RAW = KaggleArchive(

@@ -6,11 +6,11 @@ import io
 import numpy as np
 import pandas as pd
 
-from mlagent_jax.environment.competition import check_count, competition_files
-from mlagent_jax.environment.labelled import SplitFiles
-from mlagent_jax.environment.preparation import RawFiles
-from mlagent_jax.environment.raw_download import RawDataError, UrlArchive
-from mlagent_jax.environment.table_bytes import to_csv
+from mlagent_jax.tasks.competition import check_count, competition_files
+from mlagent_jax.tasks.labelled import SplitFiles
+from mlagent_jax.tasks.preparation import RawFiles
+from mlagent_jax.tasks.raw_download import RawDataError, UrlArchive
+from mlagent_jax.tasks.table_bytes import to_csv
 
 # No hash of the archive is published; the numbers of papers and of citations are checked.
 RAW = UrlArchive(

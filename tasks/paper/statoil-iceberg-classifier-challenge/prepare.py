@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pandas as pd
 
-from mlagent_jax.environment.competition import check_count, competition_files, new_test
-from mlagent_jax.environment.labelled import SplitFiles
-from mlagent_jax.environment.preparation import RawFiles
-from mlagent_jax.environment.raw_download import KaggleArchive
+from mlagent_jax.tasks.competition import check_count, competition_files, new_test
+from mlagent_jax.tasks.labelled import SplitFiles
+from mlagent_jax.tasks.preparation import RawFiles
+from mlagent_jax.tasks.raw_download import KaggleArchive
 
 RAW = KaggleArchive(
     "statoil-iceberg-classifier-challenge",

@@ -14,9 +14,9 @@ import pytest
 from paper_raw import TASKS_DIR, raw_files, write_archive
 from threadpoolctl import threadpool_limits
 
-from mlagent_jax.environment.preparation import prepare_task
-from mlagent_jax.environment.task import Task
-from mlagent_jax.environment.task_loader import load_task
+from mlagent_jax.tasks.loader import load_task
+from mlagent_jax.tasks.preparation import prepare_task
+from mlagent_jax.tasks.task import Task
 
 
 def unpinned(name: str, folder: Path, data_root: Path) -> Path:

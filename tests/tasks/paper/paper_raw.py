@@ -13,7 +13,7 @@ import pandas as pd
 import py7zr
 from PIL import Image
 
-from mlagent_jax.environment.task_file import read_task_file
+from mlagent_jax.tasks.task_file import read_task_file
 
 TASKS_DIR = Path(__file__).parents[3] / "tasks"
 

@@ -11,11 +11,11 @@ import pytest
 from fakes import PlainSandbox
 from paper_raw import RAW
 
-from experiments import task_rows
-from experiments.leak_checks import best_single_feature, hidden_labels, shared_rows
-from experiments.task_checks import check_task
-from mlagent_jax.environment.task import Task
 from mlagent_jax.sandbox.interface import Result, Status
+from mlagent_jax.tasks import rows as task_rows
+from mlagent_jax.tasks.checks import check_task
+from mlagent_jax.tasks.leak_checks import best_single_feature, hidden_labels, shared_rows
+from mlagent_jax.tasks.task import Task
 
 NO_REFERENCE = Path("none.py")
 EACH = (

@@ -15,11 +15,11 @@ import pytest
 from graders import MLE_BENCH, OTHERS
 from paper_raw import RAW
 
-from mlagent_jax.environment.grading import Graded, Invalid, grade, grade_whole
-from mlagent_jax.environment.labels import array_path
-from mlagent_jax.environment.metrics import METRICS, Prediction
-from mlagent_jax.environment.packages import default_cache_dir, fetch_wheel
-from mlagent_jax.environment.task import Task
+from mlagent_jax.grading.grade import Graded, Invalid, grade, grade_whole
+from mlagent_jax.grading.labels import array_path
+from mlagent_jax.grading.metrics import METRICS, Prediction
+from mlagent_jax.tasks.packages import default_cache_dir, fetch_wheel
+from mlagent_jax.tasks.task import Task
 
 PAGES, INSULTS, NOMAD = (
     "denoising-dirty-documents",

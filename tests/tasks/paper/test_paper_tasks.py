@@ -15,12 +15,12 @@ from paper_raw import RAW, TASKS_DIR, raw_files
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
-from mlagent_jax.environment.grading import grade_whole
-from mlagent_jax.environment.labels import array_path
-from mlagent_jax.environment.metrics import METRICS
-from mlagent_jax.environment.suites import suite_names
-from mlagent_jax.environment.task import Task
-from mlagent_jax.environment.task_file import read_task_file
+from mlagent_jax.grading.grade import grade_whole
+from mlagent_jax.grading.labels import array_path
+from mlagent_jax.grading.metrics import METRICS
+from mlagent_jax.tasks.suites import suite_names
+from mlagent_jax.tasks.task import Task
+from mlagent_jax.tasks.task_file import read_task_file
 
 NAMES = suite_names("paper", TASKS_DIR)
 

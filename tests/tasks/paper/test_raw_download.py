@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from paper_raw import csv, write_archive, zipped
 
-from mlagent_jax.environment.competition import read_table
-from mlagent_jax.environment.preparation import RawFiles, prepare_task
-from mlagent_jax.environment.raw_download import KaggleArchive, RawDataError, UrlArchive
+from mlagent_jax.tasks.competition import read_table
+from mlagent_jax.tasks.preparation import RawFiles, prepare_task
+from mlagent_jax.tasks.raw_download import KaggleArchive, RawDataError, UrlArchive
 
 TASKS_DIR = Path(__file__).parents[3] / "tasks"
 TABLE = csv(pd.DataFrame({"id": range(10), "y": range(10)}))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mlagent_jax.environment.metrics import METRICS, Metric, TrueValues
-from mlagent_jax.environment.task import Task
 from mlagent_jax.errors import UserError
+from mlagent_jax.grading.metrics import METRICS, Metric, TrueValues
+from mlagent_jax.grading.spec import GradingSpec
 
 SPLITS = ("public", "private", "unscored")
 
@@ -36,15 +36,15 @@ class Truth:
     private: np.ndarray
 
 
-def read_truth(task: Task) -> Truth:
-    """The held-out labels of `task`, read once per content. Raises LabelsError."""
+def read_truth(spec: GradingSpec) -> Truth:
+    """The held-out labels of `spec`, read once per content. Raises LabelsError."""
     return _read_truth(
-        task.labels_path,
-        task.data_digest,
-        task.id_column,
-        task.target_columns,
-        task.target_array,
-        task.metrics,
+        spec.labels_path,
+        spec.data_digest,
+        spec.id_column,
+        spec.target_columns,
+        spec.target_array,
+        spec.metrics,
     )
 
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mlagent_jax.environment.labelled import SplitFiles
-from mlagent_jax.environment.raw_download import RawDataError
-from mlagent_jax.environment.table_bytes import to_csv
+from mlagent_jax.tasks.labelled import SplitFiles
+from mlagent_jax.tasks.raw_download import RawDataError
+from mlagent_jax.tasks.table_bytes import to_csv
 
 if TYPE_CHECKING:
     import pandas as pd

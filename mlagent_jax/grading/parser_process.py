@@ -25,10 +25,10 @@ from typing import NoReturn
 
 import numpy as np
 
-from mlagent_jax.environment.labels import Truth
-from mlagent_jax.environment.plain_tables import LEAST_BYTES
-from mlagent_jax.environment.submissions import RefusedSubmission, parse_submission
-from mlagent_jax.environment.task import Task
+from mlagent_jax.grading.labels import Truth
+from mlagent_jax.grading.plain_tables import LEAST_BYTES
+from mlagent_jax.grading.spec import GradingSpec
+from mlagent_jax.grading.submissions import RefusedSubmission, parse_submission
 from mlagent_jax.sandbox.sandbox_worker import namespaces, protocol
 
 _MAX_REQUEST_BYTES = 1 << 31
@@ -46,7 +46,7 @@ class Form:
     shape: of the predictions [n, t]. row_shape: see `Truth`.
     """
 
-    task: Task
+    spec: GradingSpec
     ids: tuple[str, ...]
     shape: tuple[int, int]
     row_shape: tuple[int, ...]
@@ -88,13 +88,13 @@ def main(seccomp: str) -> NoReturn:
 
 
 @functools.lru_cache(maxsize=16)
-def _read_form(content: bytes) -> tuple[Task, Truth]:
+def _read_form(content: bytes) -> tuple[GradingSpec, Truth]:
     form: Form = pickle.loads(content)  # the trainer's: only answers come from those who may lie
-    return form.task, form.truth
+    return form.spec, form.truth
 
 
 def _read_in_fork(
-    request: dict[str, int], form: tuple[Task, Truth], submission: bytes, channel: socket.socket
+    request: dict[str, int], form: tuple[GradingSpec, Truth], submission: bytes, channel: socket.socket
 ) -> tuple[dict[str, object], bytes]:
     """Whether the fork came to a good end in time, and what it said."""
     reader, writer = os.pipe()
@@ -120,9 +120,9 @@ def _read_in_fork(
     return {"sound": answer is not None and ended == 0}, answer or b""
 
 
-def _answer(task: Task, truth: Truth, submission: bytes) -> bytes:
+def _answer(spec: GradingSpec, truth: Truth, submission: bytes) -> bytes:
     try:
-        predicted = parse_submission(task, truth, submission)
+        predicted = parse_submission(spec, truth, submission)
     except RefusedSubmission as refused:
         return REFUSED + str(refused).encode("utf-8", "backslashreplace")
     if predicted.dtype.kind == "U":

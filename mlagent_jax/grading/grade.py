@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mlagent_jax.environment.labels import read_truth
-from mlagent_jax.environment.metrics import METRICS
-from mlagent_jax.environment.parsers import parse_apart
-from mlagent_jax.environment.submissions import RefusedSubmission
-from mlagent_jax.environment.task import Task
+from mlagent_jax.grading.labels import read_truth
+from mlagent_jax.grading.metrics import METRICS
+from mlagent_jax.grading.parsers import parse_apart
+from mlagent_jax.grading.spec import GradingSpec
+from mlagent_jax.grading.submissions import RefusedSubmission
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Invalid:
     reason: str
 
 
-def grade(task: Task, submission: bytes | None) -> Graded | Invalid:
+def grade(spec: GradingSpec, submission: bytes | None) -> Graded | Invalid:
     """Scores the bytes of the submission (None if there is no such file) on both splits.
 
     A submission is a UTF-8 CSV with exactly the id column and the target columns, in any order, and one
@@ -45,36 +45,36 @@ def grade(task: Task, submission: bytes | None) -> Graded | Invalid:
     `numpy.save` writes it, in the order of the test data. Raises LabelsError;
     ParserUnavailableError where no process to read it in can be had.
     """
-    truth = read_truth(task)
-    scores = _scores(task, submission, {"public": truth.public, "private": truth.private})
+    truth = read_truth(spec)
+    scores = _scores(spec, submission, {"public": truth.public, "private": truth.private})
     if isinstance(scores, Invalid):
         return scores
-    also = {name: (scores[name, "public"], scores[name, "private"]) for name in task.also_metrics}
-    return Graded(scores[task.metric, "public"], scores[task.metric, "private"], also)
+    also = {name: (scores[name, "public"], scores[name, "private"]) for name in spec.also_metrics}
+    return Graded(scores[spec.metric, "public"], scores[spec.metric, "private"], also)
 
 
-def grade_whole(task: Task, submission: bytes | None) -> dict[str, float] | Invalid:
+def grade_whole(spec: GradingSpec, submission: bytes | None) -> dict[str, float] | Invalid:
     """Each metric over all scored rows at once, as a competition without two boards would. As `grade`."""
-    truth = read_truth(task)
-    scores = _scores(task, submission, {"whole": truth.public | truth.private})
-    return scores if isinstance(scores, Invalid) else {name: scores[name, "whole"] for name in task.metrics}
+    truth = read_truth(spec)
+    scores = _scores(spec, submission, {"whole": truth.public | truth.private})
+    return scores if isinstance(scores, Invalid) else {name: scores[name, "whole"] for name in spec.metrics}
 
 
 def _scores(
-    task: Task, submission: bytes | None, splits: Mapping[str, np.ndarray]
+    spec: GradingSpec, submission: bytes | None, splits: Mapping[str, np.ndarray]
 ) -> dict[tuple[str, str], float] | Invalid:
     """(metric, split) -> score."""
-    truth = read_truth(task)
+    truth = read_truth(spec)
     try:
-        predicted = parse_apart(task, truth, submission)
+        predicted = parse_apart(spec, truth, submission)
     except RefusedSubmission as refused:
         return Invalid(str(refused))
     scores = {
         (name, split): METRICS[name].score(truth.values[rows], predicted[rows])
-        for name in task.metrics
+        for name in spec.metrics
         for split, rows in splits.items()
     }
     for (name, _), score in scores.items():
         if not math.isfinite(score):
-            return Invalid(f"{task.submission} has predictions so large that its {name} is not finite.")
+            return Invalid(f"{spec.submission} has predictions so large that its {name} is not finite.")
     return scores

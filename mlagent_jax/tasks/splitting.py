@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlagent_jax.environment.labelled import LabelledRows, PreparationError, SplitFiles
-from mlagent_jax.environment.labels import SPLITS
-from mlagent_jax.environment.table_bytes import to_csv
-from mlagent_jax.environment.task_file import TaskFile
+from mlagent_jax.grading.labels import SPLITS
+from mlagent_jax.tasks.labelled import LabelledRows, PreparationError, SplitFiles
+from mlagent_jax.tasks.table_bytes import to_csv
+from mlagent_jax.tasks.task_file import TaskFile
 
 if TYPE_CHECKING:
     import pandas as pd

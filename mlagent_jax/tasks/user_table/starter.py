@@ -6,10 +6,10 @@ from collections.abc import Collection, Sequence
 
 import pandas as pd
 
-from experiments.column_kinds import needs_telling
-from experiments.new_target import BINARY
-from mlagent_jax.environment.inference import MISSING
-from mlagent_jax.environment.metrics import Metric, Prediction
+from mlagent_jax.grading.inference import MISSING
+from mlagent_jax.grading.metrics import Metric, Prediction
+from mlagent_jax.tasks.user_table.column_kinds import needs_telling
+from mlagent_jax.tasks.user_table.target import BINARY
 
 MOST_WORDS = 20  # different values of a column that becomes one column for each
 VALIDATION = 0.3  # of the training rows

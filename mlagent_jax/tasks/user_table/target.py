@@ -6,10 +6,10 @@ import math
 
 import pandas as pd
 
-from experiments.column_kinds import MOST_EXACT, NUMBER, WITH_COMMA
-from experiments.text_table import NewTaskError
-from mlagent_jax.environment.metrics import Metric, Prediction, TrueValues
-from mlagent_jax.environment.splitting import MOST_CLASSES
+from mlagent_jax.grading.metrics import Metric, Prediction, TrueValues
+from mlagent_jax.tasks.splitting import MOST_CLASSES
+from mlagent_jax.tasks.user_table.column_kinds import MOST_EXACT, NUMBER, WITH_COMMA
+from mlagent_jax.tasks.user_table.text_table import NewTaskError
 
 LEAST_OF_CLASS = 5
 LONGEST_CLASS = 200  # bytes; a submission has room for no longer ones

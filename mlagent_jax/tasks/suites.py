@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlagent_jax.environment.task_file import TaskError, list_tasks
+from mlagent_jax.tasks.task_file import TaskError, list_tasks
 
 OFFLINE = (
     "ames",

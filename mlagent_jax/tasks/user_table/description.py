@@ -7,9 +7,9 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from experiments.new_starter import told
-from experiments.new_target import is_classification
-from mlagent_jax.environment.metrics import Metric
+from mlagent_jax.grading.metrics import Metric
+from mlagent_jax.tasks.user_table.starter import told
+from mlagent_jax.tasks.user_table.target import is_classification
 
 MOST_LISTED = 100  # columns that the description names, which an agent has to read
 
@@ -81,7 +81,7 @@ import io
 
 import pandas as pd
 
-from mlagent_jax.environment.preparation import LabelledRows, RawFiles
+from mlagent_jax.tasks.preparation import LabelledRows, RawFiles
 
 
 def prepare(files: RawFiles) -> LabelledRows:

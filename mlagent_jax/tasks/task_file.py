@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlagent_jax.environment.metrics import METRICS, Targets
-from mlagent_jax.environment.task import Board
 from mlagent_jax.errors import UserError
 from mlagent_jax.fields import build
+from mlagent_jax.grading.metrics import METRICS, Targets
 from mlagent_jax.sandbox.interface import Limits
+from mlagent_jax.tasks.task import Board
 
 BRIEF_CHARACTERS = 240
 FILES = ("task.toml", "description.md", "train.py", "prepare.py")

@@ -12,37 +12,37 @@ from typing import Any
 
 import numpy as np
 
-from mlagent_jax.environment.labels import Truth
-from mlagent_jax.environment.metrics import METRICS, Prediction
-from mlagent_jax.environment.task import Task
+from mlagent_jax.grading.labels import Truth
+from mlagent_jax.grading.metrics import METRICS, Prediction
+from mlagent_jax.grading.spec import GradingSpec
 
 LEAST_BYTES = 2**18  # below, the cells are read one by one in the time that it takes to start pandas
 
 
-def read_plain(task: Task, truth: Truth, submission: bytes) -> np.ndarray | None:
+def read_plain(spec: GradingSpec, truth: Truth, submission: bytes) -> np.ndarray | None:
     """Predictions [n, t] in the order of `truth`, or None if the submission is to be read cell by cell."""
-    prediction = METRICS[task.metric].prediction
+    prediction = METRICS[spec.metric].prediction
     if prediction.is_text or len(submission) < LEAST_BYTES or not _is_plain(submission):
         return None
-    columns = [task.id_column, *task.target_columns]
+    columns = [spec.id_column, *spec.target_columns]
     header = [
         name.strip() for name in submission.partition(b"\n")[0].decode("utf-8-sig", "replace").split(",")
     ]
     if sorted(header) != sorted(columns):
         return None
-    read = _read(submission, header, task.id_column)
+    read = _read(submission, header, spec.id_column)
     if read is None:
         return None
     identities, values = read
     rows = [truth.row_of.get(identity.strip(), -1) for identity in identities]
-    low, high = task.prediction_bounds
+    low, high = spec.prediction_bounds
     fine = np.isfinite(values).all() and values.min() >= low and values.max() <= high
     if not fine or sorted(rows) != list(range(len(truth.values))):
         return None
     if prediction is Prediction.WHOLE and (values != np.round(values)).any():
         return None
     predicted = np.empty(truth.values.shape)
-    order = [[name for name in header if name != task.id_column].index(name) for name in task.target_columns]
+    order = [[name for name in header if name != spec.id_column].index(name) for name in spec.target_columns]
     predicted[rows] = values[:, order]
     return predicted
 

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_grading import make_task
+from test_grade import make_task
 
-from mlagent_jax.environment import plain_tables, submissions
-from mlagent_jax.environment.labels import read_truth
-from mlagent_jax.environment.plain_tables import read_plain
+from mlagent_jax.grading import plain_tables, submissions
+from mlagent_jax.grading.labels import read_truth
+from mlagent_jax.grading.plain_tables import read_plain
 
 ROWS = 40
 LABELS = "id,y,split\n" + "".join(

@@ -15,13 +15,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlagent_jax.environment.labelled import LabelledRows, PreparationError, SplitFiles
-from mlagent_jax.environment.labels import array_path
-from mlagent_jax.environment.packages import PackageReader
-from mlagent_jax.environment.splitting import SEED, SplitData, check_split, split_rows
-from mlagent_jax.environment.task_file import TaskFile, read_task_file
 from mlagent_jax.errors import UserError
 from mlagent_jax.files import write_atomically
+from mlagent_jax.grading.labels import array_path
+from mlagent_jax.tasks.labelled import LabelledRows, PreparationError, SplitFiles
+from mlagent_jax.tasks.packages import PackageReader
+from mlagent_jax.tasks.splitting import SEED, SplitData, check_split, split_rows
+from mlagent_jax.tasks.task_file import TaskFile, read_task_file
 
 __all__ = ["LabelledRows", "PreparationError", "RawFiles", "SplitFiles", "find_prepared", "prepare_task"]
 

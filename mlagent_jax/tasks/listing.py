@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from mlagent_jax.environment.metrics import METRICS, Metric
-from mlagent_jax.environment.preparation import find_prepared
-from mlagent_jax.environment.task_file import read_task_file
+from mlagent_jax.grading.metrics import METRICS, Metric
+from mlagent_jax.tasks.preparation import find_prepared
+from mlagent_jax.tasks.task_file import read_task_file
 
 
 @dataclass(frozen=True)

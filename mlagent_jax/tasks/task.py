@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlagent_jax.environment.metrics import METRICS, Prediction
+from mlagent_jax.grading.spec import GradingSpec
 from mlagent_jax.sandbox.interface import Limits
 
 
@@ -37,26 +37,20 @@ class Board:
     source: str
 
 
-@dataclass(frozen=True)
-class Task:
+@dataclass(frozen=True, kw_only=True)
+class Task(GradingSpec):
     """One ML problem, ready to be worked on.
 
     name: folder name. title, brief: one line each; `brief` (at most 240 characters) is for compact prompts.
     description: the full text. kind: e.g. "tabular regression", "text classification".
     split: "held_in" or "held_out".
-    metric: a name in `metrics.METRICS`, which knows its direction. also_metrics: further ones, only reported.
-    id_column, target_columns: header of submission.csv.
-    target_array: name of the array to be predicted instead of target columns, or ""; train_NAME.npy is shown,
-        and the submission is submission.npy.
-    prediction_range: least and greatest value that may be predicted, where the metric allows more.
     m_best: the score worth 1.0 in the linear reward; m_best_source says where it comes from.
     m_init: the starter's public score as recorded when the task was made, or None; runs measure their own.
     m_init_source: where m_init comes from if not from running this starter, else "".
     starter: text of train.py. limits: of one execution. needs_gpu: whether those limits suppose a GPU.
     board: thresholds of the competition that the task comes from, if there was one.
     show_public_score: whether feedback tells the agent its public score, as a leaderboard would.
-    data_dir: prepared public folder. labels_path: held outside of every sandbox. data_digest: hash of both.
-    classes: every class that a prediction may name, for metrics over classes; else empty.
+    data_dir: prepared public folder.
     """
 
     name: str
@@ -65,48 +59,13 @@ class Task:
     description: str
     kind: str
     split: str
-    metric: str
-    id_column: str
-    target_columns: tuple[str, ...]
     m_best: float
     m_best_source: str
     starter: str
     limits: Limits
     show_public_score: bool
     data_dir: Path
-    labels_path: Path
-    data_digest: str
-    classes: tuple[str, ...] = ()
-    also_metrics: tuple[str, ...] = ()
-    target_array: str = ""
-    prediction_range: tuple[float, float] | None = None
     m_init: float | None = None
     m_init_source: str = ""
     needs_gpu: bool = False
     board: Board | None = None
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """The metric and those that are only reported."""
-        return (self.metric, *self.also_metrics)
-
-    @property
-    def submission(self) -> str:
-        """Name of the file that a script must write."""
-        return submission_name(self.target_array)
-
-    @property
-    def over_classes(self) -> bool:
-        """Whether a prediction is the name of a class."""
-        return METRICS[self.metric].prediction is Prediction.CLASS
-
-    @property
-    def prediction_bounds(self) -> tuple[float, float]:
-        """Least and greatest value that every metric and the task itself allow."""
-        bounds = [METRICS[name].prediction.bounds for name in self.metrics]
-        bounds += [self.prediction_range] if self.prediction_range else []
-        return max(low for low, _ in bounds), min(high for _, high in bounds)
-
-
-def submission_name(target_array: str) -> str:
-    return "submission.npy" if target_array else "submission.csv"

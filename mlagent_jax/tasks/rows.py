@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mlagent_jax.environment.metrics import METRICS
-from mlagent_jax.environment.task import Task
+from mlagent_jax.grading.metrics import METRICS
+from mlagent_jax.tasks.task import Task
 
 MOST_CELLS = 4096  # of an array's row that are columns of their own; of larger ones, as many evenly spread
 LONG_TEXT = 30  # characters on average: words and signs count, not the exact text

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from mlagent_jax.environment.metrics import METRICS, Prediction, Targets, TrueValues
+from mlagent_jax.grading.metrics import METRICS, Prediction, Targets, TrueValues
 
 
 def column(*values):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.text_table import NewTaskError, any_length
-from mlagent_jax.environment.task import Task
+from mlagent_jax.tasks.task import Task
+from mlagent_jax.tasks.user_table.text_table import NewTaskError, any_length
 
 
 def check_round_trip(task: Task, rows: pd.DataFrame, numbers: Collection[str]) -> None:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlagent_jax.environment.grading import Graded, Invalid, grade, grade_whole
-from mlagent_jax.environment.labels import LabelsError, array_path
-from mlagent_jax.environment.task import Task
+from mlagent_jax.grading.grade import Graded, Invalid, grade, grade_whole
+from mlagent_jax.grading.labels import LabelsError, array_path
 from mlagent_jax.sandbox.interface import Limits
+from mlagent_jax.tasks.task import Task
 
 IDS = ("10", "11", "12", "13")
 NUMBERS = "id,y,split\n10,1.0,public\n11,2.0,private\n12,3.0,public\n13,5.0,private\n"

@@ -17,18 +17,18 @@ from pathlib import Path
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from experiments.column_kinds import classify
-from experiments.new_description import description, prepare_script, toml
-from experiments.new_starter import VALIDATION, starter
-from experiments.new_target import BINARY, check_counts, checked_target, is_classification
-from experiments.round_trip import check_round_trip
-from experiments.text_table import NewTaskError, other_delimiter, read_text_table
-from mlagent_jax.environment.labels import LabelsError, read_truth
-from mlagent_jax.environment.metrics import METRICS, Metric, Prediction, Targets
-from mlagent_jax.environment.preparation import prepare_task
-from mlagent_jax.environment.table_bytes import to_csv
-from mlagent_jax.environment.task import Task
-from mlagent_jax.environment.task_loader import load_task
+from mlagent_jax.grading.labels import LabelsError, read_truth
+from mlagent_jax.grading.metrics import METRICS, Metric, Prediction, Targets
+from mlagent_jax.tasks.loader import load_task
+from mlagent_jax.tasks.preparation import prepare_task
+from mlagent_jax.tasks.table_bytes import to_csv
+from mlagent_jax.tasks.task import Task
+from mlagent_jax.tasks.user_table.column_kinds import classify
+from mlagent_jax.tasks.user_table.description import description, prepare_script, toml
+from mlagent_jax.tasks.user_table.round_trip import check_round_trip
+from mlagent_jax.tasks.user_table.starter import VALIDATION, starter
+from mlagent_jax.tasks.user_table.target import BINARY, check_counts, checked_target, is_classification
+from mlagent_jax.tasks.user_table.text_table import NewTaskError, other_delimiter, read_text_table
 
 __all__ = ["OFFERED", "NewTask", "NewTaskError", "write_new_task"]
 

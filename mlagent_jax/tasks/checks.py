@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.leak_checks import Check, applied, hidden_labels, leak_checks, shared_rows
-from experiments.task_rows import NotApplicableError, as_text, identities, train_targets
-from mlagent_jax.environment.grading import Graded, grade
-from mlagent_jax.environment.labels import array_path, read_truth
-from mlagent_jax.environment.metrics import METRICS, MOST_RANKED, Prediction
-from mlagent_jax.environment.task import Task
+from mlagent_jax.grading.grade import Graded, grade
+from mlagent_jax.grading.labels import array_path, read_truth
+from mlagent_jax.grading.metrics import METRICS, MOST_RANKED, Prediction
 from mlagent_jax.sandbox.interface import Job, Limits, Sandbox
+from mlagent_jax.tasks.leak_checks import Check, applied, hidden_labels, leak_checks, shared_rows
+from mlagent_jax.tasks.rows import NotApplicableError, as_text, identities, train_targets
+from mlagent_jax.tasks.task import Task
 
 REFERENCE_LIMITS = Limits(wall_seconds=300.0, cpu_seconds=150, memory_mb=4096)
 LEAST_HEADROOM = 0.2  # of the starter's distance from a perfect score, that the reference does away with

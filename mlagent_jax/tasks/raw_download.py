@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from mlagent_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from mlagent_jax.environment.preparation import RawFiles
+    from mlagent_jax.tasks.preparation import RawFiles
 
 FETCH_SECONDS = 6 * 3600
 CONNECT_SECONDS = 60

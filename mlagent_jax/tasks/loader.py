@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from mlagent_jax.environment.labels import read_truth
-from mlagent_jax.environment.metrics import METRICS, Prediction
-from mlagent_jax.environment.preparation import find_prepared
-from mlagent_jax.environment.splitting import MOST_CLASSES
-from mlagent_jax.environment.task import Task
-from mlagent_jax.environment.task_file import TaskError, read_task_file
+from mlagent_jax.grading.labels import read_truth
+from mlagent_jax.grading.metrics import METRICS, Prediction
+from mlagent_jax.tasks.preparation import find_prepared
+from mlagent_jax.tasks.splitting import MOST_CLASSES
+from mlagent_jax.tasks.task import Task
+from mlagent_jax.tasks.task_file import TaskError, read_task_file
 
 
 def load_task(name_or_path: str | Path, tasks_dir: Path, data_root: Path, micro: bool = False) -> Task:

@@ -24,17 +24,17 @@ from typing import IO, Any
 import numpy as np
 from absl import logging
 
-from mlagent_jax.environment.labels import Truth
-from mlagent_jax.environment.metrics import METRICS
-from mlagent_jax.environment.parser_process import NUMBERS, REFUSED, SEPARATOR, TEXTS, Form
-from mlagent_jax.environment.submissions import (
+from mlagent_jax.errors import UserError
+from mlagent_jax.grading.labels import Truth
+from mlagent_jax.grading.metrics import METRICS
+from mlagent_jax.grading.parser_process import NUMBERS, REFUSED, SEPARATOR, TEXTS, Form
+from mlagent_jax.grading.spec import GradingSpec
+from mlagent_jax.grading.submissions import (
     MOST_CHARS,
     RefusedSubmission,
     check_predictions,
     check_size,
 )
-from mlagent_jax.environment.task import Task
-from mlagent_jax.errors import UserError
 from mlagent_jax.sandbox import confined, seccomp
 from mlagent_jax.sandbox.open import why_not_bubblewrap
 from mlagent_jax.sandbox.pool import WorkerError, WorkerPool, start_process
@@ -42,7 +42,7 @@ from mlagent_jax.sandbox.pool import WorkerError, WorkerPool, start_process
 _PACKAGE = Path(__file__).parents[1]
 _BOOT = (
     "import sys; sys.path[0] = sys.argv[1]; "
-    "from mlagent_jax.environment import parser_process; parser_process.main(sys.argv[2])"
+    "from mlagent_jax.grading import parser_process; parser_process.main(sys.argv[2])"
 )
 _STARTING = threading.Lock()
 _ATTEMPTS = 3
@@ -56,28 +56,28 @@ class ParserUnavailableError(UserError):
     """No process that reads submissions can be had: this host's fault, never the agent's."""
 
 
-def parse_apart(task: Task, truth: Truth, submission: bytes | None) -> np.ndarray:
+def parse_apart(spec: GradingSpec, truth: Truth, submission: bytes | None) -> np.ndarray:
     """As `submissions.parse_submission`, in another process. Thread-safe.
 
     Raises RefusedSubmission, also if reading it crashed or took too long; ParserUnavailableError.
     """
-    content = check_size(task, truth, submission)
-    broken = RefusedSubmission(f"{task.submission} could not be read: it is not what such a file should be.")
-    facts, answer = _ask(task, truth, content)
+    content = check_size(spec, truth, submission)
+    broken = RefusedSubmission(f"{spec.submission} could not be read: it is not what such a file should be.")
+    facts, answer = _ask(spec, truth, content)
     if not facts.get("sound"):
         raise broken
     kind, said = answer[:1], answer[1:]
     if kind == REFUSED:
         raise RefusedSubmission(_printable(said))
-    is_text = METRICS[task.metric].prediction.is_text
+    is_text = METRICS[spec.metric].prediction.is_text
     predicted = (_texts if is_text else _numbers)(said, truth.values.shape)
     if predicted is None or kind != (TEXTS if is_text else NUMBERS):
         raise broken
-    check_predictions(task, truth, predicted)
+    check_predictions(spec, truth, predicted)
     return predicted
 
 
-def _ask(task: Task, truth: Truth, submission: bytes) -> tuple[dict[str, Any], bytes]:
+def _ask(spec: GradingSpec, truth: Truth, submission: bytes) -> tuple[dict[str, Any], bytes]:
     """What came of reading it, and the answer. Raises ParserUnavailableError."""
     values = truth.values.size
     request = {
@@ -86,7 +86,7 @@ def _ask(task: Task, truth: Truth, submission: bytes) -> tuple[dict[str, Any], b
         "memory_bytes": (512 << 20) + 16 * len(submission) + 512 * (values + len(truth.values)),
         "answer_bytes": _MOST_REASON_BYTES + values * (4 * MOST_CHARS + 1),
     }
-    blobs = {"form": _form(task, _Identity(truth)), "submission": submission}
+    blobs = {"form": _form(spec, _Identity(truth)), "submission": submission}
     error = ""
     for _ in range(_ATTEMPTS):
         try:
@@ -136,10 +136,10 @@ class _Identity:
 
 
 @functools.lru_cache(maxsize=64)
-def _form(task: Task, identity: _Identity) -> bytes:
+def _form(spec: GradingSpec, identity: _Identity) -> bytes:
     """What a parser has to know, without labels and without what no parser needs."""
     truth = identity.truth
-    bare = replace(task, description="", starter="", data_dir=Path(), labels_path=Path())
+    bare = replace(GradingSpec.of(spec), labels_path=Path())
     return pickle.dumps(Form(bare, tuple(truth.row_of), truth.values.shape, truth.row_shape))
 
 

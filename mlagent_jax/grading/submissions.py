@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from mlagent_jax.environment.inference import BOOLEANS, MISSING, as_number
-from mlagent_jax.environment.labels import Truth
-from mlagent_jax.environment.metrics import METRICS, SUM_TOLERANCE, Prediction
-from mlagent_jax.environment.plain_tables import read_plain
-from mlagent_jax.environment.task import Task
+from mlagent_jax.grading.inference import BOOLEANS, MISSING, as_number
+from mlagent_jax.grading.labels import Truth
+from mlagent_jax.grading.metrics import METRICS, SUM_TOLERANCE, Prediction
+from mlagent_jax.grading.plain_tables import read_plain
+from mlagent_jax.grading.spec import GradingSpec
 
 BYTES_PER_VALUE = 256  # generous for any number, id or class name; bounds a submission's size
 MOST_CHARS = 256  # of one text: an array of texts has room for the longest in each of its cells
@@ -26,110 +26,110 @@ class RefusedSubmission(Exception):
     """Says in one sentence, written for the agent, why a submission does not count."""
 
 
-def check_size(task: Task, truth: Truth, submission: bytes | None) -> bytes:
+def check_size(spec: GradingSpec, truth: Truth, submission: bytes | None) -> bytes:
     """The submission, if there is one and it is not too large to be read. Raises RefusedSubmission."""
     if submission is None:
-        raise RefusedSubmission(f"The script wrote no {task.submission}.")
+        raise RefusedSubmission(f"The script wrote no {spec.submission}.")
     cap = HEADER_BYTES + 8 * truth.values.size
-    if not task.target_array:
-        cap = BYTES_PER_VALUE * (1 + len(task.target_columns)) * (len(truth.values) + 1)
+    if not spec.target_array:
+        cap = BYTES_PER_VALUE * (1 + len(spec.target_columns)) * (len(truth.values) + 1)
     if len(submission) > cap:
-        raise RefusedSubmission(f"{task.submission} has {len(submission):,} bytes; at most {cap:,} are read.")
+        raise RefusedSubmission(f"{spec.submission} has {len(submission):,} bytes; at most {cap:,} are read.")
     return submission
 
 
-def parse_submission(task: Task, truth: Truth, submission: bytes) -> np.ndarray:
+def parse_submission(spec: GradingSpec, truth: Truth, submission: bytes) -> np.ndarray:
     """Predictions [n, t] in the order of `truth`: str where they are text, else float.
 
     Of `truth`, all but the labels are looked at. Raises RefusedSubmission, and nothing else whatever the bytes
     are; but see `parsers.parse_apart`, which does not rely on that.
     """
-    predicted = (_parse_array if task.target_array else _parse_csv)(task, truth, submission)
-    check_predictions(task, truth, predicted)
+    predicted = (_parse_array if spec.target_array else _parse_csv)(spec, truth, submission)
+    check_predictions(spec, truth, predicted)
     return predicted
 
 
-def check_predictions(task: Task, truth: Truth, predicted: np.ndarray) -> None:
+def check_predictions(spec: GradingSpec, truth: Truth, predicted: np.ndarray) -> None:
     """Looks at what was read as a whole, whoever read it. Raises RefusedSubmission.
 
     Args:
         predicted: [n, t], str or float.
     """
-    prediction = METRICS[task.metric].prediction
+    prediction = METRICS[spec.metric].prediction
     if prediction.is_text:
-        fine = np.isin(predicted, task.classes).all() if prediction is Prediction.CLASS else True
+        fine = np.isin(predicted, spec.classes).all() if prediction is Prediction.CLASS else True
     else:
-        low, high = task.prediction_bounds
+        low, high = spec.prediction_bounds
         fine = np.isfinite(predicted).all() and predicted.min() >= low and predicted.max() <= high
         if prediction is Prediction.WHOLE:
             fine = fine and (predicted == np.round(predicted)).all()
     if predicted.shape != truth.values.shape or not fine:
         raise RefusedSubmission(
-            f"{task.submission} has a value that is not what was expected: {_expected(task)}."
+            f"{spec.submission} has a value that is not what was expected: {_expected(spec)}."
         )
-    if METRICS[task.metric].needs_row_sums(len(task.target_columns)):
-        _check_sums(task, truth, predicted)
+    if METRICS[spec.metric].needs_row_sums(len(spec.target_columns)):
+        _check_sums(spec, truth, predicted)
 
 
-def _parse_csv(task: Task, truth: Truth, submission: bytes) -> np.ndarray:
-    n, columns = len(truth.values), (task.id_column, *task.target_columns)
-    if (plain := read_plain(task, truth, submission)) is not None:
+def _parse_csv(spec: GradingSpec, truth: Truth, submission: bytes) -> np.ndarray:
+    n, columns = len(truth.values), (spec.id_column, *spec.target_columns)
+    if (plain := read_plain(spec, truth, submission)) is not None:
         return plain
-    read_value = _value_reader(task)
+    read_value = _value_reader(spec)
     predicted: np.ndarray = np.empty(
-        truth.values.shape, dtype=object if METRICS[task.metric].prediction.is_text else float
+        truth.values.shape, dtype=object if METRICS[spec.metric].prediction.is_text else float
     )
     seen = np.zeros(n, dtype=bool)
     try:
         reader = csv.reader(io.StringIO(submission.decode("utf-8-sig"), newline=""), strict=True)
-        positions = _positions(next(reader, []), columns, task.submission)
+        positions = _positions(next(reader, []), columns, spec.submission)
         for number, cells in enumerate(reader, start=1):
             if not cells:
                 continue  # a blank line
             if len(cells) != len(columns):
                 raise RefusedSubmission(
-                    f"Row {number} of {task.submission} has {_count(len(cells), 'value')};"
+                    f"Row {number} of {spec.submission} has {_count(len(cells), 'value')};"
                     f" expected {len(columns)}."
                 )
             identity = cells[positions[0]].strip()
             row = truth.row_of.get(identity)
             if row is None:
                 raise RefusedSubmission(
-                    f"{task.submission} has an id that is not in the test data: {_show(identity)}."
+                    f"{spec.submission} has an id that is not in the test data: {_show(identity)}."
                 )
             if seen[row]:
-                raise RefusedSubmission(f"{task.submission} has the id {_show(identity)} more than once.")
+                raise RefusedSubmission(f"{spec.submission} has the id {_show(identity)} more than once.")
             seen[row] = True
             for t, position in enumerate(positions[1:]):
                 predicted[row, t] = read_value(columns[1 + t], identity, cells[position])
     except UnicodeDecodeError:
-        raise RefusedSubmission(f"{task.submission} is not UTF-8 text.") from None
+        raise RefusedSubmission(f"{spec.submission} is not UTF-8 text.") from None
     except csv.Error as error:
-        raise RefusedSubmission(f"{task.submission} is not a well-formed CSV file: {error}.") from None
+        raise RefusedSubmission(f"{spec.submission} is not a well-formed CSV file: {error}.") from None
     if not seen.all():
         missing = next(identity for identity, row in truth.row_of.items() if not seen[row])
         raise RefusedSubmission(
-            f"{task.submission} lacks {_count(int((~seen).sum()), 'row')} of {n},"
+            f"{spec.submission} lacks {_count(int((~seen).sum()), 'row')} of {n},"
             f" the first for id {_show(missing)}."
         )
     return predicted.astype(str) if predicted.dtype == object else predicted
 
 
-def _parse_array(task: Task, truth: Truth, submission: bytes) -> np.ndarray:
+def _parse_array(spec: GradingSpec, truth: Truth, submission: bytes) -> np.ndarray:
     expected = (len(truth.values), *truth.row_shape)
-    array = _read_npy(task, submission, expected)
-    low, high = task.prediction_bounds
+    array = _read_npy(spec, submission, expected)
+    low, high = spec.prediction_bounds
     fine = np.isfinite(array) & (array >= low) & (array <= high)
     if not fine.all():
         where = np.unravel_index(int(np.argmin(fine)), expected)
         place = ", ".join(str(int(index)) for index in where)
         raise RefusedSubmission(
-            f"{task.submission} has {array[where]:g} at [{place}]; expected {_expected(task)}."
+            f"{spec.submission} has {array[where]:g} at [{place}]; expected {_expected(spec)}."
         )
     return array.reshape(truth.values.shape)
 
 
-def _read_npy(task: Task, submission: bytes, expected: tuple[int, ...]) -> np.ndarray:
+def _read_npy(spec: GradingSpec, submission: bytes, expected: tuple[int, ...]) -> np.ndarray:
     """The array as float. Shape and type are checked before any room is made for it."""
     file = io.BytesIO(submission)
     try:
@@ -140,24 +140,24 @@ def _read_npy(task: Task, submission: bytes, expected: tuple[int, ...]) -> np.nd
         }[version]
         shape, fortran, dtype = read(file, max_header_size=HEADER_BYTES)
     except Exception:  # the header is a Python literal that may be wrong in any way
-        raise RefusedSubmission(f"{task.submission} is not a file as numpy.save writes it.") from None
+        raise RefusedSubmission(f"{spec.submission} is not a file as numpy.save writes it.") from None
     if shape != expected:
-        raise RefusedSubmission(f"{task.submission} has the shape {_show(str(shape))}; expected {expected}.")
+        raise RefusedSubmission(f"{spec.submission} has the shape {_show(str(shape))}; expected {expected}.")
     if dtype.kind not in "fiu" or dtype.itemsize > 8:
-        raise RefusedSubmission(f"{task.submission} has the type {_show(str(dtype))}; expected numbers.")
+        raise RefusedSubmission(f"{spec.submission} has the type {_show(str(dtype))}; expected numbers.")
     data = submission[file.tell() :]
     if len(data) != math.prod(expected) * dtype.itemsize:
-        raise RefusedSubmission(f"{task.submission} was not written to its end.")
+        raise RefusedSubmission(f"{spec.submission} was not written to its end.")
     return np.frombuffer(data, dtype).reshape(expected, order="F" if fortran else "C").astype(float)
 
 
-def _check_sums(task: Task, truth: Truth, predicted: np.ndarray) -> None:
+def _check_sums(spec: GradingSpec, truth: Truth, predicted: np.ndarray) -> None:
     off = np.abs(predicted.sum(axis=1) - 1) > SUM_TOLERANCE
     if off.any():
         row = int(np.argmax(off))
         identity = next(identity for identity, i in truth.row_of.items() if i == row)
         raise RefusedSubmission(
-            f"The probabilities of id {_show(identity)} in {task.submission} sum to"
+            f"The probabilities of id {_show(identity)} in {spec.submission} sum to"
             f" {predicted[row].sum():.6g}; expected 1."
         )
 
@@ -173,18 +173,18 @@ def _positions(header: list[str], columns: tuple[str, ...], submission: str) -> 
     return [names.index(column) for column in columns]
 
 
-def _value_reader(task: Task) -> Callable[[str, str, str], float | str]:
+def _value_reader(spec: GradingSpec) -> Callable[[str, str, str], float | str]:
     """A function of column, id and cell text that gives the value, or refuses it."""
-    prediction = METRICS[task.metric].prediction
-    find_class = class_finder(task.classes)
-    low, high = task.prediction_bounds
+    prediction = METRICS[spec.metric].prediction
+    find_class = class_finder(spec.classes)
+    low, high = spec.prediction_bounds
     whole = prediction is Prediction.WHOLE
 
     def refused(column: str, identity: str, text: str) -> RefusedSubmission:
         where = f"{column} of id {_show(identity)} is {_show(text)}"
-        lost = sorted(MISSING.intersection(task.classes)) if not text.strip() else []
+        lost = sorted(MISSING.intersection(spec.classes)) if not text.strip() else []
         hint = f" (pandas reads {lost[0]!r} as missing unless told keep_default_na=False)" if lost else ""
-        return RefusedSubmission(f"{where}; expected {_expected(task)}{hint}.")
+        return RefusedSubmission(f"{where}; expected {_expected(spec)}{hint}.")
 
     def class_name(column: str, identity: str, text: str) -> str:
         name = find_class(text)
@@ -244,13 +244,13 @@ def _as_data_frames_read(text: str) -> Hashable:
     return text.lower() if text in BOOLEANS else as_number(text) if as_number(text) is not None else text
 
 
-def _expected(task: Task) -> str:
+def _expected(spec: GradingSpec) -> str:
     """What a value must be, in words."""
-    prediction = METRICS[task.metric].prediction
+    prediction = METRICS[spec.metric].prediction
     if prediction is Prediction.CLASS:
-        shown = ", ".join(map(_class, task.classes[:12])) + (", ..." if len(task.classes) > 12 else "")
+        shown = ", ".join(map(_class, spec.classes[:12])) + (", ..." if len(spec.classes) > 12 else "")
         return f"{prediction.value} {shown}"
-    low, high = task.prediction_bounds
+    low, high = spec.prediction_bounds
     if (low, high) == prediction.bounds:
         return prediction.value
     kind = "whole number" if prediction is Prediction.WHOLE else "number"

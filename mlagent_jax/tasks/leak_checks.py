@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments import task_rows
-from experiments.task_rows import NotApplicableError, as_text
-from mlagent_jax.environment.labels import array_path, read_truth
-from mlagent_jax.environment.metrics import METRICS, Prediction
-from mlagent_jax.environment.task import Task
+from mlagent_jax.grading.labels import array_path, read_truth
+from mlagent_jax.grading.metrics import METRICS, Prediction
+from mlagent_jax.tasks import rows as task_rows
+from mlagent_jax.tasks.rows import NotApplicableError, as_text
+from mlagent_jax.tasks.task import Task
 
 MOST_BY_ONE_FEATURE = 0.8  # of the way from knowing nothing to m_best
 MOST_BY_POSITION = 0.1
