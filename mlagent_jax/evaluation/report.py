@@ -13,16 +13,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.evaluation import episodes, learning_curves, tables
-from mlagent_jax.evaluation.embed import script_json, visible
+from mlagent_jax.evaluation.embed import script_json
+from mlagent_jax.evaluation.templates import page_templates, source
 from mlagent_jax.evaluation.workdir import Record, Run, read_run
 from mlagent_jax.files import write_atomically
-
-MINUS = "−"
 
 
 def write_report(workdir: Path, out: Path) -> Path:
@@ -37,7 +35,7 @@ def write_report(workdir: Path, out: Path) -> Path:
 
 def render(run: Run) -> str:
     """The page as text."""
-    css, js = _source("report.css"), _source("report.js")
+    css, js = source("charts.css") + source("report.css"), source("report.js")
     index, chunks = episodes.build([("evaluate", run.evaluated), ("collect", run.collected)], run.rollouts)
     task_facts = run.scores["tasks"] if run.scores else {}
     agents = dict.fromkeys(entry["agent"] for entry in index)
@@ -62,7 +60,7 @@ def render(run: Run) -> str:
         "environment_rows": flat_rows(run.environment),
         **_score_context(run),
     }
-    return _templates().get_template("report.html.jinja").render(context)
+    return page_templates().get_template("report.html.jinja").render(context)
 
 
 def _score_context(run: Run) -> Record:
@@ -229,10 +227,6 @@ def _idea_pool(pool: Record) -> Record:
     }
 
 
-def _source(name: str) -> str:
-    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
-
-
 def _policy(css: str, js: str) -> str:
     """A content security policy: the page's own style and script run, and nothing else does or loads."""
 
@@ -243,37 +237,3 @@ def _policy(css: str, js: str) -> str:
         f"default-src 'none'; script-src 'sha256-{digest(js)}'; style-src 'sha256-{digest(css)}'; img-src "
         "data:; base-uri 'none'; form-action 'none'"
     )
-
-
-def _templates() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("mlagent_jax.evaluation", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
-    environment.filters |= {
-        "agent": tables.agent_title,
-        "score": format_score,
-        "gain": lambda value: format_signed(value, 1, factor=100, unit=" %"),
-        "points": lambda value: format_signed(value, 1, factor=100, unit=" pp"),
-        "signed": lambda value: format_signed(value, 3),
-        "percent": lambda value: "–" if value is None else f"{100 * value:.0f} %".replace("-", MINUS),
-        "outcome_bar": tables.outcome_bar,
-        "tojson_text": lambda value: json.dumps(value, separators=(",", ":")),
-    }
-    return environment
-
-
-def format_score(value: float | None) -> str:
-    """Four significant digits, as leaderboards have."""
-    return "–" if value is None else f"{value:.4g}".replace("-", MINUS)
-
-
-def format_signed(value: float | None, digits: int, *, factor: float = 1, unit: str = "") -> str:
-    if value is None:
-        return "–"
-    text = f"{value * factor:+.{digits}f}"
-    return (f"{text[1:]}" if float(text) == 0 else text).replace("-", MINUS) + unit

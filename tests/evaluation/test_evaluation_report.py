@@ -22,7 +22,8 @@ from mlagent_jax.evaluation.charts import Chart, Series, line_chart, ticks
 from mlagent_jax.evaluation.embed import packed_json, script_json, shortened, visible
 from mlagent_jax.evaluation.episodes import build, labelled_fields
 from mlagent_jax.evaluation.learning_curves import PPO, charts, others, reward_change
-from mlagent_jax.evaluation.report import flat_rows, format_score, format_signed, write_report
+from mlagent_jax.evaluation.report import flat_rows, write_report
+from mlagent_jax.evaluation.templates import format_score, format_signed
 
 
 class Page(html.parser.HTMLParser):
