@@ -14,6 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mlagent_jax.agent.baselines import BASELINES
 from mlagent_jax.agent.endpoint import EndpointConfig
 from mlagent_jax.agent.prompt import PromptFormat
 from mlagent_jax.environment.mdp import EpisodeLimits
@@ -31,7 +32,7 @@ from mlagent_jax.sandbox.open import BACKENDS
 from mlagent_jax.sandbox.ray import BACKENDS as RAY_BACKENDS
 from mlagent_jax.sft.config import SFTConfig
 
-AGENTS = ("starter", "random", "expert", "sft", "ppo", "endpoint")
+AGENTS = (*BASELINES, "expert", "sft", "ppo", "endpoint")
 ROLES = ("scripted", "endpoint")
 SIZES = ("", "0.5b", "1.5b", "3b", "7b", "14b", "32b", "72b")
 MAX_SEED = 2**31 - 1

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.isotonic import IsotonicRegression
 
 Graph = Mapping[str, AbstractSet[str]]
-Arrow = tuple[str, str]
+Ends = tuple[str, str]
 Bend = tuple[str, str, int]  # where an arrow passes a layer
 Place = str | Bend
 SWEEPS = 24
@@ -19,14 +19,18 @@ SWEEPS = 24
 
 @dataclass(frozen=True)
 class Drawing:
-    """x: horizontal position by node, and of each arrow's bends. layer: 0 is the top. routes: by arrow, top to bottom."""
+    """Where everything goes.
+
+    x: horizontal position of a box's centre, or of an arrow's bend. layer: 0 is the top.
+    routes: for each arrow what it passes, from top to bottom.
+    """
 
     x: dict[Place, float]
     layer: dict[Place, int]
-    routes: dict[Arrow, list[Place]]
+    routes: dict[Ends, list[Place]]
 
 
-def without_cycles(weights: Mapping[str, Mapping[str, int]]) -> tuple[dict[str, set[str]], list[Arrow]]:
+def without_cycles(weights: Mapping[str, Mapping[str, int]]) -> tuple[dict[str, set[str]], list[Ends]]:
     """The graph without its weakest arrow of each cycle, and those arrows."""
     graph = {node: set(weights[node]) for node in weights}
     removed = []
@@ -37,7 +41,7 @@ def without_cycles(weights: Mapping[str, Mapping[str, int]]) -> tuple[dict[str, 
     return graph, removed
 
 
-def _cycle(graph: Graph) -> list[Arrow]:
+def _cycle(graph: Graph) -> list[Ends]:
     for start in sorted(graph):
         paths: list[list[str]] = [[start]]
         seen = {start}
@@ -75,11 +79,11 @@ def _reachable(graph: Graph, start: str) -> set[str]:
 def draw(graph: Graph, widths: Mapping[str, float], gap: float) -> Drawing:
     """Places the nodes of an acyclic graph. widths: of the nodes' boxes. gap: between neighbours in a layer."""
     layer: dict[Place, int] = dict(_layers(graph))
-    routes: dict[Arrow, list[Place]] = {}
+    routes: dict[Ends, list[Place]] = {}
     for tail in sorted(graph):
         for head in sorted(graph[tail]):
-            bends: list[Place] = [(tail, head, number) for number in range(layer[tail] + 1, layer[head])]
-            layer |= {bend: number for bend, number in zip(bends, range(layer[tail] + 1, layer[head]))}
+            bends = {(tail, head, number): number for number in range(layer[tail] + 1, layer[head])}
+            layer |= bends
             routes[tail, head] = [tail, *bends, head]
     links = [pair for route in routes.values() for pair in itertools.pairwise(route)]
     rows = _ordered(layer, links)

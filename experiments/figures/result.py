@@ -1,6 +1,6 @@
 """Draws a finished run, its learning curves and its table, for README.md: experiments/figures/quickstart.svg.
 
-    python -m experiments.figures.result runs/quickstart [--out=FILE]
+python -m experiments.figures.result runs/quickstart [--out=FILE]
 """
 
 from __future__ import annotations

@@ -8,16 +8,18 @@ modules that every room may use. An import against the order, which closes a cyc
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 from absl import flags
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from experiments.command_line import run_program
 from experiments.figures.imports import ROOT, Rooms, room_imports
-from experiments.figures.layers import Arrow, Drawing, draw, transitive_reduction, without_cycles
+from experiments.figures.layers import Drawing, Ends, Place, draw, transitive_reduction, without_cycles
 from mlagent_jax.errors import UserError
 from mlagent_jax.files import write_atomically
 
@@ -48,11 +50,19 @@ ROOMS: dict[str, tuple[str, str]] = {
     "text": ("tokenizers, chat templates, packing", "model"),
 }
 AREAS = ("runs", "learning", "environment", "model")
-# Small modules without a room of their own: they import nothing but each other.
-SHARED = {"blobs", "errors", "fields", "files", "finite", "folders", "host_memory"}
 
 BOX_HEIGHT, ROW_HEIGHT, MARGIN, GAP = 40, 68, 22, 20
 CHARACTER, PADDING = 5.6, 22  # px, of the smaller line at 10.5 px
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """From room `tail` to `head`, which it imports; against: upwards, since it closes a cycle."""
+
+    tail: str
+    head: str
+    path: str
+    against: bool = False
 
 
 def main(argv: Sequence[str]) -> int:
@@ -78,9 +88,9 @@ def _words(picture: str) -> list[str]:
 
 def render(imports: Rooms) -> str:
     """The picture as SVG. Raises UserError for a room without a description and for one that is gone."""
-    _check(imports)
+    shared = _shared(imports)
     graph, against = without_cycles(
-        {room: {other: n for other, n in imports[room].items() if other not in SHARED} for room in ROOMS}
+        {room: {other: n for other, n in imports[room].items() if other not in shared} for room in ROOMS}
     )
     widths = {room: max(CHARACTER * len(about) + PADDING, 96.0) for room, (about, _) in ROOMS.items()}
     drawing = draw(transitive_reduction(graph), widths, GAP)
@@ -98,63 +108,63 @@ def render(imports: Rooms) -> str:
         }
         for room, (about, area) in ROOMS.items()
     ]
-    paths = [
-        {"path": _curve(drawing, [tail, *route[1:-1], head], left), "tail": tail, "head": head, "against": False}
-        for (tail, head), route in drawing.routes.items()
-    ]
-    paths += [_upwards(drawing, arrow, left) for arrow in against]
+    arrows = [Arrow(*ends, _curve(drawing, route, left)) for ends, route in drawing.routes.items()]
+    arrows += [Arrow(*ends, _upwards(drawing, ends, left), against=True) for ends in against]
     return _template().render(
         boxes=boxes,
-        paths=paths,
+        arrows=arrows,
         areas=AREAS,
-        shared=sorted(SHARED),
+        shared=sorted(shared),
         width=round(right - left),
         height=_top(layers - 1) + BOX_HEIGHT + 82,
         box_height=BOX_HEIGHT,
     )
 
 
-def _check(imports: Rooms) -> None:
+def _shared(imports: Rooms) -> set[str]:
+    """Single modules that use no room. Raises UserError for whatever else has no place in the picture."""
     here = Path(__file__).relative_to(ROOT)
-    unknown, gone = sorted(imports.keys() - ROOMS.keys() - SHARED), sorted(ROOMS.keys() - imports.keys())
-    if unknown or gone:
-        wrong = f"lacks {', '.join(unknown)}" if unknown else f"has {', '.join(gone)}, which {PICTURE.parent.name} lacks"
-        raise UserError(f"ROOMS of {here} {wrong}; correct it, then run {COMMAND}")
-    for module in sorted(SHARED):
-        rooms = sorted(imports.get(module, {}).keys() - SHARED)
-        if rooms:
-            raise UserError(
-                f"{module} is one of SHARED in {here}, but imports {', '.join(rooms)}; make it one of ROOMS"
-            )
+    shared = {
+        name for name in imports.keys() - ROOMS.keys() if (ROOT / "mlagent_jax" / f"{name}.py").exists()
+    }
+    rooms = imports.keys() - shared
+    users = {name for name in shared if imports[name].keys() & rooms}
+    unknown, gone = sorted((rooms - ROOMS.keys()) | users), sorted(ROOMS.keys() - imports.keys())
+    if unknown:
+        raise UserError(f"ROOMS of {here} lacks {', '.join(unknown)}; add what each is, then run {COMMAND}")
+    if gone:
+        raise UserError(
+            f"ROOMS of {here} has {', '.join(gone)}, which is gone; remove it, then run {COMMAND}"
+        )
+    return shared
 
 
 def _top(layer: int) -> int:
     return MARGIN + ROW_HEIGHT * layer
 
 
-def _curve(drawing: Drawing, route: Sequence, left: float) -> str:
+def _curve(drawing: Drawing, route: Sequence[Place], left: float) -> str:
     """From the bottom of the first box through the bends to the top of the last, vertical at every layer."""
     points = []
-    for number, place in enumerate(route):
+    for place in route:
         top = _top(drawing.layer[place])
-        ys = (top + BOX_HEIGHT,) if number == 0 else (top - 3,) if number == len(route) - 1 else (top, top + BOX_HEIGHT)
-        points += [(drawing.x[place] - left, y) for y in ys]
+        points += [(drawing.x[place] - left, y) for y in (top, top + BOX_HEIGHT)]
+    points = [*points[1:-2], (points[-2][0], points[-2][1] - 3)]  # 3 px for the tip
     path = f"M{points[0][0]:.1f},{points[0][1]}"
-    for (x, y), (next_x, next_y) in zip(points, points[1:], strict=False):
+    for (x, y), (next_x, next_y) in itertools.pairwise(points):
         middle = (y + next_y) / 2
         path += f"C{x:.1f},{middle:.1f} {next_x:.1f},{middle:.1f} {next_x:.1f},{next_y}"
     return path
 
 
-def _upwards(drawing: Drawing, arrow: Arrow, left: float) -> dict[str, object]:
-    tail, head = arrow
-    start = (drawing.x[tail] - left + 14, _top(drawing.layer[tail]))
-    end = (drawing.x[head] - left + 14, _top(drawing.layer[head]) + BOX_HEIGHT + 3)
-    path = f"M{start[0]:.1f},{start[1]}L{end[0]:.1f},{end[1]}"
-    return {"path": path, "tail": tail, "head": head, "against": True}
+def _upwards(drawing: Drawing, ends: Ends, left: float) -> str:
+    tail, head = ends
+    x, y = drawing.x[tail] - left + 14, _top(drawing.layer[tail])
+    head_x, head_y = drawing.x[head] - left + 14, _top(drawing.layer[head]) + BOX_HEIGHT + 3
+    return f"M{x:.1f},{y}L{head_x:.1f},{head_y}"
 
 
-def _template():
+def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("experiments.figures", "templates"),
         autoescape=True,

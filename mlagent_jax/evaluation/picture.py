@@ -50,7 +50,9 @@ def _learning(run: Run) -> list[tuple[str, dict[str, Any]]]:
     for title, stage in CHARTS:
         chart, absent = learning_curves.charts(records[stage], plans[stage])
         if absent:
-            raise UserError(f"run {run.name} recorded no {absent[0].lower()} in {stage}; let it finish, then draw it")
+            raise UserError(
+                f"run {run.name} recorded no {absent[0].lower()} in {stage}; let it finish, then draw it"
+            )
         drawn.append((title, chart[0]))
     return drawn
 
