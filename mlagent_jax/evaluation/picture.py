@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -10,23 +9,13 @@ from markupsafe import Markup
 from mlagent_jax.errors import UserError
 from mlagent_jax.evaluation import learning_curves, tables
 from mlagent_jax.evaluation.templates import page_templates, source
-from mlagent_jax.evaluation.workdir import Run, read_run
-from mlagent_jax.files import write_atomically
+from mlagent_jax.evaluation.workdir import Run
 
 CHARTS = (("Supervised fine-tuning", "sft"), ("PPO", "ppo"))
 
 
-def write_picture(workdir: Path, out: Path) -> Path:
-    """Writes the picture of the run in `workdir` to `out`, whole or not at all.
-
-    Raises UserError if the run has no scores or recorded no training, or one of its files is damaged.
-    """
-    write_atomically(out, render(read_run(workdir)))
-    return out
-
-
 def render(run: Run) -> str:
-    """The picture as SVG. Raises UserError for a run that is not finished."""
+    """The picture as SVG. Raises UserError if the run has no scores or recorded no training."""
     if run.scores is None:
         raise UserError(f"run {run.name} has no evaluate/scores.json; let it finish, then draw it")
     return (
@@ -37,7 +26,7 @@ def render(run: Run) -> str:
             charts=_learning(run),
             matrix=tables.matrix(run.scores),
             scores=run.scores,
-            made=_made(run),
+            made=made_with(run),
         )
     )
 
@@ -57,7 +46,7 @@ def _learning(run: Run) -> list[tuple[str, dict[str, Any]]]:
     return drawn
 
 
-def _made(run: Run) -> str:
+def made_with(run: Run) -> str:
     """By which code and versions, as far as the run recorded it."""
     starts = (run.environment or {}).get("starts") or [{}]
     last = starts[-1]
