@@ -36,8 +36,10 @@ figures: $(STAMP)
 	$(VENV)/bin/python -m experiments.figures.rooms
 	$(VENV)/bin/python -m experiments.figures.result $(RUN)
 
+# Of a new environment, to have the latest versions: make constraints VENV=.venv-constraints
 constraints: $(STAMP)-test
-	$(VENV)/bin/python .ci/constraints > constraints.txt.new
+	$(PIP) install -e ".[test,parity,pretrained,ray]"
+	$(VENV)/bin/python .ci/constraints.py > constraints.txt.new
 	mv constraints.txt.new constraints.txt
 
 $(VENV)/bin/python:

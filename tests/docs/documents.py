@@ -66,6 +66,8 @@ def recipes(page: Path) -> dict[str, list[Block]]:
             path = named[1] if named else path
         elif token.type == "fence" and section == "Recipes" and recipe:
             language = token.info.strip()
-            found.setdefault(recipe, []).append(Block(language, "" if language == "sh" else path, token.content))
+            found.setdefault(recipe, []).append(
+                Block(language, "" if language == "sh" else path, token.content)
+            )
             path = ""
     return found

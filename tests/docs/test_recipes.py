@@ -60,7 +60,9 @@ def apply(block: Block, copy: Path) -> None:
         old = "".join(line[1:] or "\n" for line in lines if not line.startswith("+"))
         new = "".join(line[1:] or "\n" for line in lines if not line.startswith("-"))
         text = path.read_text()
-        assert text.count(old) == 1, f"{PAGE.name} changes {block.path}, which holds {text.count(old)} times:\n{old}"
+        assert text.count(old) == 1, (
+            f"{PAGE.name} changes {block.path}, which holds {text.count(old)} times:\n{old}"
+        )
         path.write_text(text.replace(old, new))
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Prints the versions of everything that this environment has of the project's requirements, as constraints for pip.
 
-    .venv/bin/python .ci/constraints > constraints.txt
+    .venv/bin/python .ci/constraints.py > constraints.txt
 
 Extras that are not installed here are left out, and named on standard error.
 """
@@ -12,6 +12,7 @@ import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -20,22 +21,16 @@ ROOT = Path(__file__).resolve().parents[1]
 ALWAYS = ("test",)  # extras that have to be there
 
 
-def requirements(extra: str = "") -> list[Requirement]:
-    """What pyproject.toml asks for, or one of its extras does."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [Requirement(line) for line in (project["optional-dependencies"][extra] if extra else project["dependencies"])]
+def project() -> dict[str, Any]:
+    table: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return table
 
 
-def extras() -> list[str]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return list(project["optional-dependencies"])
-
-
-def closure(wanted: list[Requirement]) -> dict[str, str]:
-    """Versions of all packages that `wanted` needs here, by name. Raises PackageNotFoundError for one that is absent."""
+def closure(lines: list[str]) -> dict[str, str]:
+    """Versions of all packages that these requirements need here. Raises PackageNotFoundError for one that is absent."""
     found: dict[str, str] = {}
     seen: set[tuple[str, frozenset[str]]] = set()
-    waiting = [(each, frozenset[str]()) for each in wanted]
+    waiting = [(Requirement(line), frozenset[str]()) for line in lines]
     while waiting:
         requirement, asked = waiting.pop()
         marker = requirement.marker
@@ -47,23 +42,24 @@ def closure(wanted: list[Requirement]) -> dict[str, str]:
             continue
         seen.add(key)
         package = metadata.distribution(name)
-        found[name] = package.version.partition("+")[0]  # torch's "+cpu" is not on PyPI
+        if name != project()["name"]:  # an extra may name others
+            found[name] = package.version.partition("+")[0]  # torch's "+cpu" is not on PyPI
         waiting += [(Requirement(line), key[1]) for line in package.requires or ()]
     return found
 
 
 def main() -> None:
-    pins = closure(requirements())
-    for extra in extras():
+    pins = closure(project()["dependencies"])
+    for extra, lines in project()["optional-dependencies"].items():
         try:
-            pins |= closure(requirements(extra))
+            pins |= closure(lines)
         except metadata.PackageNotFoundError as error:
             if extra in ALWAYS:
                 sys.exit(f"extra {extra} is not installed here: {error}; pip install -e '.[{extra}]' first")
             print(f"left out: {extra}, since {error.name} is not installed", file=sys.stderr)
     version = ".".join(map(str, sys.version_info[:3]))
     print(f"# What README's figures were made with, on Python {version}. Used by `make PINNED=1` and by CI.")
-    print("# Renewed by: .venv/bin/python .ci/constraints > constraints.txt")
+    print("# Renewed by: .venv/bin/python .ci/constraints.py > constraints.txt")
     print("\n".join(f"{name}=={pins[name]}" for name in sorted(pins)))
 
 
