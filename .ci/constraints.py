@@ -27,7 +27,7 @@ def project() -> dict[str, Any]:
 
 
 def closure(lines: list[str]) -> dict[str, str]:
-    """Versions of all packages that these requirements need here. Raises PackageNotFoundError for one that is absent."""
+    """Versions here of all packages that these requirements need. Raises PackageNotFoundError for an absent one."""
     found: dict[str, str] = {}
     seen: set[tuple[str, frozenset[str]]] = set()
     waiting = [(Requirement(line), frozenset[str]()) for line in lines]

@@ -1,4 +1,4 @@
-"""Pictures and tables of the pages are those of the imports and of a run; a test that fails names the command to renew."""
+"""Pictures and tables of the pages agree with the imports and with a run; a failure names the command to renew them."""
 
 from __future__ import annotations
 
