@@ -33,14 +33,15 @@ class Plan:
     coloured: bool = False
 
 
-TOKENS = ("tokens", "tokens seen")
+_REWARD_STATISTICS = ("rollout/actions", "rollout/masked_actions", "critic/score/std")
+TOKENS = ("train/total_tokens", "tokens seen")
 UPDATE = ("step", "update")
 
 SFT = (
     Plan(
         "Loss",
         TOKENS,
-        (("training rows", "loss"), ("rows not trained on", "eval_loss")),
+        (("training rows", "train/loss"), ("rows not trained on", "val/loss")),
         note="Mean negative log-likelihood of action tokens, in nats.",
     ),
 )
@@ -49,7 +50,7 @@ PPO = (
     Plan(
         "Mean step reward",
         UPDATE,
-        (("mean", "reward_mean"),),
+        (("mean", "critic/score/mean"),),
         band=("reward_error",),
         note="The band is 1.96 standard errors of the mean on both sides.",
     ),
@@ -57,9 +58,9 @@ PPO = (
         "Spread of step rewards",
         UPDATE,
         (
-            ("90th percentile", "reward_p90"),
-            ("standard deviation", "reward_std"),
-            ("10th percentile", "reward_p10"),
+            ("90th percentile", "critic/score/p90"),
+            ("standard deviation", "critic/score/std"),
+            ("10th percentile", "critic/score/p10"),
         ),
     ),
     Plan(
@@ -74,22 +75,25 @@ PPO = (
     Plan(
         "KL to the SFT model",
         UPDATE,
-        (("mean log-ratio", "kl"), ("k3 estimate", "kl_k3")),
+        (("mean log-ratio", "actor/ref_kl"), ("k3 estimate", "actor/ref_kl_k3")),
         note="Nats a token, over sampled tokens; both estimate the same, k3 is never negative.",
         floor=0.0,
     ),
     Plan(
         "How far an update moved the policy",
         UPDATE,
-        (("KL to the policy before it", "step_kl"),),
+        (("KL to the policy before it", "actor/post_update_kl_k3"),),
         note="Nats a token, measured after the update's last step on a part of its tokens.",
         floor=0.0,
     ),
-    Plan("Entropy of the policy", UPDATE, (("entropy", "entropy"),), note="Nats a token.", floor=0.0),
+    Plan("Entropy of the policy", UPDATE, (("entropy", "actor/entropy"),), note="Nats a token.", floor=0.0),
     Plan(
         "Sampler against trainer",
         UPDATE,
-        (("mean", "logprob_diff_mean"), ("largest", "logprob_diff_max")),
+        (
+            ("mean", "training/rollout_logprobs_diff_mean"),
+            ("largest", "training/rollout_logprobs_diff_max"),
+        ),
         note="Absolute difference of a sampled token's log-probability between the two.",
         floor=0.0,
     ),
@@ -115,7 +119,7 @@ def reward_change(records: Sequence[Record]) -> Record | None:
     if not third:
         return None
     first, last = told[:third], told[-third:]
-    means = [sum(record["reward_mean"] for record in part) / third for part in (first, last)]
+    means = [sum(record["critic/score/mean"] for record in part) / third for part in (first, last)]
     error = math.sqrt(sum(_mean_variance(record) or 0.0 for record in first + last)) / third
     change = means[1] - means[0]
     interval = {"mean": change, "low": change - 1.96 * error, "high": change + 1.96 * error}
@@ -124,10 +128,11 @@ def reward_change(records: Sequence[Record]) -> Record | None:
 
 def _mean_variance(record: Record) -> float | None:
     """Variance of an update's mean reward, from the standard deviation over its scored actions."""
-    if not all(_is_number(record.get(name)) for name in ("reward_mean", "reward_std", "actions", "masked")):
+    actions, masked, deviation = (record.get(name) for name in _REWARD_STATISTICS)
+    if not (_is_number(actions) and _is_number(masked) and _is_number(deviation)):
         return None
-    scored = record["actions"] - record["masked"]
-    return record["reward_std"] ** 2 / (scored - 1) if scored > 1 else None
+    scored = actions - masked
+    return deviation**2 / (scored - 1) if scored > 1 else None
 
 
 def charts(records: Sequence[Record], plans: Sequence[Plan]) -> tuple[list[dict[str, Any]], list[str]]:

@@ -165,7 +165,7 @@ def _left_out_of_ppo(run: Run) -> str:
         f"{_count(n, 'state')} left out of the pool: {why}"
         for why, n in summary.get("states_left_out", {}).items()
     ]
-    for name, noun in (("masked", "action"), ("episodes_masked", "episode")):
+    for name, noun in (("rollout/masked_actions", "action"), ("rollout/masked_episodes", "episode")):
         lost = sum(record.get(name) or 0 for record in run.ppo_metrics)
         if lost:
             told.append(f"{_count(lost, noun)} masked, since faults of the infrastructure met them")

@@ -80,21 +80,28 @@ def train(
                 evaluates = eval_rows is not None and (done % config.eval_every == 0 or done == total)
                 if done % config.log_every == 0 or evaluates or done == total:
                     _check(unchecked, schedule)
-                    line = {name: float(metrics[name]) for name in ("loss", "grad_norm", "action_tokens")}
+                    line = {
+                        f"train/{name}": float(metrics[name])
+                        for name in ("loss", "grad_norm", "action_tokens")
+                    }
                     elapsed = time.monotonic() - clock
                     rate = (tokens_seen - since) / max(elapsed, 1e-9)
                     clock, since = time.monotonic(), tokens_seen
-                    line |= {"tokens": tokens_seen, "tokens_per_second": rate, "lr": float(schedule(step))}
+                    line |= {
+                        "train/lr": float(schedule(step)),
+                        "train/total_tokens": tokens_seen,
+                        "perf/throughput": rate / mesh.size,
+                    }
                     if evaluates:
-                        line["eval_loss"] = evaluate(state.params)
+                        line["val/loss"] = evaluate(state.params)
                         GUARD.require(
-                            {"the evaluation loss": line["eval_loss"]},
+                            {"the evaluation loss": line["val/loss"]},
                             f"after step {done}",
                             float(schedule(step)),
                         )
                         clock = time.monotonic()
                     writer.write(done, line)
-                    note = f"loss {line['loss']:.3f}, {rate:,.0f} tokens/s"
+                    note = f"loss {line['train/loss']:.3f}, {rate:,.0f} tokens/s"
                 else:
                     note = ""
                 if done % config.checkpoint_every == 0 or done == total:

@@ -271,7 +271,13 @@ def test_reward_change_compares_the_first_with_the_last_third() -> None:
     rng = np.random.default_rng(0)
     samples = [rng.normal(0.1 * (update >= 4), 0.5, 64) for update in range(6)]
     records = [
-        {"reward_mean": x.mean(), "reward_std": x.std(), "actions": 70, "masked": 6, "step": at}
+        {
+            "critic/score/mean": x.mean(),
+            "critic/score/std": x.std(),
+            "rollout/actions": 70,
+            "rollout/masked_actions": 6,
+            "step": at,
+        }
         for at, x in enumerate(samples)
     ]
     change = reward_change(records)
@@ -284,11 +290,14 @@ def test_reward_change_compares_the_first_with_the_last_third() -> None:
         welch.high - welch.low, rel=0.03
     )
     assert reward_change(records[:2]) is None
-    assert reward_change([{"reward_mean": 0.1}] * 9) is None
+    assert reward_change([{"critic/score/mean": 0.1}] * 9) is None
 
 
 def test_metrics_that_were_not_recorded_are_named() -> None:
-    records = [{"step": step, "reward_mean": 0.1, "kl": None, "something_new": step} for step in (1, 2, 3)]
+    records = [
+        {"step": step, "critic/score/mean": 0.1, "actor/ref_kl": None, "something_new": step}
+        for step in (1, 2, 3)
+    ]
     drawn, absent = charts(records, PPO)
     assert [chart["title"] for chart in drawn] == ["Mean step reward"]
     assert "KL to the SFT model" in absent

@@ -67,7 +67,7 @@ def without_timing(value: Any) -> Any:
         return {
             name: without_timing(part)
             for name, part in value.items()
-            if name not in UNTIMED and not name.startswith(("seconds/", "tokens_per_second"))
+            if name not in UNTIMED and not name.startswith(("timing_s/", "perf/throughput"))
         }
     return [without_timing(part) for part in value] if isinstance(value, list) else value
 

@@ -55,8 +55,10 @@ class BanditCollector:
             tokens = np.array([*prompt, *answer.tokens], np.int32)
             action = ActionSample((2, len(tokens)), answer.logprobs, reward, "success", not answer.stopped)
             rollouts.append(Rollout(tokens, (action,)))
-            records.append({"prompt": prompt, "response": list(answer.tokens), "reward": reward})
-        return Collected(rollouts, records, {"generate": 0.0, "environment": 0.0})
+            records.append(
+                {"task": "toy", "prompt": prompt, "response": list(answer.tokens), "reward": reward}
+            )
+        return Collected(rollouts, records, {"gen": 0.0, "env": 0.0})
 
 
 def make_policy(mesh, model=MODEL):
