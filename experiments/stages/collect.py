@@ -12,7 +12,7 @@ from experiments.stages.stage import run_on_main
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.prompt import messages
 from mlagent_jax.agent.trajectory import Trajectory
-from mlagent_jax.agent.trajectory_log import read_trajectories
+from mlagent_jax.agent.trajectory_log import latest_trajectories
 from mlagent_jax.exploration.collection import plan_episodes
 from mlagent_jax.text.chat import Message, tokenizer_texts
 from mlagent_jax.text.tokenizer import train_sentencepiece
@@ -55,10 +55,9 @@ def expert_trajectories(experiment: Experiment, needed_by: str) -> list[Trajecto
     """In an order that does not depend on which was finished first. Raises MissingInputError."""
     path = experiment.workdir.expert_trajectories
     experiment.workdir.require(needed_by, path, made_by=STAGE)
-    latest = {
-        trajectory.key: trajectory for trajectory in read_trajectories(path)
-    }  # of one that was repeated
-    return sorted(latest.values(), key=lambda trajectory: (trajectory.index, trajectory.task))
+    return sorted(
+        latest_trajectories(path).values(), key=lambda trajectory: (trajectory.index, trajectory.task)
+    )
 
 
 def chats(experiment: Experiment, trajectories: Iterable[Trajectory]) -> list[list[Message]]:
