@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import cached_property
@@ -21,9 +21,11 @@ from mlagent_jax.agent.episode import Stepper
 from mlagent_jax.agent.expert import ScriptedExpert
 from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.agent.policy import Policy
+from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.environment.coder import Coder
 from mlagent_jax.environment.mdp import Environment
 from mlagent_jax.environment.snapshots import SnapshotStore
+from mlagent_jax.exploration.expert_data import read_expert_trajectories, trajectory_chats
 from mlagent_jax.exploration.ideas import IdeaWriter, ScriptedIdeaWriter
 from mlagent_jax.generate.engine import Engine
 from mlagent_jax.generate.sampling import SamplingParams
@@ -40,7 +42,7 @@ from mlagent_jax.tasks.loader import load_task
 from mlagent_jax.tasks.packages import default_cache_dir
 from mlagent_jax.tasks.preparation import prepare_task
 from mlagent_jax.tasks.task import Task
-from mlagent_jax.text.chat import check_trainable
+from mlagent_jax.text.chat import Message, check_trainable
 from mlagent_jax.text.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, unused_ids
 
 
@@ -209,6 +211,16 @@ class Experiment:
         if self.settings.rl.start == "sft":
             return self.trained_params("sft", needed_by)
         return put(self.initial_params(), param_shardings(self.model, self.mesh))
+
+    def expert_trajectories(self, needed_by: str) -> list[Trajectory]:
+        """The episodes that the stage collect stored. Raises MissingInputError."""
+        path = self.workdir.expert_trajectories
+        self.workdir.require(needed_by, path, made_by="collect")
+        return read_expert_trajectories(path)
+
+    def chats(self, trajectories: Iterable[Trajectory]) -> list[list[Message]]:
+        """See `trajectory_chats`."""
+        return trajectory_chats(self.settings.prompt, self.held_in, trajectories)
 
     def export(self, folder: Path, params: Any) -> None:
         """Writes model (in Hugging Face's form) and tokenizer to `folder/hf`; all processes must call it.

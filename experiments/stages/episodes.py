@@ -11,7 +11,7 @@ from experiments.experiment import Experiment
 from mlagent_jax.agent.episode import EpisodeRequest, StepTaken, run_episodes
 from mlagent_jax.agent.policy import Policy
 from mlagent_jax.agent.trajectory import Trajectory, episode_key
-from mlagent_jax.agent.trajectory_log import TrajectoryLog
+from mlagent_jax.agent.trajectory_log import TrajectoryLog, latest_trajectories
 from mlagent_jax.training.progress import ProgressBar
 
 REPEATS = 1
@@ -53,7 +53,7 @@ def run_missing(
                     missing = [r for r in missing if episode_key(policy.name, r.task, r.index) in cut_short]
                     if not missing:
                         break
-        found = {trajectory.key: trajectory for trajectory in log.read()}
+        found = latest_trajectories(path)
     planned = [found[key] for key in keys]
     masked = sum(trajectory.is_masked for trajectory in planned)
     if masked:

@@ -7,7 +7,6 @@ from typing import Any
 from absl import logging
 
 from experiments.experiment import Experiment
-from experiments.stages.collect import chats, expert_trajectories
 from experiments.stages.stage import run_on_all
 from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.agent.trajectory import Trajectory
@@ -54,7 +53,7 @@ def _collector(experiment: Experiment, policy: ModelPolicy) -> Collector:
     if settings.rl.rollouts == "episodes":
         names = [task.name for task in experiment.held_in]
         return EpisodeCollector(names, experiment.stepper, settings.sampling.batch)
-    trajectories = expert_trajectories(experiment, needed_by=STAGE)
+    trajectories = experiment.expert_trajectories(STAGE)
     pool = StatePool(trajectories, {task.name: task for task in experiment.held_in}, policy.fits)
     if pool.left_out:
         logging.warning(
@@ -71,8 +70,8 @@ def _demonstrations(experiment: Experiment) -> list[Rollout]:
     ppo = experiment.settings.ppo
     if ppo.critic_start != "expert":
         return []
-    expert = [t for t in expert_trajectories(experiment, needed_by=STAGE) if not t.is_masked]
-    encoded = [encode_chat(experiment.tokenizer, chat) for chat in chats(experiment, expert)]
+    expert = [t for t in experiment.expert_trajectories(STAGE) if not t.is_masked]
+    encoded = [encode_chat(experiment.tokenizer, chat) for chat in experiment.chats(expert)]
     return [
         demonstration(cut_at_step(sequence, ppo.row_length), _rewards(experiment, trajectory))
         for sequence, trajectory in zip(encoded, expert, strict=True)

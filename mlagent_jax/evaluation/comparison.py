@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mlagent_jax.agent.trajectory import Trajectory
+from mlagent_jax.agent.trajectory_log import latest_trajectories
 from mlagent_jax.errors import UserError
 from mlagent_jax.evaluation import bootstrap, scores
-from mlagent_jax.evaluation.workdir import read_json, read_trajectories
+from mlagent_jax.evaluation.workdir import read_json
 
 VALUES = ("relative_gain", "normalised_gain", "valid_rate")  # rewards differ by what was ablated
 OVER_RUNS = (
@@ -88,11 +89,11 @@ def _read(workdir: Path, agent: str) -> _Run:
         raise UserError(f"{workdir} has no {missing}: finish the run first, up to its evaluate stage")
     if agent not in found["agents"]:
         raise UserError(f"{workdir} evaluated {', '.join(found['agents'])}, but not {agent!r}")
-    trajectories = read_trajectories(workdir / "evaluate" / "trajectories.jsonl")
+    trajectories = latest_trajectories(workdir / "evaluate" / "trajectories.jsonl", missing_ok=True)
     return _Run(
         seed=config.get("seed", 0),
         facts=found["tasks"],
-        episodes=scores.unmasked(each for each in trajectories if each.agent == agent),
+        episodes=scores.unmasked(each for each in trajectories.values() if each.agent == agent),
     )
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from mlagent_jax.agent.trajectory import Trajectory, from_json
+from mlagent_jax.agent.trajectory import Trajectory
+from mlagent_jax.agent.trajectory_log import latest_trajectories
 from mlagent_jax.errors import UserError
-from mlagent_jax.training.metrics import read_jsonl
-
-Record = dict[str, Any]
+from mlagent_jax.jsonl import Record, read_jsonl
 
 
 @dataclass(frozen=True)
@@ -48,11 +46,13 @@ def read_run(workdir: Path) -> Run:
         config=read_json(workdir / "config.json"),
         environment=read_json(workdir / "environment.json"),
         ideas={path.stem: read_json(path) or {} for path in _idea_files(workdir)},
-        collected=read_trajectories(workdir / "collect/trajectories.jsonl"),
-        sft_metrics=read_jsonl(workdir / "sft/metrics.jsonl"),
-        ppo_metrics=read_jsonl(workdir / "ppo/metrics.jsonl"),
-        rollouts=read_jsonl(workdir / "ppo/rollouts.jsonl"),
-        evaluated=read_trajectories(workdir / "evaluate/trajectories.jsonl"),
+        collected=list(latest_trajectories(workdir / "collect/trajectories.jsonl", missing_ok=True).values()),
+        sft_metrics=list(read_jsonl(workdir / "sft/metrics.jsonl", missing_ok=True)),
+        ppo_metrics=list(read_jsonl(workdir / "ppo/metrics.jsonl", missing_ok=True)),
+        rollouts=list(read_jsonl(workdir / "ppo/rollouts.jsonl", missing_ok=True)),
+        evaluated=list(
+            latest_trajectories(workdir / "evaluate/trajectories.jsonl", missing_ok=True).values()
+        ),
         scores=read_json(workdir / "evaluate" / "scores.json"),
         summaries={path.parent.name: read_json(path) or {} for path in sorted(workdir.glob("*/done.json"))},
     )
@@ -75,20 +75,3 @@ def read_json(path: Path) -> Record | None:
             f"{path} holds a JSON {type(value).__name__} instead of an object; run its stage again"
         )
     return value
-
-
-def read_trajectories(path: Path) -> list[Trajectory]:
-    """Whole lines of a trajectory file, none if there is no file. Raises UserError that names a bad line.
-
-    An episode that was run again, since a fault of ours cut it short, stands once, as it was the last time.
-    """
-    trajectories = []
-    for number, record in enumerate(read_jsonl(path), start=1):
-        try:
-            trajectories.append(from_json(record))
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{path}, line {number} is not a trajectory ({type(error).__name__}: {error}); delete that "
-                "line and run the stage again, which makes that episode anew"
-            ) from error
-    return list({trajectory.key: trajectory for trajectory in trajectories}.values())

@@ -15,6 +15,7 @@ from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.errors import UserError
 from mlagent_jax.finite import require_finite
 from mlagent_jax.generate.config import EngineConfig
+from mlagent_jax.jsonl import append_jsonl, drop_after
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import partition
 from mlagent_jax.models.qwen2 import with_adapters
@@ -29,7 +30,7 @@ from mlagent_jax.ppo.rollout import Collector, Rollout, shuffled_rewards
 from mlagent_jax.ppo.step import Learners
 from mlagent_jax.ppo.update import Updater
 from mlagent_jax.training.checkpoints import CheckpointError, Checkpoints
-from mlagent_jax.training.metrics import MetricsWriter, append_jsonl, drop_after
+from mlagent_jax.training.metrics import MetricsWriter
 from mlagent_jax.training.progress import ProgressBar
 from mlagent_jax.training.state import TrainState
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlagent_jax.errors import UserError
-from mlagent_jax.files import write_atomically
+from mlagent_jax.jsonl import append_jsonl, drop_after
 
 
 class MetricsWriter:
@@ -45,40 +43,6 @@ class MetricsWriter:
     def close(self) -> None:
         if self._enabled:
             self._events.close()
-
-
-def append_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Appends records as lines, in one write."""
-    text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(text)
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Every whole line; a torn last one, as a kill leaves it, is passed over.
-
-    Raises UserError, with the line's number, for anything else that is not a JSON object.
-    """
-    if not path.exists():
-        return []
-    *lines, _torn = path.read_text(encoding="utf-8").split("\n")
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            record = None
-        if not isinstance(record, dict):
-            raise UserError(f"{path}, line {number} is no JSON object; restore the file or delete that line")
-        records.append(record)
-    return records
-
-
-def drop_after(path: Path, step: int) -> None:
-    """Rewrites a JSON-lines file without the records whose `step` is after `step`, nor a torn last line."""
-    if path.exists():
-        kept = [record for record in read_jsonl(path) if record["step"] <= step]
-        write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def _plain(value: Any) -> float | int | str | None:
