@@ -29,8 +29,9 @@ from mlagent_jax.ppo.diagnostics import after_step, rollout_metrics, task_metric
 from mlagent_jax.ppo.rollout import Collector, Rollout, shuffled_rewards
 from mlagent_jax.ppo.step import Learners
 from mlagent_jax.ppo.update import Updater
+from mlagent_jax.run_folder import CHECKPOINTS, ROLLOUTS
+from mlagent_jax.tracking.tracker import Tracking
 from mlagent_jax.training.checkpoints import CheckpointError, Checkpoints
-from mlagent_jax.training.metrics import MetricsWriter
 from mlagent_jax.training.progress import ProgressBar
 from mlagent_jax.training.state import TrainState
 
@@ -48,6 +49,7 @@ def train(
     workdir: Path,
     mesh: Mesh,
     demonstrations: Sequence[Rollout] = (),
+    tracking: Tracking = Tracking(),
 ) -> Any:
     """Trains from the SFT model `params`, which stays the KL's reference; returns the actor's parameters.
 
@@ -59,7 +61,7 @@ def train(
     are set here.
     demonstrations: the expert's actions and rewards, the same on every process, for `critic_start` "expert".
     Goes on from the newest checkpoint in `workdir`, to the same bits as an uninterrupted run. Writes
-    checkpoints, metrics.jsonl, rollouts.jsonl and TensorBoard events there.
+    checkpoints, rollouts.jsonl and what `tracking` chooses there; the metrics are those of tracking/METRICS.md.
     Raises UserError for settings that cannot work, and where not one action of an update could be scored, and
     NotFiniteError where actor or critic diverges: what was saved before stays, and nothing is written of that update.
     """
@@ -70,13 +72,15 @@ def train(
     updater = Updater(config, model, params, mesh)
     states = updater.initial_states(_value_head(config, model, params, demonstrations, mesh))
     main = distributed.is_main()
-    rollouts_path = workdir / "rollouts.jsonl"
-    with Checkpoints(workdir / "checkpoints", CHECKPOINT_ITEMS, config.keep) as checkpoints:
+    rollouts_path = workdir / ROLLOUTS
+    with Checkpoints(workdir / CHECKPOINTS, CHECKPOINT_ITEMS, config.keep) as checkpoints:
         start, states = resume(checkpoints, states, updater.policy_params(states))
         if main:
             drop_after(rollouts_path, start)
-        writer = MetricsWriter(workdir, start, enabled=main)
-        with ProgressBar("ppo", config.updates, start, shown=main) as bar:
+        with (
+            tracking.open(workdir, start) as tracker,
+            ProgressBar("ppo", config.updates, start, shown=main) as bar,
+        ):
             for update in range(start, config.updates):
                 clock = _Clock()
                 policy.engine.load(updater.policy_params(states))
@@ -100,12 +104,11 @@ def train(
                     )
                 if main:
                     append_jsonl(rollouts_path, [{"step": update + 1} | record for record in records])
-                writer.write(update + 1, line)
+                tracker.log_scalars(update + 1, line)
                 save(checkpoints, update + 1, states, updater.policy_params(states))
                 bar.advance(
                     f"reward {line['critic/score/mean']:.3f}, KL {line['actor/ref_kl']:.4f}, {clock.total:.1f} s"
                 )
-        writer.close()
     return updater.policy_params(states)
 
 
