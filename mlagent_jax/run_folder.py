@@ -39,6 +39,10 @@ class RunFolder:
         """Of training states; stage: "sft" or "ppo"."""
         return self.stage(stage) / CHECKPOINTS
 
+    def export(self, stage: str) -> Path:
+        """The trained model as a Hugging Face checkpoint; stage: "sft" or "ppo"."""
+        return self.stage(stage) / EXPORT
+
     def metrics(self, stage: str) -> Path:
         return self.stage(stage) / METRICS
 

@@ -1,4 +1,4 @@
-"""Exploration: expert episodes on the held-in tasks, primed with ideas, and a tokenizer for them."""
+"""Exploration: expert episodes on the held-in tasks, primed with ideas, and a tokenizer trained on them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _collect(experiment: Experiment) -> dict[str, Any]:
     settings, workdir = experiment.settings, experiment.workdir
     pools = {}
     for task in experiment.held_in:
-        path = workdir.ideas / f"{task.name}.json"
+        path = workdir.idea_pool(task.name)
         workdir.require(STAGE, path, made_by=ideas.STAGE)
         pools[task.name] = ideas.read_pool(path)
     requests = plan_episodes(experiment.held_in, pools, settings.collect.episodes_per_task, settings.seed)

@@ -1,4 +1,4 @@
-"""Step-wise RL from the expert's states (or, as the baseline, whole episodes), by PPO from the SFT model."""
+"""PPO from the SFT model: step-wise from the expert's states or, as the baseline, on whole episodes."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ def _train(experiment: Experiment) -> dict[str, Any]:
         experiment.workdir.ppo,
         experiment.mesh,
         demonstrations=distributed.on_main(lambda: _demonstrations(experiment)),
+        tracking=experiment.tracking,
     )
-    experiment.export(experiment.workdir.ppo, trained)
+    experiment.export(STAGE, trained)
     summary: dict[str, Any] = {"updates": settings.ppo.updates}
     if isinstance(collector, StateCollector):
         summary |= {"states": len(collector.pool), "states_left_out": collector.pool.left_out}
@@ -66,7 +67,7 @@ def _collector(experiment: Experiment, policy: ModelPolicy) -> Collector:
 
 
 def _demonstrations(experiment: Experiment) -> list[Rollout]:
-    """What the expert did and earned, for a critic that starts from it."""
+    """The expert's actions and their rewards, if the critic starts from them."""
     ppo = experiment.settings.ppo
     if ppo.critic_start != "expert":
         return []
@@ -79,7 +80,7 @@ def _demonstrations(experiment: Experiment) -> list[Rollout]:
 
 
 def _rewards(experiment: Experiment, trajectory: Trajectory) -> list[float | None]:
-    """What the expert's actions would earn here: as single steps, or as they did in their episode."""
+    """The rewards of the expert's actions: as single steps, or as in their episode if rollouts are episodes."""
     settings = experiment.settings
     if settings.rl.rollouts == "episodes":
         return [step.reward for step in trajectory.steps]

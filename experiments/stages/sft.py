@@ -1,4 +1,4 @@
-"""Exploration-enriched fine-tuning: a tokenizer if there is none, packed rows, loss on action tokens only."""
+"""Exploration-enriched fine-tuning on the expert's episodes: packed rows, loss on action tokens only."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ def _fine_tune(experiment: Experiment) -> dict[str, Any]:
         sequences,
         workdir.sft,
         experiment.mesh,
+        experiment.tracking,
     )
-    experiment.export(workdir.sft, params)
+    experiment.export(STAGE, params)
     cut, dropped = cut_counts(sequences, settings.sft.row_length)
     return {
         "parameters": experiment.model.num_parameters,

@@ -1,7 +1,4 @@
-"""Which charts are made of the metrics that the learning stages record.
-
-Metric names are those of `sft/metrics.jsonl` and `ppo/metrics.jsonl`: flat objects, one a line.
-"""
+"""The report's charts of what the training stages logged; METRICS.md in `mlagent_jax/tracking` explains the names."""
 
 from __future__ import annotations
 
@@ -17,10 +14,10 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """A chart to make where its metrics were recorded.
+    """A chart of certain metrics.
 
-    series: (label, metric name). band: metric names (low, high) around the first one, or (spread,) for both
-    sides. coloured: whether labels are outcomes, drawn in the colours that they have everywhere.
+    series: (label, metric name). band: metric names (low, high) around the first one, or (spread,) for both sides.
+    coloured: whether labels are outcomes, which have the same colours everywhere.
     """
 
     title: str
@@ -100,8 +97,14 @@ PPO = (
 )
 
 
+def of_older_version(records: Sequence[Record], plans: Sequence[Plan]) -> bool:
+    """Whether any of the records lacks the plans' main metric, as those of versions with other names do."""
+    (_, metric), *_ = plans[0].series
+    return any(metric not in record for record in records)
+
+
 def with_reward_error(records: Sequence[Record]) -> list[Record]:
-    """PPO records, with `reward_error`, 1.96 standard errors of the mean reward, where that can be told."""
+    """PPO records with `reward_error`, 1.96 standard errors of the mean reward, where it can be computed."""
     return [
         record | {"reward_error": 1.96 * math.sqrt(error)} if (error := _mean_variance(record)) else record
         for record in records
@@ -111,14 +114,14 @@ def with_reward_error(records: Sequence[Record]) -> list[Record]:
 def reward_change(records: Sequence[Record]) -> Record | None:
     """Mean step reward of the last third of the updates minus that of the first third, with a 95% interval.
 
-    The states are drawn anew for each update, so the interval covers which states were drawn and what was
-    sampled in them, not another training seed. None with less than three updates.
+    Each update samples new states, so the interval covers the choice of states and the actions sampled in them, not
+    another training seed. None with fewer than three updates.
     """
-    told = [record for record in records if _mean_variance(record) is not None]
-    third = len(told) // 3
+    known = [record for record in records if _mean_variance(record) is not None]
+    third = len(known) // 3
     if not third:
         return None
-    first, last = told[:third], told[-third:]
+    first, last = known[:third], known[-third:]
     means = [sum(record["critic/score/mean"] for record in part) / third for part in (first, last)]
     error = math.sqrt(sum(_mean_variance(record) or 0.0 for record in first + last)) / third
     change = means[1] - means[0]
@@ -136,7 +139,7 @@ def _mean_variance(record: Record) -> float | None:
 
 
 def charts(records: Sequence[Record], plans: Sequence[Plan]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Charts of the plans whose metrics are there, and the titles of those whose metrics are not."""
+    """Charts of the plans whose metrics were logged, and the titles of the other plans."""
     drawn, absent = [], []
     for plan in plans:
         chart = line_chart(_chart(records, plan))
@@ -148,7 +151,7 @@ def charts(records: Sequence[Record], plans: Sequence[Plan]) -> tuple[list[dict[
 
 
 def others(records: Sequence[Record], plans: Sequence[Plan]) -> list[dict[str, Any]]:
-    """One small chart for every further number that was recorded, by name."""
+    """A small chart of every other number that was logged, by name."""
     shown = {
         name for plan in plans for name in (plan.x[0], *plan.band, *(metric for _, metric in plan.series))
     }
@@ -177,7 +180,7 @@ def _chart(records: Sequence[Record], plan: Plan) -> Chart:
 
 
 def _series(records: Sequence[Record], x_name: str, metric: str, label: str, like: str = "") -> Series:
-    """Points of the records that have both; with `like`, one for each point of that metric, nan if absent."""
+    """The points of records with both values; with `like`, of all records with that metric, nan if this is absent."""
     kept = [each for each in records if _is_number(each.get(x_name)) and _is_number(each.get(like or metric))]
     ys = [float(each[metric]) if _is_number(each.get(metric)) else math.nan for each in kept]
     return Series(label, [float(each[x_name]) for each in kept], ys)

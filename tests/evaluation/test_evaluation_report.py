@@ -22,7 +22,8 @@ from mlagent_jax.evaluation.charts import Chart, Series, line_chart, ticks
 from mlagent_jax.evaluation.embed import packed_json, script_json, shortened, visible
 from mlagent_jax.evaluation.episodes import build, labelled_fields
 from mlagent_jax.evaluation.learning_curves import PPO, charts, others, reward_change
-from mlagent_jax.evaluation.report import flat_rows, format_score, format_signed, write_report
+from mlagent_jax.evaluation.numbers import format_score, format_signed
+from mlagent_jax.evaluation.report import flat_rows, write_report
 
 
 class Page(html.parser.HTMLParser):
@@ -146,8 +147,8 @@ def test_stages_that_have_not_finished_are_called_so(tmp_path) -> None:
     write_workdir(tmp_path / "run", text="")
     (tmp_path / "run" / "ppo" / "done.json").unlink()
     page = Page(write_report(tmp_path / "run", tmp_path / "report.html").read_text())
-    assert "20 updates, under way or interrupted" in page.text
-    assert page.text.count("under way") == 1
+    assert "20 updates, unfinished" in page.text
+    assert page.text.count("unfinished") == 1
 
 
 def test_damaged_files_are_named_and_nothing_is_written(tmp_path) -> None:

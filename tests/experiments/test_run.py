@@ -122,7 +122,7 @@ def test_the_whole_loop_ends_in_a_report(finished):
 def test_a_second_start_finds_all_done(finished):
     before = results(finished)
     text = run(finished)
-    assert text.count("is finished already") == 5
+    assert text.count("has finished already") == 5
     assert results(finished) == before
 
 
