@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.command_line import run_program
+from experiments.cli.program import run_program
 from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.generate.programs import Slots, compile_programs, empty_slots
 from mlagent_jax.models.config import Qwen2Config, qwen2_5

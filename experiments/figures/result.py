@@ -13,12 +13,12 @@ from typing import Any
 
 from absl import flags
 
-from experiments.command_line import run_program
+from experiments.cli.program import run_program
 from experiments.figures.imports import ROOT
 from mlagent_jax.errors import UserError
 from mlagent_jax.evaluation import learning_curves, picture, tables
-from mlagent_jax.evaluation.templates import format_score, format_signed
-from mlagent_jax.evaluation.workdir import Run, read_run
+from mlagent_jax.evaluation.numbers import format_score, format_signed
+from mlagent_jax.evaluation.read_run import Run, read_run
 from mlagent_jax.files import write_atomically
 
 COMMAND = "python -m experiments.figures.result"
@@ -117,4 +117,4 @@ def _sentences(run: Run, scores: Mapping[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    run_program(main, words=True)
+    run_program(main, positional=True)

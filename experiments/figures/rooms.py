@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 from absl import flags
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from experiments.command_line import run_program
+from experiments.cli.program import run_program
 from experiments.figures.imports import ROOT, Rooms, room_imports
 from experiments.figures.layers import Drawing, Ends, Place, draw, transitive_reduction, without_cycles
 from mlagent_jax.errors import UserError
@@ -35,7 +35,8 @@ ROOMS: dict[str, tuple[str, str]] = {
     "exploration": ("ideas and expert trajectories", "learning"),
     "ppo": ("step-wise and episodic RL", "learning"),
     "sft": ("supervised fine-tuning", "learning"),
-    "training": ("optimisers, checkpoints, metrics", "learning"),
+    "training": ("optimisers, checkpoints", "learning"),
+    "tracking": ("metrics, trackers, glossary", "learning"),
     "agent": ("prompts, policies, episodes", "environment"),
     "rewards": ("a step's score as a reward", "environment"),
     "environment": ("the MDP: states, tools, feedback", "environment"),

@@ -8,8 +8,8 @@ from markupsafe import Markup
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.evaluation import learning_curves, tables
+from mlagent_jax.evaluation.read_run import Run
 from mlagent_jax.evaluation.templates import page_templates, source
-from mlagent_jax.evaluation.workdir import Run
 
 CHARTS = (("Supervised fine-tuning", "sft"), ("PPO", "ppo"))
 

@@ -15,6 +15,7 @@ from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.errors import UserError
 from mlagent_jax.finite import require_finite
 from mlagent_jax.generate.config import EngineConfig
+from mlagent_jax.jsonl import append_jsonl, drop_after
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import partition
 from mlagent_jax.models.qwen2 import with_adapters
@@ -24,12 +25,13 @@ from mlagent_jax.ppo import guards
 from mlagent_jax.ppo.batch import make_batch
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.critic_start import fit_value_head
-from mlagent_jax.ppo.diagnostics import after_step, rollout_metrics, update_metrics
+from mlagent_jax.ppo.diagnostics import after_step, rollout_metrics, task_metrics, update_metrics
 from mlagent_jax.ppo.rollout import Collector, Rollout, shuffled_rewards
 from mlagent_jax.ppo.step import Learners
 from mlagent_jax.ppo.update import Updater
+from mlagent_jax.run_folder import CHECKPOINTS, ROLLOUTS
+from mlagent_jax.tracking.tracker import Tracking
 from mlagent_jax.training.checkpoints import CheckpointError, Checkpoints
-from mlagent_jax.training.metrics import MetricsWriter, append_jsonl, drop_after
 from mlagent_jax.training.progress import ProgressBar
 from mlagent_jax.training.state import TrainState
 
@@ -47,6 +49,7 @@ def train(
     workdir: Path,
     mesh: Mesh,
     demonstrations: Sequence[Rollout] = (),
+    tracking: Tracking = Tracking(),
 ) -> Any:
     """Trains from the SFT model `params`, which stays the KL's reference; returns the actor's parameters.
 
@@ -58,7 +61,7 @@ def train(
     are set here.
     demonstrations: the expert's actions and rewards, the same on every process, for `critic_start` "expert".
     Goes on from the newest checkpoint in `workdir`, to the same bits as an uninterrupted run. Writes
-    checkpoints, metrics.jsonl, rollouts.jsonl and TensorBoard events there.
+    checkpoints, rollouts.jsonl and what `tracking` chooses there; the metrics are those of tracking/METRICS.md.
     Raises UserError for settings that cannot work, and where not one action of an update could be scored, and
     NotFiniteError where actor or critic diverges: what was saved before stays, and nothing is written of that update.
     """
@@ -69,35 +72,43 @@ def train(
     updater = Updater(config, model, params, mesh)
     states = updater.initial_states(_value_head(config, model, params, demonstrations, mesh))
     main = distributed.is_main()
-    rollouts_path = workdir / "rollouts.jsonl"
-    with Checkpoints(workdir / "checkpoints", CHECKPOINT_ITEMS, config.keep) as checkpoints:
+    rollouts_path = workdir / ROLLOUTS
+    with Checkpoints(workdir / CHECKPOINTS, CHECKPOINT_ITEMS, config.keep) as checkpoints:
         start, states = resume(checkpoints, states, updater.policy_params(states))
         if main:
             drop_after(rollouts_path, start)
-        writer = MetricsWriter(workdir, start, enabled=main)
-        with ProgressBar("ppo", config.updates, start, shown=main) as bar:
+        with (
+            tracking.open(workdir, start) as tracker,
+            ProgressBar("ppo", config.updates, start, shown=main) as bar,
+        ):
             for update in range(start, config.updates):
                 clock = _Clock()
                 policy.engine.load(updater.policy_params(states))
-                clock.lap("sync")
+                clock.lap("update_weights")
                 rates = updater.learning_rates(states)
                 rollouts, records, counts = _collect(config, collector, policy, update, rates, clock)
                 states, line = learn(config, updater, states, rollouts, update, clock)
                 tokens = sum(len(rollout.tokens) for rollout in rollouts)
-                line |= {"tokens_per_second": tokens / clock.total} | clock.seconds | counts
-                if line["masked"]:
+                line |= task_metrics(records) | clock.seconds | counts
+                line |= {
+                    "timing_s/step": clock.total,
+                    "perf/total_num_tokens": tokens,
+                    "perf/throughput": tokens / clock.total / mesh.size,
+                }
+                if line["rollout/masked_actions"]:
                     _log.warning(
                         "PPO update %d: %d of %d actions met faults of the infrastructure and are not learnt from",
                         update + 1,
-                        line["masked"],
-                        line["actions"],
+                        line["rollout/masked_actions"],
+                        line["rollout/actions"],
                     )
                 if main:
                     append_jsonl(rollouts_path, [{"step": update + 1} | record for record in records])
-                writer.write(update + 1, line)
+                tracker.log_scalars(update + 1, line)
                 save(checkpoints, update + 1, states, updater.policy_params(states))
-                bar.advance(f"reward {line['reward_mean']:.3f}, KL {line['kl']:.4f}, {clock.total:.1f} s")
-        writer.close()
+                bar.advance(
+                    f"reward {line['critic/score/mean']:.3f}, KL {line['actor/ref_kl']:.4f}, {clock.total:.1f} s"
+                )
     return updater.policy_params(states)
 
 
@@ -139,16 +150,16 @@ def learn(
     measured = updater.measure(states, batch)
     mask = batch.arrays["mask"]
     guards.check_measured(measured, mask, f"before update {update + 1}", updater.learning_rates(states))
-    clock.lap("logprob")
+    clock.lap("old_log_prob")
     states, learnt, norms = updater.update(states, batch, measured, update)
-    clock.lap("update")
+    clock.lap("update_actor")
     line |= update_metrics(batch.arrays | measured, learnt, config) | norms
     # Finite weights may be too large to compute with, so some rows are measured again before anything is saved.
     rows = _some_rows(config, mask, update)
     after, tried = updater.measure(states, batch, rows), mask[rows]
     guards.check_measured(after, tried, f"after update {update + 1}", updater.learning_rates(states))
     line |= after_step(measured["old_logprobs"][rows][tried], after["old_logprobs"][tried])
-    clock.lap("check")
+    clock.lap("post_update_check")
     return states, line
 
 
@@ -227,11 +238,11 @@ class _Clock:
 
     def lap(self, phase: str) -> None:
         now = time.monotonic()
-        self.seconds[f"seconds/{phase}"] = now - self._last
+        self.seconds[f"timing_s/{phase}"] = now - self._last
         self._last = now
 
     def note(self, seconds: dict[str, float]) -> None:
-        self.seconds |= {f"seconds/{phase}": value for phase, value in seconds.items()}
+        self.seconds |= {f"timing_s/{phase}": value for phase, value in seconds.items()}
         self._last = time.monotonic()
 
     @property

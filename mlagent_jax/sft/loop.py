@@ -16,13 +16,14 @@ from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import abstract_params, with_adapters
 from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import batch_sharding, check_batch_fits, param_shardings, put
+from mlagent_jax.run_folder import CHECKPOINTS
 from mlagent_jax.sft.batches import make_batches
 from mlagent_jax.sft.config import SFTConfig
 from mlagent_jax.sft.step import Metrics, compile_eval_step, compile_train_step
 from mlagent_jax.text.chat import Encoded
 from mlagent_jax.text.packing import PackedRows
+from mlagent_jax.tracking.tracker import Tracking
 from mlagent_jax.training.checkpoints import CheckpointError, Checkpoints
-from mlagent_jax.training.metrics import MetricsWriter
 from mlagent_jax.training.optimisers import make_optimiser, make_schedule
 from mlagent_jax.training.progress import ProgressBar
 from mlagent_jax.training.state import TrainState, init_state, state_shardings, with_shardings
@@ -38,13 +39,14 @@ def train(
     sequences: Sequence[Encoded],
     workdir: Path,
     mesh: Mesh,
+    tracking: Tracking = Tracking(),
 ) -> Any:
     """Fine-tunes `params` on `sequences` (one a trajectory) and returns the result, laid out over the mesh.
 
     params: where to start from, the same on every process. With `model.lora` they stay as they are, adapters are
     trained beside them, and the result has both. Goes on from the newest checkpoint in `workdir`,
     to the same bits as an uninterrupted run: the order of the rows follows from seed and step. Writes
-    `workdir/checkpoints/`, `workdir/metrics.jsonl` and TensorBoard events.
+    `workdir/checkpoints/` and what `tracking` chooses; the metrics are those of tracking/METRICS.md.
     Raises UserError for settings or sequences that cannot work, and NotFiniteError where training diverges: what was
     saved before stays, and nothing is written of the step that did.
     """
@@ -62,13 +64,12 @@ def train(
     step_function = compile_train_step(model, optimiser, layout)
     evaluate = _Evaluation(config, model, eval_rows, mesh)
 
-    with Checkpoints(workdir / "checkpoints", CHECKPOINT_ITEMS, config.keep) as checkpoints:
+    with Checkpoints(workdir / CHECKPOINTS, CHECKPOINT_ITEMS, config.keep) as checkpoints:
         state = resume(checkpoints, state)
         start = int(state.step)
         main = distributed.is_main()
-        writer = MetricsWriter(workdir, start, enabled=main)
         tokens_seen = batches.tokens(0, start)
-        with ProgressBar("sft", total, start, shown=main) as bar:
+        with tracking.open(workdir, start) as tracker, ProgressBar("sft", total, start, shown=main) as bar:
             clock, since = time.monotonic(), tokens_seen
             unchecked: list[tuple[int, Metrics]] = []
             for step in range(start, total):
@@ -80,21 +81,28 @@ def train(
                 evaluates = eval_rows is not None and (done % config.eval_every == 0 or done == total)
                 if done % config.log_every == 0 or evaluates or done == total:
                     _check(unchecked, schedule)
-                    line = {name: float(metrics[name]) for name in ("loss", "grad_norm", "action_tokens")}
+                    line = {
+                        f"train/{name}": float(metrics[name])
+                        for name in ("loss", "grad_norm", "action_tokens")
+                    }
                     elapsed = time.monotonic() - clock
                     rate = (tokens_seen - since) / max(elapsed, 1e-9)
                     clock, since = time.monotonic(), tokens_seen
-                    line |= {"tokens": tokens_seen, "tokens_per_second": rate, "lr": float(schedule(step))}
+                    line |= {
+                        "train/lr": float(schedule(step)),
+                        "train/total_tokens": tokens_seen,
+                        "perf/throughput": rate / mesh.size,
+                    }
                     if evaluates:
-                        line["eval_loss"] = evaluate(state.params)
+                        line["val/loss"] = evaluate(state.params)
                         GUARD.require(
-                            {"the evaluation loss": line["eval_loss"]},
+                            {"the evaluation loss": line["val/loss"]},
                             f"after step {done}",
                             float(schedule(step)),
                         )
                         clock = time.monotonic()
-                    writer.write(done, line)
-                    note = f"loss {line['loss']:.3f}, {rate:,.0f} tokens/s"
+                    tracker.log_scalars(done, line)
+                    note = f"loss {line['train/loss']:.3f}, {rate:,.0f} tokens/s"
                 else:
                     note = ""
                 if done % config.checkpoint_every == 0 or done == total:
@@ -106,7 +114,6 @@ def train(
                     )
                     save(checkpoints, state)
                 bar.advance(note)
-        writer.close()
     return state.params
 
 
@@ -124,7 +131,7 @@ def load_params(folder: Path, model: Qwen2Config, mesh: Mesh) -> Any:
     Raises CheckpointError where there is none, or it is of another model.
     """
     target = with_shardings(abstract_params(model), param_shardings(model, mesh))
-    with Checkpoints(folder / "checkpoints", CHECKPOINT_ITEMS) as checkpoints:
+    with Checkpoints(folder / CHECKPOINTS, CHECKPOINT_ITEMS) as checkpoints:
         return checkpoints.restore(params=target)["params"]
 
 

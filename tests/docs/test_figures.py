@@ -19,7 +19,7 @@ from experiments.figures.imports import room_imports
 from experiments.figures.layers import draw, transitive_reduction, without_cycles
 from mlagent_jax.errors import UserError
 from mlagent_jax.evaluation import picture
-from mlagent_jax.evaluation.workdir import read_run
+from mlagent_jax.evaluation.read_run import read_run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))  # for synthetic_run
 

@@ -22,8 +22,8 @@ from mlagent_jax.evaluation.charts import Chart, Series, line_chart, ticks
 from mlagent_jax.evaluation.embed import packed_json, script_json, shortened, visible
 from mlagent_jax.evaluation.episodes import build, labelled_fields
 from mlagent_jax.evaluation.learning_curves import PPO, charts, others, reward_change
+from mlagent_jax.evaluation.numbers import format_score, format_signed
 from mlagent_jax.evaluation.report import flat_rows, write_report
-from mlagent_jax.evaluation.templates import format_score, format_signed
 
 
 class Page(html.parser.HTMLParser):
@@ -147,8 +147,8 @@ def test_stages_that_have_not_finished_are_called_so(tmp_path) -> None:
     write_workdir(tmp_path / "run", text="")
     (tmp_path / "run" / "ppo" / "done.json").unlink()
     page = Page(write_report(tmp_path / "run", tmp_path / "report.html").read_text())
-    assert "20 updates, under way or interrupted" in page.text
-    assert page.text.count("under way") == 1
+    assert "20 updates, unfinished" in page.text
+    assert page.text.count("unfinished") == 1
 
 
 def test_damaged_files_are_named_and_nothing_is_written(tmp_path) -> None:
@@ -272,7 +272,13 @@ def test_reward_change_compares_the_first_with_the_last_third() -> None:
     rng = np.random.default_rng(0)
     samples = [rng.normal(0.1 * (update >= 4), 0.5, 64) for update in range(6)]
     records = [
-        {"reward_mean": x.mean(), "reward_std": x.std(), "actions": 70, "masked": 6, "step": at}
+        {
+            "critic/score/mean": x.mean(),
+            "critic/score/std": x.std(),
+            "rollout/actions": 70,
+            "rollout/masked_actions": 6,
+            "step": at,
+        }
         for at, x in enumerate(samples)
     ]
     change = reward_change(records)
@@ -285,11 +291,14 @@ def test_reward_change_compares_the_first_with_the_last_third() -> None:
         welch.high - welch.low, rel=0.03
     )
     assert reward_change(records[:2]) is None
-    assert reward_change([{"reward_mean": 0.1}] * 9) is None
+    assert reward_change([{"critic/score/mean": 0.1}] * 9) is None
 
 
 def test_metrics_that_were_not_recorded_are_named() -> None:
-    records = [{"step": step, "reward_mean": 0.1, "kl": None, "something_new": step} for step in (1, 2, 3)]
+    records = [
+        {"step": step, "critic/score/mean": 0.1, "actor/ref_kl": None, "something_new": step}
+        for step in (1, 2, 3)
+    ]
     drawn, absent = charts(records, PPO)
     assert [chart["title"] for chart in drawn] == ["Mean step reward"]
     assert "KL to the SFT model" in absent

@@ -9,8 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mlagent_jax.evaluation import tables
 from mlagent_jax.evaluation.embed import visible
-
-_MINUS = "−"
+from mlagent_jax.evaluation.numbers import format_gain, format_percent, format_score, format_signed
 
 
 def page_templates() -> Environment:
@@ -26,10 +25,10 @@ def page_templates() -> Environment:
     environment.filters |= {
         "agent": tables.agent_title,
         "score": format_score,
-        "gain": lambda value: format_signed(value, 1, factor=100, unit=" %"),
+        "gain": format_gain,
         "points": lambda value: format_signed(value, 1, factor=100, unit=" pp"),
         "signed": lambda value: format_signed(value, 3),
-        "percent": lambda value: "–" if value is None else f"{100 * value:.0f} %".replace("-", _MINUS),
+        "percent": format_percent,
         "outcome_bar": tables.outcome_bar,
         "tojson_text": lambda value: json.dumps(value, separators=(",", ":")),
     }
@@ -39,15 +38,3 @@ def page_templates() -> Environment:
 def source(name: str) -> str:
     """The text of a style sheet or script."""
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
-
-
-def format_score(value: float | None) -> str:
-    """Four significant digits, as leaderboards have."""
-    return "–" if value is None else f"{value:.4g}".replace("-", _MINUS)
-
-
-def format_signed(value: float | None, digits: int, *, factor: float = 1, unit: str = "") -> str:
-    if value is None:
-        return "–"
-    text = f"{value * factor:+.{digits}f}"
-    return (f"{text[1:]}" if float(text) == 0 else text).replace("-", _MINUS) + unit
