@@ -14,7 +14,7 @@ import pytest
 from mlagent_jax.sandbox.bubblewrap import BubblewrapSandbox
 from mlagent_jax.sandbox.containers.checks import check_engine
 from mlagent_jax.sandbox.containers.engine import Engine
-from mlagent_jax.sandbox.containers.reaper import find
+from mlagent_jax.sandbox.containers.reaper import list_containers
 from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.docker import DockerSandbox
 from mlagent_jax.sandbox.interface import Job, Limits, Sandbox, SandboxUnavailableError
@@ -142,10 +142,10 @@ def containers_below(sandbox: Sandbox) -> set[str]:
     assert isinstance(sandbox, DockerSandbox)
     engine = Engine("", 30.0, 1)
     try:
-        found = {container.name for container in find(engine) if container.name.startswith(sandbox.pool.name)}
+        names = {container.name for container in list_containers(engine)}
     finally:
         engine.close()
-    return found
+    return {name for name in names if name.startswith(sandbox.pool.name)}
 
 
 def assert_containers_settle(sandbox: Sandbox) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sandboxes import FEW_MODULES, QUICK, Host, open_backend, script_job
 
 from mlagent_jax.sandbox.interface import Result, Status
-from mlagent_jax.sandbox.pool import BOOT
+from mlagent_jax.sandbox.pool import BOOTSTRAP
 
 
 def run(host: Host, source: str, lease: str = "") -> Result:
@@ -359,7 +359,9 @@ def test_a_missing_threadpoolctl_is_ours_and_says_what_to_install(
 ) -> None:
     """What fails before the script's first line is no failure of the script's."""
     module = f"mlagent_jax.sandbox.{backend}"
-    monkeypatch.setattr(f"{module}.BOOT", f"import sys; sys.modules['threadpoolctl'] = None; {BOOT}")
+    monkeypatch.setattr(
+        f"{module}.BOOTSTRAP", f"import sys; sys.modules['threadpoolctl'] = None; {BOOTSTRAP}"
+    )
     two = dataclasses.replace(QUICK, threads=2)
     with open_backend(backend, prepared[0] / "public", preload=()) as sandbox:
         result = sandbox.run(script_job("print(1)", two))

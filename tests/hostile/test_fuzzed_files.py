@@ -68,7 +68,7 @@ def test_trees_are_taken_out_and_put_back(
     seeds: range, in_memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the worker does between two jobs, without a sandbox around it."""
-    kept = workspace.Kept("submission.csv", 100, 2)
+    kept = workspace.CollectionLimits("submission.csv", 100, 2)
     taken = 0
     for seed in seeds:
         place, other = in_memory / f"{seed}", in_memory / "other"
@@ -78,13 +78,13 @@ def test_trees_are_taken_out_and_put_back(
         (place / "train.py").write_bytes(b"pass")
         grow(seed)
         with contextlib.suppress(workspace.TooMuchOutputError):
-            files, left_out = workspace.read_files(str(place), 200, 64 << 20, kept)
+            files, left_out = workspace.collect_files(str(place), 200, 64 << 20, kept)
             assert len(files) + sum(left_out.values()) == _count(
                 place, "", kept.output
             )  # none is dropped in silence
             check_job(Job({**files, _AGAIN: b""}, _AGAIN, place))
             workspace.write_files(str(other), files)
-            assert workspace.read_files(str(other), 200, 64 << 20, kept) == (files, {})
+            assert workspace.collect_files(str(other), 200, 64 << 20, kept) == (files, {})
             taken += len(files)
         monkeypatch.chdir(in_memory)
         workspace.clear(str(other), "")
@@ -98,7 +98,7 @@ def _count(root: Path, folder: str, output: str) -> int:
     count = 0
     for entry in os.scandir(root / folder):
         name = f"{folder}/{entry.name}" if folder else entry.name
-        if entry.is_dir(follow_symlinks=False) and name != output and not names.fault(name):
+        if entry.is_dir(follow_symlinks=False) and name != output and not names.why_invalid(name):
             count += _count(root, name, output)
         else:
             count += name != "data"
@@ -109,7 +109,7 @@ def test_a_name_is_as_good_for_jobs_as_for_tools() -> None:
     from mlagent_jax.environment.workspace import WorkspaceError, clean_path
 
     for name in ("a", "a b", "a/b.c", "é" * 120, "'\"*~:%", "submission.csv", "a /b", "...", "-"):
-        assert not names.fault(name)
+        assert not names.why_invalid(name)
         assert clean_path(name) == name
     for name in (
         "",
@@ -127,8 +127,8 @@ def test_a_name_is_as_good_for_jobs_as_for_tools() -> None:
         "a" * 121,
         "data/x",
     ):
-        assert names.fault(name), name
+        assert names.why_invalid(name), name
         with contextlib.suppress(WorkspaceError):
             assert clean_path(name) != name or name in (".", "data/x")
-    assert "255 bytes" in names.fault("😀" * 64)
-    assert not names.fault("😀" * 60 + "/" + "😀" * 59)
+    assert "255 bytes" in names.why_invalid("😀" * 64)
+    assert not names.why_invalid("😀" * 60 + "/" + "😀" * 59)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlagent_jax.sandbox.breaker import CircuitBreaker
+from mlagent_jax.sandbox.circuit_breaker import CircuitBreaker
 from mlagent_jax.sandbox.containers import owner
 from mlagent_jax.sandbox.containers.channel import AttachedChannel
 from mlagent_jax.sandbox.containers.container import Container
-from mlagent_jax.sandbox.containers.policy import Shape
+from mlagent_jax.sandbox.containers.policy import ContainerSpec
 from mlagent_jax.sandbox.interface import Limits
 from mlagent_jax.sandbox.pool import WorkerError
 
@@ -36,7 +36,7 @@ def test_sorts_frames_however_they_are_cut(
             assert len(chunk) <= wanted
             received += chunk
         assert received == b"".join(content for kind, content in frames if kind == 1)
-        assert channel.errors == b"".join(content for kind, content in frames if kind == 2)
+        assert channel.stderr == b"".join(content for kind, content in frames if kind == 2)
 
 
 class _Trickle:
@@ -75,9 +75,9 @@ def test_notices_a_container_that_has_ended_behind_an_open_connection(
         def call(self, what: str, function: object) -> dict[str, dict[str, object]]:
             return {"State": {"Running": False, "Status": "exited"}}
 
-    monkeypatch.setattr("mlagent_jax.sandbox.containers.container._LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("mlagent_jax.sandbox.containers.container._INSPECT_SECONDS", 0.05)
     ours, theirs = socket.socketpair()
-    lost = Container(Engine(), "lost", Shape.of(Limits(), "", ""), 1, 60)  # type: ignore[arg-type]
+    lost = Container(Engine(), "lost", ContainerSpec.from_limits(Limits(), "", ""), 1, 60)  # type: ignore[arg-type]
     lost._channel = AttachedChannel(ours)
     begun = time.monotonic()
     with pytest.raises(WorkerError, match=r"lost failed: the container has ended \(exited\)"):
@@ -89,23 +89,23 @@ def test_notices_a_container_that_has_ended_behind_an_open_connection(
 
 def test_breaker_opens_tries_and_closes() -> None:
     now = 0.0
-    breaker = CircuitBreaker(failures=3, rest_seconds=10, clock=lambda: now)
+    breaker = CircuitBreaker(max_failures=3, reset_seconds=10, clock=lambda: now)
     for _ in range(2):
         breaker.record(False)
     breaker.record(True)
     for _ in range(3):
-        assert breaker.allows()
+        assert breaker.allows_try()
         breaker.record(False)
     assert breaker.is_open
-    assert not breaker.allows()
+    assert not breaker.allows_try()
     now = 10.0
-    assert [breaker.allows(), breaker.allows()] == [True, False]  # one try
+    assert [breaker.allows_try(), breaker.allows_try()] == [True, False]  # one try
     breaker.record(False)
-    assert not breaker.allows()
+    assert not breaker.allows_try()
     now = 20.0
-    assert breaker.allows()
+    assert breaker.allows_try()
     breaker.record(True)
-    assert [breaker.allows(), breaker.allows()] == [True, True]
+    assert [breaker.allows_try(), breaker.allows_try()] == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,12 @@ def test_breaker_opens_tries_and_closes() -> None:
         ({}, None, False),
         ({}, 1e12, True),
         ({"owner": "another-boot/1/1/1"}, None, False),
-        ({"owner": owner.identity().rpartition("/")[0] + "/1"}, None, True),  # our pid, used by one before us
-        ({"owner": "/".join([*owner.identity().split("/")[:2], "4194304", "1"])}, None, True),
+        (
+            {"owner": owner.process_identity().rpartition("/")[0] + "/1"},
+            None,
+            True,
+        ),  # our pid, used by one before us
+        ({"owner": "/".join([*owner.process_identity().split("/")[:2], "4194304", "1"])}, None, True),
         ({"owner": "nonsense"}, None, False),
         ({"deadline": "soon"}, None, False),
     ],

@@ -127,7 +127,7 @@ def test_serves_one_episode_each_where_more_is_seen(
 ) -> None:
     """An engine that hides less, as one may that we do not know."""
     require("docker")
-    monkeypatch.setattr(policy, "MASKED", policy.MASKED_FROM_ALL)
+    monkeypatch.setattr(policy, "MASKED_PATHS", policy.BASE_MASKED_PATHS)
     with DockerSandbox(data_root, 1, ()) as sandbox:
         first, again, other = (run(sandbox, WHICH, lease) for lease in ("a", "a", "b"))
         assert first == again != other

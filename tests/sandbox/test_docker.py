@@ -20,13 +20,13 @@ from mlagent_jax.sandbox.containers import owner, reaper
 from mlagent_jax.sandbox.containers.checks import check_engine
 from mlagent_jax.sandbox.containers.container import Container
 from mlagent_jax.sandbox.containers.engine import Engine, EngineError
-from mlagent_jax.sandbox.containers.policy import Shape, container_arguments
+from mlagent_jax.sandbox.containers.policy import ContainerSpec, create_arguments
 from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.docker import DockerSandbox
 from mlagent_jax.sandbox.interface import Job, SandboxUnavailableError, Status
 from mlagent_jax.sandbox.pool import run_job
 
-SHAPE = Shape.of(QUICK, "", "")
+SPEC = ContainerSpec.from_limits(QUICK, "", "")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_walls(sandbox: DockerSandbox, engine: Engine) -> None:
     sandbox.run(leased("", "walls"))
     facts = engine.call("inspect", lambda client: client.inspect_container(sorted(sandbox.pool.ready)[-1]))
     host, config = facts["HostConfig"], facts["Config"]
-    assert host["Memory"] == host["MemorySwap"] == SHAPE.container_mb << 20
+    assert host["Memory"] == host["MemorySwap"] == SPEC.container_mb << 20
     assert host["PidsLimit"] == QUICK.processes + 3
     assert host["NanoCpus"] == 1_000_000_000
     assert (host["NetworkMode"], host["ReadonlyRootfs"], host["AutoRemove"]) == ("none", True, True)
@@ -133,7 +133,7 @@ def test_containers_that_are_killed_while_they_wait_cost_nothing(data_root: Path
 
 
 def test_a_container_ends_by_itself(engine: Engine) -> None:
-    container = Container(engine, f"mlagent-test-{os.getpid()}", SHAPE, 1, life_seconds=2)
+    container = Container(engine, f"mlagent-test-{os.getpid()}", SPEC, 1, life_seconds=2)
     container.start(DockerSettings(), 0, ())
     assert not container.can_serve(1)  # too little time is left
     try:
@@ -169,7 +169,7 @@ sandbox.run(script_job("import os, time\\nos.fork() or os.setsid()\\ntime.sleep(
 def test_reaper_takes_what_is_abandoned_and_nothing_else(engine: Engine, sandbox: DockerSandbox) -> None:
     """Containers that were created and never started, as a trainer leaves them that dies in between."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        theirs = {**owner.labels(60), f"{owner.APP}.owner": owner.identity(process.pid)}
+        theirs = {**owner.labels(60), f"{owner.APP}.owner": owner.process_identity(process.pid)}
         elsewhere = {**owner.labels(60), f"{owner.APP}.owner": f"another-boot/1/{process.pid}/1"}
         labels = {
             "theirs": theirs,
@@ -199,7 +199,7 @@ def test_reaper_takes_what_is_abandoned_and_nothing_else(engine: Engine, sandbox
             assert _names(engine, names["unlabelled"])
         finally:
             for name in names.values():
-                Container(engine, name, SHAPE, 1, 1).close()
+                Container(engine, name, SPEC, 1, 1).close()
 
 
 def test_says_that_a_child_was_killed_for_want_of_memory(data_root: Path, engine: Engine) -> None:
@@ -225,8 +225,8 @@ print(os.waitpid(child, 0)[1])
 
 def test_a_job_with_a_gpu_has_it_alone_and_addresses_without_limit() -> None:
     """What would be asked of an engine: there is no GPU here."""
-    arguments = container_arguments(
-        DockerSettings(gpus=("3",), runtime="runsc"), dataclasses.replace(SHAPE, gpu="3"), 0, ["worker"], {}
+    arguments = create_arguments(
+        DockerSettings(gpus=("3",), runtime="runsc"), dataclasses.replace(SPEC, gpu="3"), 0, ["worker"], {}
     )
     [request] = arguments["host_config"]["DeviceRequests"]
     assert (request["DeviceIDs"], request["Capabilities"], request["Count"]) == (["3"], [["gpu"]], 0)
@@ -275,7 +275,7 @@ def test_says_that_the_disk_is_full(data_root: Path, monkeypatch: pytest.MonkeyP
             "unix://{}/docker.sock",
             r"No engine answers at unix://\S* \(it could not .*: No such file or directory\): start it",
         ),
-        ("tcp://127.0.0.1:1", r"\(it could not tell its version: Connection refused\): start it"),
+        ("tcp://127.0.0.1:1", r"\(it could not report its version: Connection refused\): start it"),
         ("127.0.0.1:x", r"addresses begin with unix://, tcp:// or ssh://"),
     ],
 )

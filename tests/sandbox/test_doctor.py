@@ -10,7 +10,7 @@ import pytest
 from fakes import PlainSandbox
 from sandboxes import require, script_job
 
-from mlagent_jax.sandbox.breaker import CircuitBreaker
+from mlagent_jax.sandbox.circuit_breaker import CircuitBreaker
 from mlagent_jax.sandbox.guard import GuardedSandbox
 from mlagent_jax.sandbox.interface import Result, SandboxUnavailableError, Status
 
@@ -49,12 +49,12 @@ def test_gives_up_a_sandbox_that_fails_time_after_time() -> None:
     fault, good = Result(Status.SANDBOX_ERROR, error="no worker"), Result(Status.OK, 0)
     now = 0.0
     inner = PlainSandbox([fault, fault, good, fault, fault, fault, good])
-    guarded = GuardedSandbox(inner, CircuitBreaker(3, rest_seconds=60, clock=lambda: now))
+    guarded = GuardedSandbox(inner, CircuitBreaker(3, reset_seconds=60, clock=lambda: now))
     seen = [guarded.run(script_job("")).status for _ in range(5)]
     assert seen == [Status.SANDBOX_ERROR, Status.SANDBOX_ERROR, Status.OK, *[Status.SANDBOX_ERROR] * 2]
-    with pytest.raises(SandboxUnavailableError, match=r"time after time \(no worker\).*doctor"):
+    with pytest.raises(SandboxUnavailableError, match=r"repeatedly \(no worker\).*doctor"):
         guarded.run(script_job(""))
-    with pytest.raises(SandboxUnavailableError, match="left in peace"):
+    with pytest.raises(SandboxUnavailableError, match="not tried again"):
         guarded.run(script_job(""))
     now = 60.0
     assert guarded.run(script_job("")).status is Status.OK

@@ -83,6 +83,6 @@ os.kill(os.getpid(), 9)
 
 def test_says_that_a_node_lacks_the_data(sandbox: RaySandbox, tmp_path: Path) -> None:
     with RaySandbox(tmp_path, 1) as other:
-        other._opening = ("bubblewrap", str(tmp_path / "gone"), other._opening[2])
+        other._spec = other._spec._replace(data_root=str(tmp_path / "gone"))
         with pytest.raises(SandboxUnavailableError, match="lacks what a job needs"):
             other.run(script_job("", QUICK))

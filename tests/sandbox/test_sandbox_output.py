@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlagent_jax.sandbox.sandbox_worker.output import Output
+from mlagent_jax.sandbox.sandbox_worker.output_buffer import OutputBuffer
 
 SHOWN = {b"/home/me/env": b"/python", b"/home/me": b"/workspace", b"/env/x": b"/tmp"}
 PRINTED = b"/home/me/env/lib/a.py:3: /home/me/train.py /home/m /env/x /home/me/env"
@@ -13,7 +13,7 @@ EXPECTED = b"/python/lib/a.py:3: /workspace/train.py /home/m /tmp /python"
 
 @pytest.mark.parametrize("size", range(1, len(PRINTED) + 1))
 def test_replaces_paths_that_arrive_in_pieces(size: int) -> None:
-    output = Output(1000, SHOWN)
+    output = OutputBuffer(1000, SHOWN)
     for start in range(0, len(PRINTED), size):
         output.add(PRINTED[start : start + size])
     output.finish()
@@ -22,7 +22,7 @@ def test_replaces_paths_that_arrive_in_pieces(size: int) -> None:
 
 
 def test_keeps_head_and_tail_of_what_is_shown() -> None:
-    output = Output(20, SHOWN)
+    output = OutputBuffer(20, SHOWN)
     for _ in range(50):
         output.add(PRINTED)
     output.finish()

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from mlagent_jax.sandbox.sandbox_worker import witness
+from mlagent_jax.sandbox.sandbox_worker import notify_filter
 from mlagent_jax.sandbox.seccomp import build_filter
 
 ALLOWED, REFUSED = "allowed", errno.EPERM
@@ -163,7 +163,7 @@ def test_says_of_some_calls_that_there_are_none(
     [("x86_64", 9, 25, 56, 231), ("aarch64", 222, 216, 220, 94)],
 )
 def test_asks_the_supervisor(machine: str, mmap: int, mremap: int, clone: int, leave: int) -> None:
-    program = witness.build_filter(machine, 1 << 30, alone=True)
+    program = notify_filter.build_filter(machine, 1 << 30, isolated=True)
 
     def ask(number: int, *arguments: int) -> int | str:
         return run_filter(program, machine, number, *arguments)
@@ -185,7 +185,7 @@ def test_asks_the_supervisor(machine: str, mmap: int, mremap: int, clone: int, l
     assert [ask(leave, code) for code in (0, 1, 70, 255)] == [ALLOWED, *["asked"] * 3]
     assert ask(clone, 17) == "asked"
     assert ask(39) == ALLOWED
-    unlimited = witness.build_filter(machine, None, alone=False)
+    unlimited = notify_filter.build_filter(machine, None, isolated=False)
     assert run_filter(unlimited, machine, mmap, 0, 1 << 40, 3, 0x22) == ALLOWED
 
 
