@@ -10,7 +10,7 @@ from servers import CHAT, CONFIG, ask, chat, client_of, events, listening, metri
 from mlagent_jax.generate.engine import Engine
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 from mlagent_jax.serving.app import Server
-from mlagent_jax.serving.protocol import read_request
+from mlagent_jax.serving.protocol import parse_request
 from mlagent_jax.text.chat import Message, encode_prompt
 
 # Each by itself leaves the answer as it is.
@@ -78,12 +78,12 @@ NULL = [
 
 def wanted(tokenizer, chat=True, **options):
     body = ({"messages": CHAT} if chat else {"prompt": "The water"}) | {"seed": 1, "max_tokens": 24} | options
-    return read_request(body, chat, "tiny", tokenizer, 400, 512)
+    return parse_request(body, chat, "tiny", tokenizer, 400, 512)
 
 
 @pytest.mark.parametrize("options", NEUTRAL + NEUTRAL_IN_CHATS, ids=json.dumps)
 def test_values_that_change_nothing_are_taken(tokenizer, options):
-    streaming = {"usage_in_stream": True} if "stream_options" in options else {}
+    streaming = {"include_usage": True} if "stream_options" in options else {}
     for is_chat in (True, False):
         if is_chat or options in NEUTRAL:
             made = wanted(tokenizer, is_chat, **options)

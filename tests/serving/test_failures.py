@@ -127,11 +127,11 @@ def test_what_nobody_foresaw_is_json_too(new_engine, tokenizer, monkeypatch):
         raise ZeroDivisionError("a secret")
 
     with listening(Server(new_engine(), tokenizer, "tiny")) as url:
-        monkeypatch.setattr("mlagent_jax.serving.app.read_request", broken)
+        monkeypatch.setattr("mlagent_jax.serving.app.parse_request", broken)
         status, _, answer = ask(url, BODY)
         monkeypatch.undo()
         assert status == 500 and answer["error"]["type"] == "server_error" and "secret" not in str(answer)
-        monkeypatch.setattr("mlagent_jax.serving.work.TextStream.push", broken)
+        monkeypatch.setattr("mlagent_jax.serving.output_processor.IncrementalDetokenizer.push", broken)
         assert ask(url, BODY)[0] == 500
         assert json.loads(events(url, BODY)[-1])["error"]["type"] == "server_error"
         monkeypatch.undo()
@@ -143,7 +143,7 @@ def test_what_nobody_foresaw_is_json_too(new_engine, tokenizer, monkeypatch):
 @pytest.mark.parametrize("grace", [0.3, 30])
 def test_a_server_that_is_told_to_stop_ends_what_is_under_way(new_engine, tokenizer, monkeypatch, grace):
     """With an error where the time does not suffice; with the whole answer where it does."""
-    monkeypatch.setattr(http_server, "GRACE", grace)
+    monkeypatch.setattr(http_server, "SHUTDOWN_SECONDS", grace)
     engine = new_engine(Slow)
     body = LONG if grace < 1 else BODY | {"ignore_eos": True}
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -184,7 +184,7 @@ def connect(url, body, promised=None):
 
 
 def test_a_client_that_does_not_send_what_it_promised_is_told(new_engine, tokenizer):
-    with listening(Server(new_engine(), tokenizer, "tiny", patience=0.5)) as url:
+    with listening(Server(new_engine(), tokenizer, "tiny", client_timeout=0.5)) as url:
         with connect(url, b'{"model": ', promised=1000) as idle:
             assert b"408" in idle.recv(4096)
         assert_none_is_missing(url)

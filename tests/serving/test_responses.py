@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from mlagent_jax.serving.responses import Events
+from mlagent_jax.serving.responses import EventStream
 
 SCOPE = {"type": "http", "asgi": {"spec_version": "2.3"}}
 
 
-def run(send, receive=None, patience=0.05):
+def run(send, receive=None, client_timeout=0.05):
     """How it ended, told once: whether all was sent."""
     ended = []
 
@@ -20,7 +20,7 @@ def run(send, receive=None, patience=0.05):
         for number in range(3):
             yield f"data: {number}\n\n"
 
-    asyncio.run(Events(made(), ended.append, patience)(SCOPE, receive or never, send))
+    asyncio.run(EventStream(made(), ended.append, client_timeout)(SCOPE, receive or never, send))
     (complete,) = ended
     return complete
 

@@ -14,7 +14,7 @@ from mlagent_jax.generate.engine import Engine
 from mlagent_jax.generate.sampling import SamplingParams
 from mlagent_jax.models.qwen2 import init_params
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
-from mlagent_jax.serving.protocol import read_request
+from mlagent_jax.serving.protocol import parse_request
 from mlagent_jax.text.chat import Message, encode_prompt, response_text
 
 
@@ -96,7 +96,7 @@ def test_prompts_as_texts_and_as_token_ids(client, tokenizer):
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
-        ({"model": "other"}, openai.NotFoundError, "'other' does not exist; here is 'tiny'"),
+        ({"model": "other"}, openai.NotFoundError, "'other' does not exist; this server has 'tiny'"),
         (
             {"temperature": 2.5},
             openai.BadRequestError,
@@ -138,8 +138,8 @@ def test_bad_requests_are_told_what_is_wrong(client, url, options, error, says):
 
 @pytest.mark.parametrize(("max_length", "tokens"), [(16_384, 2048), (512, None)])
 def test_a_chat_without_a_limit_takes_its_share_of_the_cache(tokenizer, max_length, tokens):
-    wanted = read_request({"model": "m", "messages": CHAT}, True, "m", tokenizer, 400, max_length)
-    assert wanted.max_tokens == (tokens or max_length - len(wanted.prompts[0]))
+    parsed = parse_request({"model": "m", "messages": CHAT}, True, "m", tokenizer, 400, max_length)
+    assert parsed.max_tokens == (tokens or max_length - len(parsed.prompts[0]))
 
 
 def test_too_long_is_said_in_the_way_that_our_own_client_knows(client):

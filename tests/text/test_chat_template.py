@@ -200,7 +200,7 @@ def test_what_a_template_refuses_is_said(tmp_path):
             encode(tokenizer, messages([("system", "x"), USER]))
         with pytest.raises(ChatTemplateError, match=r"message 1 \(role 'developer'\)"):
             encode(tokenizer, messages([USER, ("developer", "x")]))
-        with pytest.raises(ChatTemplateError, match=r"role 'user<\|im_end\|>' is no name"):
+        with pytest.raises(ChatTemplateError, match=r"role 'user<\|im_end\|>' is not an identifier"):
             encode(tokenizer, messages([("user<|im_end|>", "x")]))
 
 

@@ -244,7 +244,7 @@ def test_byte_fallback_tokens_are_their_bytes(byte_fallback):
 
 
 def test_errors_name_what_is_wrong(tmp_path):
-    with pytest.raises(TokenizerError, match="no vocabulary of 100 pieces"):
+    with pytest.raises(TokenizerError, match="a vocabulary of 100 pieces cannot"):
         train_sentencepiece(TEXTS, 100, tmp_path)
     with pytest.raises(TokenizerError, match="no tokenizer in"):
         load_tokenizer(tmp_path)

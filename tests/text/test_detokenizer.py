@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlagent_jax.text.stop_strings import TextStream
+from mlagent_jax.text.detokenizer import IncrementalDetokenizer
 from mlagent_jax.text.tokenizer import train_sentencepiece
 
 
@@ -29,7 +29,7 @@ def pieces(ids, cuts):
 )
 def test_pieces_add_up_to_the_text_before_the_first_stop(tokenizer, text, cuts, stops):
     ids = tokenizer.encode(text)
-    stream, given = TextStream(tokenizer, stops), ""
+    stream, given = IncrementalDetokenizer(tokenizer, stops), ""
     parts = pieces(ids, cuts)
     for number, part in enumerate(parts, 1):
         new = stream.push(part, last=number == len(parts))
@@ -51,12 +51,12 @@ def before_the_first_stop(text, prefixes, stops):
 
 
 def test_of_two_stops_the_one_completed_first_counts(tokenizer):
-    stream = TextStream(tokenizer, ["漢", "a漢a"])
+    stream = IncrementalDetokenizer(tokenizer, ["漢", "a漢a"])
     assert stream.push(tokenizer.encode("a漢a"), last=True) == "a"
 
 
 def test_the_end_of_turn_is_no_text_and_broken_bytes_come_at_the_end(tokenizer):
-    stream = TextStream(tokenizer)
+    stream = IncrementalDetokenizer(tokenizer)
     euro = tokenizer.encode("€")
     assert stream.push([*tokenizer.encode("ab"), *euro[:2]], last=False) == "ab"
     assert stream.push([tokenizer.im_end], last=True).startswith("\ufffd")
@@ -64,7 +64,7 @@ def test_the_end_of_turn_is_no_text_and_broken_bytes_come_at_the_end(tokenizer):
 
 def test_the_token_that_completes_a_stop_is_the_last_that_counts(tokenizer):
     ids = tokenizer.encode("a漢b漢")
-    stream = TextStream(tokenizer, ["漢"])
+    stream = IncrementalDetokenizer(tokenizer, ["漢"])
     assert stream.push(ids, last=True) == "a"
     assert stream.tokens < len(ids)
 
@@ -94,7 +94,7 @@ def test_the_work_grows_with_the_answer_and_no_faster(stop):
     """Texts that nearly match, again and again: each character is looked at a bounded number of times."""
     for size in (2_000, 8_000):
         tokenizer, Counted.looks = CountedTokenizer(), 0
-        stream = TextStream(tokenizer, [Counted(stop)])
+        stream = IncrementalDetokenizer(tokenizer, [Counted(stop)])
         text = (stop[:-1] + "x") * (size // len(stop) + 1)
         given = "".join(stream.push([ord(character)], last=False) for character in text[:size])
         assert tokenizer.spelt == size
@@ -104,16 +104,18 @@ def test_the_work_grows_with_the_answer_and_no_faster(stop):
 
 def test_stops_are_no_stops_before_the_least_tokens():
     ids = [ord(character) for character in "ab..ab..ab"]
-    stream = TextStream(CountedTokenizer(), ["b."], least=3)
+    stream = IncrementalDetokenizer(CountedTokenizer(), ["b."], min_tokens=3)
     assert stream.push(ids, last=True) == "ab..a" and stream.tokens == 7
-    stream = TextStream(CountedTokenizer(), ["b."], least=2)  # begun within them, completed after
+    stream = IncrementalDetokenizer(
+        CountedTokenizer(), ["b."], min_tokens=2
+    )  # begun within them, completed after
     assert stream.push(ids, last=True) == "a" and stream.tokens == 3
 
 
 def test_hidden_tokens_and_the_one_that_stopped_are_no_text():
     ids = [ord(character) for character in "a<b."]
-    stream = TextStream(CountedTokenizer(), hidden=frozenset([ord("<")]))
-    assert stream.push(ids, last=True, silent=True) == stream.text == "ab" and stream.tokens == 4
+    stream = IncrementalDetokenizer(CountedTokenizer(), hidden_token_ids=frozenset([ord("<")]))
+    assert stream.push(ids, last=True, hide_last=True) == stream.text == "ab" and stream.tokens == 4
 
 
 def test_text_given_out_is_the_tokenizers_own(tokenizer):
@@ -121,6 +123,6 @@ def test_text_given_out_is_the_tokenizers_own(tokenizer):
     for seed in range(30):
         random = Random(seed)
         ids = [random.randrange(3, tokenizer.vocab_size) for _ in range(40)]
-        stream = TextStream(tokenizer)
+        stream = IncrementalDetokenizer(tokenizer)
         given = "".join(stream.push([one], last=number == 39) for number, one in enumerate(ids))
         assert given == stream.text == tokenizer.decode(ids)
