@@ -96,7 +96,7 @@ def require_supervision(encoded: Encoded, name: str) -> Encoded:
     """Returns `encoded`. Raises NothingSupervisedError, with `name`, if it has no action token."""
     if not encoded.action.any():
         raise NothingSupervisedError(
-            f"{name} has {len(encoded.tokens)} tokens, but none of an assistant: there is nothing to learn from"
+            f"{name} has {len(encoded.tokens)} tokens, none of them an assistant's, so there is nothing to learn from"
         )
     return encoded
 

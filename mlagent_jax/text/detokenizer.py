@@ -25,7 +25,7 @@ class IncrementalDetokenizer:
         hidden_token_ids: frozenset[int] = frozenset(),
         min_tokens: int = 0,
     ):
-        """`hidden_token_ids`: not part of the text. `min_tokens`: stop strings within the first so many do not count."""
+        """`hidden_token_ids`: not part of the text. `min_tokens`: stop strings that end within these do not count."""
         self._tokenizer, self._hidden_token_ids, self._min_tokens = tokenizer, hidden_token_ids, min_tokens
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._matchers = [_Matcher(each) for each in stop]

@@ -139,7 +139,8 @@ def _add_missing_tokens(backend: Any, configured: Any, folder: Path) -> None:
         backend.add_tokens([token])
         if backend.token_to_id(str(token)) != i:
             raise TokenizerError(
-                f"tokenizer_config.json in {folder} gives {str(token)!r} the id {i}, which is not the next free id of {HF_FILE}"
+                f"tokenizer_config.json in {folder} gives {str(token)!r} the id {i}, which is not the next free one in "
+                f"{HF_FILE}"
             )
 
 
