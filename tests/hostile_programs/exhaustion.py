@@ -94,6 +94,26 @@ raise SystemExit(libc.mmap(place, size, 3, 0x32, -1, ctypes.c_long(0)) == 2**64 
         (Status.OOM,),
     ),
     Hostile(
+        "reserves more address space than allowed",
+        """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+raise SystemExit(libc.mmap(None, ctypes.c_size_t(100 << 30), 0, 0x22, -1, ctypes.c_long(0)) == 2**64 - 1)
+""",
+        (Status.OOM,),
+    ),
+    Hostile(
+        "heap larger than allowed",
+        """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.sbrk.restype = ctypes.c_void_p
+raise SystemExit(libc.sbrk(ctypes.c_long(100 << 30)) == 2**64 - 1)
+""",
+        (Status.OOM,),
+    ),
+    Hostile(
         "memory hog in children",
         """
 import os, time

@@ -159,11 +159,14 @@ def test_some_calls_fail_as_if_they_did_not_exist(
 
 
 @pytest.mark.parametrize(
-    ("machine", "mmap", "mremap", "clone", "exit_group"),
-    [("x86_64", 9, 25, 56, 231), ("aarch64", 222, 216, 220, 94)],
+    ("machine", "mmap", "brk", "mremap", "clone", "exit_group"),
+    [("x86_64", 9, 12, 25, 56, 231), ("aarch64", 222, 214, 216, 220, 94)],
 )
-def test_asks_the_supervisor(machine: str, mmap: int, mremap: int, clone: int, exit_group: int) -> None:
-    program = notify_filter.build_filter(machine, 1 << 30, isolated=True)
+def test_asks_the_supervisor(
+    machine: str, mmap: int, brk: int, mremap: int, clone: int, exit_group: int
+) -> None:
+    heap = 0x5555_0000_1000
+    program = notify_filter.build_filter(machine, 1 << 30, isolated=True, program_break=heap)
 
     def ask(number: int, *arguments: int) -> int | str:
         return run_filter(program, machine, number, *arguments)
@@ -171,7 +174,11 @@ def test_asks_the_supervisor(machine: str, mmap: int, mremap: int, clone: int, e
     sizes = (0, 1, (1 << 20) - 1, 1 << 20, 1 << 32, (1 << 32) + 1, 1 << 46)
     asked = [ALLOWED] * 3 + ["asked"] * 4
     assert [ask(mmap, 0, size, 3, 0x22) for size in sizes] == asked
-    assert [ask(mmap, 0, size, 0, 0x22) for size in sizes] == [ALLOWED] * 7  # reserved address space
+    assert [ask(mmap, 0, size, 0, 0x22) for size in sizes] == [ALLOWED] * 4 + ["asked"] * 3  # reserved
+    reserved = ((1 << 30) - 1, 1 << 30, (1 << 30) + 1, (1 << 32) + 1)
+    assert [ask(mmap, 0, size, 0, 0x22) for size in reserved] == [ALLOWED] * 2 + ["asked"] * 2
+    ends = (0, heap, heap + (1 << 30), heap + (1 << 30) + 1, heap + (1 << 40))
+    assert [ask(brk, end) for end in ends] == [ALLOWED] * 3 + ["asked"] * 2
     assert [ask(mmap, 0, size, 0, 0x20022) for size in sizes] == asked  # a thread's stack
     assert [ask(mremap, 0, 0, size) for size in sizes] == asked
     for before in (1 << 12, (1 << 20) - 1, 1 << 20, (1 << 32) - 4096, 1 << 32, (5 << 32) + 7):
@@ -185,7 +192,7 @@ def test_asks_the_supervisor(machine: str, mmap: int, mremap: int, clone: int, e
     assert [ask(exit_group, code) for code in (0, 1, 70, 255)] == [ALLOWED, *["asked"] * 3]
     assert ask(clone, 17) == "asked"
     assert ask(39) == ALLOWED
-    unlimited = notify_filter.build_filter(machine, None, isolated=False)
+    unlimited = notify_filter.build_filter(machine, None, isolated=False, program_break=heap)
     assert run_filter(unlimited, machine, mmap, 0, 1 << 40, 3, 0x22) == ALLOWED
 
 

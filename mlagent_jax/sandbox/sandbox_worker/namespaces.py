@@ -159,6 +159,12 @@ def seccomp(program: bytes, number: int, operation: int, flags: int) -> int:
     return _check(_libc.syscall(*arguments), "seccomp")
 
 
+def program_break() -> int:
+    """The end of this process's heap; see brk(2)."""
+    _libc.sbrk.restype = ctypes.c_void_p
+    return _libc.sbrk(ctypes.c_long(0)) or 0
+
+
 def _prctl(option: int, *arguments: int) -> int:
     padded = [ctypes.c_ulong(value) for value in (*arguments, 0, 0, 0, 0)][:4]
     return _check(_libc.prctl(ctypes.c_int(option), *padded), f"prctl {option}")

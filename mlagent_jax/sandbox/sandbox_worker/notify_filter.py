@@ -20,6 +20,7 @@ SYSTEM_CALLS: dict[str, dict[str, int]] = {
     "x86_64": {
         "seccomp": 317,
         "mmap": 9,
+        "brk": 12,
         "mremap": 25,
         "fork": 57,
         "vfork": 58,
@@ -39,6 +40,7 @@ SYSTEM_CALLS: dict[str, dict[str, int]] = {
     "aarch64": {
         "seccomp": 277,
         "mmap": 222,
+        "brk": 214,
         "mremap": 216,
         "clone": 220,
         "clone3": 435,
@@ -56,13 +58,14 @@ _PROT_NONE, _MAP_STACK = 0, 0x20000
 _F_SETLK, _F_SETLKW = 6, 7
 
 
-def build_filter(machine: str, rlimit_as: int | None, isolated: bool) -> bytes:
+def build_filter(machine: str, rlimit_as: int | None, isolated: bool, program_break: int) -> bytes:
     """The filter program: struct sock_filter records.
 
     Args:
         machine: as `platform.machine` has it.
         rlimit_as: the limit of address space in bytes, or None for none: then no request for memory stops.
         isolated: whether calls that make sockets, locks, epoll sets and pipes stop too.
+        program_break: the end of this process's heap.
     """
     calls = SYSTEM_CALLS[machine]
     blocks: list[bytes] = []
@@ -77,14 +80,18 @@ def build_filter(machine: str, rlimit_as: int | None, isolated: bool) -> bytes:
 
     if rlimit_as is not None:
         # Pages without access are not memory yet, and libraries reserve a lot of them. But thread stacks start that
-        # way too.
+        # way too, and a reservation beyond the limit always fails.
         is_memory = (
             _instruction(_LOAD, _ARGUMENTS + 8 * 2),
             _instruction(_JEQ_K, _PROT_NONE, 0, 2),
             _instruction(_LOAD, _ARGUMENTS + 8 * 3),
-            _instruction(_JSET_K, _MAP_STACK, 0, 5),
+            _instruction(_JSET_K, _MAP_STACK, 0, 6),
         )
-        rule("mmap", *is_memory, *_is_large(1, 1))
+        rule("mmap", *is_memory, *_exceeds(1, MIN_BYTES - 1))
+        rule("mmap", *_exceeds(1, rlimit_as))
+        # A heap that grows in small steps calls this often, so only what always fails stops. The C library then tries
+        # mmap, but not every program uses the C library.
+        rule("brk", *_exceeds(0, program_break + rlimit_as))
         rule("mremap", *_grows(1, 2))
         rule("exit_group", _instruction(_LOAD, _ARGUMENTS), _instruction(_JEQ_K, 0, 1, 0))
     for name in ("fork", "vfork", "clone", "clone3"):
@@ -106,21 +113,23 @@ def build_filter(machine: str, rlimit_as: int | None, isolated: bool) -> bytes:
     return b"".join(blocks) + _instruction(_RETURN, _ALLOW)
 
 
-def _is_large(argument: int, following: int) -> tuple[bytes, ...]:
-    """Holds where a 64-bit argument is at least `MIN_BYTES`. `following`: instructions in the block after these."""
+def _exceeds(argument: int, bound: int) -> tuple[bytes, ...]:
+    """Holds where a 64-bit argument is larger than `bound`. For the last condition of a block."""
     low = _ARGUMENTS + 8 * argument
     return (
         _instruction(_LOAD, low + 4),
-        _instruction(_JGT_K, 0, 2, 0),
+        _instruction(_JGT_K, bound >> 32, 3, 0),
+        _instruction(_JEQ_K, bound >> 32, 0, 3),
         _instruction(_LOAD, low),
-        _instruction(_JGE_K, MIN_BYTES, 0, following),
+        _instruction(_JGT_K, bound & 0xFFFFFFFF, 0, 1),
     )
 
 
 def _grows(before: int, after: int) -> tuple[bytes, ...]:
     """Holds where the 64-bit argument `after` exceeds `before` by at least `MIN_BYTES`.
 
-    Only differences of the low halves are computed. Growth across a multiple of 4 GiB always holds.
+    Only differences of the low halves are computed. Growth across a multiple of 4 GiB always holds. For the last
+    condition of a block.
     """
     low_before, low_after = _ARGUMENTS + 8 * before, _ARGUMENTS + 8 * after
     return (

@@ -4,7 +4,8 @@ A kernel limit appears inside a program as a failed call, and what a program say
 So these calls, all of them rare, stop in the kernel until the program's supervisor has decided:
 
 - a request for 1 MiB of memory or more. The C library asks for pieces of at least this size before it gives up, so
-  whatever the limit of address space denies its callers is refused here, and measured;
+  whatever the limit of address space denies its callers is refused here, and measured. Address space without access
+  (PROT_NONE) and the end of the heap (brk) only stop where a request exceeds the whole limit;
 - an exit with a code other than 0. Smaller requests do not stop. They can only have failed if the address space once
   came within 1 MiB of the limit, and the kernel keeps its peak;
 - a new process or thread: the supervisor counts the ones that exist;
@@ -59,7 +60,7 @@ def install(rlimit_as: int | None, isolated: bool) -> int:
         rlimit_as: the limit of address space in bytes, or None for none.
         isolated: whether the program has a network namespace to itself.
     """
-    program = build_filter(platform.machine(), rlimit_as, isolated)
+    program = build_filter(platform.machine(), rlimit_as, isolated, namespaces.program_break())
     number = SYSTEM_CALLS[platform.machine()]["seccomp"]
     return namespaces.seccomp(program, number, _SET_MODE_FILTER, _FLAG_NEW_LISTENER)
 
@@ -132,6 +133,9 @@ class SeccompAgent:
             return errno.EAGAIN
         if name in ("socket", "socketpair"):
             return errno.ENFILE if _sockets_in_use() >= _MAX_SOCKETS else 0
+        if name == "brk":
+            self._check_heap(pid, arguments[0])
+            return 0  # the kernel refuses it: brk has no error numbers
         if name == "exit_group":
             self._check_peak(pid)
             return 0
@@ -154,6 +158,12 @@ class SeccompAgent:
             return 0
         self._record_refused(requested)
         return errno.ENOMEM
+
+    def _check_heap(self, pid: int, end: int) -> None:
+        """Other programs than the one that installed the filter may have a heap at higher addresses."""
+        start = _heap_start(pid)
+        if self._rlimit_as is not None and start and end - start > self._rlimit_as:
+            self._record_refused(end - start)
 
     def _check_peak(self, pid: int) -> None:
         if self._rlimit_as is None:
@@ -209,6 +219,13 @@ def _peak_address_space(pid: int) -> int:
         for line in Path(f"/proc/{pid}/status").read_bytes().splitlines():
             if line.startswith(b"VmPeak:"):
                 return int(line.split()[1]) << 10
+    return 0
+
+
+def _heap_start(pid: int) -> int:
+    """The address where the heap of a process begins; 0 for a process that is gone."""
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[44])
     return 0
 
 
