@@ -29,7 +29,7 @@ for _ in range(10000):
     except OSError:
         time.sleep(.01)
 """,
-        # Each of its processes goes on forever, and none ends with an error: only the clock stops it.
+        # None of its processes ever ends with an error, so only the time limit stops it.
         (Status.TIMEOUT,),
         wall_seconds=2,
     ),
@@ -347,7 +347,7 @@ threadpoolctl.threadpool_limits(128)
 a = np.ones((500, 500))
 for _ in range(20): a @ a
 """,
-        # Where it is refused address space, OpenBLAS asks again, and gives up or not.
+        # When OpenBLAS is refused address space, it retries, and may or may not give up.
         (Status.OK, Status.TIMEOUT, Status.OOM),
     ),
     Hostile(
