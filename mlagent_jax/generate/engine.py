@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from jax.sharding import Mesh
 
-from mlagent_jax.generate.cache import TRASH
 from mlagent_jax.generate.config import EngineConfig
-from mlagent_jax.generate.pages import PagePool
+from mlagent_jax.generate.kv_cache import TRASH
+from mlagent_jax.generate.model_runner import Runner
+from mlagent_jax.generate.page_pool import PagePool
 from mlagent_jax.generate.programs import MAX_STOP_IDS, Slots, empty_chunk, empty_slots, shards_of
 from mlagent_jax.generate.request import Generation, Request, RequestError, Sample
-from mlagent_jax.generate.runner import Runner
 from mlagent_jax.generate.sampling import Knobs, SamplingParams
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import Params

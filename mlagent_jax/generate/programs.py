@@ -18,7 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from mlagent_jax.generate.cache import (
+from mlagent_jax.generate.config import EngineConfig
+from mlagent_jax.generate.fused_qkv import fuse, fused_axes, fused_block
+from mlagent_jax.generate.kv_cache import (
     PAGES,
     TRASH,
     Cache,
@@ -29,8 +31,6 @@ from mlagent_jax.generate.cache import (
     write_pages,
     write_tokens,
 )
-from mlagent_jax.generate.config import EngineConfig
-from mlagent_jax.generate.fused import fuse, fused_axes, fused_block
 from mlagent_jax.generate.sampling import Knobs, log_probability, sample, uniforms, without_stops
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import (

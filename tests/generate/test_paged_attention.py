@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlagent_jax.generate.cache import LayerCache, Tiling, attend_pages
-from mlagent_jax.generate.cache import _copy_one_by_one as copy_on_a_cpu
-from mlagent_jax.generate.cache import _take as take_elsewhere
+from mlagent_jax.generate.kv_cache import LayerCache, Tiling, attend_pages
+from mlagent_jax.generate.kv_cache import _copy_one_by_one as copy_on_a_cpu
+from mlagent_jax.generate.kv_cache import _take as take_elsewhere
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 
 PAGE, LONGEST, HEAD = 8, 96, 16

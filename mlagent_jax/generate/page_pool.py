@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from mlagent_jax.generate.cache import TRASH
+from mlagent_jax.generate.kv_cache import TRASH
 
 _ROOT = 0  # before the first page of every prompt
 

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mlagent_jax.generate.cache import Cache
 from mlagent_jax.generate.config import EngineConfig
+from mlagent_jax.generate.kv_cache import Cache
 from mlagent_jax.generate.programs import Chunk, Decoded, Slots, compile_programs
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import Params
