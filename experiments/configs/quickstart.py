@@ -71,7 +71,7 @@ def get_config() -> ConfigDict:
         }
     )
     config.sampling = ConfigDict(
-        {"max_new_tokens": 48, "batch": 32, "max_length": 512, "chunks": (64, 128, 256)}
+        {"max_new_tokens": 48, "batch": 32, "max_length": 512, "prefill_chunks": (64, 128, 256)}
     )
     config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})
 

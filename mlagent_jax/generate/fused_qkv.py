@@ -1,48 +1,49 @@
-"""Layers whose queries, keys and values are one product.
+"""Layers that compute queries, keys and values as one product.
 
-A step of few rows takes as long as reading the kernels, and those of keys and values are too small to be read at the
-memory's speed. (With SmolLM2-135M on a CPU, making one of an MLP's halves gained nothing beyond this.)
+A step with few rows takes as long as reading the kernels, and those of keys and values are too small to be read at the
+full memory bandwidth. (Fusing the gate and up projections of the MLP as well gained nothing with SmolLM2-135M on a
+CPU.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache, partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float, Float32
 
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import Adapter
-from mlagent_jax.models.qwen2 import Attention, Block, Linear, Params, axes_of
+from mlagent_jax.models.params import Params
+from mlagent_jax.models.qwen2 import Attention, Block, Linear, axes_of
 
 _FUSED = ("q_proj", "k_proj", "v_proj")
 
 
 class FusedAdapter(nnx.Module):
-    """The adapters of some of the three, whose results lie as the columns of the one kernel do."""
+    """The adapters of some of the three projections; their results are in the order of the fused kernel's columns."""
 
     def __init__(self, adapters: Mapping[str, Adapter | None], sizes: tuple[int, ...], groups: int):
         self.sizes, self.groups = sizes, groups
         for name, adapter in adapters.items():
             setattr(self, name, adapter)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """x [..., D] -> [..., (N + 2K) H] float32."""
+    def __call__(self, x: Float[Array, "*B D"]) -> Float32[Array, "*B QKV"]:
         adapters = (getattr(self, name) for name in _FUSED)
         parts = [
             jnp.zeros((*x.shape[:-1], size)) if adapter is None else adapter(x)
             for adapter, size in zip(adapters, self.sizes, strict=True)
         ]
-        return _side_by_side(self.groups, *parts)
+        return _concatenate_groups(self.groups, *parts)
 
 
 class FusedAttention(Attention):
-    """`Attention` with one kernel [D, (N + 2K) H] for three.
+    """`Attention` with one kernel [D, (N + 2K) H] in place of three.
 
-    Its columns lie in a group for each device of the mesh's tensor axis, with that device's heads of every part.
+    Its columns are in groups, one for each device of the mesh's tensor axis, with that device's heads of all three.
     """
 
     def __init__(self, config: Qwen2Config, groups: int, rngs: nnx.Rngs):
@@ -56,11 +57,14 @@ class FusedAttention(Attention):
         if any(adapters.values()):
             self.qkv_proj.adapter = nnx.data(FusedAdapter(adapters, self.sizes, groups))  # type: ignore[assignment]
 
-    def project(self, x: jax.Array) -> tuple[jax.Array, ...]:
+    def project(
+        self, x: Float[Array, "*B D"]
+    ) -> tuple[Float[Array, "*B NH"], Float[Array, "*B KH"], Float[Array, "*B KH"]]:
         y = self.qkv_proj(x)
         grouped = y.reshape(*y.shape[:-1], self.groups, -1)
         parts = jax.lax.split(grouped, [size // self.groups for size in self.sizes], axis=grouped.ndim - 1)
-        return tuple(part.reshape(*y.shape[:-1], -1) for part in parts)
+        q, k, v = (part.reshape(*y.shape[:-1], -1) for part in parts)
+        return q, k, v
 
 
 class FusedBlock(Block):
@@ -69,31 +73,31 @@ class FusedBlock(Block):
         self.attention = FusedAttention(config, groups, rngs)
 
 
-def fuse(layer: Params, groups: int) -> Params:
-    """The parameters of a FusedBlock that computes what a Block does with these."""
+def fuse_qkv(layer: Params, groups: int) -> Params:
+    """The parameters of a FusedBlock that computes the same as a Block with the parameters `layer`."""
     attention = dict(layer["attention"])
     parts = {name: dict(attention.pop(name)) for name in _FUSED}
     adapters = {name: part.pop("adapter") for name, part in parts.items() if "adapter" in part}
-    fused = jax.tree.map(partial(_side_by_side, groups), *parts.values())
+    fused = jax.tree.map(partial(_concatenate_groups, groups), *parts.values())
     if adapters:
         fused["adapter"] = adapters
     return layer | {"attention": attention | {"qkv_proj": fused}}
 
 
-def _side_by_side(groups: int, *arrays: jax.Array) -> jax.Array:
-    """Columns of every array for the first group, then for the second, and so on."""
+def _concatenate_groups(groups: int, *arrays: Array) -> Array:
+    """Concatenates arrays [..., X_i]: the columns of all arrays for the first group, then for the second, and so on."""
     grouped = [array.reshape(*array.shape[:-1], groups, -1) for array in arrays]
     return jnp.concatenate(grouped, axis=-1).reshape(*arrays[0].shape[:-1], -1)
 
 
 def fused_block(config: Qwen2Config, groups: int, layer: Params) -> FusedBlock:
-    """As `models.qwen2.block`, of what `fuse` has made."""
+    """A FusedBlock with these parameters, a result of `fuse_qkv`."""
     module: FusedBlock = nnx.merge(_definition(config, groups), layer)
     return module
 
 
-def fused_axes(config: Qwen2Config, groups: int) -> Any:
-    """The tree of a FusedBlock's parameters with a tuple of axis names for each array."""
+def fused_axes(config: Qwen2Config, groups: int) -> Params:
+    """The tree of a FusedBlock's parameters with a tuple of logical axes for each array."""
     return axes_of(_abstract(config, groups))
 
 

@@ -1,4 +1,4 @@
-"""Which page of the cache holds what, on the host: given out, shared, kept for a while after use, and taken back."""
+"""The host's record of the cache's pages: allocated, shared, kept for reuse, and evicted."""
 
 from __future__ import annotations
 
@@ -6,127 +6,134 @@ from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from mlagent_jax.generate.kv_cache import TRASH
+from mlagent_jax.generate.kv_cache import NULL_PAGE
 
-_ROOT = 0  # before the first page of every prompt
+_ROOT = 0  # the serial number that stands before the first page of every prompt
 
 
 @dataclass(frozen=True)
-class _Content:
-    """serial: never given twice, so that what follows a page is not taken for what follows another in its place."""
+class _CachedPage:
+    """key: the serial number of the page before, and this page's content. serial: never used twice.
+
+    A page is thus identified by its content and by everything before it, even if another page takes its place.
+    """
 
     key: Hashable
     serial: int
 
 
 class PagePool:
-    """`pages` pages but for the trash, with a count of users each.
+    """All pages of a shard except the null page, with a reference count each.
 
-    A page of a prompt that is complete is found again by what it holds and all that came before it, as long as its
-    room is not needed: those that nobody uses are taken in the order in which they were last used.
+    A full page of a prompt can be found again by its content and everything before it, until it is evicted. Pages
+    without users are evicted in the order in which they were last used.
 
-    tainted: pages that nobody uses or finds, and that nobody is given before `clean` has named them.
+    tainted: pages without users that may hold values that are not finite. They are neither found nor allocated until
+    `clean` has returned them.
     """
 
     def __init__(self, pages: int):
-        self._free = [page for page in range(pages - 1, -1, -1) if page != TRASH]
-        self._users = dict.fromkeys(self._free, 0)
-        self._contents: dict[int, _Content] = {}
-        self._index: dict[Hashable, int] = {}
-        self._idle: OrderedDict[int, None] = OrderedDict()
+        self._free = [page for page in range(pages - 1, -1, -1) if page != NULL_PAGE]
+        self._ref_counts = dict.fromkeys(self._free, 0)
+        self._cached: dict[int, _CachedPage] = {}
+        self._prefix_index: dict[Hashable, int] = {}
+        self._evictable: OrderedDict[int, None] = OrderedDict()
         self._taint: set[int] = set()
         self.tainted: list[int] = []
         self._serial = _ROOT
 
     @property
     def available(self) -> int:
-        """Pages that `take` could give."""
-        return len(self._free) + len(self._idle)
+        """Pages that can be allocated."""
+        return len(self._free) + len(self._evictable)
 
     @property
     def total(self) -> int:
-        return len(self._users)
+        return len(self._ref_counts)
 
-    def take(self, count: int) -> list[int]:
-        """`count` pages for one user; there must be as many."""
+    def allocate(self, count: int) -> list[int]:
+        """Gives `count` pages to one user. Raises ValueError if fewer are available."""
         if count > self.available:
             raise ValueError(
-                f"{count} pages of the cache are wanted, but only {self.available} are to be had"
+                f"cannot allocate {count} pages of the cache: only {self.available} are available"
             )
-        taken = []
+        allocated = []
         for _ in range(count):
             page = self._free.pop() if self._free else self._evict()
-            self._users[page] = 1
-            taken.append(page)
-        return taken
+            self._ref_counts[page] = 1
+            allocated.append(page)
+        return allocated
 
     def share(self, pages: Sequence[int]) -> None:
-        """One user more for each."""
+        """Adds a user to each page."""
         for page in pages:
-            self._users[page] += 1
-            self._idle.pop(page, None)
+            self._ref_counts[page] += 1
+            self._evictable.pop(page, None)
 
     def release(self, pages: Sequence[int]) -> None:
-        """One user less for each. The last ones first, so that of a prompt its end goes before its beginning."""
+        """Removes a user from each page. The end of a prompt is evicted before its beginning."""
         for page in reversed(pages):
-            self._users[page] -= 1
-            if self._users[page]:
+            self._ref_counts[page] -= 1
+            if self._ref_counts[page]:
                 continue
             if page in self._taint:
                 self.tainted.append(page)
-            elif page in self._contents:
-                self._idle[page] = None
+            elif page in self._cached:
+                self._evictable[page] = None
             else:
                 self._free.append(page)
 
     def taint(self, pages: Sequence[int]) -> None:
-        """What these pages hold is of no use to others; none of them is found again."""
+        """Marks pages that may hold values that are not finite; they cannot be found any more."""
         self._taint.update(pages)
         for page in pages:
-            if content := self._contents.pop(page, None):
-                del self._index[content.key]
+            if cached := self._cached.pop(page, None):
+                del self._prefix_index[cached.key]
 
     def clean(self, count: int) -> list[int]:
-        """Up to `count` tainted pages, which must be overwritten before they are used: they are free again."""
+        """Frees up to `count` tainted pages and returns them; the caller must overwrite them before they are used."""
         pages = self.tainted[:count]
         del self.tainted[:count]
         self._taint.difference_update(pages)
         self._free += pages
         return pages
 
-    def find(self, contents: Sequence[Hashable]) -> list[int]:
-        """Pages that hold the first of these contents one after the other; `share` them before anything else."""
+    def find_prefix(self, contents: Sequence[Hashable]) -> list[int]:
+        """Cached pages with as many of these contents, from the first on, as there are.
+
+        Call `share` with them before any other method.
+        """
         found: list[int] = []
         serial = _ROOT
         for content in contents:
-            page = self._index.get((serial, content))
+            page = self._prefix_index.get((serial, content))
             if page is None:
                 break
-            serial = self._contents[page].serial
+            serial = self._cached[page].serial
             found.append(page)
         return found
 
-    def keep(self, pages: Sequence[int], contents: Sequence[Hashable]) -> None:
-        """Lets a prompt's complete pages, from its first on, be found; what is known already stays as it is."""
+    def cache_prefix(self, pages: Sequence[int], contents: Sequence[Hashable]) -> None:
+        """Lets the full pages of a prompt, from its first one on, be found; those that are cached already stay."""
         serial = _ROOT
         for page, content in zip(pages, contents, strict=True):
             key = (serial, content)
-            if key not in self._index:
+            if key not in self._prefix_index:
                 if page in self._taint:
                     return
                 self._serial += 1
-                self._index[key] = page
-                self._contents[page] = _Content(key, self._serial)
-            serial = self._contents[self._index[key]].serial
+                self._prefix_index[key] = page
+                self._cached[page] = _CachedPage(key, self._serial)
+            serial = self._cached[self._prefix_index[key]].serial
 
-    def forget(self) -> None:
-        """Nothing that is held is found any more: the weights that made it are gone."""
-        self._free += self._idle
-        self._idle.clear()
-        self._index.clear()
-        self._contents.clear()
+    def reset_prefix_cache(self) -> None:
+        """Makes all cached pages impossible to find, for example after the weights have changed."""
+        self._free += self._evictable
+        self._evictable.clear()
+        self._prefix_index.clear()
+        self._cached.clear()
 
     def _evict(self) -> int:
-        page, _ = self._idle.popitem(last=False)
-        del self._index[self._contents.pop(page).key]
+        page, _ = self._evictable.popitem(last=False)
+        del self._prefix_index[self._cached.pop(page).key]
         return page

@@ -205,7 +205,7 @@ def _collect(
         records.extend(got.records)
         return got.rollouts, got.seconds, got.counts
 
-    rollouts, seconds, counts = engine.leading(work)
+    rollouts, seconds, counts = engine.on_main(work)
     engine.unload()
     clock.note(seconds)
     guards.check_rollouts(rollouts, f"while update {update + 1} was sampled", rates.actor)

@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from mlagent_jax.models.lora import partition
-from mlagent_jax.parallel.mesh import optimiser_shardings, replicated
+from mlagent_jax.parallel.mesh import optimiser_shardings, replicated, with_shardings
 from mlagent_jax.training.rounding import round_stochastically
 
 
@@ -77,15 +77,6 @@ def abstract_state(
     """`init_state` as `jax.ShapeDtypeStruct`s with shardings, from params as shapes; allocates nothing."""
     state = jax.eval_shape(lambda p: _first_state(p, optimiser), params)
     return with_shardings(state, state_shardings(params, shardings, optimiser, mesh))
-
-
-def with_shardings(shapes: Any, shardings: Any) -> Any:
-    """A tree of shapes as `jax.ShapeDtypeStruct`s laid out by a tree of shardings."""
-    return jax.tree.map(
-        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
-        shapes,
-        shardings,
-    )
 
 
 def _first_state(params: Any, optimiser: optax.GradientTransformation) -> TrainState:
