@@ -108,8 +108,8 @@ def test_pool_leaves_out_what_cannot_be_learnt_from(expert, tasks):
     faulty = dataclasses.replace(first, steps=(first.steps[0], fault, *first.steps[2:]))
     pool = StatePool([faulty], tasks, lambda situation: len(situation.steps) < 1)
     assert len(pool) == 1 and pool.total == 4
-    assert pool.told == (
-        "1 too long for the policy's context (sampling.max_length), 2 after a fault of the infrastructure"
+    assert pool.left_out_summary == (
+        "1 too long for the policy's context (sampling.max_length), 2 after an infrastructure failure"
     )
     assert len(StatePool([faulty], tasks, fits)) == 2
     with pytest.raises(UserError, match="0 of 3 trajectories are of the tasks other"):

@@ -9,9 +9,10 @@ from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import init_params
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 from mlagent_jax.sft.config import SFTConfig
-from mlagent_jax.sft.loop import load_params, train
+from mlagent_jax.sft.loop import train
 from mlagent_jax.text.chat import Encoded
 from mlagent_jax.training.optimisers import OptimiserConfig
+from mlagent_jax.training.stage_checkpoints import load_params
 
 MODEL = Qwen2Config(30, 16, 24, 1, 2, 1)
 MESH = make_mesh(MeshConfig())

@@ -105,7 +105,11 @@ def test_a_trajectory_without_an_action_is_refused_by_number():
     "config, count, message",
     [
         (SFTConfig(row_length=0), 8, "sft.row_length is 0"),
-        (SFTConfig(batch_rows=3, micro_rows=2), 8, "sft.batch_rows is 3, no multiple of sft.micro_rows 2"),
+        (
+            SFTConfig(batch_rows=3, micro_rows=2),
+            8,
+            "sft.batch_rows is 3, which is not a multiple of sft.micro_rows 2",
+        ),
         (SFTConfig(optimiser=OptimiserConfig(name="sgd")), 8, "sft.optimiser.name is 'sgd'"),
         (SFTConfig(eval_fraction=0.5), 1, "1 trajectories leave none to train on"),
         (SFTConfig(row_length=7), 8, "none of 7 trajectories has an action within sft.row_length 7"),

@@ -105,7 +105,7 @@ def test_a_damaged_checkpoint_is_named_and_training_goes_on_from_the_whole_one(d
         assert step == 1
         np.testing.assert_array_equal(items["params"]["w"], params["w"] + 1)
         assert f"checkpoint {folder / '2'} is damaged" in caplog.text
-        assert f"put aside in {folder}.damaged, going on from step 1" in caplog.text
+        assert f"moved to {folder}.damaged, resuming from step 1" in caplog.text
         checkpoints.save(2, params=params, training=STATE)
     with Checkpoints(folder, ("params", "training")) as checkpoints:
         assert checkpoints.resume(params=params, training=STATE)[0] == 2
@@ -119,7 +119,7 @@ def test_where_none_is_whole_that_is_said_and_nothing_is_touched(tmp_path):
     with (
         Checkpoints(tmp_path, ("params",)) as checkpoints,
         pytest.raises(
-            CheckpointError, match=f"none of the checkpoints in {re.escape(str(tmp_path))} is whole"
+            CheckpointError, match=f"none of the checkpoints in {re.escape(str(tmp_path))} is intact"
         ),
     ):
         checkpoints.resume(params=STATE)

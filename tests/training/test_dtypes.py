@@ -12,9 +12,11 @@ from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import LoRAConfig
 from mlagent_jax.models.qwen2 import abstract_params, init_params, with_adapters
 from mlagent_jax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, param_shardings, put
+from mlagent_jax.ppo.actor_critic import params_of
+from mlagent_jax.ppo.compilation import compile_update
 from mlagent_jax.ppo.config import CRITICS, PPOConfig
-from mlagent_jax.ppo.step import Learners, apply_gradients
-from mlagent_jax.ppo.update import Updater, compile_update
+from mlagent_jax.ppo.step import apply_gradients
+from mlagent_jax.ppo.update import Updater
 from mlagent_jax.sft.step import compile_train_step
 from mlagent_jax.training.checkpoints import Checkpoints
 from mlagent_jax.training.optimisers import MU_DTYPES, OPTIMISERS, OptimiserConfig, make_optimiser
@@ -39,10 +41,11 @@ def test_ppo_rounds_first_moments_where_the_code_does():
     expected = states = jax.tree.map(jnp.copy, states)
     for seed in range(2):
         rng = np.random.default_rng(seed)
-        params = Learners(states.actor.params, states.critic.params)
-        gradients = jax.tree.map(lambda p, rng=rng: jnp.float32(0.01 * rng.normal(size=p.shape)), params)
+        gradients = jax.tree.map(
+            lambda p, rng=rng: jnp.float32(0.01 * rng.normal(size=p.shape)), params_of(states)
+        )
         expected, _ = apply_gradients(functions.optimisers, expected, gradients, True)
-        states, _ = functions.apply(jax.tree.map(jnp.copy, states), gradients, True)
+        states, _ = functions.apply_gradients(jax.tree.map(jnp.copy, states), gradients, True)
     pairs = zip(_moments(states.actor.opt_state), _moments(expected.actor.opt_state), strict=True)
     moments = [(got, wanted) for (_, got), (_, wanted) in pairs if got.dtype == jnp.bfloat16]
     assert moments
@@ -107,9 +110,10 @@ def test_every_optimiser_steps_actor_and_critic(name, mu_dtype, param_dtype, lor
     config = PPOConfig(critic=critic, actor_optimiser=rule, critic_optimiser=rule)
     functions = compile_update(config, model, mesh_of_one())
     states = functions.states
-    gradients = jax.eval_shape(functions.zeros, type(states)(states.actor.params, states.critic.params))
+    gradients = jax.eval_shape(functions.zero_gradients, params_of(states))
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(gradients)} == {"float32"}
-    after, _ = jax.eval_shape(lambda s, g: functions.apply.__wrapped__(s, g, True), states, gradients)
+    apply_gradients = functions.apply_gradients.__wrapped__
+    after, _ = jax.eval_shape(lambda s, g: apply_gradients(s, g, True), states, gradients)
     assert dtypes(after) == dtypes(states)
     small = [states.critic.params["head"]] + ([states.actor.params] if lora else [])
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(small)} == {"float32"}
