@@ -64,12 +64,12 @@ class RowBatches:
         self.per_epoch = len(rows.tokens) / config.batch_rows
 
     def rows(self, step: int) -> RowArrays:
-        return self._rows.take(self._chosen(step, step + 1))
+        return self._rows.take(self._indices(step, step + 1))
 
     def tokens(self, start: int, stop: int) -> int:
-        return int(self._row_tokens[self._chosen(start, stop)].sum())
+        return int(self._row_tokens[self._indices(start, stop)].sum())
 
-    def _chosen(self, start: int, stop: int) -> Int[np.ndarray, " rows"]:
+    def _indices(self, start: int, stop: int) -> Int[np.ndarray, " rows"]:
         size = self._config.batch_rows
         return shuffled(self._config.seed, len(self._rows.tokens), start * size, stop * size)
 
@@ -84,18 +84,18 @@ class SequenceBatches:
         self._sizes = np.array([len(sequence.tokens) for sequence in self._sequences])
         self.per_epoch = len(self._sequences) / config.batch_sequences
         steps = config.steps or max(1, round(config.epochs * self.per_epoch))
-        most = max(rows_needed(self._sizes[self._chosen(step)], config.row_length) for step in range(steps))
-        self._count = -(-most // config.micro_rows) * config.micro_rows
+        most = max(rows_needed(self._sizes[self._indices(step)], config.row_length) for step in range(steps))
+        self._row_count = -(-most // config.micro_rows) * config.micro_rows
 
     def rows(self, step: int) -> RowArrays:
-        members = [self._sequences[i] for i in self._chosen(step)]
-        packed = pad_rows(pack(members, self._config.row_length), self._count)
-        return packed.take(np.arange(self._count))
+        members = [self._sequences[i] for i in self._indices(step)]
+        packed = pad_rows(pack(members, self._config.row_length), self._row_count)
+        return packed.take(np.arange(self._row_count))
 
     def tokens(self, start: int, stop: int) -> int:
-        return sum(int(self._sizes[self._chosen(step)].sum()) for step in range(start, stop))
+        return sum(int(self._sizes[self._indices(step)].sum()) for step in range(start, stop))
 
-    def _chosen(self, step: int) -> Int[np.ndarray, " sequences"]:
+    def _indices(self, step: int) -> Int[np.ndarray, " sequences"]:
         size = self._config.batch_sequences
         return shuffled(self._config.seed, len(self._sequences), step * size, (step + 1) * size)
 
@@ -127,7 +127,8 @@ def _split(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[list[Encode
     cut, dropped = cut_counts(sequences, config.row_length)
     if cut:
         _log.warning(
-            "%d of %d trajectories are longer than sft.row_length %d: cut at a step, %d of them away",
+            "%d of %d trajectories are longer than sft.row_length %d and are cut at a step; %d of these have no action "
+            "left",
             cut,
             len(sequences),
             config.row_length,

@@ -1,6 +1,6 @@
-"""The smallest thing that PPO can learn: after the prompt "1 c", say c + 1. Partial credit, so rewards are fractions.
+"""The smallest task that PPO can learn: after the prompt "1 c", say c + 1. Partial credit makes rewards fractions.
 
-Run as a program, it trains in the folder given, and kills itself with -9 once update KILL_AT is on paper.
+As a program, it trains in the given folder and kills itself with SIGKILL once update KILL_AT is logged.
 """
 
 import dataclasses

@@ -12,7 +12,7 @@ from mlagent_jax.ppo.update import normalised
 
 
 def arrays(seed=0, shape=(8, 50)):
-    """An update whose raw advantages are nearly all positive, as where a critic starts at zero and all steps pay."""
+    """An update whose raw advantages are nearly all positive, as with a critic of zeros and positive rewards."""
     rng = np.random.default_rng(seed)
     f32 = lambda x: x.astype(np.float32)  # noqa: E731
     mask = rng.random(shape) < 0.7

@@ -1,4 +1,4 @@
-"""PPO that diverges names the network that did; what was saved before is finite and stays."""
+"""If PPO diverges, the error names the network; checkpoints saved before that are finite and are kept."""
 
 import dataclasses
 
@@ -35,7 +35,7 @@ def test_a_critic_that_diverges_is_named_and_never_saved(tmp_path):
     assert not (tmp_path / "wild" / "metrics.jsonl").exists()
 
 
-def test_an_actor_that_diverges_is_named_and_checkpoints_stay(tmp_path):
+def test_an_actor_that_diverges_is_named_and_checkpoints_are_kept(tmp_path):
     bandit.run(tmp_path, **SMALL | {"updates": 1})
     before = load_params(tmp_path, bandit.MODEL, make_mesh(MeshConfig()))
     wild = OptimiserConfig(learning_rate=3e38)

@@ -1,4 +1,4 @@
-"""A whole PPO update of a tiny Qwen2 against a plain numpy PPO, one sequence and one token at a time."""
+"""A whole PPO update of a tiny Qwen2, compared with a plain numpy PPO of one sequence and one token at a time."""
 
 import dataclasses
 from functools import lru_cache
@@ -202,7 +202,7 @@ def test_gradient_is_the_slope_of_the_numpy_ppo():
 
 
 @pytest.mark.parametrize("changes", [{"micro_rows": 1}, {"micro_rows": 4}, {"row_length": 16}])
-def test_split_packing_and_padding_change_no_update(changes):
+def test_micro_batches_packing_and_padding_do_not_change_an_update(changes):
     config = dataclasses.replace(CONFIG, critic="shared", aggregation="action_mean")
     a, b = (updated(c, rollouts()) for c in (config, dataclasses.replace(config, **changes)))
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), a[0], b[0])
@@ -259,7 +259,7 @@ def test_critic_warmup_leaves_the_actor_alone():
 
 
 def test_no_further_epoch_beyond_the_target_kl():
-    # One minibatch: until a second epoch every gradient is taken of the old policy itself, and its KL is 0.
+    # With one minibatch, the gradients of the first epoch are those of the old policy itself, whose KL is 0.
     config = dataclasses.replace(CONFIG, epochs=4, target_kl=1e-12)
     _, line = updated(config, rollouts())
     assert line["epochs"] == 1

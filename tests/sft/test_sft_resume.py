@@ -64,7 +64,7 @@ def run(folder, kill_at=0):
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert run(whole).returncode == 0
-    # Step 5 is logged, but the newest checkpoint is of step 4: the line has to be taken back.
+    # Step 5 is logged, but the newest checkpoint is of step 4: the line must be removed.
     assert run(broken, kill_at=5).returncode == -9
     assert [line["step"] for line in metrics(broken)] == [1, 2, 3, 4, 5]
     resumed = run(broken)
