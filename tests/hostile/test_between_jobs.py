@@ -126,9 +126,8 @@ def test_locks_on_shared_data_are_not_seen_by_a_concurrent_job(
         open_backend(backend, root, workers=2, preload=FEW_MODULES) as sandbox,
         ThreadPoolExecutor(2) as threads,
     ):
-        list(
-            threads.map(lambda _: sandbox.run(script_job("pass", QUICK, root / "mine")), range(2))
-        )  # both workers are warm then
+        # Warm up both workers.
+        list(threads.map(lambda _: sandbox.run(script_job("pass", QUICK, root / "mine")), range(2)))
         holding, probing = threads.map(
             lambda source: sandbox.run(script_job(source, QUICK, root / "mine")), (HOLD, PROBE)
         )
