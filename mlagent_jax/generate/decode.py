@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from mlagent_jax.generate.batches import DecodeBatch, DecodeOutput
+from mlagent_jax.generate.engine_setup import EngineSetup
 from mlagent_jax.generate.kv_cache import NULL_PAGE, KVCache, LayerCache, write_tokens
 from mlagent_jax.generate.layers import SPLIT_COLUMNS, CachedAttention, run_layers
 from mlagent_jax.generate.paged_attention import paged_attention
 from mlagent_jax.generate.sampling import mask_stop_ids, raw_logprobs, sample, uniforms
-from mlagent_jax.generate.setup import EngineSetup
 from mlagent_jax.models.params import Params
 from mlagent_jax.models.qwen2 import final_norm, unembedding
 from mlagent_jax.nn.vocabulary import mask_unused_ids

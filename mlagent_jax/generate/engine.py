@@ -24,11 +24,11 @@ from mlagent_jax.generate.batches import (
     empty_prefill_batch,
 )
 from mlagent_jax.generate.config import EngineConfig
+from mlagent_jax.generate.engine_setup import num_shards
 from mlagent_jax.generate.kv_cache import NULL_PAGE
 from mlagent_jax.generate.model_runner import ModelRunner
 from mlagent_jax.generate.request import Generation, Request, RequestError, Sample
 from mlagent_jax.generate.sampling import SamplingMetadata, SamplingParams
-from mlagent_jax.generate.setup import num_shards
 from mlagent_jax.generate.shard import PendingRequest, RunningSample, Shard
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.params import Params

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from jaxtyping import Array, Float, Int
 
+from mlagent_jax.generate.engine_setup import EngineSetup
 from mlagent_jax.generate.fused_qkv import fused_block
 from mlagent_jax.generate.kv_cache import KVCache, LayerCache
-from mlagent_jax.generate.setup import EngineSetup
 from mlagent_jax.models.params import Params
 from mlagent_jax.nn.rope import rope_tables
 from mlagent_jax.parallel.rules import LogicalAxes, constrain

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mlagent_jax.generate.batches import PrefillBatch
+from mlagent_jax.generate.engine_setup import EngineSetup
 from mlagent_jax.generate.kv_cache import NULL_PAGE, KVCache, LayerCache, write_pages
 from mlagent_jax.generate.layers import SPLIT_ROWS, CachedAttention, run_layers
 from mlagent_jax.generate.paged_attention import paged_attention
-from mlagent_jax.generate.setup import EngineSetup
 from mlagent_jax.models.params import Params
 
 

@@ -18,10 +18,10 @@ from jaxtyping import Array, Int32, PyTree
 from mlagent_jax.generate.batches import DecodeBatch, DecodeOutput, PrefillBatch
 from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.generate.decode import engine_decode
+from mlagent_jax.generate.engine_setup import EngineSetup
 from mlagent_jax.generate.fused_qkv import fuse_qkv, fused_axes
 from mlagent_jax.generate.kv_cache import PAGES_AXES, KVCache, LayerCache, copy_pages
 from mlagent_jax.generate.prefill import engine_prefill
-from mlagent_jax.generate.setup import EngineSetup
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.params import Params
 from mlagent_jax.models.qwen2 import abstract_params, logical_axes, unstack_layers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
@@ -22,18 +22,19 @@ from mlagent_jax.planner.flops import ForwardFlops, executed_training_flops, for
 from mlagent_jax.planner.programs import Program, Work, bytes_per_device, shaped
 from mlagent_jax.planner.sampling_programs import SamplingPlan
 from mlagent_jax.planner.traffic import forward_bytes, training_bytes
+from mlagent_jax.ppo.actor_critic import Gradients, Parameters, params_of
 from mlagent_jax.ppo.batch import make_batch
+from mlagent_jax.ppo.compilation import CompiledUpdate, compile_update
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.loop import check
 from mlagent_jax.ppo.rollout import ActionSample, Rollout
-from mlagent_jax.ppo.step import Learners
-from mlagent_jax.ppo.update import UNMEASURED, UNTRAINED, Functions, compile_update
+from mlagent_jax.ppo.step import EXPERIENCE_INPUTS, LOSS_INPUTS
 
 
 def ppo_programs(
     config: PPOConfig, model: Qwen2Config, engine: EngineConfig, max_new_tokens: int, mesh: Mesh
 ) -> list[Program]:
-    """The programs of sampling, then those of measuring and training, all on the whole mesh.
+    """The programs of sampling, then those of experience and training, all on the whole mesh.
 
     Counts are those of an update in which every rollout fills a row, which is the most there can be.
     Raises UserError for settings that the PPO loop refuses.
@@ -49,7 +50,7 @@ def _sampling_plan(
     model: Qwen2Config,
     engine: EngineConfig,
     max_new_tokens: int,
-    functions: Functions,
+    functions: CompiledUpdate,
     mesh: Mesh,
 ) -> SamplingPlan:
     states, reference = functions.states, functions.reference
@@ -72,27 +73,27 @@ def _sampling_plan(
 
 @dataclass(frozen=True)
 class _UpdatePlan:
-    """Measuring the rollouts and training on them."""
+    """Computing the experience from the rollouts, and training on it."""
 
     config: PPOConfig
     model: Qwen2Config
-    functions: Functions
+    functions: CompiledUpdate
     mesh: Mesh
 
     def programs(self) -> list[Program]:
-        return [self._measure(), self._gradients(), self._apply()]
+        return [self._compute_experience(), self._accumulate_gradients(), self._apply_gradients()]
 
-    def _measure(self) -> Program:
+    def _compute_experience(self) -> Program:
         flops = 2 * self._forward.total + (self._trunks - 1) * self._critic_forward.total
         traffic = (1 + self._trunks) * forward_bytes(self.model, self._tokens, self._tensor)
         return Program(
             name="ppo log-probs and values",
-            function=self.functions.measure,
-            arguments=(self._params, self.functions.reference, self._measured_rows),
+            function=self.functions.compute_experience,
+            arguments=(self._params, self.functions.reference, self._experience_rows),
             parts={
                 "parameters": self._params,
                 "reference": self.functions.reference,
-                "batch": self._measured_rows,
+                "batch": self._experience_rows,
             },
             beside={"optimiser": self._optimisers},
             devices=self.mesh.size,
@@ -100,14 +101,16 @@ class _UpdatePlan:
             runs_per_step=self._passes,
         )
 
-    def _gradients(self) -> Program:
+    def _accumulate_gradients(self) -> Program:
         reference = self.functions.reference
         frozen = reference if self.model.lora else {}
-        measured = jax.eval_shape(self.functions.measure, self._params, reference, self._measured_rows)
-        rows = self._rows(self._example | measured, without=UNTRAINED)
+        experience = jax.eval_shape(
+            self.functions.compute_experience, self._params, reference, self._experience_rows
+        )
+        rows = self._rows(self._example | experience, LOSS_INPUTS)
         return Program(
             name="ppo gradients",
-            function=self.functions.gradients,
+            function=self.functions.accumulate_gradients,
             arguments=(self._params, frozen, self._gradient_shapes, rows),
             parts={"parameters": (self._params, frozen), "gradients": self._gradient_shapes, "batch": rows},
             beside={"optimiser": self._optimisers} | ({} if frozen else {"reference": reference}),
@@ -116,12 +119,12 @@ class _UpdatePlan:
             runs_per_step=self._passes * self.config.epochs,
         )
 
-    def _apply(self) -> Program:
+    def _apply_gradients(self) -> Program:
         states, gradients = self.functions.states, self._gradient_shapes
         minibatches = ceil(self.config.batch_size / self.config.minibatch_size)
         return Program(
             name="ppo apply",
-            function=self.functions.apply,
+            function=self.functions.apply_gradients,
             arguments=(states, gradients, True),
             parts={"parameters": self._params, "optimiser": self._optimisers, "gradients": gradients},
             beside={"reference": self.functions.reference},
@@ -146,9 +149,8 @@ class _UpdatePlan:
         return 2 if self.config.critic == "separate" else 1
 
     @property
-    def _params(self) -> Learners:
-        states = self.functions.states
-        return Learners(states.actor.params, states.critic.params)
+    def _params(self) -> Parameters:
+        return params_of(self.functions.states)
 
     @property
     def _optimisers(self) -> tuple[PyTree, PyTree]:
@@ -156,10 +158,11 @@ class _UpdatePlan:
         return states.actor.opt_state, states.critic.opt_state
 
     @cached_property
-    def _gradient_shapes(self) -> Learners:
-        return jax.tree.map(
+    def _gradient_shapes(self) -> Gradients:
+        shapes: Gradients = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32, sharding=leaf.sharding), self._params
         )
+        return shapes
 
     @property
     def _shape(self) -> tuple[int, int]:
@@ -189,8 +192,8 @@ class _UpdatePlan:
         return forward_flops(self.model, *self._shape, predicted=0)
 
     @cached_property
-    def _measured_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
-        return self._rows(self._example, without=UNMEASURED)
+    def _experience_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return self._rows(self._example, EXPERIENCE_INPUTS)
 
     @cached_property
     def _example(self) -> dict[str, np.ndarray]:
@@ -198,6 +201,6 @@ class _UpdatePlan:
         rollout = Rollout(np.zeros(2, np.int32), (ActionSample((1, 2), (0.0,), 0.0, "", False),))
         return make_batch(replace(self.config, row_length=2, micro_rows=1), [rollout], update=0).arrays
 
-    def _rows(self, arrays: Mapping[str, Any], without: Set[str]) -> dict[str, jax.ShapeDtypeStruct]:
-        chosen = {name: arrays[name] for name in sorted(arrays) if name not in without}
+    def _rows(self, arrays: Mapping[str, Any], names: Sequence[str]) -> dict[str, jax.ShapeDtypeStruct]:
+        chosen = {name: arrays[name] for name in names}
         return shaped(chosen, self._shape, batch_sharding(self.mesh))

@@ -14,8 +14,8 @@ from jaxtyping import PyTree
 
 from mlagent_jax.generate.batches import empty_decode_batch, empty_prefill_batch
 from mlagent_jax.generate.config import EngineConfig
+from mlagent_jax.generate.engine_setup import num_shards
 from mlagent_jax.generate.programs import EnginePrograms, compile_programs
-from mlagent_jax.generate.setup import num_shards
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.params import Params
 from mlagent_jax.parallel.mesh import replicated

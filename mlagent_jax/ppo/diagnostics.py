@@ -44,7 +44,8 @@ def rollout_metrics(rollouts: Sequence[Rollout]) -> Line:
 def update_metrics(batch: Arrays, learnt: Arrays, config: PPOConfig) -> Line:
     """How far the policy moved and what the critic knew; arrays [R,T], of the batch and of the last epoch.
 
-    batch: those of `PPOBatch` and `measure`, advantages not yet normalised. learnt: `Updater.update`'s second result.
+    batch: a `PPOBatch` with its experience, advantages not normalised. learnt: the auxiliary outputs of
+    `Updater.update`.
 
     `ratio_*`, `kl_old` and the clip fractions are those of the loss, as verl has them (`ppo_kl`, `pg_clipfrac`,
     `pg_clipfrac_lower`, `vf_clipfrac`): of each row when its gradient was taken, so of the policy before that step.
