@@ -1,7 +1,7 @@
 """The type checker that `conftest` installs: beartype, for annotations with the shape of an array."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -10,11 +10,12 @@ import numpy as np
 from beartype import BeartypeConf, beartype
 from jaxtyping import AbstractArray
 
+_CONTAINERS = {Union, UnionType, tuple, list, dict, Iterable, Sequence, Mapping}
 _check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as for mypy
 
 
 def check_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Checks arguments and results that are arrays, or that contain arrays by their annotation.
+    """Checks arguments and results that are arrays or containers of arrays.
 
     NumPy's arrays pass for JAX's, as JAX itself accepts them; their shapes and dtypes are checked. All else is left to
     mypy, so that tests may pass objects of their own. `function` is a copy of the signature that jaxtyping made, so its
@@ -32,7 +33,7 @@ def _is_array(hint: Any) -> bool:
 
 
 def _has_array(hint: Any) -> bool:
-    return _is_array(hint) or any(map(_has_array, get_args(hint)))
+    return _is_array(hint) or (get_origin(hint) in _CONTAINERS and any(map(_has_array, get_args(hint))))
 
 
 def _or_numpy(hint: Any) -> Any:
