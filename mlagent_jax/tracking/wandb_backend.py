@@ -1,4 +1,4 @@
-"""Weights & Biases, which is told by its own variables where to send a run, such as WANDB_PROJECT and WANDB_ENTITY.
+"""Weights & Biases. Its own variables choose where a run goes, such as WANDB_PROJECT and WANDB_ENTITY.
 
 With WANDB_MODE=offline a run is kept in `wandb/` of the stage's folder, one part for each start, and `wandb sync` sends
 the parts later.

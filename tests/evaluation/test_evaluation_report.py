@@ -305,6 +305,22 @@ def test_metrics_that_were_not_recorded_are_named() -> None:
     assert [chart["title"] for chart in others(records, PPO)] == ["something_new"]
 
 
+def test_metrics_of_an_older_version_are_not_an_empty_page(tmp_path) -> None:
+    """Of a run that was written before the names were verl's, and of one that was resumed since."""
+    write_workdir(tmp_path / "run", text="")
+    page = Page(write_report(tmp_path / "run", tmp_path / "new.html").read_text())
+    assert "An older version logged" not in page.text
+    old = [{"step": step, "loss": 1 / step, "tokens": 100 * step} for step in (1, 2, 3)]
+    write_lines(tmp_path / "run/sft/metrics.jsonl", old)
+    page = Page(write_report(tmp_path / "run", tmp_path / "old.html").read_text())
+    assert page.text.count("An older version logged these metrics under other names") == 1
+    assert "2 more logged values" in page.text
+    resumed = [{"step": step, "train/loss": 1 / step, "train/total_tokens": 100 * step} for step in (4, 5)]
+    write_lines(tmp_path / "run/sft/metrics.jsonl", old + resumed)
+    page = Page(write_report(tmp_path / "run", tmp_path / "both.html").read_text())
+    assert page.text.count("An older version logged some of these metrics under other names") == 1
+
+
 def test_number_formats() -> None:
     assert format_score(0.123456) == "0.1235"
     assert format_score(-1.5) == "−1.5"
