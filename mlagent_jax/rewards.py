@@ -5,16 +5,16 @@
     valid but no edit, or a corner case   0.5                              0
     an edit that ran and was graded       sigma(100 (m' - m) / (m* - m0))  (m' - m) / (m* - m0)
 
-m and m' are the public scores before and after, m0 = m_init the starter's, m* = m_best. Where lower is
-better, m* - m0 is negative, so an improvement counts as positive either way. The linear form is unbounded
-below (one run that diverges would swamp a batch), so its third line is clipped to [low, high].
+m and m' are the public scores before and after the step, m0 = m_init is the starter's and m* = m_best. If lower is
+better, m* - m0 is negative, so an improvement is positive in either case. The linear form has no lower bound, and one
+bad run could dominate a batch, so its third line is clipped to [low, high].
 
-The paper defines this for single steps from states of the expert, where the policy has no say in m. Over a whole
-episode it has: Execute Script of a worse script is neutral and lowers m, and an edit back would be paid, as often as
-there are steps; and where rewards are clipped or squashed, one great loss costs less than the small gains that make it
-good again. So in whole episodes m is the best score so far (`episode_baseline`): only what goes beyond it is paid, in
-each of the forms below, and losing and regaining is worth nothing. The price: an edit that makes good a part of a loss
-is not paid for that part.
+The paper defines this for single steps from the expert's states, where the policy cannot influence m. In a whole
+episode it can. Executing a worse script is neutral but lowers m, and the edit that undoes it would be rewarded, as
+often as there are steps. And since rewards are clipped or squashed, one large loss costs less than the small gains that
+recover it. So in whole episodes m is the best score so far (`episode_baseline`): only improvements on it are rewarded,
+in each of the forms above, and losing and recovering a score is worth nothing. The drawback: an edit that recovers part
+of a loss gets no reward for it.
 """
 
 from __future__ import annotations
@@ -34,22 +34,23 @@ _SHARPNESS = 100.0  # alpha_i (m_best - m_init) of v1
 
 
 class RewardScaleError(UserError):
-    """m_best and m_init of a task do not span a scale to reward on."""
+    """m_best and m_init of a task do not define a scale for rewards."""
 
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """Which reward, and which of its components are on; the paper ablates each but prints no definition.
+    """Which form the reward has, and which components are on. The paper ablates each component without defining it.
 
     low, high: range of the linear form's third line.
-    performance: off, only whether the score rose or fell counts, not how far (R_perf dropped).
-    format: off, what is malformed or fails is not punished but neutral (R_format dropped).
-    corner: off, a run that exhausts its resources is an error like any other (R_corner dropped).
-    episode_baseline: what a step of a whole episode is measured over, the "best" public score of the episode so far,
-        or the "previous" one, by which cycles are paid. Single steps from stored states are always measured over the
-        previous one.
-    ml_specific: off, none of the above: 1 for an edit that raised the score, 0 for all else ("without the
-        ML-specific reward"; our reading: the plain success signal that any agent benchmark has).
+    performance: if off, only the sign of a change in score counts, not its size (without R_perf).
+    format: if off, malformed actions and errors are neutral instead of punished (without R_format).
+    corner: if off, a run that exhausts its resources counts as an error (without R_corner).
+    episode_baseline: the score that a step of a whole episode is compared with: the "best" public score of the episode
+        so far, or the "previous" one, which rewards cycles. Single steps from stored states are always compared with
+        the previous one.
+    ml_specific: if off, none of the above applies: the reward is 1 for an edit that improves the score and 0 for
+        everything else. This is our reading of "without the ML-specific reward": the success signal of any agent
+        benchmark.
     """
 
     form: str = setting("linear", choices=FORMS)
@@ -67,7 +68,7 @@ class RewardConfig:
 
 @dataclass(frozen=True)
 class Scale:
-    """What a gain on one task is measured by. Raises RewardScaleError if there is nothing between the two."""
+    """The unit of gains on one task. Raises RewardScaleError if the two scores are equal or not finite."""
 
     m_init: float
     m_best: float
@@ -81,12 +82,12 @@ class Scale:
             )
 
     def gain(self, before: float, after: float) -> float:
-        """The part of the way from m_init to m_best that was made good; negative for a loss."""
+        """The change in score as a fraction of the distance from m_init to m_best; negative for a loss."""
         return (after - before) / (self.m_best - self.m_init)
 
 
 def task_scale(task: Task, m_init: float) -> Scale:
-    """The scale of `task`. Raises RewardScaleError also for an m_best worse than the starter's score."""
+    """The scale of `task`. Raises RewardScaleError, also if m_best is worse than the starter's score."""
     scale = Scale(m_init, task.m_best)
     if (task.m_best > m_init) != METRICS[task.metric].higher_is_better:
         raise RewardScaleError(
@@ -99,9 +100,9 @@ def task_scale(task: Task, m_init: float) -> Scale:
 def reward(
     config: RewardConfig, scale: Scale, outcome: Outcome, m_before: float, m_after: float
 ) -> float | None:
-    """The reward of a step; None for `INFRASTRUCTURE`, which says nothing about the agent.
+    """The reward of a step; None after an infrastructure failure, which says nothing about the agent.
 
-    m_before: the score that a gain is measured over. m_after: the score after the step.
+    m_before: the score that `m_after`, the score after the step, is compared with.
     """
     if outcome is Outcome.INFRASTRUCTURE:
         return None
@@ -109,18 +110,18 @@ def reward(
     if not config.ml_specific:
         return 1.0 if outcome is Outcome.SUCCESS and gain > 0 else 0.0
     sigmoid = config.form == "sigmoid"
-    bad, neutral = (0.0, 0.5) if sigmoid else (-1.0, 0.0)
+    lowest, neutral = (0.0, 0.5) if sigmoid else (-1.0, 0.0)
     if outcome is Outcome.CORNER and not config.corner:
         outcome = Outcome.ERROR
     if outcome in {Outcome.MALFORMED, Outcome.ERROR}:
-        return bad if config.format else neutral
+        return lowest if config.format else neutral
     if outcome in {Outcome.NEUTRAL, Outcome.CORNER}:
         return neutral
     if not config.performance:
-        return neutral if gain == 0 else 1.0 if gain > 0 else bad
+        return neutral if gain == 0 else 1.0 if gain > 0 else lowest
     return _sigma(_SHARPNESS * gain) if sigmoid else float(min(max(gain, config.low), config.high))
 
 
 def _sigma(x: float) -> float:
-    # By tanh, which does not overflow.
+    # tanh does not overflow.
     return 0.5 * (1.0 + math.tanh(0.5 * x))

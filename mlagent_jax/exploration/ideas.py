@@ -1,4 +1,4 @@
-"""Who writes candidate ideas: one line each, on one of three axes or on any."""
+"""Writers of candidate ideas: one line each, on one of three axes or on all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AXES = catalogue.AXES
 
 
 class IdeaError(UserError):
-    """There are no ideas, or too few, for a task."""
+    """There are no ideas for a task, or too few."""
 
 
 class IdeaWriter(Protocol):
@@ -21,16 +21,16 @@ class IdeaWriter(Protocol):
     def name(self) -> str: ...
 
     def write(self, task: Task, axis: str | None, count: int) -> list[str]:
-        """At most `count` one-line ideas, on an axis of `AXES` or on all. Raises IdeaError if none."""
+        """At most `count` one-line ideas, on an axis of `AXES` or on all. Raises IdeaError if there are none."""
         ...
 
     def forget(self, task: str) -> None:
-        """Says that what was written for a task is stored, so that nothing has to be kept for a second start."""
+        """Called once a task's ideas are stored: the writer may drop what it kept to resume an interrupted run."""
         ...
 
 
 class ScriptedIdeaWriter:
-    """Draws on the scripted coder's catalogue, good, bad and faulty ideas alike, shuffled by the seed."""
+    """Ideas from the scripted coder's catalogue, whether good, bad or faulty, shuffled by the seed."""
 
     name = "scripted"
 
@@ -38,7 +38,7 @@ class ScriptedIdeaWriter:
         self._seed = seed
 
     def write(self, task: Task, axis: str | None, count: int) -> list[str]:
-        """Tasks of a kind share their wordings. Raises IdeaError for a kind without ideas."""
+        """Tasks of the same kind get the same ideas. Raises IdeaError for a kind without ideas."""
         lines = catalogue.ideas(task.kind, axis)
         if not lines:
             kinds = ", ".join(sorted({kind for edit in catalogue.CATALOGUE for kind in edit.kinds}))
@@ -50,4 +50,4 @@ class ScriptedIdeaWriter:
         return lines[:count]
 
     def forget(self, task: str) -> None:
-        """It keeps nothing."""
+        """This writer keeps nothing."""

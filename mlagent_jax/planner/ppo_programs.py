@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 from typing import Any
@@ -20,12 +19,13 @@ from mlagent_jax.parallel.mesh import batch_sharding, replicated
 from mlagent_jax.planner.flops import decode_flops, executed_training_flops, forward_flops, training_flops
 from mlagent_jax.planner.programs import Program, Work, bytes_per_device, shaped
 from mlagent_jax.planner.traffic import cache_bytes, forward_bytes, training_bytes
+from mlagent_jax.ppo.actor_critic import params_of
 from mlagent_jax.ppo.batch import make_batch
+from mlagent_jax.ppo.compilation import CompiledUpdate, compile_update
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.loop import check
 from mlagent_jax.ppo.rollout import ActionSample, Rollout
-from mlagent_jax.ppo.step import Learners
-from mlagent_jax.ppo.update import UNMEASURED, UNTRAINED, Functions, compile_update
+from mlagent_jax.ppo.step import EXPERIENCE_INPUTS, LOSS_INPUTS
 
 
 def ppo_programs(
@@ -47,7 +47,7 @@ def _sampling(
     model: Qwen2Config,
     engine: EngineConfig,
     max_new_tokens: int,
-    functions: Functions,
+    functions: CompiledUpdate,
     mesh: Mesh,
 ) -> list[Program]:
     """For the longest prompts, as many at once as the cache holds."""
@@ -118,19 +118,19 @@ def _sampling(
     ]
 
 
-def _learning(config: PPOConfig, model: Qwen2Config, functions: Functions, mesh: Mesh) -> list[Program]:
+def _learning(config: PPOConfig, model: Qwen2Config, functions: CompiledUpdate, mesh: Mesh) -> list[Program]:
     states = functions.states
-    params = Learners(states.actor.params, states.critic.params)
+    params = params_of(states)
     optimisers = (states.actor.opt_state, states.critic.opt_state)
     gradients = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32, sharding=leaf.sharding), params
     )
     shape = (config.micro_rows, config.row_length)
     example = _example_rows(config)
-    measured_rows = shaped(_without(example, UNMEASURED), shape, batch_sharding(mesh))
+    experience_rows = shaped(_chosen(example, EXPERIENCE_INPUTS), shape, batch_sharding(mesh))
     reference, frozen = functions.reference, functions.reference if model.lora else {}
-    measured = jax.eval_shape(functions.measure, params, reference, measured_rows)
-    trained_rows = shaped(_without(example | measured, UNTRAINED), shape, batch_sharding(mesh))
+    experience = jax.eval_shape(functions.compute_experience, params, reference, experience_rows)
+    loss_rows = shaped(_chosen(example | experience, LOSS_INPUTS), shape, batch_sharding(mesh))
     forward = forward_flops(model, *shape)
     bodies = (
         2 if config.critic == "separate" else 1
@@ -145,9 +145,9 @@ def _learning(config: PPOConfig, model: Qwen2Config, functions: Functions, mesh:
     return [
         Program(
             name="ppo log-probs and values",
-            function=functions.measure,
-            arguments=(params, reference, measured_rows),
-            parts={"parameters": params, "reference": reference, "batch": measured_rows},
+            function=functions.compute_experience,
+            arguments=(params, reference, experience_rows),
+            parts={"parameters": params, "reference": reference, "batch": experience_rows},
             beside={"optimiser": optimisers},
             devices=mesh.size,
             work=Work(measuring, measuring, (1 + bodies) * forward_bytes(model, tokens, tensor)),
@@ -155,9 +155,9 @@ def _learning(config: PPOConfig, model: Qwen2Config, functions: Functions, mesh:
         ),
         Program(
             name="ppo gradients",
-            function=functions.gradients,
-            arguments=(params, frozen, gradients, trained_rows),
-            parts={"parameters": (params, frozen), "gradients": gradients, "batch": trained_rows},
+            function=functions.accumulate_gradients,
+            arguments=(params, frozen, gradients, loss_rows),
+            parts={"parameters": (params, frozen), "gradients": gradients, "batch": loss_rows},
             beside={"optimiser": optimisers} | ({} if frozen else {"reference": reference}),
             devices=mesh.size,
             work=Work(
@@ -169,7 +169,7 @@ def _learning(config: PPOConfig, model: Qwen2Config, functions: Functions, mesh:
         ),
         Program(
             name="ppo apply",
-            function=functions.apply,
+            function=functions.apply_gradients,
             arguments=(states, gradients, True),
             parts={"parameters": params, "optimiser": optimisers, "gradients": gradients},
             beside={"reference": reference},
@@ -186,5 +186,5 @@ def _example_rows(config: PPOConfig) -> dict[str, np.ndarray]:
     return make_batch(replace(config, row_length=2, micro_rows=1), [rollout], update=0).arrays
 
 
-def _without(arrays: dict[str, Any], names: Sequence[str] | frozenset[str]) -> dict[str, Any]:
-    return {name: arrays[name] for name in sorted(arrays) if name not in names}
+def _chosen(arrays: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: arrays[name] for name in names}

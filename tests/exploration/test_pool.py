@@ -1,4 +1,4 @@
-"""Idea pools, draws from them, and the plan of collection."""
+"""Idea pools, draws from them, and the plan of the expert's episodes."""
 
 import json
 from collections import Counter
@@ -115,7 +115,7 @@ def test_v2_draws_from_distinct_axes_in_any_order(task):
     assert len({idea for _ in range(200) for idea in draw(pool, rng)}) == 12
 
 
-def test_a_larger_plan_begins_as_a_smaller_one_does(tmp_path):
+def test_a_larger_plan_starts_with_a_smaller_one(tmp_path):
     tasks = [make_task(tmp_path, name) for name in ("a", "b")]
     pools = {task.name: build(task, V2) for task in tasks}
     plan = plan_episodes(tasks, pools, 5, seed=3)

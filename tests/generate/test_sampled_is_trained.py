@@ -78,9 +78,9 @@ def differences(trained, params, sampled=None, weights=None):
     ]
     batch = make_batch(PPO, rollouts, 0)
     updater = Updater(PPO, trained, put(params, param_shardings(trained, mesh)), mesh)
-    measured = updater.measure(updater.initial_states(), batch)
+    experience = updater.compute_experience(updater.initial_states(), batch)
     mask = batch.arrays["mask"]
-    return np.abs(measured["old_logprobs"] - batch.arrays["sampler_logprobs"])[mask]
+    return np.abs(experience["old_logprobs"] - batch.arrays["sampler_logprobs"])[mask]
 
 
 def test_log_probs_of_sampler_and_trainer(base):

@@ -14,10 +14,11 @@ from mlagent_jax.models.lora import LoRAConfig, join, partition
 from mlagent_jax.models.qwen2 import abstract_params, forward, init_adapters, init_params
 from mlagent_jax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, param_shardings, put
 from mlagent_jax.sft.config import SFTConfig
-from mlagent_jax.sft.loop import load_params, train
+from mlagent_jax.sft.loop import train
 from mlagent_jax.sft.step import compile_train_step
 from mlagent_jax.text.chat import Encoded
 from mlagent_jax.training.optimisers import OptimiserConfig, make_optimiser
+from mlagent_jax.training.stage_checkpoints import load_params
 from mlagent_jax.training.state import init_state, state_shardings
 
 PLAIN = Qwen2Config(32, 16, 24, 2, 4, 2, initializer_range=0.3)

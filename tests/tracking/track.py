@@ -83,7 +83,9 @@ def read_wandb(folder: Path) -> dict[str, Any]:
                 for key, value in logged.items():
                     if not key.startswith("_") and isinstance(value, int | float) and "scores" not in key:
                         found.setdefault(key, []).append([logged["_step"], value])
-    (table,) = (json.loads(path.read_text()) for path in folder.glob("wandb/offline-run-*/files/media/table/*.json"))
+    (table,) = (
+        json.loads(path.read_text()) for path in folder.glob("wandb/offline-run-*/files/media/table/*.json")
+    )
     return {"points": found, "config": config, "ids": sorted(ids), "table": table}
 
 
