@@ -59,8 +59,8 @@ def update_metrics(batch: Arrays, aux: Arrays, config: PPOConfig) -> Line:
     batch: a `PPOBatch` with its experience, advantages not normalised. aux: the auxiliary outputs of `Updater.update`.
 
     `actor/ratio`, `actor/ppo_kl` and the clip fractions are those of the loss: of each row when its gradient was taken,
-    so of the policy before that step. With one minibatch and one epoch they are always 1, 0 and 0; `after_step` measures
-    how far the step moved the policy.
+    so of the policy before that step. With one minibatch and one epoch they are always 1, 0 and 0. `after_step`
+    measures how far the step moved the policy.
     """
     mask = batch["mask"]
     of = {name: array[mask].astype(np.float64) for name, array in batch.items() if array.dtype == np.float32}
