@@ -124,11 +124,11 @@ def test_an_empty_work_directory_is_reported_as_that(tmp_path) -> None:
     text = write_report(tmp_path, tmp_path / "report.html").read_text()
     page = Page(text)
     for words in (
-        "The sft stage has not recorded anything yet.",
-        "The ppo stage has not recorded any update yet.",
+        "The sft stage has not logged anything yet.",
+        "The ppo stage has not logged an update yet.",
         "The evaluation has not been scored yet",
         "No trajectory has been stored yet.",
-        "config.json is not there.",
+        "There is no config.json.",
     ):
         assert words in page.text
     assert page.text.count("not run yet") == 5
@@ -137,7 +137,7 @@ def test_an_empty_work_directory_is_reported_as_that(tmp_path) -> None:
 def test_a_run_without_ppo_says_so_and_shows_the_rest(tmp_path) -> None:
     write_workdir(tmp_path / "run", ppo=False, text="")
     page = Page(write_report(tmp_path / "run", tmp_path / "report.html").read_text())
-    assert "The ppo stage has not recorded any update yet." in page.text
+    assert "The ppo stage has not logged an update yet." in page.text
     assert "SFT + PPO" not in page.text
     assert "No verdict on ppo against sft: ppo was not evaluated." in page.text
     assert "minus Expert" not in page.text  # nobody stands in

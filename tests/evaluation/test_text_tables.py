@@ -6,6 +6,7 @@ import html
 import json
 import re
 
+import pytest
 from synthetic_run import make_task, make_trajectory, write_workdir
 
 from mlagent_jax.evaluation.report import write_report
@@ -66,7 +67,7 @@ def test_rows_for_trackers():
         "episodes": 2,
         "avg": 0.7,
         "best": 0.8,
-        "relative_gain": 0.39999999999999997,
+        "relative_gain": pytest.approx(0.4),
         "valid_rate": 1.0,
     }
 
