@@ -23,7 +23,7 @@ from mlagent_jax.models.hf.checkpoint import DTYPES
 from mlagent_jax.models.hf.names import hf_tensors
 from mlagent_jax.models.hf.save import GENERATION_CONFIG, replaced_export, write_description
 from mlagent_jax.models.hf.shards import MAX_SHARD_BYTES, TensorSpec, plan_shards, write_index, write_shard
-from mlagent_jax.text.gguf_tokenizer import stops_from_gguf, tokenizer_from_gguf
+from mlagent_jax.text.gguf_tokenizer import stop_ids_from_gguf, tokenizer_from_gguf
 
 DTYPE = flags.DEFINE_enum("dtype", "float32", sorted(DTYPES.values()), "Type of the tensors in the folder.")
 
@@ -47,7 +47,7 @@ def import_gguf(file: str | Path, folder: str | Path, dtype: str = "float32") ->
         write_index(aside, shards)
         write_description(aside, config, None)
         tokenizer.save_pretrained(aside)
-        ends = {"eos_token_id": stops_from_gguf(model.metadata), "pad_token_id": tokenizer.pad_token_id}
+        ends = {"eos_token_id": stop_ids_from_gguf(model.metadata), "pad_token_id": tokenizer.pad_token_id}
         (aside / GENERATION_CONFIG).write_text(json.dumps(ends, indent=2) + "\n")
     return model.notes
 

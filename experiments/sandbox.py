@@ -95,7 +95,7 @@ def _collect(settings: DockerSettings) -> int:
         engine = Engine(address, settings.call_seconds, settings.calls)
         try:
             removed = reaper.reap(engine)
-            left = reaper.find(engine)
+            left = reaper.list_containers(engine)
         except EngineError as error:
             raise UserError(checks.no_engine(engine, str(error))) from error
         finally:

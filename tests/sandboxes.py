@@ -1,7 +1,8 @@
-"""What the tests of sandboxes share."""
+"""Helpers for tests of sandboxes."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import time
@@ -14,7 +15,7 @@ import pytest
 from mlagent_jax.sandbox.bubblewrap import BubblewrapSandbox
 from mlagent_jax.sandbox.containers.checks import check_engine
 from mlagent_jax.sandbox.containers.engine import Engine
-from mlagent_jax.sandbox.containers.reaper import find
+from mlagent_jax.sandbox.containers.reaper import list_containers
 from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.docker import DockerSandbox
 from mlagent_jax.sandbox.interface import Job, Limits, Sandbox, SandboxUnavailableError
@@ -32,7 +33,7 @@ QUICK = Limits(
     output_kb=16,
 )
 
-# Any loopback address but 127.0.0.1, which Ray takes for the machine's outer one.
+# A loopback address other than 127.0.0.1, which Ray would replace with the machine's outer address.
 RAY_NODE = {
     "num_cpus": 2,
     "memory": 4 << 30,
@@ -41,7 +42,7 @@ RAY_NODE = {
     "include_dashboard": False,
 }
 
-# A container starts for every job or two: with all that PRELOAD names, the tests would wait for little else.
+# Tests start a container for every job or two. With all modules of PRELOAD, they would mostly wait for imports.
 FEW_MODULES = ("numpy",)
 
 
@@ -49,11 +50,11 @@ FEW_MODULES = ("numpy",)
 class Host:
     """A sandbox and its surroundings.
 
-    secret: stands in the environment of the host, in the labels and in another task's data.
-    canary: a file of the host's that nothing may change.
+    secret: a text in the host's environment, in the labels and in another task's data.
+    canary: a file of the host that nothing may change.
     data_dir: the data of the task whose scripts run.
-    workers: the processes of the sandbox on this side while it runs nothing.
-    others: those below this process that were there before, and may end.
+    workers: the sandbox's processes below this one while it is idle.
+    others: processes below this one that existed before, and may end.
     """
 
     sandbox: Sandbox
@@ -74,7 +75,7 @@ def open_backend(
 
 
 def require(name: str) -> None:
-    """Skips where a backend cannot work, or fails where MLAGENT_REQUIRE asks for what it needs."""
+    """Skips the test if a backend cannot work here, or fails if MLAGENT_REQUIRE lists what it needs."""
     if name == "process":
         return
     needed, reason = {
@@ -96,7 +97,7 @@ def why_no_namespaces() -> str:
 
 @functools.cache
 def why_no_docker() -> str:
-    """Why containers cannot be had, or "" if they can. DOCKER_HOST names the engine."""
+    """Why containers cannot be started, or "" if they can. DOCKER_HOST names the engine."""
     engine = Engine("", 10.0, 1)
     try:
         check_engine(engine, DockerSettings())
@@ -117,18 +118,18 @@ def descendants(pid: int | None = None) -> set[int]:
     found: set[int] = set()
     unvisited = [pid or os.getpid()]
     while unvisited:
-        for task in Path(f"/proc/{unvisited.pop()}/task").glob("*"):
-            try:
-                children = {int(child) for child in (task / "children").read_text().split()}
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            unvisited += children - found
-            found |= children
+        # Any of them may end at any moment.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for task in list(Path(f"/proc/{unvisited.pop()}/task").iterdir()):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    children = {int(child) for child in (task / "children").read_text().split()}
+                    unvisited += children - found
+                    found |= children
     return found
 
 
 def settled_descendants() -> set[int]:
-    """The living processes below this one, once they have been the same for a second."""
+    """The living processes below this one, once they have not changed for a second."""
     seen, since = descendants(), time.monotonic()
     while time.monotonic() - since < 1:
         time.sleep(0.05)
@@ -138,18 +139,18 @@ def settled_descendants() -> set[int]:
 
 
 def containers_below(sandbox: Sandbox) -> set[str]:
-    """What an engine knows of the containers of `sandbox`, other than the ones it is to know of."""
+    """The names of the containers of `sandbox` that its engine lists."""
     assert isinstance(sandbox, DockerSandbox)
     engine = Engine("", 30.0, 1)
     try:
-        found = {container.name for container in find(engine) if container.name.startswith(sandbox.pool.name)}
+        names = {container.name for container in list_containers(engine)}
     finally:
         engine.close()
-    return found
+    return {name for name in names if name.startswith(sandbox.pool.name)}
 
 
 def assert_containers_settle(sandbox: Sandbox) -> None:
-    """Fails unless the engine soon has those containers of `sandbox` that stand ready, and no other."""
+    """Fails unless the engine soon lists the idle containers of `sandbox` and no others."""
     assert isinstance(sandbox, DockerSandbox)
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline and (
@@ -160,7 +161,7 @@ def assert_containers_settle(sandbox: Sandbox) -> None:
 
 
 def assert_settles(expected: set[int], others: Collection[int] = ()) -> None:
-    """Fails unless the processes below this one, but for `others`, are soon `expected`: a supervisor may still end."""
+    """Fails unless the processes below this one, without `others`, are soon equal to `expected`."""
     deadline = time.monotonic() + 10
     while (alive := descendants().difference(others)) != expected and time.monotonic() < deadline:
         time.sleep(0.01)

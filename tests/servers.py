@@ -1,4 +1,4 @@
-"""The real server in a thread of this process, on the loopback, and how tests talk to it."""
+"""Runs the real server in a thread of this process, on the loopback, and sends requests to it."""
 
 import json
 import threading
@@ -18,7 +18,7 @@ CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": 
 
 @contextmanager
 def listening(server):
-    """The server's address."""
+    """Runs a server and yields its address."""
     http = HttpServer(server, "tiny", "127.0.0.1", 0)
     thread = threading.Thread(target=http.run)
     thread.start()
@@ -54,7 +54,7 @@ def chat(client, **options):
 
 
 def ask(url, body, path="/v1/completions", headers=None, method="POST"):
-    """(status, headers, JSON) of a request by hand. body: bytes, or what becomes JSON."""
+    """Sends a request. Returns (status, headers, JSON). body: bytes, or something to encode as JSON."""
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"} | (headers or {})
     try:
@@ -67,7 +67,7 @@ def ask(url, body, path="/v1/completions", headers=None, method="POST"):
 
 
 def events(url, body, path="/v1/completions"):
-    """What a stream sends, as texts after "data: ", to its end."""
+    """The data of all events of a stream, as strings."""
     data = json.dumps(body | {"stream": True}).encode()
     request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request) as response:

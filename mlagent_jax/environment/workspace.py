@@ -48,7 +48,7 @@ def writable_path(path: str) -> str:
         raise WorkspaceError("a file name is needed")
     if name.split("/")[0] == DATA:
         raise WorkspaceError(f"{DATA}/ is read-only: choose another place than {name!r}")
-    if why := names.fault(name):
+    if why := names.why_invalid(name):
         raise WorkspaceError(f"{name!r} cannot be written: it {why}")
     if name in SUBMISSIONS:
         raise WorkspaceError(f"{name} is written by running a script, not by a tool")

@@ -72,7 +72,7 @@ def main(seccomp: str) -> NoReturn:
     os.dup2(2, 1)
     if sys.platform == "linux":
         namespaces.hide_from_siblings()
-        namespaces.filter_calls(seccomp)
+        namespaces.set_no_new_privileges(seccomp)
     gc.collect()
     gc.freeze()
     protocol.send(channel, {"ready": True}, {})

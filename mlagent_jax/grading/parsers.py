@@ -163,7 +163,7 @@ def _started_pool() -> WorkerPool:
 def _start_confined(channel: socket.socket, errors: IO[bytes]) -> subprocess.Popen[bytes]:
     command = [confined.python(), "-c", _BOOT, "/sandbox", seccomp.build_filter()]
     visible = {str(_PACKAGE): f"/sandbox/{_PACKAGE.name}"}
-    return confined.start(command, channel, errors, visible, as_first=True)
+    return confined.start(command, channel, errors, visible, as_pid_1=True)
 
 
 def _start_limited(channel: socket.socket, errors: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -1,4 +1,4 @@
-"""The default backend: workers under bubblewrap, whose every job gets namespaces of its own."""
+"""The default backend: workers under bubblewrap, which give every job namespaces of its own."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import IO
 from mlagent_jax.sandbox import confined, drop_root, sandbox_worker, seccomp
 from mlagent_jax.sandbox.host import check_fits, python_identity
 from mlagent_jax.sandbox.interface import Job, Limits, Result, SandboxUnavailableError
-from mlagent_jax.sandbox.pool import BOOT, PRELOAD, WorkerPool, check_job, data_below
+from mlagent_jax.sandbox.pool import BOOTSTRAP, PRELOAD, WorkerPool, check_job, relative_data_dir
 
-# Mount and make namespaces, read what a program made unreadable, count its memory, forbid user namespaces.
+# To mount, create namespaces, read what a program made unreadable, measure its memory, forbid user namespaces.
 _WORKER_CAPABILITIES = (
     "CAP_SYS_ADMIN",
     "CAP_SYS_RESOURCE",
@@ -27,17 +27,17 @@ _WORKER_CAPABILITIES = (
 
 
 class BubblewrapSandbox:
-    """Runs each job without network, host files, capabilities or neighbours; see `Sandbox`.
+    """Runs each job without network, host files, capabilities or other processes; see `Sandbox`.
 
     Args:
-        data_root: the folder below which every job's `data_dir` lies.
+        data_root: the folder that contains every job's `data_dir`.
         workers: how many jobs may run at once.
         preload: modules that every worker imports once, before its first job.
         attempts: how often a job is tried when its worker, not its script, fails.
 
     Raises:
-        FileNotFoundError: no `data_root`, or no bubblewrap in this environment.
-        SandboxUnavailableError: `data_root` cannot be read by the user that we become when we are root.
+        FileNotFoundError: `data_root` does not exist, or bubblewrap is not installed.
+        SandboxUnavailableError: `data_root` is not readable by the user that root's workers run as.
     """
 
     name = "bubblewrap"
@@ -54,20 +54,20 @@ class BubblewrapSandbox:
         self._pool = WorkerPool(workers, self._launch, attempts)
 
     def identity(self) -> Mapping[str, str]:
-        """See `Sandbox.identity`: scripts run by this very interpreter."""
+        """See `Sandbox.identity`. Scripts run in this very interpreter."""
         return python_identity()
 
     def run(self, job: Job) -> Result:
         """See `Sandbox.run`.
 
         Raises:
-            ValueError: a job that is not one; see `check_job`.
-            SandboxUnavailableError: its data cannot be read by the user that we become when we are root, or its
-                limits are larger than this host.
+            ValueError: an invalid job; see `check_job`.
+            SandboxUnavailableError: its data is not readable by the user that root's workers run as, or its limits
+                exceed this host.
         """
         check_job(job)
         self.check(job.limits)
-        data = data_below(self._data_root, job.data_dir)
+        data = relative_data_dir(self._data_root, job.data_dir)
         if data and data not in self._readable:
             folder = self._data_root / data
             for path in (folder, *folder.rglob("*")):
@@ -80,7 +80,7 @@ class BubblewrapSandbox:
         check_fits(limits)
 
     def release(self, lease: str) -> None:
-        """Nothing is kept between jobs."""
+        """Does nothing: nothing is kept between jobs."""
 
     def __enter__(self) -> BubblewrapSandbox:
         return self
@@ -94,7 +94,7 @@ class BubblewrapSandbox:
     def _launch(self, channel: socket.socket, errors: IO[bytes]) -> subprocess.Popen[bytes]:
         worker = Path(sandbox_worker.__file__).parent
         return confined.start(
-            [confined.python(), "-c", BOOT, "/sandbox", "--isolated", "--preload", *self._preload],
+            [confined.python(), "-c", BOOTSTRAP, "/sandbox", "--isolated", "--preload", *self._preload],
             channel,
             errors,
             visible={str(self._data_root): "/sandbox/data", str(worker): f"/sandbox/{worker.name}"},
@@ -104,10 +104,10 @@ class BubblewrapSandbox:
 
 
 def _check_readable(path: Path) -> None:
-    """Root's workers run as another user: raises SandboxUnavailableError for what that one could not read."""
+    """Root's workers run as another user. Raises SandboxUnavailableError for what that user cannot read."""
     needed = stat.S_IROTH | (stat.S_IXOTH if path.is_dir() else 0)
     if os.geteuid() == 0 and path.stat().st_mode & needed != needed:
         raise SandboxUnavailableError(
-            f"{path} can be read by root only, and scripts run as user {drop_root.UNPRIVILEGED_ID}: "
+            f"{path} is readable by root only, but scripts run as user {drop_root.UNPRIVILEGED_ID}: "
             f"chmod -R o+rX {path}"
         )

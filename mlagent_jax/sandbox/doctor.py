@@ -1,4 +1,4 @@
-"""Tests which guarantees hold on this host, with small programs that try, rather than by what it says of itself."""
+"""Tests which guarantees hold on this host, by running small programs that try to break them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from mlagent_jax.sandbox.docker import DockerSandbox
 from mlagent_jax.sandbox.interface import Job, Limits, Sandbox, Status
 from mlagent_jax.sandbox.open import why_not_bubblewrap
 
-_LEAST_FREE_GB = 5
+_MIN_FREE_GB = 5
 _PROBE_LIMITS = Limits(
     wall_seconds=5, cpu_seconds=5, memory_mb=256, processes=8, workspace_mb=4, workspace_files=32
 )
 
 
 class Verdict(enum.StrEnum):
-    """FAIL: a guarantee does not hold. CAUTION: it holds, less well than it could."""
+    """FAIL: a guarantee does not hold. CAUTION: it holds, but could be stronger."""
 
     PASS = "PASS"
     CAUTION = "CAUTION"
@@ -37,7 +37,7 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, what came of it, and in words how it is."""
+    """What was tested, the verdict, and details in words."""
 
     subject: str
     verdict: Verdict
@@ -45,7 +45,7 @@ class Finding:
 
 
 def examine_host() -> Iterator[Finding]:
-    """What every backend rests on."""
+    """Tests what every backend depends on."""
     release = platform.release()
     modern = tuple(int(part) for part in release.split("-")[0].split(".")[:2]) >= (5, 14)
     yield Finding(
@@ -53,11 +53,11 @@ def examine_host() -> Iterator[Finding]:
         Verdict.PASS if modern else Verdict.CAUTION,
         release
         if modern
-        else f"{release}: before 5.14, bubblewrap bounds processes by looking, not by a limit",
+        else f"{release}: before 5.14, bubblewrap bounds processes by periodic checks, not by a limit",
     )
     actions = Path("/proc/sys/kernel/seccomp/actions_avail")
     if not actions.exists():
-        yield Finding("seccomp", Verdict.FAIL, "this kernel has none: use one with CONFIG_SECCOMP_FILTER")
+        yield Finding("seccomp", Verdict.FAIL, "not in this kernel: use one with CONFIG_SECCOMP_FILTER")
     elif not seccomp.build_filter():
         yield Finding("seccomp", Verdict.FAIL, f"there is no filter for {platform.machine()}")
     else:
@@ -68,13 +68,13 @@ def examine_host() -> Iterator[Finding]:
     yield Finding(
         "swap",
         Verdict.CAUTION if swaps else Verdict.PASS,
-        "a script's memory may be swapped out: times vary" if swaps else "none",
+        "a script's memory may be swapped out, so times vary" if swaps else "none",
     )
     yield _disk("disk for temporary files", Path(tempfile.gettempdir()))
 
 
 def examine_bubblewrap() -> Iterator[Finding]:
-    """The default backend."""
+    """Tests the default backend."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         reason = why_not_bubblewrap(Path(folder))
@@ -86,7 +86,7 @@ def examine_bubblewrap() -> Iterator[Finding]:
 
 
 def examine_docker(settings: DockerSettings) -> Iterator[Finding]:
-    """Each engine of `settings`."""
+    """Tests each engine of `settings`."""
     for address in settings.engines:
         engine = Engine(address, settings.call_seconds, settings.calls)
         try:
@@ -106,15 +106,13 @@ def examine_docker(settings: DockerSettings) -> Iterator[Finding]:
             yield Finding(
                 "connection to the engine",
                 Verdict.CAUTION,
-                "tcp:// without TLS: who reaches the port is root there; set DOCKER_TLS_VERIFY and DOCKER_CERT_PATH",
+                "tcp:// without TLS: whoever reaches the port is root; set DOCKER_TLS_VERIFY and DOCKER_CERT_PATH",
             )
         remapped = any("userns" in option for option in facts.get("SecurityOptions") or ())
         yield Finding(
             "user namespaces of containers",
             Verdict.PASS if remapped else Verdict.CAUTION,
-            "on"
-            if remapped
-            else "off: a fault of the kernel is met as the host's own user, see `userns-remap`",
+            "on" if remapped else "off: a kernel exploit would run as a user of the host; see `userns-remap`",
         )
         root = Path(facts["DockerRootDir"])
         if root.exists():
@@ -128,17 +126,17 @@ def examine_docker(settings: DockerSettings) -> Iterator[Finding]:
                 yield Finding(
                     "docker: containers for all episodes of a task",
                     Verdict.CAUTION if exposed else Verdict.PASS,
-                    f"one for each episode, which takes longer: a job could see {', '.join(exposed[:4])}"
+                    f"one for each episode instead, which takes longer: a job could read {', '.join(exposed[:4])}"
                     if exposed
-                    else "nothing passes from a job to the next",
+                    else "nothing passes from one job to the next",
                 )
 
 
 _ISOLATION = """
 import os, socket
-def refused(deed):
+def refused(action):
     try:
-        deed()
+        action()
     except OSError:
         return True
 status = dict(line.split(":\\t") for line in open("/proc/self/status").read().splitlines())
@@ -148,7 +146,7 @@ print("seccomp", status["Seccomp"] == "2" and refused(lambda: os.memfd_create("x
 print("network", refused(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(("192.0.2.1", 9))))
 print("files", all(refused(lambda place=place: open(place + "/x", "w")) for place in ("/", "/usr", "/etc", "/dev")))
 others = {int(name) for name in os.listdir("/proc") if name.isdigit()} - {os.getpid()}
-# In a container, scripts are forks of a process beside its first.
+# In a container, scripts are forks of a second process beside process 1.
 print("neighbours", 1 in others and len(others) <= (2 if os.path.exists("/.dockerenv") else 1))
 print("supervisor", all(refused(lambda pid=pid: open(f"/proc/{pid}/environ").read()) for pid in others))
 print("kernel settings", refused(lambda: os.open("/proc/sys/kernel/core_pattern", os.O_WRONLY)))
@@ -165,7 +163,7 @@ _LIMITS: dict[str, tuple[str, Status]] = {
 
 
 def _probe(sandbox: Sandbox) -> Iterator[Finding]:
-    """Programs that try what must not work."""
+    """Runs programs that try what must not work."""
 
     def run(source: str, limits: Limits = _PROBE_LIMITS) -> tuple[Status, str]:
         result = sandbox.run(Job({"probe.py": source.encode()}, "probe.py", limits=limits))
@@ -174,7 +172,7 @@ def _probe(sandbox: Sandbox) -> Iterator[Finding]:
     status, output = run(_ISOLATION)
     if status is not Status.OK:
         yield Finding(
-            sandbox.name, Verdict.FAIL, f"a first program ended as {status}: {output.strip()[-300:]}"
+            sandbox.name, Verdict.FAIL, f"a test program ended as {status}: {output.strip()[-300:]}"
         )
         return
     lines = [line.rpartition(" ") for line in output.splitlines()]
@@ -184,24 +182,24 @@ def _probe(sandbox: Sandbox) -> Iterator[Finding]:
         Verdict.FAIL if broken else Verdict.PASS,
         f"does not hold for {', '.join(broken)}" if broken else ", ".join(name for name, _, _ in lines),
     )
-    for what, (source, expected) in _LIMITS.items():
-        limits = Limits(**{**vars(_PROBE_LIMITS), "wall_seconds": 1.0}) if what == "time" else _PROBE_LIMITS
+    for name, (source, expected) in _LIMITS.items():
+        limits = Limits(**{**vars(_PROBE_LIMITS), "wall_seconds": 1.0}) if name == "time" else _PROBE_LIMITS
         status, _ = run(source, limits)
         verdict = Verdict.PASS if status is expected else Verdict.FAIL
-        yield Finding(f"{sandbox.name}: limit of {what}", verdict, f"ended as {status}")
+        yield Finding(f"{sandbox.name}: limit of {name}", verdict, f"ended as {status}")
 
 
-def _disk(subject: str, place: Path) -> Finding:
-    free = shutil.disk_usage(place).free >> 30
-    if free < _LEAST_FREE_GB:
+def _disk(subject: str, path: Path) -> Finding:
+    free = shutil.disk_usage(path).free >> 30
+    if free < _MIN_FREE_GB:
         return Finding(
-            subject, Verdict.FAIL, f"{free} GiB free at {place}: make it {_LEAST_FREE_GB} at least"
+            subject, Verdict.FAIL, f"{free} GiB free at {path}: at least {_MIN_FREE_GB} are needed"
         )
-    return Finding(subject, Verdict.PASS, f"{free} GiB free at {place}")
+    return Finding(subject, Verdict.PASS, f"{free} GiB free at {path}")
 
 
 def examine(backends: tuple[str, ...], settings: DockerSettings) -> Iterator[Finding]:
-    """All findings for this host and those of its backends that are named."""
+    """All findings for this host and the given backends."""
     yield from examine_host()
     examinations: dict[str, Callable[[], Iterator[Finding]]] = {
         "bubblewrap": examine_bubblewrap,

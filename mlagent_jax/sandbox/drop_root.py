@@ -1,10 +1,10 @@
-"""Starts bubblewrap as an unprivileged user when we are root: no process in a sandbox is the host's root.
+"""Starts bubblewrap as an unprivileged user when this process is root, so that no process in a sandbox is host root.
 
-A user namespace made by root would leave its processes root in the host's eyes: owners of /proc/sys, for
-one. The unprivileged user, on the other hand, may not be able to reach what the sandbox is to show: a Python
-below /root, say. So this small program, run as root in a mount namespace of its own, mounts those folders
-where that user can reach them, gives up root, and becomes bubblewrap. It runs as a script, on the standard
-library and its neighbour `sandbox_worker.namespaces` alone.
+The processes of a user namespace that root creates are still root to the host; they own /proc/sys, for example. The
+unprivileged user, on the other hand, may not be able to reach what the sandbox should show, such as a Python below
+/root. So this small program runs as root in a mount namespace of its own, mounts those folders where that user can
+reach them, drops root, and becomes bubblewrap. It runs as a script, on the standard library and
+`sandbox_worker.namespaces` alone.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 UNPRIVILEGED_ID = 65534
-_STAGE = "/tmp"  # of the new mount namespace: the host's is not touched
+_STAGING_FOLDER = "/tmp"  # in the new mount namespace; the host's is not touched
 
 
 def command(program: str, folders: list[str], arguments: Callable[[dict[str, str]], list[str]]) -> list[str]:
-    """The command that runs `program` as `UNPRIVILEGED_ID`, able to reach `folders`.
+    """The command that runs `program` as `UNPRIVILEGED_ID` with access to `folders`.
 
     Args:
-        program: bwrap; it must lie below one of `folders` or be world-reachable.
+        program: bwrap; it must lie below one of `folders` or be reachable for everyone.
         folders: paths on the host.
-        arguments: from {folder: where the program finds it} to the program's arguments.
+        arguments: maps {folder: where the program finds it} to the program's arguments.
     """
-    found_at = {folder: f"{_STAGE}/{number}" for number, folder in enumerate(folders)}
+    staged = {folder: f"{_STAGING_FOLDER}/{number}" for number, folder in enumerate(folders)}
     inside = [folder for folder in folders if program.startswith(f"{folder}/")]
     if inside:
-        program = found_at[inside[0]] + program.removeprefix(inside[0])
-    plan = json.dumps({"folders": found_at, "argv": [program, *arguments(found_at)]})
+        program = staged[inside[0]] + program.removeprefix(inside[0])
+    plan = json.dumps({"folders": staged, "argv": [program, *arguments(staged)]})
     return [sys.executable, "-I", "-S", __file__, plan]
 
 
@@ -42,13 +42,13 @@ def main() -> None:
     plan = json.loads(sys.argv[1])
     namespaces.unshare(namespaces.CLONE_NEWNS)
     namespaces.mount("", "/", flags=namespaces.MS_REC | namespaces.MS_PRIVATE)
-    # Open first: the stage may hide them.
+    # Open them first: the staging folder may hide them.
     opened = {folder: os.open(folder, os.O_PATH) for folder in plan["folders"]}
-    namespaces.mount("tmpfs", _STAGE, "tmpfs", options="size=64k,mode=0755")
-    for folder, place in plan["folders"].items():
-        Path(place).mkdir()
+    namespaces.mount("tmpfs", _STAGING_FOLDER, "tmpfs", options="size=64k,mode=0755")
+    for folder, target in plan["folders"].items():
+        Path(target).mkdir()
         source = f"/proc/self/fd/{opened[folder]}"
-        namespaces.mount(source, place, flags=namespaces.MS_BIND | namespaces.MS_REC)
+        namespaces.mount(source, target, flags=namespaces.MS_BIND | namespaces.MS_REC)
         os.close(opened[folder])
     os.setgroups([])
     os.setresgid(UNPRIVILEGED_ID, UNPRIVILEGED_ID, UNPRIVILEGED_ID)

@@ -1,21 +1,21 @@
-"""Stops a run whose sandbox no longer works, instead of masking every sample of it."""
+"""Stops a run whose sandbox no longer works, instead of masking every further sample."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mlagent_jax.sandbox.breaker import CircuitBreaker
+from mlagent_jax.sandbox.circuit_breaker import CircuitBreaker
 from mlagent_jax.sandbox.interface import Job, Limits, Result, Sandbox, SandboxUnavailableError, Status
 
-_MOST_IN_A_ROW = 12
+_MAX_ERRORS_IN_A_ROW = 12
 
 
 class GuardedSandbox:
-    """A sandbox that gives up for good reason; see `Sandbox`. `errors`: results that were a fault of ours."""
+    """A sandbox that gives up after too many errors; see `Sandbox`. `errors`: how many results were SANDBOX_ERROR."""
 
     def __init__(self, inner: Sandbox, breaker: CircuitBreaker | None = None) -> None:
         self._inner = inner
-        self._breaker = breaker or CircuitBreaker(failures=_MOST_IN_A_ROW)
+        self._breaker = breaker or CircuitBreaker(max_failures=_MAX_ERRORS_IN_A_ROW)
         self.errors = 0
 
     @property
@@ -31,15 +31,15 @@ class GuardedSandbox:
         return self._inner.identity()
 
     def run(self, job: Job) -> Result:
-        """See `Sandbox.run`. Raises SandboxUnavailableError: too many faults of ours, and nothing else, in a row."""
-        if not self._breaker.allows():
-            raise self._refusal("it is left in peace for a while")
+        """See `Sandbox.run`. Raises SandboxUnavailableError after too many SANDBOX_ERRORs in a row."""
+        if not self._breaker.allows_try():
+            raise self._unavailable("it is not tried again for a while")
         result = self._inner.run(job)
-        is_fault = result.status is Status.SANDBOX_ERROR
-        self._breaker.record(not is_fault)
-        self.errors += is_fault
-        if is_fault and self._breaker.is_open:
-            raise self._refusal(result.error)
+        is_error = result.status is Status.SANDBOX_ERROR
+        self._breaker.record(not is_error)
+        self.errors += is_error
+        if is_error and self._breaker.is_open:
+            raise self._unavailable(result.error)
         return result
 
     def check(self, limits: Limits) -> None:
@@ -59,8 +59,8 @@ class GuardedSandbox:
     def close(self) -> None:
         self._inner.close()
 
-    def _refusal(self, reason: str) -> SandboxUnavailableError:
+    def _unavailable(self, reason: str) -> SandboxUnavailableError:
         return SandboxUnavailableError(
-            f"The {self.name} sandbox has failed time after time ({reason}). No script was blamed for it. "
-            "`python -m experiments.sandbox doctor` tests this host; the same command as before resumes the run."
+            f"The {self.name} sandbox has failed repeatedly ({reason}). No script was blamed for it. "
+            "Test this host with `python -m experiments.sandbox doctor`; then resume the run with the same command."
         )

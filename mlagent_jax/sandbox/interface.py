@@ -1,7 +1,7 @@
-"""What every sandbox backend offers: run one script in one fresh place, hand back a typed result.
+"""The interface of every sandbox backend: run one script in a fresh environment and return a typed result.
 
-A job is a pure description (files, script, limits), so that a result can be cached by content and repeated
-anywhere. Nothing in a result is a judgement: grading happens outside, in `mlagent_jax.grading.grade`.
+A job is a pure description (files, script, limits), so that a result can be cached by content and reproduced
+anywhere. A result contains no judgement: grading happens outside, in `mlagent_jax.grading.grade`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from mlagent_jax.fields import setting
 
 
 class Status(enum.StrEnum):
-    """How an execution ended. All but `SANDBOX_ERROR` are statements about the program that ran."""
+    """How an execution ended. All but `SANDBOX_ERROR` are statements about the program."""
 
     OK = "ok"
-    FAILED = "failed"  # non-zero exit or a signal of its own making
+    FAILED = "failed"  # a non-zero exit code, or a signal that no limit explains
     TIMEOUT = "timeout"
     OOM = "oom"
     PIDS = "pids"
     DISK = "disk"
-    OUTPUT_LIMIT = "output_limit"  # files to be taken out were too many or too large
-    SANDBOX_ERROR = "sandbox_error"  # ours: retried, then masked, never scored
+    OUTPUT_LIMIT = "output_limit"  # too many or too large files to collect
+    SANDBOX_ERROR = "sandbox_error"  # our fault: retried, then masked, never scored
 
     @property
     def is_corner_case(self) -> bool:
@@ -36,38 +36,36 @@ class Status(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one execution. They are required, with defaults, never absent."""
+    """The limits of one execution. Every limit has a default; none can be switched off."""
 
     wall_seconds: float = setting(30.0, above=0)
     cpu_seconds: int = setting(30, at_least=1)
-    # Address space of each process, and memory of all together; in bytes it must fit the kernel's 64 bits.
+    # Address space of each process, and memory of all together.
     memory_mb: int = setting(1024, at_least=1)
     processes: int = setting(32, at_least=1)
     open_files: int = setting(256, at_least=1)
     workspace_mb: int = setting(64, at_least=1)  # the writable workspace, in memory
     workspace_files: int = setting(1024, at_least=1)
-    kept_mb: int = setting(
-        16, at_least=1
-    )  # of files that go on to the next script; at most a quarter of the workspace
-    kept_files: int = setting(200, at_least=1)  # and folders; at most half of the workspace's
-    output_kb: int = setting(
-        64, at_least=1
-    )  # stdout + stderr kept: head and tail; the rest is counted and dropped
-    threads: int = setting(1, at_least=1)  # OMP_NUM_THREADS and its like
+    # Files that the next script gets: at most a quarter of the workspace.
+    kept_mb: int = setting(16, at_least=1)
+    # Files and folders that the next script gets: at most half of the workspace's.
+    kept_files: int = setting(200, at_least=1)
+    # The head and tail of stdout and stderr; the middle is dropped and counted.
+    output_kb: int = setting(64, at_least=1)
+    threads: int = setting(1, at_least=1)  # OMP_NUM_THREADS and the like
 
 
 @dataclass(frozen=True)
 class Job:
     """One script to run.
 
-    files: workspace contents before the run, relative POSIX path -> bytes; see `sandbox_worker.names`.
+    files: workspace contents before the run, from relative POSIX paths to bytes; see `sandbox_worker.names`.
     script: path of the Python script to run, one of `files`; the working directory is the workspace root.
-    output: path of the file that the script is to leave, which is taken out whatever its size; "" for none.
-    data_dir: host folder shown read-only as `data/` in the workspace, or None.
+    output: path of the file that the script should write, which is collected whatever its size; "" for none.
+    data_dir: folder of the host that is shown read-only as `data/` in the workspace, or None.
     data_digest: content hash of `data_dir`, part of the cache key.
-    lease: names the episode. Where containers cannot be shared by episodes, jobs of the same lease are run in the
-        same one, one after the other; "" shares with none. It changes nothing but the time that a job takes, and is
-        no part of the cache key.
+    lease: identifies the episode. Where episodes cannot share containers, jobs of the same lease run in the same one,
+        one after another; "" shares with none. It only affects how long a job takes, and is not part of the cache key.
     """
 
     files: Mapping[str, bytes]
@@ -81,15 +79,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one job.
+    """The result of one job.
 
-    output: stdout and stderr as they were interleaved, decoded with backslashreplace, control characters
-        stripped, at most `limits.output_kb`; `dropped_bytes` says how much was left out of its middle.
-    files: regular files of the workspace after everything in the sandbox was dead (without `data/`), within
-        `limits.kept_mb` and `kept_files`; empty unless the program itself ran. They can be those of a next job.
+    output: stdout and stderr, interleaved as written, decoded with backslashreplace, without control characters, at
+        most `limits.output_kb`; `dropped_bytes` says how much of the middle was left out.
+    files: regular files of the workspace after every process had ended (without `data/`), within `limits.kept_mb` and
+        `kept_files`; empty unless the program ran. They are valid as the files of a next job.
     left_out: how many others there were, by reason; see `sandbox_worker.record.LeftOut`.
-    oom_kills: how many of the job's processes the kernel killed for want of memory, which need not be the script
-        itself; counted where a control group of the job's own counts them, in a container.
+    oom_kills: how many of the job's processes the kernel's OOM killer has killed, not necessarily the script itself.
+        Only counted in a container, which has a control group of its own.
     error: one sentence for `SANDBOX_ERROR`, else "".
     """
 
@@ -109,34 +107,37 @@ class Result:
 
 
 class SandboxUnavailableError(UserError):
-    """This host cannot give the isolation that was asked for; the message names the remedy."""
+    """This host cannot provide the isolation that was asked for. The message names the remedy."""
 
 
 class Sandbox(Protocol):
-    """A backend. Thread-safe: as many threads as it has workers may have `run` serve them at once."""
+    """A backend. Thread-safe: as many threads as it has workers may be in `run` at once."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def isolated(self) -> bool:
-        """Whether code written by a model may be run here."""
+        """Whether code written by a model may run here."""
         ...
 
     def identity(self) -> Mapping[str, str]:
-        """What else than a job decides its result: interpreter, libraries, image, runtime. May ask an engine."""
+        """What a result depends on beside the job: interpreter, libraries, image, runtime. May call an engine."""
         ...
 
     def run(self, job: Job) -> Result:
-        """Runs `job` in a fresh place. Never raises for what the program does; ours is `SANDBOX_ERROR`."""
+        """Runs `job` in a fresh environment.
+
+        Never raises because of the program. If the sandbox fails, the status is `SANDBOX_ERROR`.
+        """
         ...
 
     def check(self, limits: Limits) -> None:
-        """Raises SandboxUnavailableError where jobs with these limits can never run: for before any work."""
+        """Call before any work starts. Raises SandboxUnavailableError if jobs with these limits can never run."""
         ...
 
     def release(self, lease: str) -> None:
-        """Says that no further job will name `lease`."""
+        """Call when no further job will have this lease."""
         ...
 
     def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""Chooses a backend for this host, once, and says what it does not give."""
+"""Chooses a backend for this host, and warns about what it does not guarantee."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ def open_sandbox(
 
     Args:
         backend: "bubblewrap", "docker", "ray", "process", or "auto": bubblewrap where it works, else process.
-        data_root: the folder below which every job's data lies.
-        allow_unisolated: the user insists on running free code without isolation.
-        writes_free_code: the code to run may be anything that a model writes, not only edits of ours.
+        data_root: the folder that contains every job's data.
+        allow_unisolated: the user explicitly allows model-written code without isolation.
+        writes_free_code: the code to run may be anything that a model writes, not only our own edits.
         docker: settings of backend "docker".
-        ray_address, ray_backend: of backend "ray", see `RaySandbox`.
+        ray_address, ray_backend: of backend "ray"; see `RaySandbox`.
 
-    What it returns raises SandboxUnavailableError when it fails time after time.
+    Returns:
+        A sandbox that raises SandboxUnavailableError when it fails repeatedly.
 
     Raises:
-        SandboxUnavailableError: no isolation here, and free code is to run or an isolating backend was asked
-        for by name.
-        FileNotFoundError: no `data_root`.
-        ValueError: unknown backend.
+        SandboxUnavailableError: isolation does not work on this host, and either free code has to run or an isolating
+            backend was named.
+        FileNotFoundError: `data_root` does not exist.
+        ValueError: an unknown backend.
     """
     if backend not in BACKENDS:
         raise ValueError(f"unknown sandbox backend {backend!r}: choose one of {', '.join(BACKENDS)}")
@@ -52,7 +53,7 @@ def open_sandbox(
         return GuardedSandbox(DockerSandbox(data_root, workers, settings=docker))
     if backend == "ray":
         return GuardedSandbox(RaySandbox(data_root, workers, ray_backend, ray_address, docker))
-    reason = "it was asked for by name"
+    reason = "backend process was chosen"
     if backend != "process":
         reason = why_not_bubblewrap(data_root)
         if not reason:
@@ -61,14 +62,16 @@ def open_sandbox(
             raise SandboxUnavailableError(f"The bubblewrap sandbox does not work here ({reason}). {_REMEDY}")
     if writes_free_code and not allow_unisolated:
         raise SandboxUnavailableError(
-            "This run executes code that a model writes, and nothing would isolate it here "
+            "This run executes code that a model writes, and nothing would isolate it on this host "
             f"({reason}). {_REMEDY} To run it unisolated at your own risk, set sandbox.allow_unisolated=True."
         )
     logging.warning(
         "SCRIPTS RUN WITHOUT ISOLATION (%s). They are limited in time, memory and file size, but can read "
         "and write whatever this user can, use the network, and see other processes. %s",
         reason,
-        "The code is a model's: you asked for this." if writes_free_code else "The code is our own edits'.",
+        "A model writes the code: you have allowed this."
+        if writes_free_code
+        else "All code is from our own edits.",
     )
     return GuardedSandbox(ProcessSandbox(data_root, workers))
 
@@ -80,13 +83,13 @@ _REMEDY = (
 
 
 def why_not_bubblewrap(data_root: Path) -> str:
-    """Why bubblewrap cannot isolate a program on this host, as tried with a small one; "" if it can."""
+    """Why bubblewrap cannot isolate a program on this host, found by running a small one; "" if it can."""
     program = b"import os; print(os.getpid())"
     try:
         with BubblewrapSandbox(data_root, workers=1, preload=(), attempts=1) as sandbox:
             result = sandbox.run(Job({"probe.py": program}, "probe.py"))
     except FileNotFoundError as error:
         return str(error)
-    if result.status is Status.OK and result.output == "2\n":  # next to the supervisor, and nobody else
+    if result.status is Status.OK and result.output == "2\n":  # the only process beside its supervisor
         return ""
-    return result.error or f"a first program ended as {result.status}: {result.output[-200:].strip()}"
+    return result.error or f"a test program ended as {result.status}: {result.output[-200:].strip()}"

@@ -1,4 +1,4 @@
-"""From what a worker measured to a `Result`: a pure step, outside the sandbox."""
+"""Turns a worker's measurements into a `Result`: a pure function, outside the sandbox."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KILLED_FOR = {
     "processes": Status.PIDS,
     "disk": Status.DISK,
 }
-# Escape sequences of a terminal: CSI, then OSC and other strings, then two-character ones (ECMA-48).
+# Terminal escape sequences: CSI, then OSC and other strings, then two-character ones (ECMA-48).
 _ESCAPES = re.compile(
     "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]"
     "|(?:\x1b[\\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\\\|\x9c)?"
@@ -27,11 +27,11 @@ _ESCAPES = re.compile(
 
 
 def to_result(body: Mapping[str, Any], blobs: Mapping[str, bytes], limits: Limits) -> Result:
-    """Makes a `Result` of a worker's answer. Raises ProtocolError when it is not one."""
+    """The `Result` in a worker's report. Raises ProtocolError if it is not a valid report."""
     measured, head, tail, files = record.decode(body, blobs)
     if measured.fault:
         return Result(Status.SANDBOX_ERROR, error=measured.fault)
-    if not measured.ran:  # its files did not even fit
+    if not measured.ran:  # its files did not fit
         return Result(Status.DISK)
     output, dropped = render_output(head, tail, measured.dropped_bytes, limits.output_kb << 10)
     return Result(
@@ -50,10 +50,10 @@ def to_result(body: Mapping[str, Any], blobs: Mapping[str, bytes], limits: Limit
 
 
 def decide_status(measured: Record, limits: Limits) -> Status:
-    """Decides how an execution ended, by what the supervisor and the kernel measured.
+    """Decides how an execution ended, from what the supervisor and the kernel measured.
 
-    A limit that shows inside the program only as a failed call counts where that refusal was seen from outside
-    and the program then failed. What it printed or raised counts for nothing.
+    Some limits appear inside the program only as a failed call. They count if the refusal was seen from outside and
+    the program then failed. What the program printed or raised does not count.
     """
     if measured.killed_for:
         return _KILLED_FOR[measured.killed_for]
@@ -74,12 +74,12 @@ def decide_status(measured: Record, limits: Limits) -> Status:
 
 
 def render_output(head: bytes, tail: bytes, dropped: int, limit: int) -> tuple[str, int]:
-    """Joins what was kept of an output into clean text of at most `limit` bytes.
+    """Joins the kept head and tail of an output into clean text of at most `limit` bytes.
 
     Returns the text and how many bytes of the output it leaves out.
 
-    The text is safe to show in a terminal: no escape sequences, control or formatting characters, bytes that
-    are not UTF-8 as \\xNN.
+    The text is safe to show in a terminal: it has no escape sequences, control or formatting characters. Bytes that
+    are not UTF-8 appear as \\xNN.
     """
     if dropped == 0:
         text = clean_text((head + tail).decode("utf-8", "backslashreplace"))
@@ -89,7 +89,7 @@ def render_output(head: bytes, tail: bytes, dropped: int, limit: int) -> tuple[s
     else:
         first = clean_text(head.decode("utf-8", "backslashreplace"))
         last = clean_text(tail.decode("utf-8", "backslashreplace"))
-    half = (limit - 64) // 2  # escapes may have made the text longer than the bytes were; room for the note
+    half = (limit - 64) // 2  # escapes may have made the text longer; 64 bytes are for the note in the middle
     kept_first = first.encode()[:half].decode("utf-8", "ignore")
     kept_last = last.encode()[-half:].decode("utf-8", "ignore")
     if dropped == 0:
@@ -100,9 +100,9 @@ def render_output(head: bytes, tail: bytes, dropped: int, limit: int) -> tuple[s
 
 
 def clean_text(text: str) -> str:
-    """Removes escape sequences and every control or formatting character but newline and tab.
+    """Removes escape sequences and all control and formatting characters but newline and tab.
 
-    A lone carriage return becomes a new line, as do the line and paragraph separators.
+    A lone carriage return becomes a newline, like the line and paragraph separators.
     """
     text = re.sub("\r\n?|\u2028|\u2029|\x85", "\n", _ESCAPES.sub("", text))
     return "".join(

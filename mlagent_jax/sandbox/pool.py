@@ -1,4 +1,4 @@
-"""A pool of workers, each a process that serves one job at a time and is replaced when it is not well."""
+"""A pool of workers. Each is a process that serves one job at a time and is replaced when it fails."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from mlagent_jax.sandbox import outcome
 from mlagent_jax.sandbox.interface import Job, Result, Status
 from mlagent_jax.sandbox.sandbox_worker import names, protocol
 
-READY_SECONDS = 120.0  # importing the scientific stack from a slow disk
-GRACE_SECONDS = 15.0  # above a job's own limit: filling and reading its workspace, killing its processes
+START_SECONDS = 120.0  # to import the scientific stack from a slow disk
+GRACE_SECONDS = 15.0  # beyond a job's time limit: to write and read its workspace, and kill its processes
 _CLOSE_SECONDS = 6.0
-_BUFFER_BYTES = 1 << 20  # large files then take half the time from process to process
+_BUFFER_BYTES = 1 << 20  # halves the time that large files take between processes
 
-# The whole environment of a program; HOME, TMPDIR and the thread counts are set for each job.
+# The complete environment of a program. HOME, TMPDIR and the thread counts are then set for each job.
 ENVIRONMENT = {
     "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
     "HOME": "/tmp",
@@ -39,10 +39,10 @@ ENVIRONMENT = {
     "LOKY_MAX_CPU_COUNT": "1",
     "PYTHONHASHSEED": "0",
     "PYTHONDONTWRITEBYTECODE": "1",
-    # Threads would reserve 64 MB of addresses each, which count as the program's memory.
+    # Otherwise each thread would reserve 64 MB of address space, which counts as the program's memory.
     "MALLOC_ARENA_MAX": "2",
 }
-# What the scripts of the tasks import, ready in every worker before its first job.
+# What the tasks' scripts import; loaded in every worker before its first job.
 PRELOAD = (
     "numpy",
     "numpy.ma",
@@ -76,23 +76,23 @@ PRELOAD = (
     "sklearn.tree",
 )
 
-# Starts the worker from the folder that holds its package, named by the first argument.
-BOOT = "import sys; sys.path[0] = sys.argv.pop(1); from sandbox_worker import server; server.main()"
+# Starts the worker. The first argument is the folder that contains its package.
+BOOTSTRAP = "import sys; sys.path[0] = sys.argv.pop(1); from sandbox_worker import server; server.main()"
 
 
 class WorkerError(Exception):
-    """A worker could not be started, died, or did not answer: nothing that a program should be blamed for."""
+    """A worker could not be started, died, or did not respond. No program is to blame."""
 
 
 class ClosedError(WorkerError):
-    """The sandbox is closed: no further attempt makes sense."""
+    """The sandbox is closed, so there is no point in another attempt."""
 
 
 class Worker:
-    """One worker process, as seen from the host. Not thread-safe: whoever holds its lease uses it alone."""
+    """One worker process, as seen from the host. Not thread-safe: whoever has borrowed it uses it alone."""
 
     def __init__(self, launch: Callable[[socket.socket, IO[bytes]], subprocess.Popen[bytes]]) -> None:
-        """Starts the process without waiting for it; `launch` gets its standard input/output and error."""
+        """Starts the process without waiting for it. `launch` gets its standard input and output, and its errors."""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._channel, other_end = socket.socketpair()
         for end in (self._channel, other_end):
@@ -101,11 +101,13 @@ class Worker:
             self._process = launch(other_end, self._errors)
         self._ready = False
 
-    def run(self, body: dict[str, Any], files: dict[str, bytes], wall_seconds: float, max_bytes: int) -> Any:
-        """Sends a job and waits for its answer. Raises WorkerError; the worker is of no use after that."""
+    def run(
+        self, body: dict[str, Any], files: dict[str, bytes], wall_seconds: float, max_bytes: int
+    ) -> protocol.Message:
+        """Sends a job and waits for its report. Raises WorkerError; the worker must not be used after that."""
         try:
             if not self._ready:
-                self._channel.settimeout(READY_SECONDS)
+                self._channel.settimeout(START_SECONDS)
                 protocol.receive(self._channel, 0)
                 self._ready = True
             self._channel.settimeout(wall_seconds + GRACE_SECONDS)
@@ -113,13 +115,13 @@ class Worker:
             return protocol.receive(self._channel, max_bytes)
         except (OSError, EOFError, protocol.ProtocolError) as error:
             reason = str(error) or type(error).__name__
-            raise WorkerError(f"{reason}{self._last_words()}") from error
+            raise WorkerError(f"{reason}{self._last_error_line()}") from error
 
     def close(self) -> None:
-        """Ends the process and all below it. A thread that waits in `run` gets a WorkerError."""
+        """Ends the process and its descendants. A thread that waits in `run` gets a WorkerError."""
         with contextlib.suppress(OSError):
-            self._channel.shutdown(socket.SHUT_RDWR)  # asks it to clean up and go
-        # A worker that has served may have a job to end and a folder to remove; another has nothing.
+            self._channel.shutdown(socket.SHUT_RDWR)  # asks it to clean up and exit
+        # Only a worker that has served may have a job to end and a folder to remove.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=_CLOSE_SECONDS if self._ready else 0)
         self._process.kill()
@@ -127,22 +129,22 @@ class Worker:
         self._channel.close()
         self._errors.close()
 
-    def _last_words(self) -> str:
+    def _last_error_line(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1)
         try:
             self._errors.seek(0)
-            said = self._errors.read()[-4000:].decode("utf-8", "backslashreplace").strip()
+            errors = self._errors.read()[-4000:].decode("utf-8", "backslashreplace").strip()
         except ValueError:  # another thread has closed this worker meanwhile
             return ""
-        logging.debug("a sandbox worker's last words:\n%s", said)
-        return f"; the worker's last words: {said.splitlines()[-1].strip()}" if said else ""
+        logging.debug("standard error of a sandbox worker:\n%s", errors)
+        return f"; the worker's last error: {errors.splitlines()[-1].strip()}" if errors else ""
 
 
 def start_process(
     command: Sequence[str], channel: socket.socket, errors: IO[bytes], env: Mapping[str, str] = ENVIRONMENT
 ) -> subprocess.Popen[bytes]:
-    """Starts a worker's process: `channel` is its standard input and output, `errors` takes its standard error."""
+    """Starts a worker's process. `channel` is its standard input and output, `errors` receives its standard error."""
     return subprocess.Popen(
         command,
         stdin=channel.fileno(),
@@ -155,9 +157,9 @@ def start_process(
 
 
 class WorkerPool:
-    """Runs jobs on `size` workers, each leased to one job at a time. Thread-safe.
+    """Runs jobs on `size` workers, each lent to one job at a time. Thread-safe.
 
-    A job whose worker fails is tried on a fresh one, `attempts` times in all.
+    A job whose worker fails is tried on a new one, `attempts` times in all.
     """
 
     def __init__(
@@ -166,12 +168,12 @@ class WorkerPool:
         launch: Callable[[socket.socket, IO[bytes]], subprocess.Popen[bytes]],
         attempts: int = 3,
     ) -> None:
-        """Starts all workers at once; the first jobs wait until theirs has imported its modules."""
+        """Starts all workers at once. The first jobs wait until theirs has imported its modules."""
         if size < 1:
             raise ValueError(f"a sandbox needs at least one worker, not {size}")
         self._launch = launch
         self._attempts = attempts
-        # A child that dies with its parent dies when the *thread* that started it ends: this one stays.
+        # bwrap's --die-with-parent kills the child when the *thread* that started it ends, so this thread stays.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="sandbox-starter")
         self._idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
         self._size = size
@@ -187,23 +189,23 @@ class WorkerPool:
 
     @contextlib.contextmanager
     def borrow(self) -> Iterator[Worker]:
-        """A worker for one job; one that does not come back whole is replaced."""
+        """Lends a worker for one job. If the block raises, the worker is replaced."""
         worker = self._idle.get()
-        sound = False
+        healthy = False
         try:
             if self._closed:
                 raise ClosedError("the sandbox is closed")
             worker = worker or self._start()
             yield worker
-            sound = True
+            healthy = True
         finally:
-            # After anything else, Ctrl-C among it, its answer to this job may still be on its way.
-            if not sound and worker is not None:
+            # After any exception, such as Ctrl-C, its report on this job may still arrive.
+            if not healthy and worker is not None:
                 self._discard(worker)
-            self._idle.put(worker if sound else None)
+            self._idle.put(worker if healthy else None)
 
     def close(self) -> None:
-        """Ends every worker, also those that are busy: their jobs come back as `SANDBOX_ERROR`."""
+        """Ends every worker, even a busy one: its job then returns `SANDBOX_ERROR`."""
         self._closed = True
         with self._lock:
             workers = list(self._workers)
@@ -226,11 +228,11 @@ class WorkerPool:
 
 
 class JobRunner(Protocol):
-    """A worker, whatever it is made of."""
+    """A worker of any kind: a process or a container."""
 
     def run(
         self, body: dict[str, Any], files: dict[str, bytes], wall_seconds: float, max_bytes: int
-    ) -> tuple[dict[str, Any], dict[str, bytes]]: ...
+    ) -> protocol.Message: ...
 
 
 def run_job(
@@ -241,13 +243,13 @@ def run_job(
     borrow: Callable[[], contextlib.AbstractContextManager[JobRunner]],
     limit_address_space: bool = True,
 ) -> Result:
-    """Runs `job`; a fault of ours is tried again on a fresh worker, and reported if it persists.
+    """Runs `job`. If a worker fails, tries again on a new one; returns `SANDBOX_ERROR` if all attempts fail.
 
     Args:
-        data: the job's data as the worker finds it, or "".
+        data: the path of the job's data for the worker, or "".
         seccomp: see `seccomp.build_filter`.
-        borrow: lends a worker for one job; leaving with an exception says that it is of no use any more.
-        limit_address_space: of each process, to the job's memory.
+        borrow: lends a worker for one job; an exception in its block marks the worker as unusable.
+        limit_address_space: whether the address space of each process is limited to the job's memory.
     """
     limits = job.limits
     body = {
@@ -270,27 +272,27 @@ def run_job(
         except (WorkerError, OSError, protocol.ProtocolError) as failure:
             error = str(failure) if isinstance(failure, WorkerError) else repr(failure)
             if attempt < attempts:
-                logging.warning("a sandbox worker failed, the job is tried on a fresh one: %s", error)
+                logging.warning("a sandbox worker failed; the job is tried on a new one: %s", error)
     return Result(Status.SANDBOX_ERROR, error=f"no worker could run the job: {error}")
 
 
 def check_job(job: Job) -> None:
-    """Raises ValueError when `job` is not one: a fault of the caller, which no run could mend.
+    """Raises ValueError for an invalid job. The caller is at fault, so another attempt could not help.
 
-    The files of any result, and one script more, make a job.
+    The files of any result, together with one more script, are valid files of a job.
     """
     if job.script not in job.files:
         raise ValueError(f"the script {job.script!r} is not among the job's files {sorted(job.files)[:8]}")
     if len(job.files) > names.MAX_FILES:
         raise ValueError(f"a job has {len(job.files)} files, of at most {names.MAX_FILES}")
     for name in job.files:
-        if why := names.fault(name):
+        if why := names.why_invalid(name):
             raise ValueError(f"{name!r} cannot be a file of a job: it {why}")
-    if clash := names.collision(job.files):
-        raise ValueError(f"{clash!r} lies below another file")
+    if collision := names.collision(job.files):
+        raise ValueError(f"{collision!r} lies below another file")
 
 
-def data_below(root: Path, data_dir: Path | None) -> str:
+def relative_data_dir(root: Path, data_dir: Path | None) -> str:
     """A job's data folder relative to `root`, or "" for none. Raises ValueError, FileNotFoundError."""
     if data_dir is None:
         return ""

@@ -1,8 +1,8 @@
-"""The fallback where namespaces are not to be had: the same warm worker, in a plain process with limits.
+"""The fallback where namespaces are not available: the same warm worker, in a plain process with limits.
 
-What it gives: limits of memory, time and file size for each process, a temporary folder, a clean
-environment, and an end for everything that the program started. What it does not give: the program can read
-and write what its user can, and has the network. Only code that cannot be hostile may run here.
+It limits memory, time and file size of each process, provides a temporary folder and a clean environment, and ends
+everything that the program started. It does not isolate: the program can read and write whatever its user can, and
+can use the network. Only code that is certainly not hostile may run here.
 """
 
 from __future__ import annotations
@@ -17,19 +17,26 @@ from typing import IO
 
 from mlagent_jax.sandbox.host import check_fits, python_identity
 from mlagent_jax.sandbox.interface import Job, Limits, Result
-from mlagent_jax.sandbox.pool import BOOT, PRELOAD, WorkerPool, check_job, data_below, start_process
+from mlagent_jax.sandbox.pool import (
+    BOOTSTRAP,
+    PRELOAD,
+    WorkerPool,
+    check_job,
+    relative_data_dir,
+    start_process,
+)
 
 
 class ProcessSandbox:
     """Runs each job in a temporary folder, with a copy of its data; see `Sandbox`.
 
     Args:
-        data_root: the folder below which every job's `data_dir` lies.
+        data_root: the folder that contains every job's `data_dir`.
         workers: how many jobs may run at once.
         preload: modules that every worker imports once, before its first job.
 
     Raises:
-        FileNotFoundError: no `data_root`.
+        FileNotFoundError: `data_root` does not exist.
     """
 
     name = "process"
@@ -42,16 +49,19 @@ class ProcessSandbox:
         self._pool = WorkerPool(workers, self._launch)
 
     def identity(self) -> Mapping[str, str]:
-        """See `Sandbox.identity`: scripts run by this very interpreter."""
+        """See `Sandbox.identity`. Scripts run in this very interpreter."""
         return python_identity()
 
     def run(self, job: Job) -> Result:
-        """See `Sandbox.run`. Raises ValueError for a job that is not one, SandboxUnavailableError for one that is
-        larger than this host.
+        """See `Sandbox.run`.
+
+        Raises:
+            ValueError: an invalid job; see `check_job`.
+            SandboxUnavailableError: its limits exceed this host.
         """
         check_job(job)
         self.check(job.limits)
-        data = data_below(self._data_root, job.data_dir)
+        data = relative_data_dir(self._data_root, job.data_dir)
         return self._pool.run(job, str(self._data_root / data) if data else "", "")
 
     def check(self, limits: Limits) -> None:
@@ -59,7 +69,7 @@ class ProcessSandbox:
         check_fits(limits)
 
     def release(self, lease: str) -> None:
-        """Nothing is kept between jobs."""
+        """Does nothing: nothing is kept between jobs."""
 
     def __enter__(self) -> ProcessSandbox:
         return self
@@ -76,7 +86,7 @@ class ProcessSandbox:
         command = [
             sys.executable,
             "-c",
-            BOOT,
+            BOOTSTRAP,
             here,
             "--scratch",
             self._scratch.name,

@@ -1,15 +1,19 @@
-"""A seccomp filter that takes away the parts of the kernel that namespaces do not confine.
+"""A seccomp filter that denies the parts of the kernel that namespaces do not isolate.
 
-Denied: making or entering namespaces, mounting, tracing, key rings, bpf, performance events, io_uring, limits and
-priorities of other processes (a supervisor has its program's user id); what outlives its program (System V
-semaphores); memory that no limit counts (memfd, System V shared memory, message queues, asynchronous I/O, huge pages,
-larger buffers of sockets and pipes); sockets other than Unix ones, whose counters and closed ports a next job could
-read; and what is seen across jobs on the data that they share: locks, leases, and notes of who reads what. What is
-bounded, not denied, is in `sandbox_worker.witness`. `clone3` answers "no such call", so that the C library falls back
-to `clone`, whose flags can be looked at.
+Denied:
+- creating or entering namespaces, mounting, tracing, key rings, bpf, performance events, io_uring;
+- limits and priorities of other processes (a supervisor has its program's user id);
+- what outlives its program (System V semaphores);
+- memory that no limit counts (memfd, System V shared memory, message queues, asynchronous I/O, huge pages, larger
+  buffers of sockets and pipes);
+- sockets other than Unix ones, whose counters and closed ports a later job could read;
+- what jobs could observe of each other on the data that they share: locks, leases, and notifications of who reads what.
 
-The same rules come in two forms: a filter program, which a worker installs itself, and a profile for a
-container engine.
+What is bounded rather than denied is in `sandbox_worker.seccomp_agent`. `clone3` fails with "no such call", so that
+the C library falls back to `clone`, whose flags a filter can check.
+
+The same rules come in two forms: a filter program, which a worker installs itself, and a profile for a container
+engine.
 
 Sources: seccomp(2), linux/filter.h, the system call tables of x86-64 and of the generic interface (aarch64);
 for the profile, the OCI runtime specification, "Seccomp".
@@ -93,83 +97,92 @@ _DENIED: dict[str, tuple[int, int]] = {
     "vhangup": (153, 58),
     "vmsplice": (278, 75),
 }
-# Answered as by a kernel that does not have them, so that libraries do without.
+# Fail as in a kernel without them, so that libraries fall back.
 _ABSENT: dict[str, tuple[int, int]] = {
-    "cachestat": (451, 451),  # what others have read
+    "cachestat": (451, 451),  # shows what others have read
     "clone3": (435, 435),
-    "inotify_init": (253, -1),  # what others do with shared data
+    "inotify_init": (253, -1),  # shows what others do with shared data
     "inotify_init1": (294, 26),
-    "io_setup": (206, 0),  # takes of a number that the whole host shares
+    "io_setup": (206, 0),  # counts against a limit of the whole host
     "landlock_create_ruleset": (444, 444),
-    "listmount": (458, 458),  # where things lie on the host
-    "mincore": (27, 232),  # what others have read
+    "listmount": (458, 458),  # shows paths of the host
+    "mincore": (27, 232),  # shows what others have read
     "statmount": (457, 457),
 }
 
 
 @dataclass(frozen=True)
-class _Argument:
-    """A condition on one argument of a call, of which the kernel looks at the low 32 bits.
+class _Condition:
+    """A condition on the low 32 bits of one argument of a call.
 
-    test: "is", "is not", or "has a bit of".
+    operator: "equal", "not equal", or "any bit of".
     """
 
     index: int
-    test: str
+    operator: str
     value: int
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """A call, by its numbers on x86-64 and aarch64 (-1 for none), that fails where all of `arguments` hold."""
+    """A call, by its numbers on x86-64 and aarch64 (-1 for none), that fails where all conditions hold."""
 
     name: str
     numbers: tuple[int, int]
     error: int
-    arguments: tuple[_Argument, ...] = ()
+    conditions: tuple[_Condition, ...] = ()
 
 
-def _each(
-    name: str, numbers: tuple[int, int], error: int, index: int, values: Iterable[int], *more: _Argument
+def _rules_for_values(
+    name: str, numbers: tuple[int, int], error: int, index: int, values: Iterable[int], *more: _Condition
 ) -> tuple[_Rule, ...]:
-    return tuple(_Rule(name, numbers, error, (*more, _Argument(index, "is", value))) for value in values)
+    return tuple(_Rule(name, numbers, error, (*more, _Condition(index, "equal", value))) for value in values)
 
 
-_OF_ANOTHER = (_Argument(0, "is not", 0),)  # process than the caller
-_NOT_UNIX = (_Argument(0, "is not", 1),)
-_NAMESPACE_FLAGS = 0x7E020000  # CLONE_NEW*: cgroup, uts, ipc, user, pid, net and mount
+_OTHER_PROCESS = (_Condition(0, "not equal", 0),)
+_NOT_AF_UNIX = (_Condition(0, "not equal", 1),)
+_CLONE_NEW_FLAGS = 0x7E020000  # cgroup, uts, ipc, user, pid, net and mount
 _MAP_HUGETLB = 0x40000
-_NOT_WAITING = 0x8  # RWF_NOWAIT
-_GET_LOCKS, _SET_LEASE, _NOTIFY, _SET_PIPE_SIZE = (5, 36), 1024, 1026, 1031
-_SET_OWNERLESS_LOCK = (37, 38)  # F_OFD_SETLK, F_OFD_SETLKW: one could lie hidden in a message
-_SOCKET_LEVEL, _BUFFER_SIZES = 1, (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, and the same by force
+_RWF_NOWAIT = 0x8
+_F_GETLK, _F_OFD_GETLK, _F_SETLEASE, _F_NOTIFY, _F_SETPIPE_SZ = 5, 36, 1024, 1026, 1031
+# No process owns such a lock, so one could stay hidden in a queued message.
+_F_OFD_SETLK, _F_OFD_SETLKW = 37, 38
+_SOL_SOCKET, _SO_BUFFER_SIZES = 1, (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, SO_SNDBUFFORCE, SO_RCVBUFFORCE
 
 _RULES: tuple[_Rule, ...] = (
     *(_Rule(name, numbers, errno.EPERM) for name, numbers in _DENIED.items()),
     *(_Rule(name, numbers, errno.ENOSYS) for name, numbers in _ABSENT.items()),
-    _Rule("prlimit64", (302, 261), errno.EPERM, _OF_ANOTHER),
-    _Rule("sched_setaffinity", (203, 122), errno.EPERM, _OF_ANOTHER),
-    _Rule("sched_setattr", (314, 274), errno.EPERM, _OF_ANOTHER),
-    _Rule("sched_setparam", (142, 118), errno.EPERM, _OF_ANOTHER),
-    _Rule("sched_setscheduler", (144, 119), errno.EPERM, _OF_ANOTHER),
-    _Rule("clone", (56, 220), errno.EPERM, (_Argument(0, "has a bit of", _NAMESPACE_FLAGS),)),
-    _Rule("socket", (41, 198), errno.EAFNOSUPPORT, _NOT_UNIX),
-    _Rule("socketpair", (53, 199), errno.EAFNOSUPPORT, _NOT_UNIX),
-    *_each("setsockopt", (54, 208), errno.EPERM, 2, _BUFFER_SIZES, _Argument(1, "is", _SOCKET_LEVEL)),
-    # Locks and leases on data that jobs share are seen by all of them; so is who reads it. Libraries do without
-    # `flock` where the file system has none (HDF5, filelock), and without locks that no process owns.
+    _Rule("prlimit64", (302, 261), errno.EPERM, _OTHER_PROCESS),
+    _Rule("sched_setaffinity", (203, 122), errno.EPERM, _OTHER_PROCESS),
+    _Rule("sched_setattr", (314, 274), errno.EPERM, _OTHER_PROCESS),
+    _Rule("sched_setparam", (142, 118), errno.EPERM, _OTHER_PROCESS),
+    _Rule("sched_setscheduler", (144, 119), errno.EPERM, _OTHER_PROCESS),
+    _Rule("clone", (56, 220), errno.EPERM, (_Condition(0, "any bit of", _CLONE_NEW_FLAGS),)),
+    _Rule("socket", (41, 198), errno.EAFNOSUPPORT, _NOT_AF_UNIX),
+    _Rule("socketpair", (53, 199), errno.EAFNOSUPPORT, _NOT_AF_UNIX),
+    *_rules_for_values(
+        "setsockopt", (54, 208), errno.EPERM, 2, _SO_BUFFER_SIZES, _Condition(1, "equal", _SOL_SOCKET)
+    ),
+    # All jobs see locks and leases on the data that they share, and notifications of who reads it. Libraries fall back
+    # where the file system has no `flock` (HDF5, filelock) or no open file description locks.
     _Rule("flock", (73, 32), errno.ENOSYS),
-    *_each("fcntl", (72, 25), errno.EINVAL, 1, _SET_OWNERLESS_LOCK),
-    *_each("fcntl", (72, 25), errno.EPERM, 1, (*_GET_LOCKS, _SET_LEASE, _NOTIFY, _SET_PIPE_SIZE)),
-    # Whether it can be read at once tells what others have read.
-    _Rule("preadv2", (327, 286), errno.EOPNOTSUPP, (_Argument(5, "has a bit of", _NOT_WAITING),)),
-    # Huge pages come of a pool of the host's that no limit counts.
-    _Rule("mmap", (9, 222), errno.ENOMEM, (_Argument(3, "has a bit of", _MAP_HUGETLB),)),
+    *_rules_for_values("fcntl", (72, 25), errno.EINVAL, 1, (_F_OFD_SETLK, _F_OFD_SETLKW)),
+    *_rules_for_values(
+        "fcntl",
+        (72, 25),
+        errno.EPERM,
+        1,
+        (_F_GETLK, _F_OFD_GETLK, _F_SETLEASE, _F_NOTIFY, _F_SETPIPE_SZ),
+    ),
+    # A read that does not wait shows whether others have read the same data.
+    _Rule("preadv2", (327, 286), errno.EOPNOTSUPP, (_Condition(5, "any bit of", _RWF_NOWAIT),)),
+    # Huge pages come from a pool of the host that no limit counts.
+    _Rule("mmap", (9, 222), errno.ENOMEM, (_Condition(3, "any bit of", _MAP_HUGETLB),)),
 )
 
 
 def build_filter(machine: str | None = None) -> str:
-    """Base64 of the filter program for `machine` (default: this host), or "" for one that we do not know."""
+    """The filter program for `machine` (default: this host) in base64, or "" for an unknown machine."""
     machine = machine or platform.machine()
     if machine not in _AUDIT_ARCHITECTURE:
         return ""
@@ -179,50 +192,50 @@ def build_filter(machine: str | None = None) -> str:
         _jump(_JUMP_EQUAL, _AUDIT_ARCHITECTURE[machine], 1, 0),
         _statement(_RETURN, _KILL_PROCESS),
         _statement(_LOAD, _NUMBER),
-        # x86-64 has a second table of the same calls, of which only the numbers differ.
+        # x86-64 has a second table (x32) of the same calls under other numbers.
         _jump(_JUMP_GREATER_EQUAL, _X32_BIT, 0, 1),
         _statement(_RETURN, _ERRNO | errno.ENOSYS),
     ]
     for rule in _RULES:
         if rule.numbers[column] >= 0:
-            program += _block(rule, rule.numbers[column])
+            program += _compile_rule(rule, rule.numbers[column])
     program.append(_statement(_RETURN, _ALLOW))
     return base64.b64encode(b"".join(program)).decode()
 
 
-def _block(rule: _Rule, number: int) -> list[bytes]:
-    """A rule's steps: found with the call's number loaded, and left so where it does not apply."""
-    end = [_statement(_RETURN, _ERRNO | rule.error)]
-    if not rule.arguments:
-        return [_jump(_JUMP_EQUAL, number, 0, len(end)), *end]
-    end.append(_statement(_LOAD, _NUMBER))
-    for argument in reversed(rule.arguments):
-        leave = len(end) - 1  # to the last of them, which loads the number again
-        kind = _JUMP_ANY_BIT if argument.test == "has a bit of" else _JUMP_EQUAL
-        ways = (leave, 0) if argument.test == "is not" else (0, leave)
-        load = _statement(_LOAD, _FIRST_ARGUMENT + 8 * argument.index)
-        end = [load, _jump(kind, argument.value, *ways), *end]
-    return [_jump(_JUMP_EQUAL, number, 0, len(end)), *end]
+def _compile_rule(rule: _Rule, number: int) -> list[bytes]:
+    """The instructions of a rule. The call's number is loaded before them and, where the rule does not apply, after."""
+    body = [_statement(_RETURN, _ERRNO | rule.error)]
+    if not rule.conditions:
+        return [_jump(_JUMP_EQUAL, number, 0, len(body)), *body]
+    body.append(_statement(_LOAD, _NUMBER))
+    for condition in reversed(rule.conditions):
+        skip = len(body) - 1  # to the last instruction, which loads the number again
+        code = _JUMP_ANY_BIT if condition.operator == "any bit of" else _JUMP_EQUAL
+        targets = (skip, 0) if condition.operator == "not equal" else (0, skip)
+        load = _statement(_LOAD, _FIRST_ARGUMENT + 8 * condition.index)
+        body = [load, _jump(code, condition.value, *targets), *body]
+    return [_jump(_JUMP_EQUAL, number, 0, len(body)), *body]
 
 
 def build_profile(machine: str | None = None) -> str:
-    """The same rules as JSON for a container engine, or "" for a machine that we do not know."""
+    """The same rules as a JSON profile for a container engine, or "" for an unknown machine."""
     machine = machine or platform.machine()
     if machine not in _AUDIT_ARCHITECTURE:
         return ""
     profile = {
         "defaultAction": "SCMP_ACT_ALLOW",
         "architectures": [f"SCMP_ARCH_{machine.upper()}"],
-        "syscalls": [one for rule in _RULES for one in _in_profile(rule)],
+        "syscalls": [entry for rule in _RULES for entry in _profile_entries(rule)],
     }
     return json.dumps(profile)
 
 
-def _in_profile(rule: _Rule) -> Iterator[dict[str, Any]]:
-    """A rule as profiles have it, in which a test of several bits is a rule for each."""
+def _profile_entries(rule: _Rule) -> Iterator[dict[str, Any]]:
+    """A rule in the form of a profile, which needs one entry for each bit of "any bit of"."""
     choices = [
-        [_condition(argument.index, argument.test, bit) for bit in _bits(argument)]
-        for argument in rule.arguments
+        [_profile_condition(condition.index, condition.operator, value) for value in _values(condition)]
+        for condition in rule.conditions
     ]
     for conditions in itertools.product(*choices):
         yield {
@@ -233,16 +246,16 @@ def _in_profile(rule: _Rule) -> Iterator[dict[str, Any]]:
         }
 
 
-def _bits(argument: _Argument) -> list[int]:
-    if argument.test != "has a bit of":
-        return [argument.value]
-    return [1 << bit for bit in range(32) if argument.value >> bit & 1]
+def _values(condition: _Condition) -> list[int]:
+    if condition.operator != "any bit of":
+        return [condition.value]
+    return [1 << bit for bit in range(32) if condition.value >> bit & 1]
 
 
-def _condition(index: int, test: str, value: int) -> dict[str, Any]:
-    if test == "is not":
+def _profile_condition(index: int, operator: str, value: int) -> dict[str, Any]:
+    if operator == "not equal":
         return {"index": index, "value": value, "valueTwo": 0, "op": "SCMP_CMP_NE"}
-    mask = _LOW_HALF if test == "is" else value
+    mask = _LOW_HALF if operator == "equal" else value
     return {"index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}
 
 

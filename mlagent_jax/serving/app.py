@@ -1,6 +1,6 @@
-"""An OpenAI-compatible server over one engine, as an ASGI application.
+"""An OpenAI-compatible server for one engine, as an ASGI application.
 
-Every request is answered, whatever dies; every error is JSON; /health and /metrics tell what was.
+Every request gets a response, even if the engine dies. Every error is JSON. /health and /metrics report the state.
 """
 
 from __future__ import annotations
@@ -29,20 +29,21 @@ from mlagent_jax.serving.engine_thread import (
     EngineThread,
     TokenStream,
 )
-from mlagent_jax.serving.errors import ApiError, shown
-from mlagent_jax.serving.protocol import Wanted, read_request
-from mlagent_jax.serving.responses import Events, Json, error_response, event
-from mlagent_jax.serving.work import Work
+from mlagent_jax.serving.errors import ApiError, short_repr
+from mlagent_jax.serving.output_processor import OutputProcessor
+from mlagent_jax.serving.protocol import ParsedRequest, parse_request
+from mlagent_jax.serving.responses import EventStream, JsonResponse, error_response, sse_event
 from mlagent_jax.text.tokenizer import Tokenizer
 
-MAX_BODY = 8 * 2**20  # bytes
-# That browsers send to other sites unasked, but for curl's and urllib's default.
-_BODY_TYPES = ("", "application/json", "application/x-www-form-urlencoded")
+MAX_BODY_BYTES = 8 * 2**20
+# Browsers send text and forms to other sites without a CORS preflight. Of those types, only the default of curl and
+# urllib is accepted.
+_CONTENT_TYPES = ("", "application/json", "application/x-www-form-urlencoded")
 
 
 @dataclass
 class _Totals:
-    """Requests for answers: each ends as one of the others. tokens_served: of those that were answered."""
+    """Counters. Each request ends as one of the other four. tokens_served: in complete responses."""
 
     requests: int = 0
     requests_served: int = 0
@@ -58,9 +59,9 @@ class _Totals:
 
 
 class Server:
-    """Requests beyond `max_requests` at once are told to come again (429). Closes with the application.
+    """Answers status 429 while `max_requests` requests are running. Closes with the application.
 
-    patience: seconds in which a client must send its request, and read on in what it is sent.
+    client_timeout: how long a client may take to send its request, and to read each part of a stream, in seconds.
     """
 
     def __init__(
@@ -69,10 +70,10 @@ class Server:
         tokenizer: Tokenizer,
         model: str,
         max_requests: int = 1024,
-        patience: float = 120.0,
+        client_timeout: float = 120.0,
     ):
         self._tokenizer, self._model = tokenizer, model
-        self._max_requests, self._patience = max_requests, patience
+        self._max_requests, self._client_timeout = max_requests, client_timeout
         self._thread = EngineThread(engine)
         self._totals = _Totals()
         self.app = Starlette(
@@ -80,16 +81,16 @@ class Server:
                 Route("/v1/chat/completions", self._endpoint(chat=True), methods=["POST"]),
                 Route("/v1/completions", self._endpoint(chat=False), methods=["POST"]),
                 Route("/v1/models", self._models),
-                Route("/v1/models/{model:path}", self._one_model),
+                Route("/v1/models/{model:path}", self._model_by_name),
                 Route("/health", self._health),
                 Route("/metrics", self._metrics),
             ],
-            exception_handlers={HTTPException: _http_error, Exception: _unforeseen},
+            exception_handlers={HTTPException: _http_error, Exception: _unexpected},
             lifespan=self._lifespan,
         )
 
-    def close_within(self, seconds: float) -> None:
-        """From the event loop: answers under way have so long to end, and are then ended with an error."""
+    def close_after(self, seconds: float) -> None:
+        """Call from the event loop. Requests still running after this time end with an error."""
         error = EngineClosedError("the server is shutting down")
         asyncio.get_running_loop().call_later(seconds, self._thread.end, error)
 
@@ -99,31 +100,31 @@ class Server:
         self._thread.stop()
 
     def _endpoint(self, chat: bool) -> Callable[[Request], Awaitable[Response]]:
-        async def answer(request: Request) -> Response:
+        async def respond(request: Request) -> Response:
             self._totals.requests += 1
             try:
-                return await self._answer(request, chat)
+                return await self._respond(request, chat)
             except ApiError as error:
                 self._count_error(error)
                 return error_response(error)
             except ClientDisconnect:
                 self._totals.requests_abandoned += 1
                 return Response(status_code=499)  # nobody reads it
-            except BaseException:  # a cancelled one too
+            except BaseException:  # including cancellation
                 self._totals.requests_failed += 1
                 raise
 
-        return answer
+        return respond
 
-    async def _answer(self, request: Request, chat: bool) -> Response:
-        body = await _json(request, self._patience)
-        under_way = self._totals.open - 1
-        if under_way >= self._max_requests:
-            raise ApiError(429, f"{under_way} requests are under way; try again later", code="busy")
+    async def _respond(self, request: Request, chat: bool) -> Response:
+        body = await _read_json(request, self._client_timeout)
+        running = self._totals.open - 1
+        if running >= self._max_requests:
+            raise ApiError(429, f"{running} requests are running; try again later", code="busy")
         engine = self._thread.engine
-        # Not on the event loop: a long prompt takes a while, and others are being streamed to.
-        wanted = await run_in_threadpool(
-            read_request,
+        # Not on the event loop, which serves other streams: tokenizing a long prompt takes a while.
+        parsed = await run_in_threadpool(
+            parse_request,
             body,
             chat,
             self._model,
@@ -132,28 +133,30 @@ class Server:
             engine.config.max_length,
         )
         try:
-            work = Work(wanted, self._model, self._tokenizer, self._open(wanted))
+            output = OutputProcessor(parsed, self._model, self._tokenizer, self._open_streams(parsed))
         except _ENGINE_ERRORS as error:
             raise _api_error(error, 503) from error
-        if wanted.stream:
-            return Events(
-                self._events(work), lambda complete: self._end_stream(work, complete), self._patience
+        if parsed.stream:
+            return EventStream(
+                self._events(output),
+                lambda complete: self._end_stream(output, complete),
+                self._client_timeout,
             )
         try:
-            whole = await _unless_gone(request, work.whole())
+            response = await _with_disconnect(request, output.full())
         except _ENGINE_ERRORS as error:
             raise _api_error(error, 500) from error
         finally:
-            work.close()
-        self._count_served(work)
-        return Json(whole)
+            output.close()
+        self._count_served(output)
+        return JsonResponse(response)
 
-    def _open(self, wanted: Wanted) -> list[TokenStream]:
+    def _open_streams(self, parsed: ParsedRequest) -> list[TokenStream]:
         requests = [
             generate.Request(
-                prompt, seeds, wanted.max_tokens, wanted.stop_ids, wanted.sampling, wanted.min_tokens
+                prompt, seeds, parsed.max_tokens, parsed.stop_token_ids, parsed.sampling, parsed.min_tokens
             )
-            for prompt, seeds in zip(wanted.prompts, wanted.seeds, strict=True)
+            for prompt, seeds in zip(parsed.prompts, parsed.seeds, strict=True)
         ]
         streams: list[TokenStream] = []
         try:
@@ -165,32 +168,32 @@ class Server:
             raise
         return streams
 
-    async def _events(self, work: Work) -> AsyncIterator[str]:
+    async def _events(self, output: OutputProcessor) -> AsyncIterator[str]:
         try:
-            async for piece in work.pieces():
-                yield event(piece)
+            async for chunk in output.chunks():
+                yield sse_event(chunk)
             yield "data: [DONE]\n\n"
             return
         except _ENGINE_ERRORS as error:
-            work.error = _api_error(error, 500)
+            output.error = _api_error(error, 500)
         except Exception:
             logging.exception("A stream failed.")
-            work.error = _unforeseen_error()
-        yield event(work.error.body)
+            output.error = _unexpected_error()
+        yield sse_event(output.error.body)
 
-    def _end_stream(self, work: Work, complete: bool) -> None:
-        """complete: all of it was sent."""
-        work.close()
-        if work.error:
-            self._count_error(work.error)
+    def _end_stream(self, output: OutputProcessor, complete: bool) -> None:
+        """complete: whether all of it was sent."""
+        output.close()
+        if output.error:
+            self._count_error(output.error)
         elif complete:
-            self._count_served(work)
+            self._count_served(output)
         else:
             self._totals.requests_abandoned += 1
 
-    def _count_served(self, work: Work) -> None:
+    def _count_served(self, output: OutputProcessor) -> None:
         self._totals.requests_served += 1
-        self._totals.tokens_served += work.tokens
+        self._totals.tokens_served += output.tokens
 
     def _count_error(self, error: ApiError) -> None:
         if error.status < 500:
@@ -199,17 +202,17 @@ class Server:
             self._totals.requests_failed += 1
 
     async def _models(self, request: Request) -> Response:
-        return Json({"object": "list", "data": [self._description]})
+        return JsonResponse({"object": "list", "data": [self._model_card]})
 
-    async def _one_model(self, request: Request) -> Response:
+    async def _model_by_name(self, request: Request) -> Response:
         name = request.path_params["model"]
         if name != self._model:
-            error = f"the model {shown(name)} does not exist; here is {self._model!r}"
+            error = f"the model {short_repr(name)} does not exist; this server has {self._model!r}"
             return error_response(ApiError(404, error, "model", "model_not_found"))
-        return Json(self._description)
+        return JsonResponse(self._model_card)
 
     @property
-    def _description(self) -> dict[str, Any]:
+    def _model_card(self) -> dict[str, Any]:
         length = self._thread.engine.config.max_length
         return {
             "id": self._model,
@@ -220,16 +223,16 @@ class Server:
         }
 
     async def _health(self, request: Request) -> Response:
-        ailment = self._thread.ailment
-        if ailment:
-            return Json({"status": "unhealthy", "reason": ailment}, 503)
-        return Json({"status": "ok"})
+        reason = self._thread.unhealthy_reason
+        if reason:
+            return JsonResponse({"status": "unhealthy", "reason": reason}, 503)
+        return JsonResponse({"status": "ok"})
 
     async def _metrics(self, request: Request) -> Response:
-        """In Prometheus' text format."""
+        """In the text format of Prometheus."""
         counters = {f"{name}_total": value for name, value in asdict(self._totals).items()}
         values = counters | {"requests_open": self._totals.open} | self._thread.gauges
-        values["healthy"] = not self._thread.ailment
+        values["healthy"] = not self._thread.unhealthy_reason
         lines = []
         for name, value in values.items():
             kind = "counter" if name.endswith("_total") else "gauge"
@@ -240,66 +243,69 @@ class Server:
 _ENGINE_ERRORS = (generate.RequestError, generate.LogitsNotFiniteError, EngineEndedError)
 
 
-def _api_error(error: Exception, failed: int) -> ApiError:
-    """failed: the status where the engine has failed."""
+def _api_error(error: Exception, failed_status: int) -> ApiError:
+    """failed_status: the HTTP status if the engine has failed."""
     if isinstance(error, generate.RequestError):
         return ApiError(400, str(error))
     if isinstance(error, generate.LogitsNotFiniteError):
         return ApiError(500, str(error), code="non_finite_logits")
     if isinstance(error, EngineFailedError):
-        return ApiError(failed, str(error), code="engine_failed")
+        return ApiError(failed_status, str(error), code="engine_failed")
     return ApiError(503, str(error), code="shutting_down")
 
 
-def _unforeseen_error() -> ApiError:
-    return ApiError(500, "an error that was not foreseen ended this request; the server's log has it")
+def _unexpected_error() -> ApiError:
+    return ApiError(500, "an unexpected error ended this request; see the server's log")
 
 
-async def _unless_gone(request: Request, work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
-    """Raises ClientDisconnect as soon as the client has gone away."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(request.receive())  # the body has been read: what comes is the end
+async def _with_disconnect(request: Request, response: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    """Awaits the response. Raises ClientDisconnect as soon as the client disconnects."""
+    work = asyncio.ensure_future(response)
+    disconnect = asyncio.ensure_future(request.receive())  # after the body, only the disconnect can follow
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
+        await asyncio.wait({work, disconnect}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
             raise ClientDisconnect
-        return working.result()
+        return work.result()
     finally:
-        working.cancel()
-        leaving.cancel()
+        work.cancel()
+        disconnect.cancel()
 
 
-async def _json(request: Request, patience: float) -> Any:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in _BODY_TYPES:
-        raise ApiError(415, f"the body's Content-Type is {shown(kind)}, but must be application/json")
-    coding = request.headers.get("content-encoding", "identity")
-    if coding != "identity":
-        raise ApiError(415, f"the body's Content-Encoding is {shown(coding)}; send it as it is")
+async def _read_json(request: Request, timeout: float) -> Any:
+    """The decoded body. Raises ApiError. timeout: to receive the body, in seconds."""
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type not in _CONTENT_TYPES:
+        raise ApiError(
+            415, f"the body's Content-Type is {short_repr(content_type)}, but must be application/json"
+        )
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise ApiError(415, f"the body's Content-Encoding is {short_repr(encoding)}; send it without any")
     body = bytearray()
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             async for part in request.stream():
                 body += part
-                if len(body) > MAX_BODY:
-                    raise ApiError(413, f"the body is longer than {MAX_BODY} bytes")
+                if len(body) > MAX_BODY_BYTES:
+                    raise ApiError(413, f"the body is longer than {MAX_BODY_BYTES} bytes")
     except TimeoutError:
-        raise ApiError(408, f"the body did not arrive within {patience:g} s") from None
+        raise ApiError(408, f"the body did not arrive within {timeout:g} s") from None
     try:
-        return json.loads(bytes(body), parse_constant=_no_number)
+        return json.loads(bytes(body), parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
         raise ApiError(400, f"the body is not JSON: {error}") from error
 
 
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is not a number of JSON")
+def _reject_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}"
-    return Json(ApiError(error.status_code, message).body, error.status_code, error.headers)
+    return JsonResponse(ApiError(error.status_code, message).body, error.status_code, error.headers)
 
 
-async def _unforeseen(request: Request, error: Exception) -> Response:
-    return error_response(_unforeseen_error())
+async def _unexpected(request: Request, error: Exception) -> Response:
+    return error_response(_unexpected_error())

@@ -1,4 +1,4 @@
-"""The engine in a thread of its own, and streams of tokens from it to asyncio."""
+"""Runs the engine in a thread of its own, and streams its tokens to asyncio."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ from mlagent_jax.generate.request import Request, RequestError, Sample
 
 
 class EngineEndedError(RuntimeError):
-    """The engine takes no more requests, and gives up those it has."""
+    """The engine accepts no more requests and has dropped those that it had."""
 
 
 class EngineFailedError(EngineEndedError):
-    """It died; the server must be started again."""
+    """The engine died. The server must be restarted."""
 
 
 class EngineClosedError(EngineEndedError):
-    """It was told to stop."""
+    """The engine was told to stop."""
 
 
 @dataclass(frozen=True)
-class Grown:
-    """index: of the sample. finished: these tokens are its last; stopped: by a stop id."""
+class TokenDelta:
+    """The new tokens of one sample.
+
+    index: of the sample in its request. finished: there will be no more; stopped: because of a stop token.
+    """
 
     index: int
     tokens: list[int]
@@ -38,62 +41,64 @@ class Grown:
 
 
 class TokenStream:
-    """What a request's samples produce, for one asyncio task. Close it in any case: that frees what it holds."""
+    """The tokens of one request's samples, for one asyncio task. Always close it: that frees its slots."""
 
     def __init__(self, thread: EngineThread, request: Request):
         self._thread, self.request = thread, request
         self._loop = asyncio.get_running_loop()
-        self._arrived: asyncio.Queue[Grown | Exception] = asyncio.Queue()
-        self.samples: list[Sample] = []  # the thread's
+        self._queue: asyncio.Queue[TokenDelta | Exception] = asyncio.Queue()
+        self.samples: list[Sample] = []  # used by the engine's thread only
 
-    async def next(self) -> Grown:
-        """Raises EngineEndedError, RequestError for what the engine refuses, and LogitsNotFiniteError."""
-        arrived = await self._arrived.get()
-        if isinstance(arrived, Exception):
-            raise arrived
-        return arrived
+    async def next(self) -> TokenDelta:
+        """Raises EngineEndedError, LogitsNotFiniteError, and RequestError for a request that the engine rejects."""
+        item = await self._queue.get()
+        if isinstance(item, Exception):
+            raise item
+        return item
 
     def cancel(self, index: int) -> None:
+        """Stops one sample."""
         self._thread.call(lambda: self._thread.engine.cancel(self.samples[index]))
 
     def close(self) -> None:
         self._thread.close(self)
 
-    def tell(self, news: Grown | Exception) -> None:
-        """For the thread."""
-        # RuntimeError: the server is going down and its event loop with it.
+    def put(self, item: TokenDelta | Exception) -> None:
+        """Called from other threads."""
+        # RuntimeError: the server is shutting down, and its event loop is closed.
         try:
-            self._loop.call_soon_threadsafe(self._arrived.put_nowait, news)
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
         except RuntimeError:
-            logging.info("An answer came after the server had closed.")
+            logging.info("Tokens arrived after the server had closed.")
 
 
 class EngineThread:
-    """Steps the engine as long as there is work. gauges: how it stood after the last step.
+    """Steps the engine while there is work. `gauges`: the engine's state after the last step.
 
-    Every stream that was opened is told how it ended, whatever ends the engine and whenever.
+    Every opened stream is notified of how it ended, however and whenever the engine ends.
     """
 
     def __init__(self, engine: Engine):
         self.engine = engine
         self.gauges = _gauges(engine)
-        self._unsound = ""  # the last answer that could not be given since the model's numbers are not finite
+        self._not_finite = ""  # the last error about logits that are not finite
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._streams: dict[Sample, tuple[TokenStream, int]] = {}
-        self._told: dict[Sample, int] = {}
-        self._lock = threading.Lock()  # of the next two, so that none is opened unseen while the thread ends
+        self._sent: dict[Sample, int] = {}  # how many tokens of a sample its stream has got
+        # Guards the next two, so that no stream is opened unnoticed while the thread ends.
+        self._lock = threading.Lock()
         self._open: set[TokenStream] = set()
         self._ended: EngineEndedError | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
     @property
-    def ailment(self) -> str:
-        """Why it cannot be relied on for answers; empty where it can."""
-        return str(self._ended) if self._ended else self._unsound
+    def unhealthy_reason(self) -> str:
+        """Why answers cannot be relied on; "" if they can."""
+        return str(self._ended) if self._ended else self._not_finite
 
     def open_stream(self, request: Request) -> TokenStream:
-        """From asyncio. Raises EngineEndedError, and RequestError at once for what can never be served."""
+        """Call from asyncio. Raises EngineEndedError, and RequestError for a request that can never be served."""
         self.engine.check(request)
         stream = TokenStream(self, request)
         with self._lock:
@@ -103,22 +108,22 @@ class EngineThread:
         self.call(lambda: self._submit(stream))
         return stream
 
-    def call(self, work: Callable[[], None]) -> None:
-        """Does this in the thread, between two steps."""
-        self._inbox.put(work)
+    def call(self, function: Callable[[], None]) -> None:
+        """Calls the function in the thread, between two steps."""
+        self._inbox.put(function)
 
     def close(self, stream: TokenStream) -> None:
         with self._lock:
             self._open.discard(stream)
-        self.call(lambda: self._forget(stream))
+        self.call(lambda: self._remove(stream))
 
     def end(self, error: EngineEndedError) -> None:
-        """Takes nothing more, and tells all that are waiting."""
+        """Accepts no more requests, and ends all open streams with `error`."""
         with self._lock:
             self._ended = self._ended or error
             streams, self._open = self._open, set()
         for stream in streams:
-            stream.tell(type(error)(str(error)))
+            stream.put(type(error)(str(error)))
 
     def stop(self) -> None:
         self.end(EngineClosedError("the server is shutting down"))
@@ -129,54 +134,55 @@ class EngineThread:
         try:
             stream.samples = self.engine.submit(stream.request)
         except RequestError as error:
-            stream.tell(error)
+            stream.put(error)
             return
         for index, sample in enumerate(stream.samples):
             self._streams[sample] = (stream, index)
-            self._told[sample] = 0
+            self._sent[sample] = 0
 
-    def _forget(self, stream: TokenStream) -> None:
+    def _remove(self, stream: TokenStream) -> None:
         for sample in stream.samples:
             self.engine.cancel(sample)
             self._streams.pop(sample, None)
-            self._told.pop(sample, None)
+            self._sent.pop(sample, None)
 
     def _run(self) -> None:
         error: EngineEndedError = EngineClosedError("the server is shutting down")
         try:
-            self._work()
-        except BaseException as caught:  # whatever it is, nobody is to wait for this thread any more
+            self._loop()
+        except BaseException as caught:  # whatever it is, nobody may keep waiting for this thread
             logging.exception("The engine failed.")
-            error = EngineFailedError(f"the engine failed: {caught!r}; the server must be started again")
+            error = EngineFailedError(f"the engine failed: {caught!r}; restart the server")
         finally:
             self.end(error)
 
-    def _work(self) -> None:
+    def _loop(self) -> None:
         while True:
             while self.engine.idle or not self._inbox.empty():
-                work = self._inbox.get()
-                if work is None:
+                function = self._inbox.get()
+                if function is None:
                     return
-                work()
+                function()
                 self.gauges = _gauges(self.engine)
             for sample in self.engine.step():
-                self._tell(sample)
+                self._send(sample)
             self.gauges = _gauges(self.engine)
 
-    def _tell(self, sample: Sample) -> None:
+    def _send(self, sample: Sample) -> None:
+        """Passes a sample's new tokens, or its error, to its stream."""
         if sample.error:
             logging.error("%s", sample.error)
-            self._unsound = str(sample.error)
+            self._not_finite = str(sample.error)
         if sample not in self._streams:
             return
         stream, index = self._streams[sample]
         if sample.error:
-            stream.tell(sample.error)
+            stream.put(sample.error)
             return
-        told = self._told[sample]
-        self._told[sample] = len(sample.tokens)
-        stream.tell(
-            Grown(index, sample.tokens[told:], sample.logprobs[told:], sample.finished, sample.stopped)
+        sent = self._sent[sample]
+        self._sent[sample] = len(sample.tokens)
+        stream.put(
+            TokenDelta(index, sample.tokens[sent:], sample.logprobs[sent:], sample.finished, sample.stopped)
         )
 
 

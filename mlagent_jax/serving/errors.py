@@ -1,4 +1,4 @@
-"""Errors in the form that OpenAI's clients read."""
+"""Errors in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _shortened.maxlevel, _shortened.maxdict, _shortened.maxlist = 3, 4, 4
 _shortened.maxstring, _shortened.maxlong, _shortened.maxother = 80, 40, 80
 
 
-def shown(value: Any) -> str:
-    """What a client sent, for a message: a request of megabytes is not sent back whole."""
+def short_repr(value: Any) -> str:
+    """What a client sent, shortened for an error message: a request may have megabytes."""
     return _shortened.repr(value)
 
 
 class ApiError(Exception):
-    """Becomes a response: {"error": {message, type, param, code}}."""
+    """An error response: {"error": {message, type, param, code}}."""
 
     def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None):
         super().__init__(message)
@@ -31,9 +31,9 @@ class ApiError(Exception):
         kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
         return {
             "error": {
-                "message": _text(self.message),
+                "message": _replace_surrogates(self.message),
                 "type": kind,
-                "param": self.param and _text(self.param),
+                "param": self.param and _replace_surrogates(self.param),
                 "code": self.code,
             }
         }
@@ -43,6 +43,6 @@ class ApiError(Exception):
         return _RETRY if self.status in (429, 503) else {}
 
 
-def _text(text: str) -> str:
-    """Without lone surrogates, which JSON can hold and UTF-8 cannot."""
+def _replace_surrogates(text: str) -> str:
+    """Replaces lone surrogates, which are valid in JSON but not in UTF-8, with "?"."""
     return text.encode(errors="replace").decode()

@@ -1,14 +1,14 @@
-"""Which fields of a request are taken, and how their values are read. A null is a field that was left out."""
+"""Which fields of a request are supported, and how their values are read. A null counts as a missing field."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mlagent_jax.serving.errors import ApiError, shown
+from mlagent_jax.serving.errors import ApiError, short_repr
 
-# Fields that say nothing about the answer.
-_NO_MATTER = {
+# Fields without effect on the answer.
+_IGNORED = {
     *(
         "user",
         "metadata",
@@ -20,8 +20,8 @@ _NO_MATTER = {
     ),
     *("parallel_tool_calls", "prediction", "request_id", "cache_salt"),
 }
-# Fields of OpenAI and vLLM that change an answer in ways not implemented, and the values that change nothing.
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
+# Unsupported fields of OpenAI and vLLM, each with the values that change nothing.
+_NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
     "repetition_penalty": (1,),
@@ -48,7 +48,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "return_token_ids": (False,),
     "priority": (0,),
 }
-_NEUTRAL_IN_CHATS: dict[str, tuple[Any, ...]] = {
+_NEUTRAL_VALUES_IN_CHATS: dict[str, tuple[Any, ...]] = {
     "tools": ([],),
     "tool_choice": ("none", "auto"),  # there are no tools to choose from
     "functions": ([],),
@@ -66,62 +66,68 @@ _NEUTRAL_IN_CHATS: dict[str, tuple[Any, ...]] = {
     "documents": ([],),
     "mm_processor_kwargs": ({},),
 }
-_TAKEN = {
+_SUPPORTED = {
     *("model", "n", "max_tokens", "stop", "seed", "stream", "stream_options", "logprobs"),
     *("temperature", "top_p", "top_k", "min_p"),
     *("stop_token_ids", "ignore_eos", "min_tokens", "skip_special_tokens"),
 }
-_TAKEN_IN_CHATS = {"messages", "max_completion_tokens"}
-_TAKEN_IN_COMPLETIONS = {"prompt", "best_of", "add_special_tokens"}
+_SUPPORTED_IN_CHATS = {"messages", "max_completion_tokens"}
+_SUPPORTED_IN_COMPLETIONS = {"prompt", "best_of", "add_special_tokens"}
 
 
-def known_fields(body: Any, chat: bool) -> dict[str, Any]:
-    """Those that were given and matter. Raises ApiError for what is not known, or not implemented."""
+def supported_fields(body: Any, chat: bool) -> dict[str, Any]:
+    """The supported fields that are present. Raises ApiError for unknown and unsupported ones."""
     if not isinstance(body, dict):
         raise ApiError(400, "the body must be a JSON object")
-    neutral = _NEUTRAL | _NEUTRAL_IN_CHATS if chat else _NEUTRAL
-    taken = _TAKEN | (_TAKEN_IN_CHATS if chat else _TAKEN_IN_COMPLETIONS)
+    neutral = _NEUTRAL_VALUES | _NEUTRAL_VALUES_IN_CHATS if chat else _NEUTRAL_VALUES
+    supported = _SUPPORTED | (_SUPPORTED_IN_CHATS if chat else _SUPPORTED_IN_COMPLETIONS)
     given = {name: value for name, value in body.items() if value is not None}
     for name, value in given.items():
-        if name in taken or name in _NO_MATTER:
+        if name in supported or name in _IGNORED:
             continue
         if name not in neutral:
-            raise ApiError(400, f"unknown argument: {shown(name)[1:-1]}", name, "unknown_parameter")
+            raise ApiError(400, f"unknown argument: {short_repr(name)[1:-1]}", name, "unknown_parameter")
         if value not in neutral[name]:
             raise ApiError(
                 400,
-                f"{name} is not implemented here, and {shown(value)} asks for it; leave it out",
+                f"{name} is not implemented here, and {short_repr(value)} asks for it; leave it out",
                 name,
                 "unsupported_parameter",
             )
-    return {name: value for name, value in given.items() if name in taken}
+    return {name: value for name, value in given.items() if name in supported}
 
 
-def number(
+def read_number(
     fields: Mapping[str, Any],
     name: str,
     default: Any,
     kind: type,
     allowed: Callable[[Any], bool],
-    range_: str,
+    range_text: str,
 ) -> Any:
-    """kind: float, or int, for which 4.0 is taken as well. range_: what is `allowed`, for the message."""
+    """The number in a field. Raises ApiError.
+
+    kind: float or int; an int may also be written as 4.0. range_text: describes `allowed` in the error message.
+    """
     if name not in fields:
         return default
     value = fields[name]
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if fits and kind is int and isinstance(value, float):
-        fits = value.is_integer()
-    if not fits or not allowed(value):
-        kinds = "a number" if kind is float else "a whole number"
-        raise ApiError(400, f"{name} is {shown(value)}, but must be {kinds} {range_}".rstrip(), name)
+    valid = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if valid and kind is int and isinstance(value, float):
+        valid = value.is_integer()
+    if not valid or not allowed(value):
+        article = "a number" if kind is float else "a whole number"
+        raise ApiError(
+            400, f"{name} is {short_repr(value)}, but must be {article} {range_text}".rstrip(), name
+        )
     return kind(value)
 
 
-def switch(fields: Mapping[str, Any], name: str, default: bool = False) -> bool:
+def read_bool(fields: Mapping[str, Any], name: str, default: bool = False) -> bool:
+    """The boolean in a field. Raises ApiError."""
     value = fields.get(name)
     if value is None:
         return default
     if not isinstance(value, bool):
-        raise ApiError(400, f"{name} is {shown(value)}, but must be true or false", name)
+        raise ApiError(400, f"{name} is {short_repr(value)}, but must be true or false", name)
     return value

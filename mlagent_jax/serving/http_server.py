@@ -1,4 +1,4 @@
-"""Listening: from the first request to a shutdown that leaves none without an end."""
+"""The HTTP server: listens, and shuts down without leaving a request unanswered."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import uvicorn
 
 from mlagent_jax.serving.app import Server
 
-GRACE = 5.0  # seconds that answers under way have when the server is told to stop
-_FAREWELL = 5  # seconds that are left then for errors to be sent
+SHUTDOWN_SECONDS = 5.0  # that running requests get to finish when the server is told to stop
+_ERROR_SECONDS = 5  # to send errors to those that have not finished by then
 
 
 class HttpServer(uvicorn.Server):
-    """On SIGTERM or an interrupt it takes no more connections; answers that are not done in GRACE end with an error."""
+    """Accepts no connections after SIGTERM or an interrupt.
+
+    Requests that are still running after SHUTDOWN_SECONDS end with an error.
+    """
 
     def __init__(self, server: Server, model: str, host: str, port: int):
         super().__init__(
@@ -21,16 +24,16 @@ class HttpServer(uvicorn.Server):
                 server.app,
                 host=host,
                 port=port,
-                log_config=None,  # its own would close the handlers that there are
+                log_config=None,  # uvicorn's own would close the existing handlers
                 log_level="warning",
-                timeout_graceful_shutdown=int(GRACE) + _FAREWELL,
+                timeout_graceful_shutdown=int(SHUTDOWN_SECONDS) + _ERROR_SECONDS,
             )
         )
         self._server, self._model = server, model
 
     @property
     def port(self) -> int:
-        """That it listens on, once `started`."""
+        """The port that it listens on, once `started`."""
         port: int = self.servers[0].sockets[0].getsockname()[1]
         return port
 
@@ -41,5 +44,5 @@ class HttpServer(uvicorn.Server):
             print(f"serving {self._model!r} on http://{host}:{self.port}/v1", flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._server.close_within(GRACE)
+        self._server.close_after(SHUTDOWN_SECONDS)
         await super().shutdown(sockets)

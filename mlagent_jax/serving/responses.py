@@ -1,4 +1,4 @@
-"""What goes out over HTTP: JSON that is JSON, and events that end with an error where the answer does."""
+"""HTTP responses: strict JSON, and event streams that report an error at their end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from starlette.types import Message, Receive, Scope, Send
 from mlagent_jax.serving.errors import ApiError
 
 
-class Json(Response):
+class JsonResponse(Response):
+    """Without NaN and infinities, which are not JSON."""
+
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
@@ -22,41 +24,44 @@ class Json(Response):
 
 
 def error_response(error: ApiError) -> Response:
-    return Json(error.body, error.status, error.headers)
+    return JsonResponse(error.body, error.status, error.headers)
 
 
-class Events(StreamingResponse):
-    """Server-sent events. ended(complete): called once, however it ends, even before the first of them.
+class EventStream(StreamingResponse):
+    """Server-sent events.
 
-    patience: seconds for which a client may leave what is sent unread.
+    on_end(complete): called exactly once, however the stream ends, even before the first event.
+    client_timeout: how long a client may take to read what is sent, in seconds.
     """
 
-    def __init__(self, events: AsyncIterator[str], ended: Callable[[bool], None], patience: float):
+    def __init__(self, events: AsyncIterator[str], on_end: Callable[[bool], None], client_timeout: float):
         super().__init__(
-            self._to_the_end(events), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
+            self._until_complete(events),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-cache"},
         )
-        self._ended, self._patience = ended, patience
+        self._on_end, self._client_timeout = on_end, client_timeout
         self._complete = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_soon(message: Message) -> None:
-            async with asyncio.timeout(self._patience):
+        async def send_with_timeout(message: Message) -> None:
+            async with asyncio.timeout(self._client_timeout):
                 await send(message)
 
         try:
-            await super().__call__(scope, receive, send_soon)
+            await super().__call__(scope, receive, send_with_timeout)
         except TimeoutError:
-            logging.info(
-                "A client left a stream unread."
-            )  # it is disconnected, as the answer is not complete
+            # The response is incomplete, so the server closes the connection.
+            logging.info("A client did not read its stream.")
         finally:
-            self._ended(self._complete)
+            self._on_end(self._complete)
 
-    async def _to_the_end(self, events: AsyncIterator[str]) -> AsyncIterator[str]:
+    async def _until_complete(self, events: AsyncIterator[str]) -> AsyncIterator[str]:
         async for event in events:
             yield event
         self._complete = True
 
 
-def event(content: Any) -> str:
+def sse_event(content: Any) -> str:
+    """One server-sent event with JSON content."""
     return f"data: {json.dumps(content, allow_nan=False)}\n\n"

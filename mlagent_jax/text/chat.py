@@ -1,6 +1,7 @@
-"""Chats as token ids, message by message, so that a state is a prefix of every longer one of its episode.
+"""Encodes chats message by message, so that a state is a prefix of every later state of its episode.
 
-The text around the contents is the tokenizer's chat template's, and only there are control tokens read by their names.
+The text between the contents comes from the tokenizer's chat template. Only there do names of control tokens become
+these tokens.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Int
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.text.chat_template import ChatTemplateError
@@ -19,7 +21,7 @@ from mlagent_jax.text.tokenizer import Tokenizer
 class Message:
     """One turn.
 
-    tokens: the ids that were sampled for it, end of turn included; kept, never re-made from text.
+    tokens: the ids that were sampled for it, including the end of turn. They are kept, never re-encoded from text.
     """
 
     role: str
@@ -29,53 +31,55 @@ class Message:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A chat as ids.
+    """An encoded chat.
 
-    tokens: int32 (T,). action: bool (T,), True on assistant content and the token that ends the turn.
+    tokens: int32. action: True on assistant content and the token that ends the turn.
     spans: [start, end) of each assistant message's action tokens.
     """
 
-    tokens: np.ndarray
-    action: np.ndarray
+    tokens: Int[np.ndarray, " T"]
+    action: Bool[np.ndarray, " T"]
     spans: tuple[tuple[int, int], ...]
 
 
 class NothingSupervisedError(UserError):
-    """A sequence without one token to learn from: training on it would look healthy and teach nothing."""
+    """A sequence without any token to learn from: training on it would look healthy and have no effect."""
 
 
 def encode_chat(tokenizer: Tokenizer, messages: Sequence[Message]) -> Encoded:
-    """The chat as the tokenizer's template has it, with what is an assistant's marked.
+    """Encodes the chat by the tokenizer's template, and marks the assistant's tokens.
 
-    Where an assistant's content would be joined with the end of the header before it (both are new lines), it is kept
-    apart, as it is sampled after that; `apply_chat_template` joins them. A kept response without an end of turn (cut at
-    the length limit) gets one that carries no loss, since it was not sampled.
-    Raises ChatTemplateError where the template refuses the chat, or what is sampled would not be what is trained.
+    A tokenizer could merge an assistant's content with the end of the header before it (both may be newlines), as
+    `apply_chat_template` does. Here it is encoded separately, because it is sampled after the header. A response with
+    `tokens` but without an end of turn (truncated at the length limit) gets one without loss, because it was not
+    sampled.
+
+    Raises ChatTemplateError if the template rejects the chat, or the tokens to train on would differ from those that
+    were sampled.
     """
-    tokenizer.template.check_grows([message.role for message in messages])
-    return _encode(tokenizer, messages, prompt=False)
+    tokenizer.template.check_prefix_preserving([message.role for message in messages])
+    return _encode(tokenizer, messages, add_generation_prompt=False)
 
 
-def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> np.ndarray:
-    """int32 (T,): the chat so far and the header of the assistant's next turn.
+def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> Int[np.ndarray, " T"]:
+    """The chat so far, followed by the header of the assistant's next turn; int32.
 
-    A template that changes contents is taken as it is, where nobody writes control tokens and no ids are kept. Raises
-    ChatTemplateError.
+    If the template changes contents, its output is encoded as it is, provided that no message has ids or names control
+    tokens. Raises ChatTemplateError.
     """
-    tokenizer.template.around(
-        [message.role for message in messages], True
-    )  # else a message might be left out
+    # Raises if the template would leave out a message.
+    tokenizer.template.delimiters([message.role for message in messages], True)
     try:
-        return _encode(tokenizer, messages, prompt=True).tokens
+        return _encode(tokenizer, messages, add_generation_prompt=True).tokens
     except ChatTemplateError:
-        whole = _as_one_text(tokenizer, messages)
-        if whole is None:
+        tokens = _encode_rendered(tokenizer, messages)
+        if tokens is None:
             raise
-        return whole
+        return tokens
 
 
 def check_trainable(tokenizer: Tokenizer) -> None:
-    """Raises ChatTemplateError where an agent's chats cannot be learnt from with this tokenizer's template."""
+    """Raises ChatTemplateError if this tokenizer's template does not allow training on an agent's chats."""
     turns = [Message(role, role) for role in ("system", "user", "assistant", "user", "assistant")]
     encode_chat(tokenizer, turns)
 
@@ -89,33 +93,33 @@ def response_text(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
 
 
 def require_supervision(encoded: Encoded, name: str) -> Encoded:
-    """Raises NothingSupervisedError, with `name`, for a sequence that has no action token."""
+    """Returns `encoded`. Raises NothingSupervisedError, with `name`, if it has no action token."""
     if not encoded.action.any():
         raise NothingSupervisedError(
-            f"{name} has {len(encoded.tokens)} tokens, none of them an assistant's: nothing to learn from"
+            f"{name} has {len(encoded.tokens)} tokens, none of them an assistant's, so there is nothing to learn from"
         )
     return encoded
 
 
 def tokenizer_texts(chats: Sequence[Sequence[Message]]) -> Iterator[str]:
-    """What a tokenizer for these chats should be trained on: every content, and the headers around it."""
+    """The texts to train a tokenizer for these chats on: every content and every header."""
     for chat in chats:
         for message in chat:
             yield f"{message.role}\n"
             yield message.content
 
 
-class _Writer:
-    """Ids as they are written. Text waits until a control token or an action, which nothing is joined with."""
+class _Encoder:
+    """Collects token ids. Buffers text until a control token or an action, which are never merged with it."""
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer, self._joined = tokenizer, tokenizer.template.joined
-        self._text = ""
+        self._text = ""  # not encoded yet
         self.tokens: list[int] = []
         self.action: list[bool] = []
         self.spans: list[tuple[int, int]] = []
 
-    def template_text(self, text: str) -> None:
+    def add_template_text(self, text: str) -> None:
         for part in self._tokenizer.control.split(text):
             if isinstance(part, int):
                 self.flush()
@@ -123,22 +127,22 @@ class _Writer:
             else:
                 self._text += part
 
-    def content(self, text: str) -> None:
+    def add_content(self, text: str) -> None:
         if not self._joined:
             self.flush()
         self._text += text
         if not self._joined:
             self.flush()
 
-    def answer(self, text: str) -> list[int]:
-        """An assistant's text as ids that follow the header before it, which has to end where it is sampled from."""
+    def encode_response(self, text: str) -> list[int]:
+        """An assistant's text as ids that can follow the ids of the header, after which it is sampled."""
         header = self._text if self._joined else ""
         self.flush()
-        ids, before = self._tokenizer.encode(header + text), self._tokenizer.encode(header)
-        together = ids[: len(before)] == before
-        return ids[len(before) :] if together else self._tokenizer.encode(text)
+        ids, header_ids = self._tokenizer.encode(header + text), self._tokenizer.encode(header)
+        is_continuation = ids[: len(header_ids)] == header_ids
+        return ids[len(header_ids) :] if is_continuation else self._tokenizer.encode(text)
 
-    def act(self, ids: Sequence[int]) -> None:
+    def add_action(self, ids: Sequence[int]) -> None:
         self.flush()
         self.spans.append((len(self.tokens), len(self.tokens) + len(ids)))
         self._append(ids, action=True)
@@ -153,35 +157,36 @@ class _Writer:
         self.action.extend([action] * len(ids))
 
 
-def _encode(tokenizer: Tokenizer, messages: Sequence[Message], prompt: bool) -> Encoded:
-    # Where ids are kept, their text is not read: a template that cuts it (at "</think>", say) changes nothing of them.
+def _encode(tokenizer: Tokenizer, messages: Sequence[Message], add_generation_prompt: bool) -> Encoded:
+    # The text of messages with ids is not used, so the role stands in for it: a template may shorten the text (for
+    # example at "</think>") without effect on the ids.
     turns = [(m.role, m.content if m.tokens is None else m.role) for m in messages]
-    around, contents = tokenizer.template.fit(turns, prompt)
-    writer, before = _Writer(tokenizer), around[0]
-    for message, content, after in zip(messages, contents, around[1:], strict=True):
-        writer.template_text(before)
+    delimiters, contents = tokenizer.template.split(turns, add_generation_prompt)
+    encoder, before = _Encoder(tokenizer), delimiters[0]
+    for message, content, after in zip(messages, contents, delimiters[1:], strict=True):
+        encoder.add_template_text(before)
         if message.role != "assistant":
-            writer.content(content)
+            encoder.add_content(content)
             before = after
             continue
-        gap, end, before = tokenizer.control.first(after)
+        gap, end_of_turn, before = tokenizer.control.partition_end_of_turn(after)
         if message.tokens is None:
-            writer.act([*writer.answer(content + gap), end])
+            encoder.add_action([*encoder.encode_response(content + gap), end_of_turn])
         else:
-            writer.act(message.tokens)
-            if not message.tokens or message.tokens[-1] != end:
-                writer.template_text(after)
+            encoder.add_action(message.tokens)
+            if not message.tokens or message.tokens[-1] != end_of_turn:
+                encoder.add_template_text(after)
                 before = ""
-    writer.template_text(before)
-    writer.flush()
-    return Encoded(np.array(writer.tokens, np.int32), np.array(writer.action, bool), tuple(writer.spans))
+    encoder.add_template_text(before)
+    encoder.flush()
+    return Encoded(np.array(encoder.tokens, np.int32), np.array(encoder.action, bool), tuple(encoder.spans))
 
 
-def _as_one_text(tokenizer: Tokenizer, messages: Sequence[Message]) -> np.ndarray | None:
-    """What the template makes of a chat, as it is; None where a message has ids of its own, or names control tokens."""
-    if any(m.tokens is not None or tokenizer.control.named_in(m.content) for m in messages):
+def _encode_rendered(tokenizer: Tokenizer, messages: Sequence[Message]) -> Int[np.ndarray, " T"] | None:
+    """Encodes the rendered chat as a whole; None if a message has ids or names control tokens."""
+    if any(m.tokens is not None or tokenizer.control.occurs_in(m.content) for m in messages):
         return None
-    writer = _Writer(tokenizer)
-    writer.template_text(tokenizer.template.render([(m.role, m.content) for m in messages], True))
-    writer.flush()
-    return np.array(writer.tokens, np.int32)
+    encoder = _Encoder(tokenizer)
+    encoder.add_template_text(tokenizer.template.render([(m.role, m.content) for m in messages], True))
+    encoder.flush()
+    return np.array(encoder.tokens, np.int32)

@@ -1,7 +1,8 @@
-"""How a chat becomes the text that a model was trained on: by a checkpoint's own template, or by ChatML.
+"""Chat templates: a checkpoint's own, or ChatML.
 
-A template is used by what it puts around the contents. That is found by rendering a chat of marks in their place, and
-held against the chat itself as rendered: so ids can be made piece by piece, and still be those of the template.
+Chats are encoded piece by piece, with the same result as the rendered template. For that, a template is reduced to its
+delimiters, the text that it puts between the contents. They are found by rendering placeholders instead of contents,
+and verified against the rendered chat itself.
 """
 
 from __future__ import annotations
@@ -12,94 +13,93 @@ from functools import lru_cache
 from mlagent_jax.errors import UserError
 
 ROLES = ("system", "user", "assistant")
-_KINDS_OF_CHATS = 1024  # sequences of roles that are remembered: a server meets any number
+_CACHED_ROLE_SEQUENCES = 1024  # a server may receive any number of them
 Turn = tuple[str, str]  # role and content
-Render = Callable[[Sequence[Turn], bool], str]
+Render = Callable[[Sequence[Turn], bool], str]  # (turns, add_generation_prompt)
 
 
 class ChatTemplateError(UserError):
-    """A chat that the template refuses, or a template that chats cannot be encoded by; the message says why."""
+    """The template rejects a chat, or cannot be used to encode it. The message says why."""
 
 
 class ChatTemplate:
-    """Renders chats, and says what lies around their contents.
+    """Renders chats, and finds the delimiters between their contents.
 
-    render(turns, prompt): the text of a chat and, if `prompt`, the header of the assistant's next turn.
-    joined: whether a content and the template's text before it are tokenised as one text, as `apply_chat_template`
-        does; our own small tokenizers keep them apart, as their pieces may span lines.
+    render(turns, add_generation_prompt): the text of a chat, optionally with the header of the assistant's next turn.
+    joined: whether a content is tokenised together with the template's text before it, as `apply_chat_template` does.
+        Our own small tokenizers encode them separately because their tokens may span lines.
     """
 
     def __init__(self, render: Render, joined: bool):
         self.render, self.joined = render, joined
-        self._around = lru_cache(_KINDS_OF_CHATS)(self._find_around)
+        self._delimiters = lru_cache(_CACHED_ROLE_SEQUENCES)(self._find_delimiters)
 
-    def around(self, roles: Sequence[str], prompt: bool) -> tuple[str, ...]:
-        """The template's text before each content, and after the last: one piece more than there are roles.
+    def delimiters(self, roles: Sequence[str], add_generation_prompt: bool) -> tuple[str, ...]:
+        """The template's text before each content, and after the last one: one piece more than there are roles.
 
-        Raises ChatTemplateError where it refuses such a chat, or does not show each content once, in order.
+        Raises ChatTemplateError if it rejects such a chat, or does not contain each content once, in order.
         """
         for role in roles:
-            if (
-                not role.isidentifier()
-            ):  # it becomes part of the template's text, where control tokens are read
-                raise ChatTemplateError(f"message role {role!r} is no name")
-        return self._around(tuple(roles), prompt)
+            # A role becomes part of the template's text, in which names of control tokens have an effect.
+            if not role.isidentifier():
+                raise ChatTemplateError(f"message role {role!r} is not an identifier")
+        return self._delimiters(tuple(roles), add_generation_prompt)
 
-    def fit(self, turns: Sequence[Turn], prompt: bool) -> tuple[tuple[str, ...], list[str]]:
-        """`around` these turns, and their contents as the template shows them: as they are, or stripped.
+    def split(self, turns: Sequence[Turn], add_generation_prompt: bool) -> tuple[tuple[str, ...], list[str]]:
+        """The delimiters of these turns, and the contents as rendered: unchanged or stripped.
 
-        Raises ChatTemplateError also where it makes something else of a content.
+        Raises ChatTemplateError like `delimiters`, and if the template changes a content in any other way.
         """
-        around = self.around([role for role, _ in turns], prompt)
+        delimiters = self.delimiters([role for role, _ in turns], add_generation_prompt)
         contents = [content for _, content in turns]
-        text = self.render(turns, prompt)
-        for shown in (
+        text = self.render(turns, add_generation_prompt)
+        for rendered in (
             contents,
             [content.strip() for content in contents],
-            _stripped_in(text, around, contents),
+            _strip_where_rendered(text, delimiters, contents),
         ):
-            if _interleaved(around, shown) == text:
-                return around, shown
+            if _interleave(delimiters, rendered) == text:
+                return delimiters, rendered
         raise ChatTemplateError(
-            "the model's chat template changes the contents of this chat (more than stripping them), so that the "
-            "tokens to learn from cannot be told in it; use a checkpoint whose template shows them as they are"
+            "the model's chat template changes the contents of this chat (other than stripping them), so the tokens "
+            "to learn from cannot be located in it; use a checkpoint whose template keeps contents unchanged"
         )
 
-    def check_grows(self, roles: Sequence[str]) -> None:
-        """Raises ChatTemplateError unless each state is the beginning of the longer chat, as it was sampled from."""
-        whole = self.around(roles, False)
+    def check_prefix_preserving(self, roles: Sequence[str]) -> None:
+        """Raises ChatTemplateError unless every prompt for an answer is a prefix of the chat with that answer."""
+        full = self.delimiters(roles, False)
         for at, role in enumerate(roles):
-            if role == "assistant" and at and self.around(roles[:at], True) != whole[: at + 1]:
+            if role == "assistant" and at and (prompt := self.delimiters(roles[:at], True)) != full[: at + 1]:
                 raise ChatTemplateError(
-                    f"the model's chat template shows the {at} messages before an answer differently once the answer "
-                    f"is there ({self.around(roles[:at], True)[-1]!r} or {whole[at]!r} before it), so what is sampled "
-                    "would not be what is trained; use a checkpoint whose template adds to a chat without changing it"
+                    f"the model's chat template renders the {at} messages before an answer differently once the answer "
+                    f"is there ({prompt[-1]!r} or {full[at]!r} before it), so the tokens to train on would differ from "
+                    "those that were sampled; use a checkpoint whose template preserves prefixes"
                 )
 
-    def _find_around(self, roles: tuple[str, ...], prompt: bool) -> tuple[str, ...]:
-        marks = [f"\ue000{number}\ue001" for number in range(len(roles))]
-        rest = self.render(list(zip(roles, marks, strict=True)), prompt)
+    def _find_delimiters(self, roles: tuple[str, ...], add_generation_prompt: bool) -> tuple[str, ...]:
+        placeholders = [f"\ue000{number}\ue001" for number in range(len(roles))]
+        rest = self.render(list(zip(roles, placeholders, strict=True)), add_generation_prompt)
         pieces: list[str] = []
-        for role, mark in zip(roles, marks, strict=True):
-            before, found, rest = rest.partition(mark)
+        for role, placeholder in zip(roles, placeholders, strict=True):
+            before, found, rest = rest.partition(placeholder)
             if not found:
                 raise ChatTemplateError(
-                    f"the model's chat template does not show message {len(pieces)} (role {role!r}) after those before "
-                    "it; use roles that it knows, in an order that it keeps"
+                    f"the model's chat template does not show message {len(pieces)} (role {role!r}) after the earlier "
+                    "ones; use roles that it knows, in an order that it keeps"
                 )
             pieces.append(before)
         pieces.append(rest)
-        if any(mark in piece for piece in pieces for mark in marks):
+        if any(placeholder in piece for piece in pieces for placeholder in placeholders):
             raise ChatTemplateError("the model's chat template shows a message's content twice")
         return tuple(pieces)
 
 
-def _render_chatml(turns: Sequence[Turn], prompt: bool) -> str:
+def _render_chatml(turns: Sequence[Turn], add_generation_prompt: bool) -> str:
     for role, _ in turns:
         if role not in ROLES:
-            raise ChatTemplateError(f"message role {role!r} is none of {', '.join(ROLES)}")
+            raise ChatTemplateError(f"message role {role!r} is not one of {', '.join(ROLES)}")
     text = "".join(f"<|im_start|>{role}\n{content}<|im_end|>\n" for role, content in turns)
-    return text + ("<|im_start|>assistant\n" if prompt else "")
+    return text + ("<|im_start|>assistant\n" if add_generation_prompt else "")
 
 
 def chatml(joined: bool) -> ChatTemplate:
@@ -108,36 +108,42 @@ def chatml(joined: bool) -> ChatTemplate:
 
 
 def jinja_template(source: str, tokens: Mapping[str, str]) -> ChatTemplate:
-    """A checkpoint's, rendered as `transformers` does. tokens: what it may refer to, such as `bos_token`."""
+    """A checkpoint's template, rendered as in `transformers`.
+
+    tokens: special tokens by the names that the template may use, such as `bos_token`.
+    """
     from jinja2 import TemplateError
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    def render(turns: Sequence[Turn], prompt: bool) -> str:
+    def render(turns: Sequence[Turn], add_generation_prompt: bool) -> str:
         chat = [{"role": role, "content": content} for role, content in turns]
         try:
             (text,), _ = render_jinja_template(
-                conversations=[chat], chat_template=source, add_generation_prompt=prompt, **tokens
+                conversations=[chat],
+                chat_template=source,
+                add_generation_prompt=add_generation_prompt,
+                **tokens,
             )
         except (TemplateError, TypeError, ValueError, KeyError) as error:
             roles = ", ".join(role for role, _ in turns) or "none"
             raise ChatTemplateError(
-                f"the model's chat template refuses a chat of these roles ({roles}): {error}"
+                f"the model's chat template rejects a chat of these roles ({roles}): {error}"
             ) from None
         return str(text)
 
     return ChatTemplate(render, joined=True)
 
 
-def _interleaved(around: Sequence[str], contents: Sequence[str]) -> str:
-    return "".join(piece + content for piece, content in zip(around, [*contents, ""], strict=True))
+def _interleave(delimiters: Sequence[str], contents: Sequence[str]) -> str:
+    return "".join(piece + content for piece, content in zip(delimiters, [*contents, ""], strict=True))
 
 
-def _stripped_in(text: str, around: Sequence[str], contents: Sequence[str]) -> list[str]:
-    """The contents, of which those that `text` shows so are stripped: a template may do that to some roles only."""
-    shown, at = [], 0
-    for before, content, after in zip(around, contents, around[1:], strict=False):
+def _strip_where_rendered(text: str, delimiters: Sequence[str], contents: Sequence[str]) -> list[str]:
+    """Strips those contents that are stripped in `text`: a template may strip the contents of some roles only."""
+    rendered, at = [], 0
+    for before, content, after in zip(delimiters, contents, delimiters[1:], strict=False):
         at += len(before)
-        whole = text.startswith(content + after, at)
-        shown.append(content if whole else content.strip())
-        at += len(shown[-1])
-    return shown
+        is_unchanged = text.startswith(content + after, at)
+        rendered.append(content if is_unchanged else content.strip())
+        at += len(rendered[-1])
+    return rendered

@@ -1,4 +1,4 @@
-"""What the small files beside a checkpoint's weights say of its tokens and chats."""
+"""Reads the small files beside a checkpoint's weights that describe its tokens and chats."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from typing import Any
 
 from mlagent_jax.errors import UserError
 
-_GENERATION, _MODEL = "generation_config.json", "config.json"
-_CONFIG, _SPECIAL, _TEMPLATE = "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"
-# Of a tokenizer, beside its vocabulary.
-DESCRIPTIONS = (_CONFIG, _SPECIAL, "added_tokens.json", _TEMPLATE)
+_GENERATION_CONFIG, _MODEL_CONFIG = "generation_config.json", "config.json"
+_TOKENIZER_CONFIG, _SPECIAL_TOKENS = "tokenizer_config.json", "special_tokens_map.json"
+_TEMPLATE = "chat_template.jinja"
+# The files of a tokenizer beside its vocabulary.
+TOKENIZER_FILES = (_TOKENIZER_CONFIG, _SPECIAL_TOKENS, "added_tokens.json", _TEMPLATE)
+MAX_STOP_IDS = 32  # as many as the engine can compare each sampled token with
 
 
 class TokenizerError(UserError):
-    """A tokenizer could not be trained or loaded; the message says what to do."""
+    """A tokenizer could not be trained or loaded. The message says what to do."""
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; empty where there is no such file. Raises TokenizerError."""
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`; empty if there is no such file. Raises TokenizerError."""
     if not path.is_file():
         return {}
     try:
@@ -28,26 +30,26 @@ def read_object(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise TokenizerError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
-        raise TokenizerError(f"{path} should hold a JSON object, not a {type(content).__name__}")
+        raise TokenizerError(f"{path} should contain a JSON object, not a {type(content).__name__}")
     return content
 
 
 def read_files(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
-    """Those of the files that are there, as they are."""
+    """The contents of those files that exist."""
     return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
 
 
 def chat_template(folder: Path) -> tuple[str | None, dict[str, str]]:
-    """The chat template, None if there is none, and the special tokens that it may refer to, such as `bos_token`.
+    """The chat template, or None, and the special tokens that it may use by name, such as `bos_token`.
 
-    A file of its own goes before the field, and of several templates the one called "default" is taken, as
-    `transformers` does. Raises TokenizerError.
+    As in `transformers`, a template file takes precedence over the field, and of several templates the one called
+    "default" is used. Raises TokenizerError.
     """
-    config = read_object(folder / _CONFIG)
-    given = {**read_object(folder / _SPECIAL), **config}
+    config = read_json_object(folder / _TOKENIZER_CONFIG)
+    fields = {**read_json_object(folder / _SPECIAL_TOKENS), **config}
     named = {
         name: token["content"] if isinstance(token, dict) else token
-        for name, token in given.items()
+        for name, token in fields.items()
         if name.endswith("_token") and isinstance(token, str | dict)
     }
     if (folder / _TEMPLATE).is_file():
@@ -56,29 +58,44 @@ def chat_template(folder: Path) -> tuple[str | None, dict[str, str]]:
     if isinstance(source, list):
         source = {one["name"]: one["template"] for one in source}.get("default")
     if not isinstance(source, str | None):
-        raise TokenizerError(f"chat_template in {folder / _CONFIG} is a {type(source).__name__}, not a text")
+        raise TokenizerError(
+            f"chat_template in {folder / _TOKENIZER_CONFIG} is a {type(source).__name__}, not a string"
+        )
     return source, named
 
 
 def eos_ids(folder: Path, known: Collection[int]) -> list[int]:
-    """The ids that end an answer by `generation_config.json` and `config.json`, where a file names any.
+    """The ids in `eos_token_id` of `generation_config.json` and `config.json`.
 
-    known: ids that have a token. Raises TokenizerError for anything else than one of these, or a list of them.
+    known: ids that have a token. Raises TokenizerError for a value that is neither one of these nor a list of them.
     """
     found: list[int] = []
-    for name in (_GENERATION, _MODEL):
-        given = read_object(folder / name).get("eos_token_id")
-        for one in given if isinstance(given, list) else [] if given is None else [given]:
+    for name in (_GENERATION_CONFIG, _MODEL_CONFIG):
+        value = read_json_object(folder / name).get("eos_token_id")
+        for one in value if isinstance(value, list) else [] if value is None else [value]:
             if type(one) is not int or one not in known:
                 raise TokenizerError(
-                    f"{folder / name} has eos_token_id {given!r}, but the tokenizer has no token of id {one!r}; "
-                    "correct it, or take the tokenizer that belongs to this model"
+                    f"{folder / name} has eos_token_id {value!r}, but the tokenizer has no token with id {one!r}; "
+                    "correct it, or use the tokenizer that belongs to this model"
                 )
             found += [one] if one not in found else []
     return found
 
 
+def unique_stop_ids(ids: Iterable[int], folder: Path | None) -> tuple[int, ...]:
+    """The ids in order, each once. `folder`: of their checkpoint. Raises TokenizerError for too many."""
+    unique = tuple(dict.fromkeys(ids))
+    if len(unique) > MAX_STOP_IDS:
+        raise TokenizerError(
+            f"the checkpoint in {folder} has {len(unique)} stop tokens, but at most {MAX_STOP_IDS} are supported; "
+            f"shorten eos_token_id in its {_GENERATION_CONFIG} and {_MODEL_CONFIG}"
+        )
+    return unique
+
+
 def pad_id(folder: Path, known: Collection[int]) -> int | None:
-    """The first of the two files that names one which has a token."""
-    given = [read_object(folder / name).get("pad_token_id") for name in (_GENERATION, _MODEL)]
-    return next((one for one in given if type(one) is int and one in known), None)
+    """The first `pad_token_id` in the same files that has a token."""
+    values = [
+        read_json_object(folder / name).get("pad_token_id") for name in (_GENERATION_CONFIG, _MODEL_CONFIG)
+    ]
+    return next((one for one in values if type(one) is int and one in known), None)

@@ -1,4 +1,4 @@
-"""Tokens that a chat template writes by name, such as `<|im_end|>`, found in its text."""
+"""Control tokens, such as `<|im_end|>`, and how to find their names in a chat template's text."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from mlagent_jax.text.chat_template import ChatTemplateError
 
 
 class ControlTokens:
-    """ids: of each, by name. lstrip, rstrip: names whose token takes in the white space before or after it."""
+    """`ids`: of each control token, by name."""
 
     def __init__(self, ids: Mapping[str, int], lstrip: Collection[str] = (), rstrip: Collection[str] = ()):
+        """`lstrip`, `rstrip`: names of tokens that include the white space before or after them."""
         self.ids = dict(ids)
-        names = sorted(self.ids, key=len, reverse=True)  # the longest that fits
+        names = sorted(self.ids, key=len, reverse=True)  # the longest match wins
         spaces = [(r"\s*" * (name in lstrip), name, r"\s*" * (name in rstrip)) for name in names]
         patterns = [before + re.escape(name) + after for before, name, after in spaces]
         self._pattern = re.compile("|".join(patterns) or r"(?!)")
@@ -27,20 +28,20 @@ class ControlTokens:
             at = match.end()
         return [part for part in [*parts, text[at:]] if part != ""]
 
-    def first(self, text: str) -> tuple[str, int, str]:
-        """What lies before the control token that ends a turn, its id, and what lies after.
+    def partition_end_of_turn(self, text: str) -> tuple[str, int, str]:
+        """Splits a delimiter after an assistant's content: the text before the end of turn, its id, and the rest.
 
-        Raises ChatTemplateError where text comes first: then no token ends the turn.
+        Raises ChatTemplateError if other text comes first: then the end of turn is not a token.
         """
         match = self._pattern.search(text)
         if match is None or text[: match.start()].strip():
             raise ChatTemplateError(
-                f"the model's chat template ends an assistant's turn with {text[:40]!r}, which is no token of its "
-                "tokenizer; use a checkpoint that has one for the end of a turn"
+                f"the model's chat template ends an assistant's turn with {text[:40]!r}, which is not a token of its "
+                "tokenizer; use a checkpoint that has a token for the end of a turn"
             )
         return text[: match.start()], self._id(match), text[match.end() :]
 
-    def named_in(self, text: str) -> bool:
+    def occurs_in(self, text: str) -> bool:
         return self._pattern.search(text) is not None
 
     def _id(self, match: re.Match[str]) -> int:

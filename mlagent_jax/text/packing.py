@@ -1,7 +1,7 @@
-"""Sequences packed into rows of one length; segment ids keep them apart, so packed equals separate.
+"""Packs sequences into rows of equal length. Segment ids separate them, so packing does not change the loss.
 
-Everything a loss needs is laid out where the prediction is made: position i of a row predicts `targets[i]`,
-the row's token i + 1, and `action[i]` says whether that token is an agent's own.
+What a loss needs is stored at the position of the prediction: position i of a row predicts `targets[i]`, which is the
+row's token i + 1, and `action[i]` says whether the agent sampled that token.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Int, Shaped
 
 from mlagent_jax.text.chat import Encoded
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a sequence lies: row, first position, length; row -1 if it was dropped."""
+    """Where a sequence was packed: row, first position and length; row -1 if it was dropped."""
 
     row: int
     start: int
@@ -28,31 +29,31 @@ class Placement:
 
 @dataclass(frozen=True)
 class PackedRows:
-    """R rows of T tokens.
+    """R rows of T tokens, as int32.
 
-    tokens, targets, segment_ids, positions: int32 (R, T). Segment 0 is padding, others rise from left on;
-        positions restart at 0 in each.
-    action: bool (R, T), whether `targets` there is an action token.
-    placements: one for each sequence given.
-    cut: how many sequences were shortened. dropped: how many of those had no action left.
+    segment_ids: 0 is padding; the sequences of a row are numbered from 1, from left to right.
+    positions: restart at 0 in each segment.
+    action: whether the token in `targets` is an action token.
+    placements: one for each sequence.
+    cut: how many sequences were truncated. dropped: how many of those had no action left.
     """
 
-    tokens: np.ndarray
-    targets: np.ndarray
-    segment_ids: np.ndarray
-    positions: np.ndarray
-    action: np.ndarray
+    tokens: Int[np.ndarray, "R T"]
+    targets: Int[np.ndarray, "R T"]
+    segment_ids: Int[np.ndarray, "R T"]
+    positions: Int[np.ndarray, "R T"]
+    action: Bool[np.ndarray, "R T"]
     placements: tuple[Placement, ...]
     cut: int
     dropped: int
 
     @property
     def fill(self) -> float:
-        """Share of positions that hold a token."""
+        """The fraction of positions with a token."""
         return float((self.segment_ids > 0).mean()) if self.segment_ids.size else 0.0
 
-    def take(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """The five arrays of some rows, by name."""
+    def take(self, rows: Int[np.ndarray, " N"]) -> dict[str, Shaped[np.ndarray, "N T"]]:
+        """The arrays named in ROW_ARRAYS, for some of the rows."""
         return {name: getattr(self, name)[rows] for name in ROW_ARRAYS}
 
 
@@ -60,7 +61,7 @@ ROW_ARRAYS = ("tokens", "targets", "segment_ids", "positions", "action")
 
 
 def cut_at_step(sequence: Encoded, length: int) -> Encoded:
-    """The longest start of `sequence` that ends with a whole action and has at most `length` tokens."""
+    """The longest prefix of `sequence` that ends with a complete action and has at most `length` tokens."""
     if len(sequence.tokens) <= length:
         return sequence
     spans = tuple(span for span in sequence.spans if span[1] <= length)
@@ -69,7 +70,7 @@ def cut_at_step(sequence: Encoded, length: int) -> Encoded:
 
 
 def pack(sequences: Sequence[Encoded], length: int) -> PackedRows:
-    """Best-fit decreasing. A sequence longer than `length` is cut at a step boundary and counted."""
+    """Packs by best-fit decreasing. Sequences longer than `length` are truncated by `cut_at_step`, and counted."""
     kept = [cut_at_step(sequence, length) for sequence in sequences]
     sizes = [len(sequence.tokens) for sequence in kept]
     placements, rows = _best_fit(sizes, length)
@@ -98,13 +99,13 @@ def pack(sequences: Sequence[Encoded], length: int) -> PackedRows:
     return packed
 
 
-def rows_needed(sizes: Sequence[int] | np.ndarray, length: int) -> int:
-    """How many rows `pack` makes of sequences of these sizes, none longer than `length`."""
+def rows_needed(sizes: Sequence[int] | Int[np.ndarray, " N"], length: int) -> int:
+    """How many rows `pack` needs for sequences of these sizes, none of them longer than `length`."""
     return _best_fit(list(sizes), length)[1]
 
 
 def _best_fit(sizes: Sequence[int], length: int) -> tuple[list[Placement], int]:
-    """Where each goes, and the number of rows."""
+    """The placement of each sequence, and the number of rows."""
     placements = [Placement(-1, 0, 0)] * len(sizes)
     spaces: list[tuple[int, int]] = []  # (free positions, row), sorted
     rows = 0
@@ -123,9 +124,9 @@ def _best_fit(sizes: Sequence[int], length: int) -> tuple[list[Placement], int]:
 
 
 def pad_rows(packed: PackedRows, multiple: int) -> PackedRows:
-    """Adds empty rows until their number is a multiple; they carry no action and so no loss."""
+    """Adds empty rows until there are a multiple of `multiple`. They have no action, and so no loss."""
     missing = -len(packed.tokens) % multiple
-    grown: dict[str, Any] = {
+    padded: dict[str, Any] = {
         name: np.pad(getattr(packed, name), ((0, missing), (0, 0))) for name in ROW_ARRAYS
     }
-    return dataclasses.replace(packed, **grown)
+    return dataclasses.replace(packed, **padded)

@@ -1,6 +1,6 @@
-"""One tokenizer interface: a SentencePiece byte-fallback BPE of our own, or a checkpoint's.
+"""One interface for all tokenizers: our own SentencePiece byte-fallback BPE, or a checkpoint's.
 
-Content is encoded apart from the ChatML specials, so that nothing an agent or a script prints can end a turn.
+Contents are encoded separately from control tokens, so that no output of an agent or a script can end a turn.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Protocol
 from mlagent_jax.files import write_atomically
 from mlagent_jax.text.chat_template import ChatTemplate, chatml, jinja_template
 from mlagent_jax.text.checkpoint_files import (
-    DESCRIPTIONS,
+    TOKENIZER_FILES,
     TokenizerError,
     chat_template,
     eos_ids,
     read_files,
+    unique_stop_ids,
 )
 from mlagent_jax.text.control_tokens import ControlTokens
 from mlagent_jax.text.hf_tokenizer import HF_FILE, HuggingFaceTokenizer
@@ -25,26 +26,29 @@ from mlagent_jax.text.hf_tokenizer import HF_FILE, HuggingFaceTokenizer
 END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 SPECIALS = (END_OF_TEXT, IM_START, IM_END)
 _SENTENCEPIECE_FILE = "sentencepiece.model"
-_FOREIGN_SENTENCEPIECE_FILE = "tokenizer.model"  # Hugging Face's name for one
-_FOREIGN_FILES = (_FOREIGN_SENTENCEPIECE_FILE, *DESCRIPTIONS)
-_SPACE = "\u2581"  # SentencePiece's stand-in for a space
-_MAX_SENTENCE = 8192  # characters; the BPE trainer numbers positions in a sentence with 16 bits
+_HF_SENTENCEPIECE_FILE = "tokenizer.model"  # its name in a Hugging Face folder
+_HF_SENTENCEPIECE_FILES = (_HF_SENTENCEPIECE_FILE, *TOKENIZER_FILES)
+_SPACE = "\u2581"  # SentencePiece's symbol for a space
+_MAX_SENTENCE_CHARS = 8192  # the BPE trainer stores positions in a sentence in 16 bits
 
 
 class Tokenizer(Protocol):
-    """`encode` never returns a control token's id for a text, and `decode` gives the text of content ids back.
+    """By default, `encode` never returns the id of a control token. `decode` inverts `encode`.
 
-    Lone surrogates, which are not text, become "?". vocab_size: one more than the largest id.
-    template, control: how chats are written, and the tokens that the template may name.
-    stop_ids: whatever ends an answer, the template's end of turn first; in training, rollouts, evaluation and serving.
-    pad_id: what transformers is told to pad with.
+    Lone surrogates, which are not valid text, become "?".
+
+    vocab_size: the largest id plus one.
+    template: formats chats. control: the tokens that the template may use by name.
+    stop_ids: every token that ends an answer, the template's end of turn first. The same in training, rollouts,
+        evaluation and serving.
+    pad_id: the padding token for transformers.
     """
 
     @property
     def vocab_size(self) -> int: ...
     @property
     def ids(self) -> Collection[int]:
-        """Every id that has a token: there may be gaps."""
+        """Every id that has a token. There may be gaps."""
         ...
 
     @property
@@ -56,20 +60,23 @@ class Tokenizer(Protocol):
     @property
     def pad_id(self) -> int: ...
     def encode(self, text: str, special: bool = False) -> list[int]:
-        """special: as a whole prompt from someone who may write control tokens by name, and with what the tokenizer
-        puts around it (such as a `bos_token`); never for what a user or a script said within a chat."""
+        """Encodes a text.
+
+        special: names of control tokens become these tokens, and the tokenizer adds its own (such as a `bos_token`).
+            For complete prompts of trusted authors only, never for what a user or a script wrote in a chat.
+        """
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Control tokens are shown by name; bytes that are no UTF-8 become U+FFFD, ids without a token nothing."""
+        """Control tokens become their names, invalid UTF-8 becomes U+FFFD, ids without a token become nothing."""
         ...
 
     def token_bytes(self, token: int) -> bytes:
-        """What one token stands for in the text: of a byte-fallback token its own byte; none for an id without one."""
+        """The bytes of one token: for a byte-fallback token its byte, for an id without a token none."""
         ...
 
     def save(self, folder: Path) -> None:
-        """Writes the very files that it was read from."""
+        """Writes the files that it was loaded from, unchanged."""
         ...
 
 
@@ -77,10 +84,12 @@ class SentencePieceTokenizer:
     """Byte-fallback BPE; `decode(encode(text)) == text` for every text."""
 
     def __init__(self, model: bytes, folder: Path | None = None, files: Mapping[str, bytes] | None = None):
-        """model: a serialised SentencePiece model with the ChatML specials as control symbols.
+        """Raises TokenizerError.
 
-        folder: of the checkpoint that it belongs to, whose list of stops is added to ChatML's. files: what is
-        exported, by name; the model itself by default.
+        Args:
+            model: a serialised SentencePiece model with the ChatML specials as control symbols.
+            folder: of its checkpoint, whose eos tokens are added to ChatML's end of turn.
+            files: contents by name for `save`; by default the model itself.
         """
         import sentencepiece
 
@@ -90,17 +99,18 @@ class SentencePieceTokenizer:
         missing = [name for name in SPECIALS if name not in pieces]
         if missing:
             raise TokenizerError(
-                f"this SentencePiece model lacks {missing}; take a ChatML one or train it with `train_sentencepiece`"
+                f"this SentencePiece model lacks {missing}; use one with ChatML's tokens or train one with "
+                "`train_sentencepiece`"
             )
         self.end_of_text, self.im_start, self.im_end = (pieces.index(name) for name in SPECIALS)
         self.vocab_size = len(pieces)
         self.ids = range(len(pieces))
         self.template = chatml(joined=False)
         self.control = ControlTokens({name: pieces.index(name) for name in SPECIALS})
-        named = eos_ids(folder, self.ids) if folder else []
-        self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys((self.im_end, *(named or [self.end_of_text]))))
+        eos = eos_ids(folder, self.ids) if folder else []
+        self.stop_ids: tuple[int, ...] = unique_stop_ids((self.im_end, *(eos or [self.end_of_text])), folder)
         self.pad_id = self.end_of_text
-        # Decoding by bytes, not by SentencePiece: a literal U+2581 has to come back as itself.
+        # Bytes are decoded here because SentencePiece would decode a literal U+2581 to a space.
         self._bytes = [
             bytes([int(piece[3:5], 16)])
             if self._processor.is_byte(i)
@@ -113,7 +123,7 @@ class SentencePieceTokenizer:
         if special:
             parts = self.control.split(text)
             return [i for part in parts for i in ([part] if isinstance(part, int) else self.encode(part))]
-        first, *others = self._processor.encode(_valid(text).split(_SPACE))
+        first, *others = self._processor.encode(_replace_surrogates(text).split(_SPACE))
         ids = list(first)
         for part in others:
             ids += self._literal_space + part
@@ -127,19 +137,19 @@ class SentencePieceTokenizer:
 
     @classmethod
     def from_checkpoint(cls, folder: Path) -> SentencePieceTokenizer:
-        """Of a checkpoint's `tokenizer.model`, as trained by others; it must hold the ChatML specials.
+        """Loads a checkpoint's `tokenizer.model`, which must contain the ChatML specials. Raises TokenizerError.
 
-        No space is put before a text or taken from it, as each piece of a chat is encoded apart. Text that
-        the model was trained to normalise, or cannot spell, does not come back from `decode` as it was.
+        No space is added before a text or removed from it, because each piece of a chat is encoded separately.
+        `decode` does not restore text that the model normalises or cannot represent.
         """
         from sentencepiece import sentencepiece_model_pb2
 
-        files = read_files(folder, _FOREIGN_FILES)
-        proto = sentencepiece_model_pb2.ModelProto.FromString(files[_FOREIGN_SENTENCEPIECE_FILE])
+        files = read_files(folder, _HF_SENTENCEPIECE_FILES)
+        proto = sentencepiece_model_pb2.ModelProto.FromString(files[_HF_SENTENCEPIECE_FILE])
         proto.normalizer_spec.add_dummy_prefix = False
         proto.normalizer_spec.remove_extra_whitespaces = False
         for piece in proto.pieces:
-            if piece.piece in SPECIALS:  # a user-defined symbol would be found in what an agent prints
+            if piece.piece in SPECIALS:  # a user-defined symbol would be recognized in an agent's text
                 piece.type = sentencepiece_model_pb2.ModelProto.SentencePiece.CONTROL
         tokenizer = cls(proto.SerializeToString(), folder, files)
         source, tokens = chat_template(folder)
@@ -155,19 +165,19 @@ class SentencePieceTokenizer:
 def train_sentencepiece(texts: Iterable[str], vocab_size: int, path: Path) -> SentencePieceTokenizer:
     """Trains a byte-fallback BPE on `texts`, saves it in folder `path` and returns it. Deterministic.
 
-    Pieces may span words and lines, which shortens the fixed phrases of an agent's turns by a third; digits
-    stay single so that scores are read alike whatever their value.
+    Tokens may span words and lines, which shortens the fixed phrases of an agent's turns by a third. Every digit is
+    a token, so that all scores are tokenized alike.
 
-    Raises TokenizerError where `vocab_size` does not suit the texts.
+    Raises TokenizerError if `vocab_size` does not suit the texts.
     """
     import sentencepiece
 
-    # Tabs separate counts in the trainer's input and would drop the whole sentence.
+    # In the trainer's input a tab separates a count, and would make it drop the whole sentence.
     sentences = (
-        piece[start : start + _MAX_SENTENCE]
+        piece[start : start + _MAX_SENTENCE_CHARS]
         for text in texts
-        for piece in _valid(text).split("\t")
-        for start in range(0, len(piece), _MAX_SENTENCE)
+        for piece in _replace_surrogates(text).split("\t")
+        for start in range(0, len(piece), _MAX_SENTENCE_CHARS)
     )
     model = io.BytesIO()
     try:
@@ -189,13 +199,13 @@ def train_sentencepiece(texts: Iterable[str], vocab_size: int, path: Path) -> Se
             bos_id=-1,
             eos_id=-1,
             pad_id=-1,
-            max_sentence_length=4 * _MAX_SENTENCE,  # bytes
+            max_sentence_length=4 * _MAX_SENTENCE_CHARS,  # bytes
             num_threads=1,
             minloglevel=2,
         )
     except RuntimeError as error:
         raise TokenizerError(
-            f"no vocabulary of {vocab_size} pieces can be trained here: {str(error).splitlines()[-1]}"
+            f"a vocabulary of {vocab_size} pieces cannot be trained on these texts: {str(error).splitlines()[-1]}"
         ) from error
     tokenizer = SentencePieceTokenizer(model.getvalue())
     tokenizer.save(path)
@@ -203,38 +213,38 @@ def train_sentencepiece(texts: Iterable[str], vocab_size: int, path: Path) -> Se
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """Ours, or a checkpoint's: tokenizer.json before tokenizer.model. Raises TokenizerError if there is none."""
+    """Loads our own tokenizer, or a checkpoint's (tokenizer.json is preferred). Raises TokenizerError."""
     if (folder / _SENTENCEPIECE_FILE).is_file():
         return SentencePieceTokenizer((folder / _SENTENCEPIECE_FILE).read_bytes(), folder)
     if (folder / HF_FILE).is_file():
         return HuggingFaceTokenizer(folder)
-    if (folder / _FOREIGN_SENTENCEPIECE_FILE).is_file():
+    if (folder / _HF_SENTENCEPIECE_FILE).is_file():
         return SentencePieceTokenizer.from_checkpoint(folder)
     raise TokenizerError(
-        f"no tokenizer in {folder}: expected {_SENTENCEPIECE_FILE} (made by the collect or sft stage), "
-        f"{HF_FILE} or {_FOREIGN_SENTENCEPIECE_FILE} (of a Hugging Face checkpoint)"
+        f"no tokenizer in {folder}: expected {_SENTENCEPIECE_FILE} (from the collect or sft stage), "
+        f"{HF_FILE} or {_HF_SENTENCEPIECE_FILE} (from a Hugging Face checkpoint)"
     )
 
 
 def check_vocabulary(tokenizer: Tokenizer, vocab_size: int, where: str) -> None:
-    """Raises TokenizerError where the tokenizer has ids that a model of `vocab_size` has no embedding for.
+    """Raises TokenizerError if the tokenizer has ids that a model of `vocab_size` has no embedding for.
 
-    Models may have more: their matrices are padded to round sizes.
+    Models may have more embeddings than needed: their matrices are padded to round sizes.
     """
     if tokenizer.vocab_size > vocab_size:
         raise TokenizerError(
             f"the tokenizer has {tokenizer.vocab_size} ids, but the model in {where} has embeddings for "
-            f"vocab_size {vocab_size} only; take the tokenizer that belongs to this model"
+            f"vocab_size {vocab_size} only; use the tokenizer that belongs to this model"
         )
 
 
 def unused_ids(tokenizer: Tokenizer, vocab_size: int) -> tuple[tuple[int, int], ...]:
-    """Ranges [start, stop) of a model's ids that have no token: rows that only round its matrices, and gaps."""
+    """Ranges [start, stop) of a model's ids without a token: padding rows of its matrices, and gaps."""
     unused = [i for i in range(vocab_size) if i not in tokenizer.ids]
     starts = [i for i in unused if i == 0 or i - 1 in tokenizer.ids]
     stops = [i + 1 for i in unused if i + 1 == vocab_size or i + 1 in tokenizer.ids]
     return tuple(zip(starts, stops, strict=True))
 
 
-def _valid(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     return text.encode(errors="replace").decode()

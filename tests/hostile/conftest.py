@@ -1,4 +1,4 @@
-"""A sandbox beside things that must not be found or harmed."""
+"""Sandboxes next to secrets and files that scripts must not find or damage."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from mlagent_jax.sandbox.pool import PRELOAD
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A folder with a task's data, what must not be found or harmed beside it, and the secret that stands there."""
+    """A folder with a task's data and other files, which must not be found or damaged, and the secret in them."""
     secret = secrets.token_hex(16)
     root = tmp_path_factory.mktemp("prepared")
-    for place, content in (
+    for name, content in (
         ("public/mine/train.csv", "id\n1\n"),
         ("public/other/train.csv", secret),
         ("private/mine/labels.csv", secret),
         ("canary", "untouched"),
     ):
-        path = root / place
+        path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
     return root, secret
@@ -51,5 +51,5 @@ def open_host(backend: str, root: Path, secret: str) -> Iterator[Host]:
         others = descendants()
         with open_backend(backend, root / "public", preload=preload) as sandbox:
             assert sandbox.run(script_job("")).status is Status.OK
-            workers = settled_descendants() - others  # the script's supervisor ends
+            workers = settled_descendants() - others  # without the script's supervisor, which ends
             yield Host(sandbox, secret, root / "canary", root / "public" / "mine", workers, others)

@@ -1,4 +1,4 @@
-"""Scripts that spoil their workspace: the episode goes on, and the agent is told what was not kept."""
+"""Scripts that leave unusable files: the episode continues, and the agent is told what was not kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlagent_jax.grading.grade import grade
 from mlagent_jax.sandbox.interface import Limits
 
 LIMITS = Limits(wall_seconds=10, workspace_mb=64)
-SPOILS = {
+UNUSABLE = {
     "folder": (
         "import os\nos.mkdir('submission.csv')\nopen('submission.csv/x', 'w').close()\n",
         "1 that is no file where",
@@ -54,19 +54,19 @@ def environment(
         yield Environment(task, sandbox, SnapshotStore(root / "snapshots"), DictatedCoder(), grade)
 
 
-@pytest.mark.parametrize("name", SPOILS)
-def test_a_spoiled_workspace_spoils_no_later_step(environment: Environment, name: str) -> None:
-    spoil, said = SPOILS[name]
-    spoiled = environment.step(environment.initial_state(), edit_action(spoil, "spoil.py"), "episode")
-    assert spoiled.outcome in (Outcome.ERROR, Outcome.SUCCESS)  # it submits nothing; never a fault of ours
-    assert f"Files not kept: {said}" in spoiled.feedback, spoiled.feedback
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_unusable_files_do_not_affect_later_steps(environment: Environment, name: str) -> None:
+    source, message = UNUSABLE[name]
+    spoiled = environment.step(environment.initial_state(), edit_action(source, "spoil.py"), "episode")
+    assert spoiled.outcome in (Outcome.ERROR, Outcome.SUCCESS)  # it submits nothing, but is never masked
+    assert f"Files not kept: {message}" in spoiled.feedback, spoiled.feedback
     assert {"train.py", "spoil.py"} <= environment._store.get(spoiled.state.snapshot).keys()
     after = environment.step(spoiled.state, edit_action(script(12.0), "better.py"), "episode")
     assert (after.outcome, after.m_after) == (Outcome.SUCCESS, 2.0), after.feedback
     assert "Files not kept" not in after.feedback
 
 
-def test_noise_is_bounded_and_kept_once(environment: Environment) -> None:
+def test_kept_files_are_bounded(environment: Environment) -> None:
     state = environment.initial_state()
     store = environment._store
     for number in range(3):
@@ -78,7 +78,7 @@ def test_noise_is_bounded_and_kept_once(environment: Environment) -> None:
         assert sum(map(len, store.get(state.snapshot).values())) < 17 << 20
 
 
-def test_an_invalid_submission_is_a_judgement_and_no_status_of_the_sandbox(environment: Environment) -> None:
+def test_an_invalid_submission_is_not_a_status_of_the_sandbox(environment: Environment) -> None:
     after = environment.step(
         environment.initial_state(), edit_action("open('submission.csv', 'w').write('id\\n')\n", "bad.py")
     )
@@ -86,9 +86,9 @@ def test_an_invalid_submission_is_a_judgement_and_no_status_of_the_sandbox(envir
     assert "SubmissionError: submission.csv needs the columns" in after.feedback
 
 
-def test_a_claim_earns_an_error_and_a_refusal_a_corner(environment: Environment, tmp_path: Path) -> None:
+def test_a_claim_is_an_error_and_a_refusal_is_a_corner_case(environment: Environment, tmp_path: Path) -> None:
     start = environment.initial_state()
     claim = environment.step(start, edit_action("raise MemoryError\n", "claim.py"), "claims")
     assert (claim.outcome, claim.status) == (Outcome.ERROR, "failed")
-    asked = environment.step(start, edit_action("x = bytearray(100 << 30)\n", "asked.py"), "claims")
-    assert (asked.outcome, asked.status) == (Outcome.CORNER, "oom")
+    refused = environment.step(start, edit_action("x = bytearray(100 << 30)\n", "refused.py"), "claims")
+    assert (refused.outcome, refused.status) == (Outcome.CORNER, "oom")

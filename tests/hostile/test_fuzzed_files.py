@@ -1,4 +1,4 @@
-"""Whatever files a script leaves: they go into a next job and come out of it the same, or they are counted."""
+"""Whatever files a script leaves either pass through a next job unchanged, or are left out and counted."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def run(host: Host, files: dict[str, bytes], script: str) -> Result:
     return host.sandbox.run(job)
 
 
-def follow(host: Host, seed: int) -> None:
-    """Runs a script that leaves a tree, then one that finds what was kept of it."""
+def run_two_jobs(host: Host, seed: int) -> None:
+    """Runs a script that leaves a tree of files, then one that counts what was kept of it."""
     program = tree(seed)
     first = run(host, {"train.py": program.source.encode()}, "train.py")
     assert first.status in program.statuses, (seed, first.status, first.error, first.output)
@@ -40,36 +40,34 @@ def follow(host: Host, seed: int) -> None:
 
 
 def test_two_jobs_in_a_row(host: Host) -> None:
-    # A container that has to be emptied of some of these is replaced, which takes its time.
+    # Some of these trees make a container end, and starting another one takes a while.
     for seed in range(0, 1000, 250 if host.sandbox.name == "docker" else 40):
-        follow(host, seed)
+        run_two_jobs(host, seed)
 
 
 @pytest.mark.slow
 def test_two_jobs_in_a_row_a_thousand_times(host: Host) -> None:
     if host.sandbox.name == "docker":
-        pytest.skip(
-            "two new containers for each tree; the same worker was tried on all of them under bubblewrap"
-        )
+        pytest.skip("two new containers for each tree; under bubblewrap the same worker runs on all of them")
     for seed in range(1000):
-        follow(host, seed)
+        run_two_jobs(host, seed)
 
 
 @pytest.fixture
 def in_memory() -> Iterator[Path]:
-    """A folder where making and removing thousands of others is quick, as it is in a sandbox."""
+    """A folder in memory, where creating and removing thousands of files is fast, as in a sandbox."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         yield Path(folder)
 
 
 @pytest.mark.parametrize("seeds", [range(0, 1000, 10), pytest.param(range(1000), marks=pytest.mark.slow)])
-def test_trees_are_taken_out_and_put_back(
+def test_trees_are_collected_and_written_back(
     seeds: range, in_memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the worker does between two jobs, without a sandbox around it."""
-    kept = workspace.Kept("submission.csv", 100, 2)
-    taken = 0
+    """The worker's part of two jobs, without a sandbox."""
+    limits = workspace.CollectionLimits("submission.csv", 100, 2)
+    collected = 0
     for seed in seeds:
         place, other = in_memory / f"{seed}", in_memory / "other"
         place.mkdir()
@@ -78,38 +76,37 @@ def test_trees_are_taken_out_and_put_back(
         (place / "train.py").write_bytes(b"pass")
         grow(seed)
         with contextlib.suppress(workspace.TooMuchOutputError):
-            files, left_out = workspace.read_files(str(place), 200, 64 << 20, kept)
-            assert len(files) + sum(left_out.values()) == _count(
-                place, "", kept.output
-            )  # none is dropped in silence
+            files, left_out = workspace.collect_files(str(place), 200, 64 << 20, limits)
+            # Nothing is dropped silently.
+            assert len(files) + sum(left_out.values()) == _count(place, "", limits.output)
             check_job(Job({**files, _AGAIN: b""}, _AGAIN, place))
             workspace.write_files(str(other), files)
-            assert workspace.read_files(str(other), 200, 64 << 20, kept) == (files, {})
-            taken += len(files)
+            assert workspace.collect_files(str(other), 200, 64 << 20, limits) == (files, {})
+            collected += len(files)
         monkeypatch.chdir(in_memory)
         workspace.clear(str(other), "")
         other.rmdir()
         shutil.rmtree(place, ignore_errors=True)
-    assert taken > len(seeds)
+    assert collected > len(seeds)
 
 
 def _count(root: Path, folder: str, output: str) -> int:
-    """All that is no folder, and each folder that cannot be looked into for its name."""
+    """All files, and the folders that are left out because of their name."""
     count = 0
     for entry in os.scandir(root / folder):
         name = f"{folder}/{entry.name}" if folder else entry.name
-        if entry.is_dir(follow_symlinks=False) and name != output and not names.fault(name):
+        if entry.is_dir(follow_symlinks=False) and name != output and not names.why_invalid(name):
             count += _count(root, name, output)
         else:
             count += name != "data"
     return count
 
 
-def test_a_name_is_as_good_for_jobs_as_for_tools() -> None:
+def test_jobs_and_tools_accept_the_same_names() -> None:
     from mlagent_jax.environment.workspace import WorkspaceError, clean_path
 
     for name in ("a", "a b", "a/b.c", "é" * 120, "'\"*~:%", "submission.csv", "a /b", "...", "-"):
-        assert not names.fault(name)
+        assert not names.why_invalid(name)
         assert clean_path(name) == name
     for name in (
         "",
@@ -127,8 +124,8 @@ def test_a_name_is_as_good_for_jobs_as_for_tools() -> None:
         "a" * 121,
         "data/x",
     ):
-        assert names.fault(name), name
+        assert names.why_invalid(name), name
         with contextlib.suppress(WorkspaceError):
             assert clean_path(name) != name or name in (".", "data/x")
-    assert "255 bytes" in names.fault("😀" * 64)
-    assert not names.fault("😀" * 60 + "/" + "😀" * 59)
+    assert "255 bytes" in names.why_invalid("😀" * 64)
+    assert not names.why_invalid("😀" * 60 + "/" + "😀" * 59)

@@ -1,4 +1,4 @@
-"""A thousand submissions that are nearly valid ones, and what must hold of any grade that comes of them."""
+"""A thousand almost valid submissions, and what must hold for every grade."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlagent_jax.grading.grade import Graded, Invalid, grade
 from mlagent_jax.tasks.task import Task
 
 VALID = b"id,y\n0,1.5\n1,2\n2,-3e2\n3,4\n"
-# What a file that fools a reader would have in it.
+# Pieces that could mislead a reader of such files.
 PIECES = [b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b'"', b'""', b",", b"\n", b"\r", b"\r\n"]
 PIECES += [b"nan", b"inf", b"-inf", b"1e999", b"1_0", b"0x1p3", b"9" * 400, b"=1+1", b"id", b"y", b"0"]
 PIECES += [b"\xe2\x80\xae", b"\xd9\xa3", b"\x80\x04\x95.", b"PK\x03\x04"]
@@ -35,7 +35,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
 
 @settings(max_examples=1000, deadline=None)
 @given(edits=edits, repeats=st.integers(1, 2))
-def test_grading_never_fails_and_never_gives_what_was_not_earned(
+def test_grading_never_fails_and_never_gives_an_unearned_score(
     task: Task, edits: list[tuple[int, int, bytes]], repeats: int
 ) -> None:
     submission = VALID * repeats
@@ -49,7 +49,7 @@ def test_grading_never_fails_and_never_gives_what_was_not_earned(
     assert isinstance(graded, Graded)
     assert math.isfinite(graded.public)
     assert math.isfinite(graded.private)
-    # Four numbers for four ids, whatever else is in the file: the grade is of these.
+    # Whatever else is in the file, the grade is that of four numbers for four ids.
     rows = dict(line.split(",") for line in _plain_rows(submission))
     assert sorted(map(int, rows)) == [0, 1, 2, 3]
     expected = [sum(abs(float(rows[str(i)]) - 10) for i in part) / 2 for part in ((0, 1), (2, 3))]
@@ -57,8 +57,7 @@ def test_grading_never_fails_and_never_gives_what_was_not_earned(
 
 
 def _plain_rows(submission: bytes) -> list[str]:
-    """`id,y` of each row, by another reader: pandas."""
-
+    """`id,y` of each row, as pandas reads it."""
     table = pd.read_csv(io.BytesIO(submission), dtype=str, skip_blank_lines=True, encoding="utf-8-sig")
     table.columns = [name.strip() for name in table.columns]
     return [
@@ -66,7 +65,7 @@ def _plain_rows(submission: bytes) -> list[str]:
     ]
 
 
-def test_whole_files_of_noise_are_refused(task: Task, tmp_path: Path) -> None:
+def test_files_of_noise_are_refused(task: Task, tmp_path: Path) -> None:
     for noise in (
         b"",
         b"\0" * 200,
@@ -77,4 +76,4 @@ def test_whole_files_of_noise_are_refused(task: Task, tmp_path: Path) -> None:
     ):
         assert isinstance(grade(task, noise), Invalid)
     assert isinstance(grade(task, VALID), Graded)
-    assert isinstance(grade(task, VALID + b"4,1\n" * 10_000_000), Invalid)  # too large to be read
+    assert isinstance(grade(task, VALID + b"4,1\n" * 10_000_000), Invalid)  # too large

@@ -1,4 +1,4 @@
-"""Hostile and faulty programs: each ends as it should, and harms nothing that is not its own."""
+"""Hostile and faulty programs: each ends as expected, and does no damage outside its job."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from mlagent_jax.sandbox.pool import PRELOAD
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="system calls by x86-64 numbers")
 
-# Each prints this if something worked that must not.
+# What programs print if something worked that must not.
 _WORKED = ("SUCCEEDED", "OPENED", "RAISED", "FOUND", "WROTE")
 
 
 def run(host: Host, program: Hostile) -> Result:
-    """Runs `program` and checks what holds after every one, whatever it tried."""
+    """Runs `program` and checks what must hold after every program."""
     limits = dataclasses.replace(QUICK, wall_seconds=program.wall_seconds)
     begun = time.monotonic()
     result = host.sandbox.run(script_job(program.source, limits, host.data_dir))
@@ -43,7 +43,7 @@ def run(host: Host, program: Hostile) -> Result:
     assert not [word for word in _WORKED if word in result.output], result.output
     assert len(result.output) <= limits.output_kb << 10
     assert sum(map(len, result.files.values())) <= limits.workspace_mb << 20
-    assert_settles(host.workers, host.others)  # nothing is left, and the worker is the same as before
+    assert_settles(host.workers, host.others)  # no process is left, and the worker has not been replaced
     assert host.canary.read_text() == "untouched"
     assert (host.data_dir / "train.csv").read_text() == "id\n1\n"
     if host.sandbox.name == "docker":
@@ -80,7 +80,7 @@ def test_confusion(host: Host, program: Hostile) -> None:
 
 
 def test_finds_no_secret(host: Host) -> None:
-    """Labels, other tasks' data and the host's environment, looked for in every file that can be opened."""
+    """Searches every file that can be opened for labels, other tasks' data and the host's environment."""
     source = f"""
 import os, sys
 secret = {host.secret[::-1]!r}[::-1].encode()
@@ -121,9 +121,9 @@ print("looked", looked > 5)
 
 
 def test_sees_no_host_paths(host: Host) -> None:
-    """Neither the user's home nor this repository nor the temporary folder, beyond the interpreter itself."""
+    """Neither the user's home nor this repository nor the temporary folder, except for the interpreter itself."""
     repository = Path(__file__).parents[2]
-    # An image has folders of its own in the places of a host's.
+    # An image has its own folders of these names.
     common = () if host.sandbox.name == "docker" else ("/var", "/home", "/opt")
     places = [str(place) for place in (Path.home(), repository, host.canary.parent, *common)]
     source = f"""
@@ -142,7 +142,7 @@ print("looked")
 
 @pytest.mark.slow
 def test_many_jobs_of_all_kinds_on_two_workers(host: Host) -> None:
-    """Every job gets its own result, whoever ran before it on the same worker; nothing is left of any."""
+    """Every job gets its own result, whatever ran before it on the same worker, and no process is left."""
     hostile = [program for program in (*EXHAUSTION, *ESCAPES, *CONFUSION) if program.wall_seconds > 2]
     jobs: list[Hostile] = []
     for number in range(90):
@@ -182,11 +182,11 @@ def test_many_jobs_of_all_kinds_on_two_workers(host: Host) -> None:
     ],
 )
 def test_without_isolation(unisolated: Host, name: str) -> None:
-    """What the fallback bounds as well: no more than a script of ours could do by mistake."""
+    """The fallback contains what our own scripts could do by mistake."""
     program = next(program for program in (*EXHAUSTION, *ESCAPES, *CONFUSION) if program.name == name)
     limits = dataclasses.replace(QUICK, wall_seconds=program.wall_seconds)
     result = unisolated.sandbox.run(script_job(program.source, limits, unisolated.data_dir))
-    # Without a file system of its own, a workspace that fills up too fast to be seen is found at the end.
+    # Without a file system of its own, a workspace may fill up between two checks. That is found at the end.
     late = {Status.OUTPUT_LIMIT} if Status.DISK in program.statuses else set()
     assert result.status in {*program.statuses, *late}, (result.status, result.error, result.output[-2000:])
     assert not [word for word in _WORKED if word in result.output], result.output

@@ -1,6 +1,6 @@
-"""Submissions that take over the process that reads them, and what that gets them.
+"""Submissions that take over the process that reads them, and what they can do then.
 
-For these tests the reader has the worst of bugs: it runs the submission as Python.
+For these tests the reader has the worst possible bug: it executes the submission as Python.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mlagent_jax.grading.grade import Graded, Invalid, grade
 from mlagent_jax.sandbox.pool import ENVIRONMENT
 from mlagent_jax.tasks.task import Task
 
-# Submissions see what the reader sees; `say` makes a reason of what they found.
+# Submissions see what the reader sees. `say` reports what they found, as the reason of an invalid submission.
 BUGGY = """
 import sys; sys.path[0] = sys.argv[1]
 from mlagent_jax.grading import parser_process
@@ -42,7 +42,7 @@ parser_process.main(sys.argv[2])
 """
 VALID = b"id,y\n0,10\n1,12\n2,10\n3,14\n"
 EARNED = Graded(public=1.0, private=2.0)
-# Finds the pipe, by which alone a fork can speak.
+# Finds the pipe, the only way for a fork to report something.
 PIPE = """
 import os, stat
 for pipe in range(3, 32):
@@ -77,7 +77,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
 
 @pytest.fixture(scope="module", params=["confined", "limited"])
 def buggy(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Readers with the bug: under bubblewrap, and where there is none."""
+    """Readers with the bug: under bubblewrap, and without it."""
     if request.param == "confined":
         require("bubblewrap")
     with pytest.MonkeyPatch.context() as patch:
@@ -95,7 +95,7 @@ only_confined = pytest.mark.parametrize("buggy", ["confined"], indirect=True)
 
 @contextlib.contextmanager
 def _fresh_pool() -> Iterator[None]:
-    """Readers that are started here and ended here; others are started anew after it."""
+    """Starts new readers, and ends them afterwards."""
     parsers._started_pool.cache_clear()
     try:
         yield
@@ -112,14 +112,14 @@ def reason(task: Task, source: str) -> str:
 
 
 @pytest.mark.parametrize("source", CRASHES.values(), ids=CRASHES.keys())
-def test_what_breaks_its_reader_is_an_invalid_submission(buggy: str, task: Task, source: str) -> None:
+def test_a_submission_that_breaks_its_reader_is_invalid(buggy: str, task: Task, source: str) -> None:
     begun = time.monotonic()
     assert "could not be read" in reason(task, source)
     assert time.monotonic() - begun < 8
     assert grade(task, VALID) == EARNED
 
 
-def test_no_number_is_believed_that_may_not_be(buggy: str, task: Task) -> None:
+def test_numbers_that_are_not_finite_are_refused(buggy: str, task: Task) -> None:
     for number in ("nan", "inf", "-inf"):
         answer = f"array.array('d', [0, 0, 0, float('{number}')]).tobytes()"
         source = f"{PIPE}import array\nos.write(pipe, b'n' + {answer})\nos._exit(0)"
@@ -133,12 +133,12 @@ submissions.parse_submission = parser_process.parse_submission = lambda *_: say(
 import builtins; builtins.float = lambda _: 10.0
 say('done')
 """
-    for _ in range(4):  # whichever reader gets it
+    for _ in range(4):  # to reach every reader
         assert reason(task, source) == "done"
         assert grade(task, VALID) == EARNED
 
 
-def test_no_label_is_in_reach(buggy: str, task: Task) -> None:
+def test_labels_are_out_of_reach(buggy: str, task: Task) -> None:
     assert reason(
         task, "say([truth.values.tolist(), int(sum(truth.public)), task.labels_path, task.data_dir])"
     ) == ("[[[0.0], [0.0], [0.0], [0.0]], 0, PosixPath('.'), PosixPath('.')]")
@@ -186,7 +186,7 @@ def test_readers_that_die_are_replaced(buggy: str, task: Task) -> None:
     assert grade(task, VALID) == EARNED
 
 
-def test_threads_that_come_first_start_one_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_first_calls_start_one_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
 
     def start(*_: object) -> object:
@@ -203,7 +203,7 @@ def test_threads_that_come_first_start_one_pool(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_many_threads_read_at_once(buggy: str, task: Task) -> None:
-    """Each gets what is its own."""
+    """Each gets its own result."""
 
     def read(number: int) -> object:
         if number % 3 == 0:
@@ -215,7 +215,7 @@ def test_many_threads_read_at_once(buggy: str, task: Task) -> None:
         assert list(threads.map(read, range(60))) == [expected(number) for number in range(60)]
 
 
-def test_says_that_no_reader_can_be_had(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_that_no_reader_can_be_started(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parsers, "_BOOT", "raise SystemExit('no numpy here')")
     with (
         _fresh_pool(),

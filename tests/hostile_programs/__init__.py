@@ -1,8 +1,8 @@
-"""Programs that attack, exhaust or confuse a sandbox, and what has to come of each.
+"""Programs that attack, exhaust or confuse a sandbox, with the expected result of each.
 
-All are bounded: where an attack works after all, it stops by itself and harms nothing. Files of the kernel
-are opened for writing, never written; sockets to other machines are made, never answered. System calls are
-named by their numbers on x86-64.
+All are harmless: an attack that works after all stops by itself and does no damage. Kernel files are opened for
+writing but never written, and connections to other machines are never answered. System calls are given by their
+numbers on x86-64.
 """
 
 from hostile_programs.confusion import CONFUSION

@@ -1,4 +1,4 @@
-"""Programs whose output or files would confuse who reads them."""
+"""Programs whose output or files could confuse whoever reads them."""
 
 from __future__ import annotations
 

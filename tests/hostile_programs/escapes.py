@@ -1,4 +1,4 @@
-"""Programs that want out: to the host, the network, other programs, or past their own end."""
+"""Programs that try to escape: to the host, the network, other programs, or beyond their own end."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def connect(family, kind, address):
         s.settimeout(1)
         s.connect(address)
 
-# Addresses reserved for documentation: nothing answers there even where a network is.
+# Addresses reserved for documentation: nothing answers there, even with a network.
 attempt('tcp', lambda: connect(socket.AF_INET, socket.SOCK_STREAM, ('192.0.2.1', 80)))
 attempt('udp', lambda: connect(socket.AF_INET, socket.SOCK_DGRAM, ('192.0.2.1', 53)))
 attempt('tcp6', lambda: connect(socket.AF_INET6, socket.SOCK_STREAM, ('2001:db8::1', 80)))
@@ -166,7 +166,7 @@ for pid in others:
 """,
         (Status.OK,),
         f"1 1\n{_UNREADABLE}",
-        # The second is the process that scripts are forked from.
+        # The second process is the zygote, from which scripts are forked.
         prints_in_docker=f"1 2\n{_UNREADABLE}{_UNREADABLE}",
     ),
     Hostile(

@@ -29,7 +29,7 @@ for _ in range(10000):
     except OSError:
         time.sleep(.01)
 """,
-        # Each of its processes goes on forever, and none ends with an error: only the clock stops it.
+        # None of its processes ever ends with an error, so only the time limit stops it.
         (Status.TIMEOUT,),
         wall_seconds=2,
     ),
@@ -90,6 +90,26 @@ libc = ctypes.CDLL(None)
 libc.mmap.restype = ctypes.c_void_p
 place, size = ctypes.c_void_p(1 << 32), ctypes.c_size_t(100 << 30)
 raise SystemExit(libc.mmap(place, size, 3, 0x32, -1, ctypes.c_long(0)) == 2**64 - 1)
+""",
+        (Status.OOM,),
+    ),
+    Hostile(
+        "reserves more address space than allowed",
+        """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+raise SystemExit(libc.mmap(None, ctypes.c_size_t(100 << 30), 0, 0x22, -1, ctypes.c_long(0)) == 2**64 - 1)
+""",
+        (Status.OOM,),
+    ),
+    Hostile(
+        "heap larger than allowed",
+        """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.sbrk.restype = ctypes.c_void_p
+raise SystemExit(libc.sbrk(ctypes.c_long(100 << 30)) == 2**64 - 1)
 """,
         (Status.OOM,),
     ),
@@ -327,7 +347,7 @@ threadpoolctl.threadpool_limits(128)
 a = np.ones((500, 500))
 for _ in range(20): a @ a
 """,
-        # Where it is refused address space, OpenBLAS asks again, and gives up or not.
+        # When OpenBLAS is refused address space, it retries, and may or may not give up.
         (Status.OK, Status.TIMEOUT, Status.OOM),
     ),
     Hostile(

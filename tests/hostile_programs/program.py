@@ -1,4 +1,4 @@
-"""One hostile program, and what those that try several deeds begin with."""
+"""One hostile program, and a common beginning for programs that try several actions."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Hostile:
     """One program.
 
     statuses: how its execution may end.
-    prints: what must stand in its output.
+    prints: what its output must contain.
     wall_seconds: its time limit.
-    prints_in_docker: if that is something else there.
+    prints_in_docker: what its output must contain in Docker, if that differs.
     """
 
     name: str
@@ -25,14 +25,14 @@ class Hostile:
     prints_in_docker: str | None = None
 
 
-# Tries each of several deeds and prints the name of what refused it.
+# Tries several actions, and prints the error that each one raised.
 TRY = """
 import ctypes, errno, os, socket
 libc = ctypes.CDLL(None, use_errno=True)
 
-def attempt(name, deed):
+def attempt(name, action):
     try:
-        result = deed()
+        result = action()
     except OSError as error:
         print(name, errno.errorcode.get(error.errno, error))
     else:

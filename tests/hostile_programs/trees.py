@@ -1,6 +1,6 @@
-"""Trees of files as a hostile script may leave them: names of any bytes, any depth, every kind that a user can make."""
+"""Trees of files that a hostile script may leave: names of any bytes, any depth, every kind of file."""
 
-# What it makes are names that pathlib cannot hold.
+# pathlib does not support names of bytes.
 # ruff: noqa: PTH101, PTH102, PTH108, PTH118, PTH119, PTH123, PTH211
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from mlagent_jax.sandbox.interface import Status
 
 
 def grow(seed: int) -> None:
-    """Fills the working directory. Runs on its own, in a sandbox too: it may use nothing from outside of it."""
+    """Fills the working directory. Its source also runs alone in a sandbox, so it may use nothing defined outside."""
     import os
     import random
     import socket
@@ -140,5 +140,5 @@ GROW = inspect.getsource(grow)
 
 
 def tree(seed: int) -> Hostile:
-    """The program that grows the tree of `seed`."""
+    """The program that makes the tree of `seed`."""
     return Hostile(f"tree {seed}", f"{GROW}\n\ngrow({seed})\n", (Status.OK, Status.OUTPUT_LIMIT, Status.DISK))

@@ -1,4 +1,4 @@
-"""One warm sandbox of each backend for all tests here."""
+"""One warm sandbox per backend, shared by all tests in this folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlagent_jax.sandbox.ray import RaySandbox
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two tasks' public folders, as a prepared data root holds them."""
+    """A data root with the public folders of two tasks."""
     root = tmp_path_factory.mktemp("prepared") / "public"
     for task in ("mine", "other"):
         (root / task / "deep").mkdir(parents=True)
@@ -29,7 +29,7 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Any]:
     if "ray" not in os.environ.get("MLAGENT_REQUIRE", ""):
-        pytest.skip("starts a cluster, which takes a while; set MLAGENT_REQUIRE=ray to run it")
+        pytest.skip("starts a cluster, which is slow; set MLAGENT_REQUIRE=ray to run it")
     from ray.cluster_utils import Cluster
 
     opened = Cluster(initialize_head=True, head_node_args=RAY_NODE)
@@ -42,13 +42,12 @@ def sandbox(request: pytest.FixtureRequest, data_root: Path) -> Iterator[Sandbox
     """Every backend in turn."""
     if request.param == "ray":
         address = request.getfixturevalue("ray_cluster").address
-        with RaySandbox(data_root, workers=1, address=address) as ours:
-            yield ours
+        with RaySandbox(data_root, workers=1, address=address) as opened:
+            yield opened
         return
     preload = FEW_MODULES if request.param == "docker" else PRELOAD
-    opened = open_backend(request.param, data_root, preload=preload)
-    yield opened
-    opened.close()
+    with open_backend(request.param, data_root, preload=preload) as backend:
+        yield backend
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A container serves many episodes: how many are started for a batch, and that nothing passes from job to job."""
+"""A container serves many episodes: how many containers a batch needs, and that nothing passes from job to job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.docker import DockerSandbox
 from mlagent_jax.sandbox.interface import Status
 
-# The worker's user, which no two containers of a pool share.
+# The user id identifies a container: no two containers of a pool share one.
 WHICH = "import os; print(os.getuid())"
 OTHERS = """
 import os, time
@@ -45,7 +45,7 @@ def run(sandbox: DockerSandbox, source: str, lease: str = "", **changes: Any) ->
 
 @pytest.mark.parametrize("batch", [2, 32])
 def test_a_larger_batch_starts_no_more_containers(data_root: Path, batch: int) -> None:
-    """Episodes in lock-step on two tasks, as collection, RL and evaluation have them: each makes its next step."""
+    """Episodes of two tasks run in lock-step, as in collection, RL and evaluation."""
     require("docker")
     with DockerSandbox(data_root, 2, ()) as sandbox, ThreadPoolExecutor(batch) as threads:
         for _ in range(3):
@@ -71,7 +71,7 @@ def test_episodes_share_a_container_but_tasks_do_not(sandbox: DockerSandbox, dat
     assert mine == again != other
 
 
-def test_one_container_per_episode_is_to_be_had(data_root: Path) -> None:
+def test_one_container_per_episode_on_request(data_root: Path) -> None:
     require("docker")
     with DockerSandbox(data_root, 1, (), settings=DockerSettings(container_per="episode")) as sandbox:
         first, again, other, single = (run(sandbox, WHICH, lease) for lease in ("a", "a", "b", ""))
@@ -80,19 +80,19 @@ def test_one_container_per_episode_is_to_be_had(data_root: Path) -> None:
 
 
 def test_a_container_is_replaced_in_time(data_root: Path) -> None:
-    """After so many jobs, by one that was started before; and it can be told from the first."""
+    """After its last job, by one that was started before that."""
     require("docker")
     with DockerSandbox(data_root, 1, (), settings=DockerSettings(most_jobs=6)) as sandbox:
         users = [run(sandbox, WHICH) for _ in range(6)]
         assert soon(lambda: len(sandbox.pool.ready) == 1, 20)
         users.append(run(sandbox, WHICH))
-        assert len(set(users[:6])) <= 2  # the fresh one may have come in between
+        assert len(set(users[:6])) <= 2  # the successor may be used early
         assert len(set(users)) == 2
         assert sandbox.pool.started == 2
 
 
-def test_idle_containers_are_few(data_root: Path) -> None:
-    """The task that was not in play for longest has to start one anew."""
+def test_idle_containers_are_limited(data_root: Path) -> None:
+    """The container of the least recently used task is evicted."""
     require("docker")
     limits = [dataclasses.replace(QUICK, open_files=number) for number in (100, 101, 102)]
     with DockerSandbox(data_root, 1, (), settings=DockerSettings(kept=2)) as sandbox:
@@ -113,7 +113,7 @@ def test_idle_containers_are_few(data_root: Path) -> None:
         f"{OTHERS}for _ in range(9):\n for number in (19, 18): os.kill(others[1], number); time.sleep(0.01)",
         f"{OTHERS}os.kill(others[1], 19)",
     ],
-    ids=["processes", "files", "names", "kills", "stops and wakes", "stops"],
+    ids=["processes", "files", "links", "kills", "stops and continues", "stops"],
 )
 def test_a_job_that_leaves_a_trace_is_the_containers_last(sandbox: DockerSandbox, source: str) -> None:
     before = run(sandbox, WHICH)
@@ -122,33 +122,33 @@ def test_a_job_that_leaves_a_trace_is_the_containers_last(sandbox: DockerSandbox
     assert run(sandbox, WHICH) != before
 
 
-def test_serves_one_episode_each_where_more_is_seen(
+def test_containers_serve_one_episode_each_if_earlier_jobs_are_visible(
     data_root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An engine that hides less, as one may that we do not know."""
+    """As with an unknown engine that hides less."""
     require("docker")
-    monkeypatch.setattr(policy, "MASKED", policy.MASKED_FROM_ALL)
+    monkeypatch.setattr(policy, "MASKED_PATHS", policy.BASE_MASKED_PATHS)
     with DockerSandbox(data_root, 1, ()) as sandbox:
         first, again, other = (run(sandbox, WHICH, lease) for lease in ("a", "a", "b"))
         assert first == again != other
         exposed = sandbox.pool.exposed
     assert {"/proc/1/stat", "/proc/1/status"} <= set(exposed)
     assert any("memory" in path for path in exposed)
-    said = [record.getMessage() for record in caplog.records if "one episode each" in record.getMessage()]
-    assert len(said) == 1
-    assert "/proc/1/" in said[0]
+    warnings = [record.getMessage() for record in caplog.records if "one episode each" in record.getMessage()]
+    assert len(warnings) == 1
+    assert "/proc/1/" in warnings[0]
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"container_per": "run"}, "container_per is 'run', but must be one of task, episode"),
         ({"most_jobs": 0}, "most_jobs is 0, but must be a whole number of at least 1"),
         ({"kept": -1}, "kept is -1, but must be a whole number from 0"),
     ],
 )
-def test_refuses_settings_that_mean_nothing(values: dict[str, Any], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_invalid_settings_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         DockerSettings(**values)
 
 
@@ -162,12 +162,12 @@ def soon(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def look(data_root: Path, between: str) -> dict[str, Any]:
-    """What a job of another episode sees in a container of its own after `between`."""
+    """What a job of another episode sees after `between` ran in the same container."""
     with DockerSandbox(data_root, 1, ("numpy",)) as sandbox:
         looks = [run(sandbox, source, source, limits=ROOMY) for source in (LOOK, between, LOOK)]
         assert sandbox.pool.started == 1
     before, after = json.loads(looks[0]), json.loads(looks[2])
-    # How often the zygote has slept before its first job is chance.
+    # How often the zygote has slept before its first job varies, so only the difference counts.
     slept = "/proc/<1>/status:voluntary_ctxt_switches"
     after[slept] = int(after[slept].split()[1]) - int(before[slept].split()[1])
     return after
@@ -175,9 +175,9 @@ def look(data_root: Path, between: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_nothing_of_one_episode_is_seen_by_the_next(data_root: Path) -> None:
-    """All that can be read is compared: after a job that leaves whatever it can, and after one that does nothing.
+    """Compares everything that can be read after a job that leaves every trace it can, and after an idle one.
 
-    What also differs after two that do nothing is the host's and no job's. What is suspected is looked at again.
+    Values that differ between two idle runs come from the host, not from jobs. Differences are tested repeatedly.
     """
     require("docker")
     idle = [look(data_root, IDLE) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""What is peculiar to containers: leases, walls, and that nothing of a dead owner stays."""
+"""What only containers have: leases, restrictions, and the removal of a dead owner's containers."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from mlagent_jax.sandbox.containers import owner, reaper
 from mlagent_jax.sandbox.containers.checks import check_engine
 from mlagent_jax.sandbox.containers.container import Container
 from mlagent_jax.sandbox.containers.engine import Engine, EngineError
-from mlagent_jax.sandbox.containers.policy import Shape, container_arguments
+from mlagent_jax.sandbox.containers.policy import ContainerSpec, create_arguments
 from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.docker import DockerSandbox
 from mlagent_jax.sandbox.interface import Job, SandboxUnavailableError, Status
 from mlagent_jax.sandbox.pool import run_job
 
-SHAPE = Shape.of(QUICK, "", "")
+SPEC = ContainerSpec.from_limits(QUICK, "", "")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def leased(source: str, lease: str) -> Job:
 
 
 def test_nothing_is_carried_over_from_job_to_job(sandbox: DockerSandbox) -> None:
-    """Neither in files, nor on folders, nor in the kernel's tables."""
+    """Neither files, nor properties of folders, nor kernel objects."""
     source = """
 import ctypes, os, subprocess, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
@@ -86,12 +86,12 @@ subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_ne
     sandbox.release("episode")
 
 
-def test_walls(sandbox: DockerSandbox, engine: Engine) -> None:
-    """As the engine itself has them."""
-    sandbox.run(leased("", "walls"))
+def test_restrictions(sandbox: DockerSandbox, engine: Engine) -> None:
+    """As reported by the engine."""
+    sandbox.run(leased("", "restrictions"))
     facts = engine.call("inspect", lambda client: client.inspect_container(sorted(sandbox.pool.ready)[-1]))
     host, config = facts["HostConfig"], facts["Config"]
-    assert host["Memory"] == host["MemorySwap"] == SHAPE.container_mb << 20
+    assert host["Memory"] == host["MemorySwap"] == SPEC.container_mb << 20
     assert host["PidsLimit"] == QUICK.processes + 3
     assert host["NanoCpus"] == 1_000_000_000
     assert (host["NetworkMode"], host["ReadonlyRootfs"], host["AutoRemove"]) == ("none", True, True)
@@ -101,10 +101,10 @@ def test_walls(sandbox: DockerSandbox, engine: Engine) -> None:
     assert {"/proc/kcore", "/proc/1/stat", "/sys/class"} <= set(host["MaskedPaths"])
     assert int(config["User"].split(":")[0]) >= 60_000
     assert config["Labels"][owner.APP] == "1"
-    sandbox.release("walls")
+    sandbox.release("restrictions")
 
 
-def test_a_container_that_is_killed_at_work_costs_a_retry(sandbox: DockerSandbox, engine: Engine) -> None:
+def test_a_container_that_is_killed_while_busy_costs_a_retry(sandbox: DockerSandbox, engine: Engine) -> None:
     sandbox.run(script_job(""))
     results = []
     runner = threading.Thread(
@@ -117,8 +117,8 @@ def test_a_container_that_is_killed_at_work_costs_a_retry(sandbox: DockerSandbox
     assert [(result.status, result.output) for result in results] == [(Status.OK, "done\n")]
 
 
-def test_containers_that_are_killed_while_they_wait_cost_nothing(data_root: Path, engine: Engine) -> None:
-    """All at once, and no job may be tried twice."""
+def test_containers_that_are_killed_while_idle_cost_nothing(data_root: Path, engine: Engine) -> None:
+    """Even if all are killed, and jobs have one attempt only."""
     require("docker")
     settings = DockerSettings(container_per="episode", spares=3)
     with DockerSandbox(data_root, 1, (), attempts=1, settings=settings) as sandbox:
@@ -133,7 +133,7 @@ def test_containers_that_are_killed_while_they_wait_cost_nothing(data_root: Path
 
 
 def test_a_container_ends_by_itself(engine: Engine) -> None:
-    container = Container(engine, f"mlagent-test-{os.getpid()}", SHAPE, 1, life_seconds=2)
+    container = Container(engine, f"mlagent-test-{os.getpid()}", SPEC, 1, life_seconds=2)
     container.start(DockerSettings(), 0, ())
     assert not container.can_serve(1)  # too little time is left
     try:
@@ -159,17 +159,17 @@ sandbox.run(script_job("import os, time\\nos.fork() or os.setsid()\\ntime.sleep(
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as trainer:
         assert trainer.stdout is not None
         name = trainer.stdout.readline().strip()
-        # One works, and another waits for jobs with other limits.
+        # One is busy, and another is idle because it has other limits.
         time.sleep(0.5)
         assert _soon(lambda: len(_running(engine, name)) == 2, 10)
         trainer.kill()
     assert _soon(lambda: not _names(engine, name), 10)
 
 
-def test_reaper_takes_what_is_abandoned_and_nothing_else(engine: Engine, sandbox: DockerSandbox) -> None:
-    """Containers that were created and never started, as a trainer leaves them that dies in between."""
+def test_reaper_removes_abandoned_containers_and_no_others(engine: Engine, sandbox: DockerSandbox) -> None:
+    """The containers were created but not started, as if their trainer had died in between."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        theirs = {**owner.labels(60), f"{owner.APP}.owner": owner.identity(process.pid)}
+        theirs = {**owner.labels(60), f"{owner.APP}.owner": owner.process_identity(process.pid)}
         elsewhere = {**owner.labels(60), f"{owner.APP}.owner": f"another-boot/1/{process.pid}/1"}
         labels = {
             "theirs": theirs,
@@ -187,7 +187,7 @@ def test_reaper_takes_what_is_abandoned_and_nothing_else(engine: Engine, sandbox
                     ),
                 )
             sandbox.run(script_job(""))
-            # Not the job's own, which goes in the background; those that stand ready may still be starting.
+            # The idle ones, which may still be starting.
             assert _soon(lambda: containers_below(sandbox) & sandbox.pool.ready, 10)
             ours = containers_below(sandbox) & sandbox.pool.ready
             assert reaper.reap(engine) == [names["overdue"]]
@@ -199,11 +199,11 @@ def test_reaper_takes_what_is_abandoned_and_nothing_else(engine: Engine, sandbox
             assert _names(engine, names["unlabelled"])
         finally:
             for name in names.values():
-                Container(engine, name, SHAPE, 1, 1).close()
+                Container(engine, name, SPEC, 1, 1).close()
 
 
-def test_says_that_a_child_was_killed_for_want_of_memory(data_root: Path, engine: Engine) -> None:
-    """By the kernel, and not by our own meter: the container gets less memory than its job may have."""
+def test_counts_children_that_the_oom_killer_killed(data_root: Path, engine: Engine) -> None:
+    """By the kernel, not by our own monitor: the container gets less memory than the job's limit."""
     source = """
 import mmap, os
 child = os.fork()
@@ -223,10 +223,10 @@ print(os.waitpid(child, 0)[1])
         assert sandbox.run(leased("", "hungry")).oom_kills == 0
 
 
-def test_a_job_with_a_gpu_has_it_alone_and_addresses_without_limit() -> None:
-    """What would be asked of an engine: there is no GPU here."""
-    arguments = container_arguments(
-        DockerSettings(gpus=("3",), runtime="runsc"), dataclasses.replace(SHAPE, gpu="3"), 0, ["worker"], {}
+def test_a_job_with_a_gpu_has_it_to_itself_and_unlimited_address_space() -> None:
+    """Tests the request to the engine, since there is no GPU here."""
+    arguments = create_arguments(
+        DockerSettings(gpus=("3",), runtime="runsc"), dataclasses.replace(SPEC, gpu="3"), 0, ["worker"], {}
     )
     [request] = arguments["host_config"]["DeviceRequests"]
     assert (request["DeviceIDs"], request["Capabilities"], request["Count"]) == (["3"], [["gpu"]], 0)
@@ -243,15 +243,15 @@ def test_a_job_with_a_gpu_has_it_alone_and_addresses_without_limit() -> None:
     assert [body["limit_address_space"] for body in bodies] == [True, False]
 
 
-def test_says_what_an_engine_lacks(data_root: Path, tmp_path: Path) -> None:
+def test_reports_what_an_engine_lacks(data_root: Path, tmp_path: Path) -> None:
     require("docker")
     refused = {
         "no image 'nothing:0': build it with": DockerSettings(image="nothing:0"),
         "does not know the runtime 'runsc-of-mine'": DockerSettings(runtime="runsc-of-mine"),
         "3 workers need a GPU each, and there are 1": DockerSettings(gpus=("0",)),
     }
-    for sentence, settings in refused.items():
-        with pytest.raises(SandboxUnavailableError, match=sentence):
+    for message, settings in refused.items():
+        with pytest.raises(SandboxUnavailableError, match=message):
             DockerSandbox(data_root, workers=3, settings=settings)
     with (
         open_backend("docker", data_root, preload=()) as opened,
@@ -260,7 +260,7 @@ def test_says_what_an_engine_lacks(data_root: Path, tmp_path: Path) -> None:
         opened.run(script_job("", dataclasses.replace(QUICK, memory_mb=1 << 24)))
 
 
-def test_says_that_the_disk_is_full(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_a_full_disk(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require("docker")
     full = shutil.disk_usage(data_root)._replace(free=5 << 20)
     monkeypatch.setattr("mlagent_jax.sandbox.containers.checks.shutil.disk_usage", lambda _: full)
@@ -269,25 +269,25 @@ def test_says_that_the_disk_is_full(data_root: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "message"),
     [
         (
             "unix://{}/docker.sock",
             r"No engine answers at unix://\S* \(it could not .*: No such file or directory\): start it",
         ),
-        ("tcp://127.0.0.1:1", r"\(it could not tell its version: Connection refused\): start it"),
+        ("tcp://127.0.0.1:1", r"\(it could not report its version: Connection refused\): start it"),
         ("127.0.0.1:x", r"addresses begin with unix://, tcp:// or ssh://"),
     ],
 )
-def test_says_that_no_engine_answers(data_root: Path, tmp_path: Path, address: str, said: str) -> None:
+def test_reports_that_no_engine_answers(data_root: Path, tmp_path: Path, address: str, message: str) -> None:
     settings = DockerSettings(engines=(address.format(tmp_path),))
-    with pytest.raises(SandboxUnavailableError, match=said):
+    with pytest.raises(SandboxUnavailableError, match=message):
         DockerSandbox(data_root, settings=settings)
     assert not list(tmp_path.iterdir())
 
 
-def test_says_what_permission_an_engine_wants(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root may connect to every socket, so the system's answer is given here."""
+def test_reports_missing_permission_for_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's error is simulated, because root may connect to every socket."""
 
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -299,20 +299,20 @@ def test_says_what_permission_an_engine_wants(monkeypatch: pytest.MonkeyPatch) -
     engine.close()
 
 
-def test_engine_calls_have_a_deadline_and_are_few() -> None:
+def test_engine_calls_have_a_deadline_and_are_limited_in_number() -> None:
     engine = Engine("", 0.3, 2)
     engine._apply = lambda function: function(None)  # type: ignore[method-assign, assignment]
-    most, now = 0, 0
+    peak, running = 0, 0
     lock = threading.Lock()
 
     def slow(_: object) -> None:
-        nonlocal most, now
+        nonlocal peak, running
         with lock:
-            now += 1
-            most = max(most, now)
+            running += 1
+            peak = max(peak, running)
         time.sleep(0.6)
         with lock:
-            now -= 1
+            running -= 1
 
     begun = time.monotonic()
 
@@ -326,7 +326,7 @@ def test_engine_calls_have_a_deadline_and_are_few() -> None:
     for thread in threads:
         thread.join()
     assert time.monotonic() - begun < 2
-    assert most == 2
+    assert peak == 2
     assert engine.breaker.is_open
     engine.close()
 
@@ -335,7 +335,7 @@ def _kill(engine: Engine, names: set[str]) -> None:
     for name in names:
         try:
             engine.call("kill", lambda client, name=name: client.kill(name))
-        except EngineError as error:  # being started, or removed
+        except EngineError as error:  # it is being started or removed
             assert error.is_refusal
 
 

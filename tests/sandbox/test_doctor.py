@@ -1,4 +1,4 @@
-"""What `experiments.sandbox` finds on this host, and a sandbox that has failed too often."""
+"""The commands of `experiments.sandbox`, and a sandbox that fails too often."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from fakes import PlainSandbox
 from sandboxes import require, script_job
 
-from mlagent_jax.sandbox.breaker import CircuitBreaker
+from mlagent_jax.sandbox.circuit_breaker import CircuitBreaker
 from mlagent_jax.sandbox.guard import GuardedSandbox
 from mlagent_jax.sandbox.interface import Result, SandboxUnavailableError, Status
 
@@ -21,7 +21,7 @@ def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("backend", ["bubblewrap", "docker"])
-def test_doctor_finds_that_all_holds(backend: str) -> None:
+def test_doctor_finds_that_every_guarantee_holds(backend: str) -> None:
     require(backend)
     found = doctor("doctor", backend)
     assert found.returncode == 0, found.stdout + found.stderr
@@ -30,14 +30,14 @@ def test_doctor_finds_that_all_holds(backend: str) -> None:
         assert f"PASS    {backend}: {guarantee}" in found.stdout
 
 
-def test_doctor_says_what_does_not_hold(tmp_path: Path) -> None:
+def test_doctor_reports_what_does_not_work(tmp_path: Path) -> None:
     found = doctor("doctor", "docker", f"--engine=unix://{tmp_path}/none.sock")
     assert found.returncode == 1
     assert "FAIL    docker" in found.stdout
     assert "start it" in found.stdout
 
 
-def test_gc_says_what_it_did(tmp_path: Path) -> None:
+def test_gc_reports_what_it_did(tmp_path: Path) -> None:
     missing = doctor("gc", f"--engine=unix://{tmp_path}/none.sock")
     assert missing.returncode == 1
     assert missing.stderr.splitlines()[-1].startswith("error: ")
@@ -45,16 +45,16 @@ def test_gc_says_what_it_did(tmp_path: Path) -> None:
     assert ": removed " in doctor("gc").stdout
 
 
-def test_gives_up_a_sandbox_that_fails_time_after_time() -> None:
+def test_a_sandbox_that_fails_repeatedly_is_given_up() -> None:
     fault, good = Result(Status.SANDBOX_ERROR, error="no worker"), Result(Status.OK, 0)
     now = 0.0
     inner = PlainSandbox([fault, fault, good, fault, fault, fault, good])
-    guarded = GuardedSandbox(inner, CircuitBreaker(3, rest_seconds=60, clock=lambda: now))
+    guarded = GuardedSandbox(inner, CircuitBreaker(3, reset_seconds=60, clock=lambda: now))
     seen = [guarded.run(script_job("")).status for _ in range(5)]
     assert seen == [Status.SANDBOX_ERROR, Status.SANDBOX_ERROR, Status.OK, *[Status.SANDBOX_ERROR] * 2]
-    with pytest.raises(SandboxUnavailableError, match=r"time after time \(no worker\).*doctor"):
+    with pytest.raises(SandboxUnavailableError, match=r"repeatedly \(no worker\).*doctor"):
         guarded.run(script_job(""))
-    with pytest.raises(SandboxUnavailableError, match="left in peace"):
+    with pytest.raises(SandboxUnavailableError, match="not tried again"):
         guarded.run(script_job(""))
     now = 60.0
     assert guarded.run(script_job("")).status is Status.OK

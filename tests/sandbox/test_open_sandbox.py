@@ -1,4 +1,4 @@
-"""Which backend a host gets, and what is refused."""
+"""Which backend is chosen on a host, and what is refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlagent_jax.sandbox.open import open_sandbox
 
 @pytest.fixture
 def no_namespaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bubblewrap that fails as it does where namespaces are forbidden."""
+    """Replaces bubblewrap with one that fails like the real one where namespaces are forbidden."""
     fake = tmp_path / "bin" / "bwrap"
     fake.parent.mkdir()
     fake.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n")
@@ -33,7 +33,7 @@ def test_isolates_where_it_can(data_root: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_namespaces")
-def test_runs_our_own_edits_without_isolation_and_says_so(
+def test_runs_our_own_edits_without_isolation_and_warns(
     data_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with open_sandbox("auto", 1, data_root, allow_unisolated=False, writes_free_code=False) as sandbox:
@@ -64,7 +64,7 @@ def test_refuses_free_code_in_a_plain_process(data_root: Path) -> None:
         open_sandbox("process", 1, data_root, allow_unisolated=False, writes_free_code=True)
 
 
-def test_refuses_what_makes_no_sense(data_root: Path) -> None:
+def test_refuses_invalid_arguments(data_root: Path) -> None:
     with pytest.raises(
         ValueError, match="unknown sandbox backend 'docker-ish': choose one of auto, bubblewrap"
     ):
@@ -78,7 +78,7 @@ def test_refuses_what_makes_no_sense(data_root: Path) -> None:
 def test_names_data_that_only_root_can_read(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require("bubblewrap")
     if os.geteuid() != 0:
-        pytest.skip("only root hands its data to another user")
+        pytest.skip("only root's scripts run as another user")
     hidden = data_root / "hidden"
     hidden.mkdir()
     (hidden / "train.csv").touch(0o600)

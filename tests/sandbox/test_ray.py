@@ -1,4 +1,4 @@
-"""Two nodes of a Ray cluster on this machine, of which one is killed while both work."""
+"""The Ray backend on a cluster on this machine, with a node that dies while it works."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_node_that_dies_costs_a_retry(sandbox: RaySandbox, ray_cluster: Any) -
     ]
 
 
-def test_another_driver_goes_on(ray_cluster: Any, sandbox: RaySandbox, data_root: Path) -> None:
+def test_another_driver_can_continue(ray_cluster: Any, sandbox: RaySandbox, data_root: Path) -> None:
     program = f"""
 import os, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
@@ -81,8 +81,8 @@ os.kill(os.getpid(), 9)
     assert sandbox.run(script_job("print('still here')")).output == "still here\n"
 
 
-def test_says_that_a_node_lacks_the_data(sandbox: RaySandbox, tmp_path: Path) -> None:
+def test_reports_that_a_node_lacks_the_data(sandbox: RaySandbox, tmp_path: Path) -> None:
     with RaySandbox(tmp_path, 1) as other:
-        other._opening = ("bubblewrap", str(tmp_path / "gone"), other._opening[2])
+        other._spec = other._spec._replace(data_root=str(tmp_path / "gone"))
         with pytest.raises(SandboxUnavailableError, match="lacks what a job needs"):
             other.run(script_job("", QUICK))

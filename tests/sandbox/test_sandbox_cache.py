@@ -1,4 +1,4 @@
-"""The cache: identical jobs run once, everything that matters is in the key, nothing is lost in a kill."""
+"""The cache: identical jobs run once, everything that matters is in the key, nothing is lost when it is killed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RESULT = Result(
 
 
 class Recorder:
-    """A backend that counts its runs and gives back what it was told to."""
+    """A backend that counts its runs and returns a given result."""
 
     isolated = True
     platform: ClassVar[dict[str, str]] = {"python": "3.11"}
@@ -114,7 +114,7 @@ def test_backends_do_not_share(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["python", "packages", "image", "runtime", "gpu"])
-def test_what_the_sandbox_says_of_itself_is_in_the_key(tmp_path: Path, what: str) -> None:
+def test_the_sandboxs_identity_is_in_the_key(tmp_path: Path, what: str) -> None:
     class Other(Recorder):
         platform: ClassVar[dict[str, str]] = {**Recorder.platform, what: "another"}
 
@@ -131,19 +131,19 @@ def _job(number: int) -> Job:
 
 
 class Noisy(Recorder):
-    """Leaves 100 kB of its own in every run."""
+    """Returns 100 kB of its own from every run."""
 
     def run(self, job: Job) -> Result:
         self.runs += 1
         return dataclasses.replace(RESULT, files={"noise": job.data_digest.encode() * 100_000})
 
 
-def test_above_the_quota_those_go_that_were_asked_for_least_lately(tmp_path: Path) -> None:
+def test_above_the_quota_the_least_recently_used_are_evicted(tmp_path: Path) -> None:
     path, inner = tmp_path / "cache", Noisy()
     with CachedSandbox(inner, path) as cache:
         for number in range(6):
             cache.run(_job(number))
-        cache.run(_job(0))  # the oldest, but asked for now
+        cache.run(_job(0))  # the oldest, but used now
     evicted, blobs = collect_garbage(path, quota_mb=0.3)
     assert (evicted, len(blobs)) == (3, 3)
     with CachedSandbox(inner, path) as cache:
@@ -153,7 +153,7 @@ def test_above_the_quota_those_go_that_were_asked_for_least_lately(tmp_path: Pat
 
 
 def test_a_full_cache_stays_at_its_quota_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlagent_jax.sandbox.cache._LOOK_EVERY", 1)
+    monkeypatch.setattr("mlagent_jax.sandbox.cache._STORES_PER_EVICTION", 1)
     with CachedSandbox(Noisy(), tmp_path / "cache", quota_mb=0.35) as cache:
         for number in range(9):
             cache.run(_job(number))
@@ -161,7 +161,7 @@ def test_a_full_cache_stays_at_its_quota_by_itself(tmp_path: Path, monkeypatch: 
     assert len(collect_garbage(tmp_path / "cache", 1e6)[1]) == 3
 
 
-def test_files_are_shared_and_a_result_whose_files_are_gone_is_run_for_again(tmp_path: Path) -> None:
+def test_files_are_shared_and_a_job_whose_files_are_gone_runs_again(tmp_path: Path) -> None:
     blobs, inner = BlobStore(tmp_path / "blobs"), Recorder()
     identity = blobs.put(RESULT.files["binary"])
     with CachedSandbox(inner, tmp_path / "cache", blobs) as cache:
@@ -174,7 +174,7 @@ def test_files_are_shared_and_a_result_whose_files_are_gone_is_run_for_again(tmp
         assert cache.run(JOB).cached
 
 
-def test_a_fault_of_ours_is_never_kept(tmp_path: Path) -> None:
+def test_a_sandbox_error_is_never_stored(tmp_path: Path) -> None:
     inner = Recorder(Result(Status.SANDBOX_ERROR, error="broken"))
     with CachedSandbox(inner, tmp_path / "cache") as cache:
         assert cache.run(JOB).status is Status.SANDBOX_ERROR
@@ -205,7 +205,7 @@ def test_identical_jobs_that_arrive_together_run_once(tmp_path: Path) -> None:
         assert (cache.hits, cache.misses) == (3, 2)
 
 
-def test_a_failing_backend_fails_all_who_wait_and_the_next_tries_again(tmp_path: Path) -> None:
+def test_a_failing_backend_fails_all_waiting_threads_and_the_next_job_tries_again(tmp_path: Path) -> None:
     class Broken(Recorder):
         def run(self, job: Job) -> Result:
             super().run(job)
@@ -222,8 +222,8 @@ def test_a_failing_backend_fails_all_who_wait_and_the_next_tries_again(tmp_path:
             cache.run(JOB)
 
 
-def test_is_whole_after_a_kill(tmp_path: Path) -> None:
-    """A process that stores without pause is killed: what it said that it stored is there, and whole."""
+def test_is_intact_after_a_kill(tmp_path: Path) -> None:
+    """Kills a process that stores all the time. Everything that it has reported as stored is intact."""
     program = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -244,12 +244,12 @@ for number in range(100_000):
             result = cache.run(dataclasses.replace(JOB, data_digest=str(number)))
             assert result == dataclasses.replace(RESULT, cached=True)
         assert inner.runs == 0
-        assert cache.run(JOB).status is Status.FAILED  # and it can be written to
+        assert cache.run(JOB).status is Status.FAILED  # the file is still writable
 
 
-def test_names_a_file_that_is_no_cache(tmp_path: Path) -> None:
+def test_reports_a_file_that_is_not_a_cache(tmp_path: Path) -> None:
     path = tmp_path / "cache"
-    path.write_text("this is not a database, and long enough to be seen as none" * 10)
+    path.write_text("this is not a database, and long enough to be recognized as none" * 10)
     with pytest.raises(CacheError, match=r"cache cannot be used .*delete the file"):
         CachedSandbox(Recorder(), path)
     assert path.read_text().startswith("this is not")
@@ -257,7 +257,7 @@ def test_names_a_file_that_is_no_cache(tmp_path: Path) -> None:
         CachedSandbox(Recorder(), path / "below" / "a-file")
 
 
-def test_damage_while_it_is_open_is_named_and_nobody_waits_in_vain(
+def test_damage_while_it_is_open_is_reported_and_no_thread_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "cache.sqlite"
@@ -272,7 +272,7 @@ def test_damage_while_it_is_open_is_named_and_nobody_waits_in_vain(
         cache.run(JOB)
     with pytest.raises(CacheError, match="cannot be used"):
         collect_garbage(path, 1)
-    # Found when a result is to be kept: the result stands, for all who asked for it.
+    # If the damage is found when storing a result, all waiting threads still get the result.
     path.write_bytes(pages)
     release = threading.Event()
     other = dataclasses.replace(JOB, script="notes/a.txt")

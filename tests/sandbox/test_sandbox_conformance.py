@@ -1,4 +1,4 @@
-"""What every backend does alike: the same jobs, the same results."""
+"""What all backends have in common: the same jobs give the same results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sandboxes import QUICK, assert_settles, descendants, open_backend, require,
 from mlagent_jax.sandbox.interface import Job, Sandbox, Status
 
 SKLEARN_SCRIPT = '''
-"""A script as a person writes it."""
+"""A typical script."""
 import os, sys, warnings
 from dataclasses import dataclass
 import numpy as np
@@ -60,8 +60,8 @@ def test_equals_plain_python(sandbox: Sandbox, tmp_path: Path) -> None:
     )
     result = sandbox.run(script_job(SKLEARN_SCRIPT))
     assert (result.status, result.exit_code, result.signal) == (Status.OK, 0, None)
-    place = result.output.partition("train.py:")[0].rpartition("\n")[2]  # where the warning came from
-    assert result.output.replace(place, f"{tmp_path}/") == plain.stdout
+    folder = result.output.partition("train.py:")[0].rpartition("\n")[2]  # of the script, in the warning
+    assert result.output.replace(folder, f"{tmp_path}/") == plain.stdout
     for name in ("submission.csv", "left_open.txt", "train.py"):
         assert result.files[name] == (tmp_path / name).read_bytes()
     assert set(result.files) == {"submission.csv", "left_open.txt", "train.py"}
@@ -103,7 +103,7 @@ def test_output_names_no_folder_of_the_host(sandbox: Sandbox) -> None:
         "input()",
     ],
 )
-def test_ends_as_plain_python_does(sandbox: Sandbox, tmp_path: Path, source: str) -> None:
+def test_ends_like_plain_python(sandbox: Sandbox, tmp_path: Path, source: str) -> None:
     (tmp_path / "train.py").write_text(source)
     plain = subprocess.run(
         [sys.executable, "train.py"],
@@ -123,7 +123,7 @@ def test_ends_as_plain_python_does(sandbox: Sandbox, tmp_path: Path, source: str
     assert result.output.count('File "') == plain.stdout.count('File "')
 
 
-def test_shows_data_and_takes_out_files(sandbox: Sandbox, data_root: Path) -> None:
+def test_shows_data_and_collects_files(sandbox: Sandbox, data_root: Path) -> None:
     source = """
 import os, pathlib
 print(open("data/train.csv").read(), open("data/deep/more.txt").read(), sorted(os.listdir(".")))
@@ -147,7 +147,7 @@ os.chmod("out/deep", 0)
     }
 
 
-def test_runs_a_script_of_a_folder_with_its_neighbours(sandbox: Sandbox) -> None:
+def test_runs_a_script_in_a_folder_with_other_modules(sandbox: Sandbox) -> None:
     files = {
         "src/train.py": b"import helper, os\nprint(helper.X, os.path.exists('src'))",
         "src/helper.py": b"X = 7",
@@ -157,7 +157,7 @@ def test_runs_a_script_of_a_folder_with_its_neighbours(sandbox: Sandbox) -> None
     assert result.files == files
 
 
-def test_starts_each_job_afresh(sandbox: Sandbox) -> None:
+def test_starts_each_job_in_a_fresh_environment(sandbox: Sandbox) -> None:
     first = sandbox.run(
         script_job(
             "import os, pandas, tempfile\npandas.leaked = os.environ['LEAKED'] = 'yes'\n"
@@ -174,12 +174,12 @@ def test_starts_each_job_afresh(sandbox: Sandbox) -> None:
     assert second.output == "False False False\n"
 
 
-def test_unseeded_draws_can_be_repeated(sandbox: Sandbox) -> None:
+def test_unseeded_random_numbers_are_reproducible(sandbox: Sandbox) -> None:
     job = script_job("import random, numpy as np\nprint(random.random(), np.random.rand(), hash('a'))")
     assert sandbox.run(job).output == sandbox.run(job).output
 
 
-def test_measures(sandbox: Sandbox) -> None:
+def test_measures_time_and_memory(sandbox: Sandbox) -> None:
     source = """
 import time
 x = bytearray(300 << 20)
@@ -232,7 +232,7 @@ def test_processor_limit(sandbox: Sandbox) -> None:
     assert sandbox.run(script_job("while True: pass", limits)).status is Status.TIMEOUT
 
 
-def test_refuses_a_file_that_is_none_of_the_workspace(sandbox: Sandbox, data_root: Path) -> None:
+def test_refuses_a_file_outside_the_workspace(sandbox: Sandbox, data_root: Path) -> None:
     for name in ("../x", "/etc/x", "a/../../x", "", ".", "a//b", "data/train.csv", "train.py/x"):
         files = {"train.py": b"", name: b""}
         with pytest.raises(ValueError, match=r"path below|task's data|below another"):
@@ -313,7 +313,7 @@ def test_a_dead_worker_is_replaced(backend: str, data_root: Path) -> None:
 
 @pytest.mark.parametrize("backend", ["bubblewrap", "process"])
 def test_nothing_outlives_a_host_that_is_killed(backend: str, data_root: Path, tmp_path: Path) -> None:
-    require(backend)  # here, not in the other process
+    require(backend)  # skip here, not in the other process
     program = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})

@@ -1,4 +1,4 @@
-"""How an execution's facts become a status, and its bytes a clean text."""
+"""How the measurements of an execution become a status, and its output bytes clean text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIGNALLED: dict[str, Any] = {"exit_code": None}
     [
         ({}, Status.OK),
         ({"exit_code": 1}, Status.FAILED),
-        # A refusal counts where the script then failed, however it did.
+        # A refusal counts if the script then failed in any way.
         ({"exit_code": 0, "refused_bytes": 1 << 40}, Status.OK),
         ({"exit_code": 1, "refused_bytes": 1 << 40}, Status.OOM),
         ({**SIGNALLED, "signal": signal.SIGABRT, "refused_bytes": 1 << 20}, Status.OOM),
@@ -34,14 +34,17 @@ SIGNALLED: dict[str, Any] = {"exit_code": None}
         ({"exit_code": 1, "disk_full": True}, Status.DISK),
         ({"exit_code": 0, "disk_full": True}, Status.OK),
         ({**SIGNALLED, "signal": signal.SIGSEGV}, Status.FAILED),
-        ({**SIGNALLED, "signal": signal.SIGKILL}, Status.FAILED),  # by its own hand
+        ({**SIGNALLED, "signal": signal.SIGKILL}, Status.FAILED),  # sent by itself
         ({**SIGNALLED, "signal": signal.SIGKILL, "kernel_oom_kills": 1}, Status.OOM),
-        ({**SIGNALLED, "signal": signal.SIGSEGV, "kernel_oom_kills": 1}, Status.FAILED),  # another's, maybe
-        ({"exit_code": 1, "kernel_oom_kills": 1, "own_oom_kills": 1}, Status.OOM),  # a child of its own
+        (
+            {**SIGNALLED, "signal": signal.SIGSEGV, "kernel_oom_kills": 1},
+            Status.FAILED,
+        ),  # perhaps of another job
+        ({"exit_code": 1, "kernel_oom_kills": 1, "own_oom_kills": 1}, Status.OOM),  # its own child
         ({**SIGNALLED, "signal": signal.SIGKILL, "script_cpu_seconds": 10.0}, Status.TIMEOUT),
-        ({**SIGNALLED, "signal": signal.SIGKILL, "cpu_seconds": 10.0}, Status.FAILED),  # its orphans'
+        ({**SIGNALLED, "signal": signal.SIGKILL, "cpu_seconds": 10.0}, Status.FAILED),  # of its orphans
         ({**SIGNALLED, "signal": signal.SIGXCPU, "script_cpu_seconds": 0.1}, Status.FAILED),
-        ({**SIGNALLED, "signal": signal.SIGXFSZ}, Status.FAILED),  # anybody can send it
+        ({**SIGNALLED, "signal": signal.SIGXFSZ}, Status.FAILED),  # any process can send it
         ({**SIGNALLED, "signal": signal.SIGXFSZ, "disk_full": True}, Status.DISK),
         ({**SIGNALLED, "killed_for": "time", "signal": 9, "refused_bytes": 1}, Status.TIMEOUT),
         ({**SIGNALLED, "killed_for": "memory", "signal": 9}, Status.OOM),
@@ -57,39 +60,39 @@ def test_status(measured: dict[str, Any], status: Status) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "printed",
     [
         b"MemoryError\n",
         b"RuntimeError: can't start new thread\n",
         b"OSError: [Errno 28] No space left on device\n",
     ],
 )
-def test_what_a_script_prints_decides_nothing(said: bytes) -> None:
-    result = to_result(QUIET | {"exit_code": 1}, {"head": said, "tail": b""}, LIMITS)
-    assert (result.status, result.output) == (Status.FAILED, said.decode())
+def test_what_a_script_prints_has_no_effect_on_its_status(printed: bytes) -> None:
+    result = to_result(QUIET | {"exit_code": 1}, {"head": printed, "tail": b""}, LIMITS)
+    assert (result.status, result.output) == (Status.FAILED, printed.decode())
 
 
-def test_kills_of_children_are_recorded_also_where_the_script_ends_well() -> None:
+def test_oom_kills_of_children_are_recorded_even_if_the_script_succeeds() -> None:
     result = to_result(QUIET | {"own_oom_kills": 2}, {"head": b"", "tail": b""}, LIMITS)
     assert (result.status, result.oom_kills) == (Status.OK, 2)
 
 
-def test_a_fault_before_the_first_line_is_ours_and_is_told() -> None:
+def test_a_failure_before_the_first_line_is_a_sandbox_error() -> None:
     body = dataclasses.asdict(Record(ran=False, fault="no room"))
     result = to_result(body, {"head": b"", "tail": b""}, LIMITS)
     assert (result.status, result.error) == (Status.SANDBOX_ERROR, "no room")
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"),
+    ("changes", "message"),
     [
         ({"ran": 1}, "ran"),
         ({"exit_code": True}, "exit_code"),
         ({"exit_code": 256}, "exit_code"),
         ({"exit_code": -1}, "exit_code"),
-        ({"exit_code": None}, "ends in one way"),
-        ({"signal": 9}, "ends in one way"),
-        ({"ran": False}, "ends in one way"),
+        ({"exit_code": None}, "either an exit_code or a signal"),
+        ({"signal": 9}, "either an exit_code or a signal"),
+        ({"ran": False}, "either an exit_code or a signal"),
         ({"killed_for": "fun"}, "killed_for"),
         ({"wall_seconds": float("nan")}, "wall_seconds"),
         ({"peak_memory_mb": float("inf")}, "peak_memory_mb"),
@@ -104,12 +107,12 @@ def test_a_fault_before_the_first_line_is_ours_and_is_told() -> None:
         ({"status": "ok"}, "status"),
     ],
 )
-def test_a_record_that_is_none_is_refused(changes: dict[str, Any], named: str) -> None:
-    with pytest.raises(ProtocolError, match=named):
+def test_an_invalid_record_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ProtocolError, match=message):
         decode(QUIET | changes, {"head": b"", "tail": b""})
 
 
-def test_an_answer_without_output_or_with_odd_parts_is_refused() -> None:
+def test_a_report_without_output_or_with_unknown_parts_is_refused() -> None:
     for blobs in ({}, {"head": b""}, {"head": b"", "tail": b"", "more": b""}):
         with pytest.raises(ProtocolError):
             decode(QUIET, blobs)
@@ -117,7 +120,7 @@ def test_an_answer_without_output_or_with_odd_parts_is_refused() -> None:
         decode(QUIET, {"head": b"", "tail": b"", "file/a": b"", "file/a/b": b""})
 
 
-def test_a_name_that_only_the_worker_knows_is_left_out_and_counted() -> None:
+def test_a_name_that_only_the_worker_can_print_is_left_out_and_counted() -> None:
     blobs = {"head": b"", "tail": b"", "file/\U000e0fff": b"x", "file/a": b"y"}
     record, _, _, files = decode(QUIET | {"left_out": {"name": 2}}, blobs)
     assert (files, record.left_out) == ({"a": b"y"}, {LeftOut.NAME: 3})
@@ -138,7 +141,7 @@ def test_plain_text_is_kept(text: str) -> None:
     assert render_output(text.encode(), b"", 0, 10_000) == (text, 0)
 
 
-def test_a_letter_that_is_cut_in_two_survives() -> None:
+def test_a_character_that_is_split_between_head_and_tail_survives() -> None:
     assert render_output("né".encode()[:2], "né".encode()[2:], 0, 100) == ("né", 0)
 
 

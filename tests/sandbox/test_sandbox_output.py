@@ -1,19 +1,19 @@
-"""What is kept of a program's output, however it arrives."""
+"""What is kept of a program's output, however it is split into chunks."""
 
 from __future__ import annotations
 
 import pytest
 
-from mlagent_jax.sandbox.sandbox_worker.output import Output
+from mlagent_jax.sandbox.sandbox_worker.output_buffer import OutputBuffer
 
-SHOWN = {b"/home/me/env": b"/python", b"/home/me": b"/workspace", b"/env/x": b"/tmp"}
+REPLACEMENTS = {b"/home/me/env": b"/python", b"/home/me": b"/workspace", b"/env/x": b"/tmp"}
 PRINTED = b"/home/me/env/lib/a.py:3: /home/me/train.py /home/m /env/x /home/me/env"
 EXPECTED = b"/python/lib/a.py:3: /workspace/train.py /home/m /tmp /python"
 
 
 @pytest.mark.parametrize("size", range(1, len(PRINTED) + 1))
 def test_replaces_paths_that_arrive_in_pieces(size: int) -> None:
-    output = Output(1000, SHOWN)
+    output = OutputBuffer(1000, REPLACEMENTS)
     for start in range(0, len(PRINTED), size):
         output.add(PRINTED[start : start + size])
     output.finish()
@@ -21,8 +21,8 @@ def test_replaces_paths_that_arrive_in_pieces(size: int) -> None:
     assert output.total == len(EXPECTED)
 
 
-def test_keeps_head_and_tail_of_what_is_shown() -> None:
-    output = Output(20, SHOWN)
+def test_keeps_head_and_tail_after_replacement() -> None:
+    output = OutputBuffer(20, REPLACEMENTS)
     for _ in range(50):
         output.add(PRINTED)
     output.finish()

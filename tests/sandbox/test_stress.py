@@ -1,4 +1,4 @@
-"""Many jobs, a third of them hostile, while containers, the engine and the trainer itself are killed."""
+"""Many jobs, a third of them hostile, while containers, the engine and the trainer are killed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from mlagent_jax.sandbox.docker import DockerSandbox
 from mlagent_jax.sandbox.interface import Result, Sandbox, Status
 
 SLOTS = 4
-# Those that take about as long as a harmless one, so that the test is about many and not about slow ones.
+# Only programs that take about as long as a harmless one: the test is about many jobs, not about slow ones.
 HOSTILE = [
     program
     for program in (*EXHAUSTION, *ESCAPES, *CONFUSION)
@@ -44,7 +44,7 @@ HOSTILE = [
 
 
 def jobs(count: int, seed: int) -> list[Hostile]:
-    """Three of ten hostile; the others print their own number."""
+    """Three of ten are hostile. The others print their own number."""
     rng = random.Random(seed)
     return [
         rng.choice(HOSTILE)
@@ -62,7 +62,7 @@ def run_all(sandbox: Sandbox, programs: list[Hostile], data: Path) -> list[Resul
             script_job(program.source, limits, data), lease=f"{number // 5}" if number % 2 else ""
         )
         result = sandbox.run(job)
-        return dataclasses.replace(result, files={})  # some are full workspaces
+        return dataclasses.replace(result, files={})  # some fill the whole workspace
 
     with ThreadPoolExecutor(SLOTS + 2) as threads:
         return list(threads.map(run, enumerate(programs)))
@@ -84,23 +84,23 @@ def check(backend: str, programs: list[Hostile], results: list[Result]) -> None:
     "count", [30, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
 )
 def test_every_result_is_right_and_nothing_is_left(backend: str, count: int, data_root: Path) -> None:
-    """In a process of its own, whose memory is the trainer's and not that of all tests before this one."""
+    """In a process of its own, so that its memory is not affected by earlier tests."""
     require(backend)
     program = f"""
 import sys
 sys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(__file__).parent)]!r}
 from pathlib import Path
 import test_stress
-test_stress.be_a_trainer({backend!r}, {count}, Path({str(data_root)!r}))
+test_stress.run_trainer({backend!r}, {count}, Path({str(data_root)!r}))
 """
     trainer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert trainer.returncode == 0, trainer.stdout + trainer.stderr
-    grown = float(trainer.stdout)
-    assert grown < 40, trainer.stdout
+    growth = float(trainer.stdout)
+    assert growth < 40, trainer.stdout
 
 
-def be_a_trainer(backend: str, count: int, data_root: Path) -> None:
-    """Prints by how many MiB this process has grown between a tenth of the jobs and all of them."""
+def run_trainer(backend: str, count: int, data_root: Path) -> None:
+    """Prints by how many MiB this process grows after the first tenth of the jobs."""
     before, files = descendants(), _open_files()
     with open_backend(backend, data_root, workers=SLOTS, preload=FEW_MODULES) as sandbox:
         programs = jobs(count, seed=1)
@@ -118,17 +118,17 @@ def be_a_trainer(backend: str, count: int, data_root: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_goes_on_when_containers_and_the_engine_are_killed(data_root: Path) -> None:
-    """The engine has to be run by launch/docker/engine.sh, which starts it again."""
+def test_continues_when_containers_and_the_engine_are_killed(data_root: Path) -> None:
+    """Needs an engine run by launch/docker/engine.sh, which restarts it."""
     require("docker")
     with open_backend("docker", data_root, workers=SLOTS, preload=FEW_MODULES) as sandbox:
         assert isinstance(sandbox, DockerSandbox)
         programs = jobs(100, seed=2)
-        with _mischief(sandbox) as deeds:
+        with _kills(sandbox) as killed:
             results = run_all(sandbox, programs, data_root / "mine")
         check("docker", programs, results)
-        assert deeds.count("engine") == 1
-        assert deeds.count("container") >= 3
+        assert killed.count("engine") == 1
+        assert killed.count("container") >= 3
     deadline = time.monotonic() + 20
     while containers_below(sandbox) and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -136,8 +136,8 @@ def test_goes_on_when_containers_and_the_engine_are_killed(data_root: Path) -> N
 
 
 @pytest.mark.parametrize("backend", ["bubblewrap", "docker"])
-def test_a_trainer_that_is_killed_goes_on_where_it_was(backend: str, data_root: Path, tmp_path: Path) -> None:
-    """Every job is run to its end once, and what was in the cache before is not run again."""
+def test_a_killed_trainer_resumes_where_it_was(backend: str, data_root: Path, tmp_path: Path) -> None:
+    """Every job is completed, and those already in the cache do not run again."""
     require(backend)
     program = f"""
 import dataclasses, json, sys
@@ -165,35 +165,35 @@ with CachedSandbox(backend, Path({str(tmp_path)!r}, "cache")) as sandbox:
 
 
 @contextlib.contextmanager
-def _mischief(sandbox: DockerSandbox) -> Iterator[list[str]]:
-    """Kills a container every other second, and after a few the engine."""
+def _kills(sandbox: DockerSandbox) -> Iterator[list[str]]:
+    """Kills a container every 1.5 seconds, and after three of them the engine. Yields what was killed."""
     pid_file = Path(os.environ["DOCKER_HOST"].removeprefix("unix://")).with_name("dockerd.pid")
     if not pid_file.exists():
         pytest.skip("the engine was not started by launch/docker/engine.sh")
-    deeds: list[str] = []
-    over = threading.Event()
+    killed: list[str] = []
+    stop = threading.Event()
 
-    def spoil() -> None:
+    def kill() -> None:
         rng = random.Random(0)
         engine = Engine("", 10.0, 1)
-        while not over.wait(1.5):
-            if len(deeds) == 3:
+        while not stop.wait(1.5):
+            if len(killed) == 3:
                 os.kill(int(pid_file.read_text()), signal.SIGTERM)
-                deeds.append("engine")
+                killed.append("engine")
                 continue
             with contextlib.suppress(EngineError, IndexError):
                 name = rng.choice(sorted(containers_below(sandbox)))
                 engine.call("kill", lambda client, name=name: client.kill(name))
-                deeds.append("container")
+                killed.append("container")
         engine.close()
 
-    spoiler = threading.Thread(target=spoil)
-    spoiler.start()
+    killer = threading.Thread(target=kill)
+    killer.start()
     try:
-        yield deeds
+        yield killed
     finally:
-        over.set()
-        spoiler.join()
+        stop.set()
+        killer.join()
 
 
 def _open_files() -> int:

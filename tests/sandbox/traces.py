@@ -1,6 +1,6 @@
-"""Two programs for a container: one leaves every trace that it can, the other reports whatever it can see.
+"""Two programs for a container: LEAVE leaves every trace it can, LOOK reports everything it can see.
 
-What the second reports must not depend on whether the first, or an idle one, ran before it in the same container.
+The report of LOOK must not depend on whether LEAVE or IDLE ran before it in the same container.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import array, ctypes, fcntl, mmap, os, signal, socket, subprocess, sys, threadin
 canary = {CANARY!r}
 keep = []
 
-def attempt(deed):
+def attempt(action):
     try:
-        return deed()
+        return action()
     except Exception as error:
         return error
 
@@ -99,7 +99,7 @@ IDLE = "import time; time.sleep(0.1)"
 LOOK = f"""
 import array, ctypes, fcntl, gc, hashlib, json, os, re, resource, signal, sys, time
 begun = time.time()
-canary = re.compile(b{CANARY[:-1] + "[" + CANARY[-1] + "]"!r})  # which is not found in this very source
+canary = re.compile(b{CANARY[:-1] + "[" + CANARY[-1] + "]"!r})  # a pattern that does not match its own source
 me = os.getpid()
 pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != me)
 seen = {{"processes": len(pids), "pid": me - pids[-1]}}
@@ -128,7 +128,7 @@ def entries(folder):
     stream, found = libc.opendir(folder.encode()), []
     while entry := libc.readdir(stream):
         found.append([entry.contents.name.decode(), entry.contents.inode, entry.contents.position])
-    # Of the parent, and where a listing ends.
+    # The inode of the parent does not count.
     return [[name, 0 if name == ".." else inode, position] for name, inode, position in found]
 
 for folder in ("/workspace", "/tmp", "/dev/shm", "/dev/mqueue"):
@@ -176,7 +176,7 @@ for place in ("/proc", "/sys"):
                 read(path, path)
 def is_asleep(pid):
     return "S (sleeping)" in open(f"/proc/{{pid}}/status").read()
-# The zygote may still have to wait for a processor, on which to go to sleep: chance, and counted.
+# The zygote may still be waiting for a processor to go to sleep. How often it sleeps is compared.
 while not all(map(is_asleep, pids[1:])) and time.time() < begun + 5:
     time.sleep(0.01)
 for number, pid in enumerate([*pids, me]):

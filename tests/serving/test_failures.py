@@ -1,4 +1,4 @@
-"""Whatever dies, every request gets an answer that says so, and /health and /metrics tell the truth."""
+"""Whatever fails, every request gets a response that says so, and /health and /metrics are correct."""
 
 import concurrent.futures
 import json
@@ -18,11 +18,11 @@ from mlagent_jax.serving.app import Server
 
 BODY = {"model": "tiny", "prompt": "The water", "max_tokens": 40, "seed": 1}
 LONG = BODY | {"max_tokens": 400, "temperature": 0, "ignore_eos": True}
-ENDS = ("served", "refused", "failed", "abandoned")
+OUTCOMES = ("served", "refused", "failed", "abandoned")
 
 
 class Held(Engine):
-    """Its steps wait for `go`; `dies`: then it does."""
+    """Its steps wait for `go`, and then raise `dies` if that is set."""
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -43,17 +43,17 @@ class Slow(Engine):
 
 
 def requests_of(url):
-    return {end: metric(url, f"requests_{end}_total") for end in ENDS}
+    return {end: metric(url, f"requests_{end}_total") for end in OUTCOMES}
 
 
-def assert_none_is_missing(url):
+def assert_all_are_counted(url):
     wait_until(lambda: metric(url, "requests_open") == 0)
     assert metric(url, "requests_total") == sum(requests_of(url).values())
 
 
 @pytest.mark.parametrize("death", [RuntimeError("out of memory"), SystemExit(3)])
-def test_an_engine_that_dies_in_a_step_leaves_nobody_waiting(new_engine, tokenizer, death):
-    """Four wait before the step in which it dies, four come while it is in it, and one comes afterwards."""
+def test_an_engine_that_dies_in_a_step_leaves_no_request_unanswered(new_engine, tokenizer, death):
+    """Four requests arrive before the step in which it dies, four during that step, and one afterwards."""
     engine = new_engine(Held)
     with (
         listening(Server(engine, tokenizer, "tiny")) as url,
@@ -67,7 +67,7 @@ def test_an_engine_that_dies_in_a_step_leaves_nobody_waiting(new_engine, tokeniz
         wholes += [pool.submit(ask, url, BODY | {"prompt": ["a", "b"]}) for i in range(3)]
         streams += [pool.submit(events, url, BODY)]
         wait_until(lambda: metric(url, "requests_total") == 8)
-        time.sleep(0.2)  # they are in the queue, which is read no more
+        time.sleep(0.2)  # they are in the queue, which nobody reads any more
         engine.go.set()
         for whole in wholes:
             status, _, answer = whole.result(30)
@@ -79,7 +79,7 @@ def test_an_engine_that_dies_in_a_step_leaves_nobody_waiting(new_engine, tokeniz
         assert (status, answer["status"]) == (503, "unhealthy") and repr(death) in answer["reason"]
         status, headers, answer = ask(url, BODY)
         assert status == 503 and answer["error"]["type"] == "server_error" and headers["Retry-After"]
-        assert_none_is_missing(url)
+        assert_all_are_counted(url)
         assert requests_of(url) == {"served": 0, "refused": 0, "failed": 9, "abandoned": 0}
 
 
@@ -108,11 +108,11 @@ def test_weights_of_nan_are_an_error_of_each_request_and_of_health(new_engine, p
         assert metric(url, "tokens_served_total") == metric(url, "tokens_generated_total") == 0
         assert metric(url, "healthy") == metric(url, "requests_served_total") == 0
         assert metric(url, "requests_failed_total") == 6
-        assert_none_is_missing(url)
+        assert_all_are_counted(url)
         assert metric(url, "cache_use_ratio") == 0
 
 
-def test_memory_that_runs_out_is_said(new_engine, tokenizer):
+def test_running_out_of_memory_is_reported(new_engine, tokenizer):
     class Full(Engine):
         def step(self):
             raise MemoryError("RESOURCE_EXHAUSTED: 16 GB")
@@ -122,28 +122,28 @@ def test_memory_that_runs_out_is_said(new_engine, tokenizer):
         assert status == 500 and "RESOURCE_EXHAUSTED" in answer["error"]["message"]
 
 
-def test_what_nobody_foresaw_is_json_too(new_engine, tokenizer, monkeypatch):
+def test_unexpected_errors_are_json_too(new_engine, tokenizer, monkeypatch):
     def broken(*args):
         raise ZeroDivisionError("a secret")
 
     with listening(Server(new_engine(), tokenizer, "tiny")) as url:
-        monkeypatch.setattr("mlagent_jax.serving.app.read_request", broken)
+        monkeypatch.setattr("mlagent_jax.serving.app.parse_request", broken)
         status, _, answer = ask(url, BODY)
         monkeypatch.undo()
         assert status == 500 and answer["error"]["type"] == "server_error" and "secret" not in str(answer)
-        monkeypatch.setattr("mlagent_jax.serving.work.TextStream.push", broken)
+        monkeypatch.setattr("mlagent_jax.serving.output_processor.IncrementalDetokenizer.push", broken)
         assert ask(url, BODY)[0] == 500
         assert json.loads(events(url, BODY)[-1])["error"]["type"] == "server_error"
         monkeypatch.undo()
         assert ask(url, BODY)[0] == 200
-        assert_none_is_missing(url)
+        assert_all_are_counted(url)
         assert requests_of(url) == {"served": 1, "refused": 0, "failed": 3, "abandoned": 0}
 
 
 @pytest.mark.parametrize("grace", [0.3, 30])
-def test_a_server_that_is_told_to_stop_ends_what_is_under_way(new_engine, tokenizer, monkeypatch, grace):
-    """With an error where the time does not suffice; with the whole answer where it does."""
-    monkeypatch.setattr(http_server, "GRACE", grace)
+def test_shutdown_ends_running_requests(new_engine, tokenizer, monkeypatch, grace):
+    """With an error if the time is too short, else with the complete response."""
+    monkeypatch.setattr(http_server, "SHUTDOWN_SECONDS", grace)
     engine = new_engine(Slow)
     body = LONG if grace < 1 else BODY | {"ignore_eos": True}
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -158,7 +158,7 @@ def test_a_server_that_is_told_to_stop_ends_what_is_under_way(new_engine, tokeni
         assert last == "[DONE]" and status == 200 and answer["usage"]["completion_tokens"] == 40
 
 
-def test_requests_beyond_the_bound_are_told_to_come_again(new_engine, tokenizer):
+def test_requests_beyond_the_limit_get_status_429(new_engine, tokenizer):
     engine = new_engine(Held)
     with (
         listening(Server(engine, tokenizer, "tiny", max_requests=2)) as url,
@@ -171,32 +171,32 @@ def test_requests_beyond_the_bound_are_told_to_come_again(new_engine, tokenizer)
         engine.go.set()
         assert [each.result(60)[0] for each in waiting] == [200, 200]
         assert ask(url, BODY)[0] == 200
-        assert_none_is_missing(url)
+        assert_all_are_counted(url)
 
 
-def connect(url, body, promised=None):
+def connect(url, body, content_length=None):
     host, port = url.removeprefix("http://").split(":")
     connection = socket.create_connection((host, int(port)))
-    length = len(body) if promised is None else promised
+    length = len(body) if content_length is None else content_length
     head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
     connection.sendall(head.encode() + body)
     return connection
 
 
-def test_a_client_that_does_not_send_what_it_promised_is_told(new_engine, tokenizer):
-    with listening(Server(new_engine(), tokenizer, "tiny", patience=0.5)) as url:
-        with connect(url, b'{"model": ', promised=1000) as idle:
+def test_a_client_that_does_not_send_its_whole_body_gets_status_408(new_engine, tokenizer):
+    with listening(Server(new_engine(), tokenizer, "tiny", client_timeout=0.5)) as url:
+        with connect(url, b'{"model": ', content_length=1000) as idle:
             assert b"408" in idle.recv(4096)
-        assert_none_is_missing(url)
+        assert_all_are_counted(url)
         assert ask(url, BODY)[0] == 200
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_has_gone_before_its_answer_begins_holds_nothing(new_engine, tokenizer, stream):
+def test_a_client_that_disconnects_before_its_response_frees_its_slots(new_engine, tokenizer, stream):
     engine = new_engine(Held)
     with listening(Server(engine, tokenizer, "tiny")) as url:
         connect(url, json.dumps(BODY | {"stream": stream}).encode()).close()
         wait_until(lambda: requests_of(url)["abandoned"] == 1)
         engine.go.set()
         wait_until(lambda: metric(url, "samples_running") + metric(url, "samples_waiting") == 0)
-        assert_none_is_missing(url)
+        assert_all_are_counted(url)

@@ -1,31 +1,31 @@
-"""Streams as the application sends them, to clients that do not read, have gone, or fail."""
+"""Event streams to clients that do not read, have disconnected, or fail."""
 
 import asyncio
 
 import pytest
 
-from mlagent_jax.serving.responses import Events
+from mlagent_jax.serving.responses import EventStream
 
 SCOPE = {"type": "http", "asgi": {"spec_version": "2.3"}}
 
 
-def run(send, receive=None, patience=0.05):
-    """How it ended, told once: whether all was sent."""
+def run(send, receive=None, client_timeout=0.05):
+    """Sends a stream. Returns whether all of it was sent, which must be reported exactly once."""
     ended = []
 
     async def never():
         await asyncio.Event().wait()
 
-    async def made():
+    async def generate():
         for number in range(3):
             yield f"data: {number}\n\n"
 
-    asyncio.run(Events(made(), ended.append, patience)(SCOPE, receive or never, send))
+    asyncio.run(EventStream(generate(), ended.append, client_timeout)(SCOPE, receive or never, send))
     (complete,) = ended
     return complete
 
 
-def test_a_client_that_does_not_read_is_given_up():
+def test_a_client_that_does_not_read_is_disconnected():
     async def send(message):
         if message.get("body"):
             await asyncio.Event().wait()
@@ -33,7 +33,7 @@ def test_a_client_that_does_not_read_is_given_up():
     assert not run(send)
 
 
-def test_a_client_that_has_gone_before_the_first_event():
+def test_a_client_that_disconnects_before_the_first_event():
     async def gone():
         return {"type": "http.disconnect"}
 

@@ -14,7 +14,7 @@ from mlagent_jax.models.hf import save_hf
 
 @pytest.fixture(scope="module")
 def serve():
-    """The program, with its flags for the time of these tests: some have the names of other programs' flags."""
+    """The program, with its flags for these tests only: other programs have flags of the same names."""
     others = {name: flags.FLAGS[name] for name in ("checkpoint", "dtype", "name") if name in flags.FLAGS}
     for name in others:
         delattr(flags.FLAGS, name)
@@ -60,9 +60,9 @@ def test_weights_that_are_not_finite_are_refused_before_anything_listens(run, fo
 
 
 @pytest.mark.parametrize(
-    ("values", "says"), [({"checkpoint": "/nowhere"}, "/nowhere"), ({"max_length": 10**6}, "trained for")]
+    ("values", "message"), [({"checkpoint": "/nowhere"}, "/nowhere"), ({"max_length": 10**6}, "trained for")]
 )
-def test_commands_that_cannot_work_are_answered_in_one_sentence(run, folder, values, says):
-    with pytest.raises(UserError, match=says) as caught:
+def test_wrong_flags_are_reported_in_one_sentence(run, folder, values, message):
+    with pytest.raises(UserError, match=message) as caught:
         run(**({"checkpoint": str(folder)} | values))
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The server in a process's thread on the loopback, through the official client; bad requests by hand."""
+"""The server on the loopback, used through the official client, and bad requests by hand."""
 
 import concurrent.futures
 import json
@@ -14,7 +14,7 @@ from mlagent_jax.generate.engine import Engine
 from mlagent_jax.generate.sampling import SamplingParams
 from mlagent_jax.models.qwen2 import init_params
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
-from mlagent_jax.serving.protocol import read_request
+from mlagent_jax.serving.protocol import parse_request
 from mlagent_jax.text.chat import Message, encode_prompt, response_text
 
 
@@ -25,7 +25,7 @@ def test_models_health_and_metrics(client, url):
     assert metric(url, "requests_open") == 0
 
 
-def test_greedy_chat_is_the_engines_answer(client, engine, tokenizer):
+def test_a_greedy_chat_is_what_the_engine_generates(client, engine, tokenizer):
     made = chat(client, temperature=0, logprobs=True)
     prompt = encode_prompt(tokenizer, [Message(m["role"], m["content"]) for m in CHAT]).tolist()
     other = Engine(engine.model, engine.config, make_mesh(MeshConfig()))
@@ -47,7 +47,7 @@ def test_a_seed_fixes_each_of_four(client):
     assert [choice.index for choice in four.choices] == [0, 1, 2, 3]
 
 
-def test_streams_say_what_whole_answers_say(client):
+def test_streams_equal_complete_responses(client):
     whole = chat(client, n=3, max_tokens=40)
     texts, reasons, usage = {}, {}, None
     for event in chat(client, n=3, max_tokens=40, stream=True, stream_options={"include_usage": True}):
@@ -81,7 +81,7 @@ def test_stop_strings_end_the_text_before_them(client, stream):
     assert text == free[: free.index(stop)] and reason == "stop"
 
 
-def test_prompts_as_texts_and_as_token_ids(client, tokenizer):
+def test_prompts_as_strings_and_as_token_ids(client, tokenizer):
     texts = ["The water", "of lake 7"]
     ids = [tokenizer.encode(text) for text in texts]
     options = {"model": "tiny", "max_tokens": 8, "seed": 5, "n": 2, "logprobs": 1}
@@ -94,9 +94,9 @@ def test_prompts_as_texts_and_as_token_ids(client, tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "says"),
+    ("options", "error", "message"),
     [
-        ({"model": "other"}, openai.NotFoundError, "'other' does not exist; here is 'tiny'"),
+        ({"model": "other"}, openai.NotFoundError, "'other' does not exist; this server has 'tiny'"),
         (
             {"temperature": 2.5},
             openai.BadRequestError,
@@ -129,20 +129,20 @@ def test_prompts_as_texts_and_as_token_ids(client, tokenizer):
         ({"extra_body": {"beams": 4}}, openai.BadRequestError, "unknown argument: beams"),
     ],
 )
-def test_bad_requests_are_told_what_is_wrong(client, url, options, error, says):
+def test_errors_say_what_is_wrong(client, url, options, error, message):
     with pytest.raises(error) as raised:
         chat(client, **options)
-    assert says in str(raised.value)
+    assert message in str(raised.value)
     assert metric(url, "requests_open") == 0
 
 
 @pytest.mark.parametrize(("max_length", "tokens"), [(16_384, 2048), (512, None)])
-def test_a_chat_without_a_limit_takes_its_share_of_the_cache(tokenizer, max_length, tokens):
-    wanted = read_request({"model": "m", "messages": CHAT}, True, "m", tokenizer, 400, max_length)
-    assert wanted.max_tokens == (tokens or max_length - len(wanted.prompts[0]))
+def test_a_chat_without_a_limit_gets_the_default(tokenizer, max_length, tokens):
+    parsed = parse_request({"model": "m", "messages": CHAT}, True, "m", tokenizer, 400, max_length)
+    assert parsed.max_tokens == (tokens or max_length - len(parsed.prompts[0]))
 
 
-def test_too_long_is_said_in_the_way_that_our_own_client_knows(client):
+def test_a_prompt_that_is_too_long_has_the_error_code_of_openai(client):
     with pytest.raises(openai.BadRequestError) as raised:
         client.completions.create(model="tiny", prompt=[1] * 600)
     assert raised.value.code == "context_length_exceeded"
@@ -166,7 +166,7 @@ def test_token_ids_outside_the_vocabulary(client, engine):
         ("POST", "/v1/embeddings", b"{}", 404),
     ],
 )
-def test_what_is_no_request_at_all(url, method, path, body, status):
+def test_malformed_requests(url, method, path, body, status):
     with pytest.raises(urllib.error.HTTPError) as raised:
         urllib.request.urlopen(urllib.request.Request(url + path, body, method=method))
     assert raised.value.code == status
@@ -174,7 +174,7 @@ def test_what_is_no_request_at_all(url, method, path, body, status):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_goes_away_frees_its_slots(client, url, stream):
+def test_a_client_that_disconnects_frees_its_slots(client, url, stream):
     before = metric(url, "requests_abandoned_total")
     body = json.dumps(
         {"model": "tiny", "prompt": "The", "max_tokens": 500, "n": 100, "stream": stream, "seed": 1}
@@ -191,8 +191,8 @@ def test_a_client_that_goes_away_frees_its_slots(client, url, stream):
     assert chat(client).choices[0].message.content == neighbour.choices[0].message.content
 
 
-def test_two_hundred_at_once(client, url, engine):
-    """Through eight slots and a cache for two of the longest: none lost, each as it is alone."""
+def test_two_hundred_requests_at_once(client, url, engine):
+    """With eight slots and a cache for two of the longest. None is lost, and each equals the same request alone."""
 
     def ask(i):
         return client.completions.create(

@@ -37,7 +37,7 @@ def test_text_is_chatml(tokenizer, chat):
 
 @settings(deadline=None)
 @given(chat=chats)
-def test_a_state_is_a_strict_prefix_of_the_longer_trajectory(tokenizer, chat):
+def test_a_state_is_a_proper_prefix_of_the_trajectory(tokenizer, chat):
     messages = [Message(*turn) for turn in chat]
     whole = encode_chat(tokenizer, messages).tokens
     for turn, message in enumerate(messages):
@@ -59,8 +59,8 @@ def test_actions_are_assistant_contents_and_their_ends(tokenizer, chat):
     np.testing.assert_array_equal(encoded.action, marked)
 
 
-def test_kept_ids_are_used_as_they_are(tokenizer):
-    # Byte by byte: not what the tokenizer would make of the same text.
+def test_sampled_ids_are_kept(tokenizer):
+    # Letter by letter, unlike the tokenizer's encoding of the same text.
     odd = tuple(tokenizer.encode(letter)[0] for letter in "Thought")
     assert list(odd) != tokenizer.encode("Thought")
     encoded = encode_chat(tokenizer, [Message("assistant", "Thought", (*odd, tokenizer.im_end))])
@@ -68,7 +68,7 @@ def test_kept_ids_are_used_as_they_are(tokenizer):
     assert tuple(encoded.tokens[start:end]) == (*odd, tokenizer.im_end)
 
 
-def test_a_response_cut_at_the_limit_gets_an_end_without_loss(tokenizer):
+def test_a_truncated_response_gets_an_end_of_turn_without_loss(tokenizer):
     odd = tuple(tokenizer.encode("Thought"))
     encoded = encode_chat(tokenizer, [Message("assistant", "Thought", odd)])
     assert encoded.action.sum() == len(odd)
@@ -76,7 +76,7 @@ def test_a_response_cut_at_the_limit_gets_an_end_without_loss(tokenizer):
     assert response_text(tokenizer, odd) == "Thought" == response_text(tokenizer, [*odd, tokenizer.im_end])
 
 
-def test_refuses_rows_without_supervision_and_unknown_roles(tokenizer):
+def test_refuses_chats_without_supervision_and_unknown_roles(tokenizer):
     with pytest.raises(NothingSupervisedError, match="trajectory 7 has"):
         require_supervision(encode_chat(tokenizer, [Message("user", "hello")]), "trajectory 7")
     with pytest.raises(ChatTemplateError, match="role 'tool'"):

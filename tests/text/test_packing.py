@@ -7,7 +7,7 @@ from mlagent_jax.text.packing import cut_at_step, pack, pad_rows
 
 
 def make(turns):
-    """An Encoded of `turns` = (context tokens, action tokens) pairs, every token different."""
+    """An Encoded with unique tokens. `turns`: pairs (number of context tokens, number of action tokens)."""
     action, spans = [], []
     for context, spoken in turns:
         action += [False] * context
@@ -36,7 +36,7 @@ def test_every_sequence_comes_back_whole(sequences):
         np.testing.assert_array_equal(packed.tokens[here], kept.tokens)
         np.testing.assert_array_equal(packed.positions[here], np.arange(place.length))
         assert len(set(packed.segment_ids[here])) == 1 and packed.segment_ids[here][0] > 0
-        # The loss at position i is about token i + 1, never across the border of two sequences.
+        # Position i predicts token i + 1, but never across the border of two sequences.
         np.testing.assert_array_equal(packed.targets[here][:-1], kept.tokens[1:])
         np.testing.assert_array_equal(packed.action[here][:-1], kept.action[1:])
         assert not packed.action[here][-1]
@@ -44,10 +44,10 @@ def test_every_sequence_comes_back_whole(sequences):
     assert taken.max(initial=0) <= 1
     for row in packed.segment_ids:
         segments = row[row > 0]
-        assert (np.diff(segments) >= 0).all()  # neighbours never share an id
+        assert (np.diff(segments) >= 0).all()  # adjacent sequences never share an id
 
 
-def test_long_sequences_are_cut_after_a_whole_action_and_counted():
+def test_long_sequences_are_truncated_after_a_complete_action_and_counted():
     long, hopeless, short = make([(2, 3), (2, 3), (2, 9)]), make([(9, 9)]), make([(1, 1)])
     packed = pack([long, hopeless, short], 12)
     assert [place.length for place in packed.placements] == [10, 0, 2]
@@ -56,7 +56,7 @@ def test_long_sequences_are_cut_after_a_whole_action_and_counted():
     assert packed.placements[1].row == -1
 
 
-def test_best_fit_leaves_no_row_that_another_could_take():
+def test_best_fit_fills_rows():
     packed = pack([make([(n - 1, 1)]) for n in (9, 7, 6, 4, 3, 1)], 10)
     assert len(packed.tokens) == 3 and packed.fill == 1.0
 

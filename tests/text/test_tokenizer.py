@@ -42,13 +42,13 @@ texts = st.text() | st.text(alphabet="a \n\t\r▁<|im_end>09\x00\u2585é日") | 
 
 @settings(deadline=None, max_examples=300)
 @given(text=texts)
-def test_decode_undoes_encode_on_any_text(ours, text):
+def test_decode_inverts_encode_for_any_text(ours, text):
     assert ours.decode(ours.encode(text)) == text
 
 
 @settings(deadline=None, max_examples=300)
 @given(text=texts)
-def test_hugging_face_decode_undoes_encode_on_any_text(hugging_face, text):
+def test_hugging_face_decode_inverts_encode_for_any_text(hugging_face, text):
     assert hugging_face.decode(hugging_face.encode(text)) == text
 
 
@@ -67,24 +67,24 @@ def test_specials_decode_to_their_names(tokenizer):
 
 @settings(deadline=None, max_examples=200)
 @given(text=texts)
-def test_bytes_of_tokens_are_those_of_the_text(ours, hugging_face, text):
+def test_the_bytes_of_tokens_add_up_to_the_text(ours, hugging_face, text):
     for tokenizer in (ours, hugging_face):
         assert b"".join(map(tokenizer.token_bytes, tokenizer.encode(text))) == text.encode()
 
 
-def test_a_byte_of_an_emoji_is_its_own(tokenizer):
+def test_a_byte_of_an_emoji_has_its_own_token(tokenizer):
     each = [list(tokenizer.token_bytes(token)) for token in tokenizer.encode("😀")]
     assert each == [[0xF0], [0x9F], [0x98], [0x80]]
 
 
-def test_an_id_without_a_token_is_no_text(tokenizer):
+def test_an_id_without_a_token_has_no_text(tokenizer):
     hello = tokenizer.encode("hello")
     for outside in (tokenizer.vocab_size, tokenizer.vocab_size + 64, 10**6, -1):
         assert tokenizer.decode([outside]) == "" and tokenizer.token_bytes(outside) == b""
         assert tokenizer.decode([outside, *hello, outside]) == "hello"
 
 
-def test_a_whole_prompt_may_name_control_tokens(tokenizer):
+def test_a_complete_prompt_may_name_control_tokens(tokenizer):
     text = "<|im_start|>user\nscored 0.4123<|im_end|>\n<|im_start|>assistant\n"
     ids = tokenizer.encode(text, special=True)
     assert [i for i in ids if i in tokenizer.control.ids.values()] == [
@@ -97,7 +97,7 @@ def test_lone_surrogate_becomes_a_question_mark(tokenizer):
     assert tokenizer.decode(tokenizer.encode("a\ud800b")) == "a?b"
 
 
-def test_pieces_span_words_and_digits_stay_single(ours):
+def test_tokens_span_words_but_not_digits(ours):
     assert len(ours.encode('Action: Execute Script\nAction Input: {"script_name": "train.py"}')) <= 6
     assert len(ours.encode("0.4123")) == 6
 
@@ -111,7 +111,7 @@ def test_training_is_deterministic_and_reloads(ours, tmp_path):
 
 @pytest.fixture
 def digits_in_threes(tmp_path):
-    """A tokenizer.json that keeps three digits together, beside a model whose class in transformers splits them."""
+    """A tokenizer.json that groups three digits, for a model whose class in transformers splits them."""
     return write_folder(
         tmp_path / "hf",
         byte_level(pre_tokenizer=split_words("{1,3}")),
@@ -121,18 +121,17 @@ def digits_in_threes(tmp_path):
     )
 
 
-def test_the_file_decides_not_the_models_class(digits_in_threes):
+def test_the_file_takes_precedence_over_the_models_class(digits_in_threes):
     theirs = RawTokenizer.from_file(str(digits_in_threes / "tokenizer.json"))
     tokenizer = load_tokenizer(digits_in_threes)
     for text in ("2023", "in 2048 and 1999", *TEXTS[:3]):
         assert tokenizer.encode(text) == theirs.encode(text).ids
     assert [tokenizer.decode([i]) for i in tokenizer.encode("2023")] == ["202", "3"]
-    assert (
-        len(AutoTokenizer.from_pretrained(digits_in_threes).tokenize("2023")) == 4
-    )  # else this shows nothing
+    # Otherwise this test would prove nothing.
+    assert len(AutoTokenizer.from_pretrained(digits_in_threes).tokenize("2023")) == 4
 
 
-def test_an_export_has_the_very_files(digits_in_threes, tmp_path):
+def test_an_export_has_the_original_files(digits_in_threes, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     load_tokenizer(digits_in_threes).save(out)
@@ -142,7 +141,7 @@ def test_an_export_has_the_very_files(digits_in_threes, tmp_path):
         assert (out / name).read_bytes() == (digits_in_threes / name).read_bytes()
 
 
-def test_hugging_face_reloads_with_specials_still_unreachable(hugging_face, tmp_path):
+def test_specials_stay_protected_after_reloading(hugging_face, tmp_path):
     hugging_face.save(tmp_path)
     again = load_tokenizer(tmp_path)
     text = "x<|im_end|>\n" + TEXTS[0]
@@ -150,16 +149,16 @@ def test_hugging_face_reloads_with_specials_still_unreachable(hugging_face, tmp_
     assert not set(again.control.ids.values()) & set(again.encode(text))
 
 
-def test_a_whole_prompt_has_the_bos_that_the_file_puts(tmp_path):
+def test_a_complete_prompt_has_the_bos_token_of_the_file(tmp_path):
     raw = byte_level(("<s>", *SPECIALS))
     bos, config = raw.token_to_id("<s>"), {"bos_token": "<s>", "tokenizer_class": "PreTrainedTokenizerFast"}
     plain = write_folder(tmp_path / "plain", raw, tokenizer_config=config)
     raw.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", bos)])
     puts = write_folder(tmp_path / "puts", raw, tokenizer_config=config)
-    for folder, begins in ((plain, []), (puts, [bos])):
+    for folder, prefix in ((plain, []), (puts, [bos])):
         tokenizer = load_tokenizer(folder)
         ids = tokenizer.encode("score <|im_end|>", special=True)
-        assert ids == [*begins, *tokenizer.encode("score "), tokenizer.control.ids["<|im_end|>"]]
+        assert ids == [*prefix, *tokenizer.encode("score "), tokenizer.control.ids["<|im_end|>"]]
         assert ids == PreTrainedTokenizerFast.from_pretrained(folder)("score <|im_end|>").input_ids
         assert bos not in tokenizer.encode("score")
 
@@ -193,7 +192,7 @@ def test_normalisation_truncation_and_added_tokens_are_as_in_the_files(tmp_path)
 
 @pytest.fixture(scope="module")
 def byte_fallback_folder(tmp_path_factory):
-    """As converted from Llama's SentencePiece: spaces are marks, bytes are tokens, one space before the text goes."""
+    """As converted from Llama's SentencePiece: marks for spaces, byte tokens, and a space before each text."""
     pieces = [
         "<unk>",
         "<s>",
@@ -224,9 +223,7 @@ def byte_fallback(byte_fallback_folder):
     return load_tokenizer(byte_fallback_folder)
 
 
-def test_spaces_that_a_file_puts_before_texts_are_put_where_transformers_puts_them(
-    byte_fallback, byte_fallback_folder
-):
+def test_spaces_before_texts_are_where_transformers_puts_them(byte_fallback, byte_fallback_folder):
     theirs = PreTrainedTokenizerFast.from_pretrained(byte_fallback_folder)
     turns = [("user", "a b"), ("assistant", "b a"), ("user", " a")]
     chat = [{"role": role, "content": content} for role, content in turns]
@@ -234,7 +231,7 @@ def test_spaces_that_a_file_puts_before_texts_are_put_where_transformers_puts_th
     assert encode_prompt(byte_fallback, [Message(*turn) for turn in turns]).tolist() == expected
 
 
-def test_byte_fallback_tokens_are_their_bytes(byte_fallback):
+def test_byte_fallback_tokens_have_their_own_bytes(byte_fallback):
     ids = byte_fallback.encode("a 😀b")
     assert [byte_fallback.token_bytes(i) for i in ids] == [
         *(b" a", b" ", b"\xf0", b"\x9f", b"\x98", b"\x80", b"b")
@@ -244,7 +241,7 @@ def test_byte_fallback_tokens_are_their_bytes(byte_fallback):
 
 
 def test_errors_name_what_is_wrong(tmp_path):
-    with pytest.raises(TokenizerError, match="no vocabulary of 100 pieces"):
+    with pytest.raises(TokenizerError, match="a vocabulary of 100 pieces cannot"):
         train_sentencepiece(TEXTS, 100, tmp_path)
     with pytest.raises(TokenizerError, match="no tokenizer in"):
         load_tokenizer(tmp_path)
@@ -252,7 +249,7 @@ def test_errors_name_what_is_wrong(tmp_path):
 
 @pytest.fixture(scope="module")
 def foreign(tmp_path_factory):
-    """The folder of a checkpoint with `tokenizer.model`, as Llama-family models were trained."""
+    """The folder of a checkpoint with `tokenizer.model`, like those of Llama models."""
     folder = tmp_path_factory.mktemp("foreign")
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(TEXTS),
@@ -273,7 +270,7 @@ def test_a_checkpoints_sentencepiece_model_loads(foreign, tmp_path):
     assert [tokenizer.end_of_text, tokenizer.im_start, tokenizer.im_end] == [
         theirs.piece_to_id(name) for name in SPECIALS
     ]
-    # Theirs puts a space before every text.
+    # The original puts a space before every text.
     assert tokenizer.encode(" try a larger model.") == theirs.encode("try a larger model.")
     assert tokenizer.decode(tokenizer.encode("  a  b\n日本")) == "  a  b\n日本"
     tokenizer.save(tmp_path)
@@ -281,7 +278,7 @@ def test_a_checkpoints_sentencepiece_model_loads(foreign, tmp_path):
     assert load_tokenizer(tmp_path).encode(TEXTS[0]) == tokenizer.encode(TEXTS[0])
 
 
-def test_a_checkpoints_sentencepiece_model_has_its_template_and_stops(foreign, tmp_path):
+def test_a_checkpoints_sentencepiece_model_has_its_template_and_stop_ids(foreign, tmp_path):
     (tmp_path / "tokenizer.model").write_bytes((foreign / "tokenizer.model").read_bytes())
     template = "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     config = {"chat_template": template, "bos_token": {"content": "<|endoftext|>"}}
@@ -296,7 +293,7 @@ def test_a_checkpoints_sentencepiece_model_has_its_template_and_stops(foreign, t
     assert tokenizer.stop_ids == (tokenizer.im_end, 2)
 
 
-def test_a_checkpoints_user_defined_specials_stay_unreachable(foreign):
+def test_a_checkpoints_user_defined_specials_are_protected(foreign):
     theirs = sentencepiece.SentencePieceProcessor(model_file=str(foreign / "tokenizer.model"))
     tokenizer = load_tokenizer(foreign)
     text = "score 1<|im_end|>\n<|im_start|>user"
@@ -323,7 +320,7 @@ def test_a_sentencepiece_model_without_chat_specials_is_refused(foreign, tmp_pat
         SentencePieceTokenizer.from_checkpoint(tmp_path)
 
 
-def test_ids_without_a_token_are_told_as_ranges(ours, tmp_path):
+def test_ids_without_a_token_are_listed_as_ranges(ours, tmp_path):
     assert unused_ids(ours, 480) == ()
     assert unused_ids(ours, 512) == ((480, 512),)
     vocabulary = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}

@@ -1,11 +1,12 @@
-"""Containers of Docker engines as workers, in the order of a container's life:
+"""Containers of Docker engines as workers:
 
-settings     what the user may choose
-engine       an engine by its address; every call has a deadline
-policy       the walls of a container
-owner        who a container belongs to, and whether that one still lives
+settings     what the user can configure
+engine       a Docker engine; every call has a deadline
+policy       how a container is isolated and limited
+owner        who a container belongs to, and whether its owner is alive
+channel      a container's standard streams
 container    a container with the warm worker in it, as seen from the host
-pool         which container serves which job, and what stands ready
-reaper       removes what a dead owner left
-checks       whether an engine can give what is asked of it
+pool         assigns containers to jobs, and keeps some ready
+reaper       removes containers whose owner is dead
+checks       whether an engine supports what is asked of it
 """

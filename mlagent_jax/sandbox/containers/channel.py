@@ -1,7 +1,7 @@
-"""A container's standard streams as one channel, over the connection that "attach" leaves open.
+"""A container's standard streams as one channel, over the connection that "attach" opens.
 
-The engine sends what the container writes in frames: stream (1 byte; 1 is output, 2 is errors), 3 bytes of
-nothing, size (4 bytes, big-endian), content. What is sent to the container goes as it is.
+The engine multiplexes the container's output into frames: stream (1 byte; 1 is stdout, 2 is stderr), 3 unused bytes,
+size (4 bytes, big-endian), content. Data sent to the container has no frames.
 
 Source: the Docker Engine API, "Attach to a container", "Stream format".
 """
@@ -14,23 +14,23 @@ import socket
 import struct
 from typing import Any
 
-_ERRORS = 2
-_MOST_ERRORS = 4096
+_STDERR = 2
+_MAX_STDERR_BYTES = 4096
 _CHUNK_BYTES = 1 << 16
 
 
 class AttachedChannel:
-    """See `sandbox_worker.protocol.Channel`. `errors`: the last bytes written to standard error."""
+    """See `sandbox_worker.protocol.Channel`. `stderr`: the last bytes of standard error."""
 
     def __init__(self, connection: Any) -> None:
         """`connection`: what `APIClient.attach_socket` returned."""
-        self._connection = connection  # its end would be the socket's
+        self._connection = connection  # if it were garbage-collected, it would close the socket
         self._socket: socket.socket = getattr(connection, "_sock", connection)
-        self._read = bytearray()  # of output, and not yet taken
-        self._pending = bytearray()  # of a frame's header
-        self._left = 0  # of the frame that comes in
+        self._stdout = bytearray()  # received, but not read yet
+        self._header = bytearray()  # the part of a frame's header that has arrived
+        self._frame_left = 0  # bytes of the current frame that have not arrived
         self._stream = 0
-        self.errors = bytearray()
+        self.stderr = bytearray()
 
     def settimeout(self, seconds: float) -> None:
         self._socket.settimeout(seconds)
@@ -42,19 +42,19 @@ class AttachedChannel:
         return self._socket.fileno()
 
     def recv(self, count: int) -> bytes:
-        """At most `count` bytes of the container's output; b"" at its end. Raises OSError, TimeoutError."""
-        while not self._read:
+        """At most `count` bytes of the container's stdout; b"" at its end. Raises OSError, TimeoutError."""
+        while not self._stdout:
             chunk = self._socket.recv(max(count, _CHUNK_BYTES))
             if not chunk:
                 return b""
-            self._sort(memoryview(chunk))
-        taken = bytes(self._read[:count])
-        del self._read[:count]
+            self._demultiplex(memoryview(chunk))
+        taken = bytes(self._stdout[:count])
+        del self._stdout[:count]
         return taken
 
-    def has_input(self, seconds: float) -> bool:
-        """Waits until something has come, or the end; False if neither did in time. Raises OSError, ValueError."""
-        return bool(self._read) or bool(select.select([self._socket], [], [], seconds)[0])
+    def poll(self, seconds: float) -> bool:
+        """Whether data, or the end of the stream, arrives within this time. Raises OSError, ValueError."""
+        return bool(self._stdout) or bool(select.select([self._socket], [], [], seconds)[0])
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -63,21 +63,20 @@ class AttachedChannel:
             self._connection.close()
             self._socket.close()
 
-    def _sort(self, chunk: memoryview) -> None:
-        """Takes frames apart."""
+    def _demultiplex(self, chunk: memoryview) -> None:
         while chunk:
-            if self._left == 0:
-                missing = 8 - len(self._pending)
-                self._pending += chunk[:missing]
+            if self._frame_left == 0:
+                missing = 8 - len(self._header)
+                self._header += chunk[:missing]
                 chunk = chunk[missing:]
-                if len(self._pending) == 8:
-                    self._stream, self._left = struct.unpack(">BxxxL", self._pending)
-                    self._pending.clear()
+                if len(self._header) == 8:
+                    self._stream, self._frame_left = struct.unpack(">BxxxL", self._header)
+                    self._header.clear()
                 continue
-            part, chunk = chunk[: self._left], chunk[self._left :]
-            self._left -= len(part)
-            if self._stream == _ERRORS:
-                self.errors += part
-                del self.errors[:-_MOST_ERRORS]
+            part, chunk = chunk[: self._frame_left], chunk[self._frame_left :]
+            self._frame_left -= len(part)
+            if self._stream == _STDERR:
+                self.stderr += part
+                del self.stderr[:-_MAX_STDERR_BYTES]
             else:
-                self._read += part
+                self._stdout += part

@@ -1,4 +1,4 @@
-"""Whether an engine can give what is asked of it, before any work starts: one sentence for each that it can't."""
+"""Checks, before any work starts, whether an engine supports what is asked of it. Errors name the remedy."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from mlagent_jax.sandbox.containers.engine import Engine, EngineError
 from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.interface import SandboxUnavailableError
 
-_OLDEST_API = (1, 41)  # Docker 20.10: private IPC, device requests and refusing system calls by number
-_LEAST_FREE_MB = 1024
+_MIN_API_VERSION = (1, 41)  # Docker 20.10: private IPC, device requests, and seccomp rules with error numbers
+_MIN_FREE_MB = 1024
 _LIMITS = {
     "MemoryLimit": "memory",
     "SwapLimit": "swap",
@@ -21,31 +21,31 @@ _LIMITS = {
 
 
 def check_engine(engine: Engine, settings: DockerSettings) -> dict[str, Any]:
-    """What `engine` says of itself. Raises SandboxUnavailableError: why it is of no use, and the remedy."""
+    """The engine's information about itself. Raises SandboxUnavailableError if it cannot be used."""
     try:
-        version = engine.call("tell its version", lambda client: client.version())
+        version = engine.call("report its version", lambda client: client.version())
         facts = engine.call("describe itself", lambda client: client.info())
     except EngineError as error:
         raise SandboxUnavailableError(no_engine(engine, str(error))) from error
-    if tuple(map(int, version["ApiVersion"].split("."))) < _OLDEST_API:
+    if tuple(map(int, version["ApiVersion"].split("."))) < _MIN_API_VERSION:
         raise SandboxUnavailableError(
-            f"The engine at {engine.label} is Docker {version['Version']}, and 20.10 is the oldest that isolates "
+            f"The engine at {engine.label} is Docker {version['Version']}, but only 20.10 and later isolate "
             "well enough: upgrade it."
         )
     if facts.get("OSType") != "linux":
         raise SandboxUnavailableError(
-            f"The engine at {engine.label} runs {facts.get('OSType')} containers; the sandbox needs Linux ones."
+            f"The engine at {engine.label} runs {facts.get('OSType')} containers, but the sandbox needs Linux ones."
         )
     missing = [name for key, name in _LIMITS.items() if not facts.get(key)]
     if missing:
         raise SandboxUnavailableError(
-            f"The engine at {engine.label} cannot limit {', '.join(missing)}, so one script could take the whole "
-            "host: give it control groups for memory, pids and cpu (in a container, start it with --privileged; "
-            "swap on Debian: boot with swapaccount=1)."
+            f"The engine at {engine.label} cannot limit {', '.join(missing)}, so one script could use up the "
+            "whole host: give it control groups for memory, pids and cpu (if it runs in a container, start that with "
+            "--privileged; for swap on Debian, boot with swapaccount=1)."
         )
     if not any("seccomp" in option for option in facts.get("SecurityOptions") or ()):
         raise SandboxUnavailableError(
-            f"The engine at {engine.label} has no seccomp, so scripts could reach all of the kernel: use a kernel "
+            f"The engine at {engine.label} has no seccomp, so scripts could use every system call: use a kernel "
             "with CONFIG_SECCOMP_FILTER."
         )
     if settings.runtime and settings.runtime not in (facts.get("Runtimes") or {}):
@@ -59,9 +59,9 @@ def check_engine(engine: Engine, settings: DockerSettings) -> dict[str, Any]:
 
 
 def check_image(engine: Engine, settings: DockerSettings) -> str:
-    """The identifier of the image on `engine`. Raises SandboxUnavailableError."""
+    """The id of the image on `engine`. Raises SandboxUnavailableError."""
     try:
-        return engine.call("look for the image", lambda client: client.inspect_image(settings.image))["Id"]
+        return engine.call("inspect the image", lambda client: client.inspect_image(settings.image))["Id"]
     except EngineError as error:
         if not error.missing:
             raise SandboxUnavailableError(no_engine(engine, str(error))) from error
@@ -73,35 +73,35 @@ def check_image(engine: Engine, settings: DockerSettings) -> str:
 
 
 def check_size(engine: Engine, facts: dict[str, Any], container_mb: int, cpus: int) -> None:
-    """Raises SandboxUnavailableError when one container would be larger than the engine's host."""
+    """Raises SandboxUnavailableError when one container would exceed the engine's host."""
     host_mb = facts["MemTotal"] >> 20
     if container_mb > host_mb:
         raise SandboxUnavailableError(
-            f"A container of {container_mb} MB is larger than the host of {engine.label} with its {host_mb} MB: "
+            f"A container of {container_mb} MB is larger than the host of {engine.label}, which has {host_mb} MB: "
             "lower the task's limits.memory_mb or workspace_mb."
         )
     if cpus > facts["NCPU"]:
         raise SandboxUnavailableError(
-            f"A container with {cpus} processors is larger than the host of {engine.label} with its "
+            f"A container with {cpus} processors is larger than the host of {engine.label}, which has "
             f"{facts['NCPU']}: lower the task's limits.threads."
         )
 
 
 def _check_disk(engine: Engine, root: Path) -> None:
-    """Where the engine is on this host: on a full disk it starts nothing, and says so in other words."""
+    """For an engine on this host: on a full disk it cannot start containers, and its own error does not say why."""
     if not root.exists():
         return
     free_mb = shutil.disk_usage(root).free >> 20
-    if free_mb < _LEAST_FREE_MB:
+    if free_mb < _MIN_FREE_MB:
         raise SandboxUnavailableError(
-            f"The disk of the engine at {engine.label} has {free_mb} MB left at {root}, and {_LEAST_FREE_MB} are "
+            f"The disk of the engine at {engine.label} has {free_mb} MB left at {root}, but {_MIN_FREE_MB} are "
             "needed: `docker system prune` removes what no container uses."
         )
 
 
 def no_engine(engine: Engine, reason: str) -> str:
-    """The sentence for an engine that does not answer, with the remedy."""
-    another = "name another in sandbox.docker.engines (--engine of experiments.sandbox)"
+    """The message for an engine that does not answer, with the remedy."""
+    another = "name another engine in sandbox.docker.engines (--engine of experiments.sandbox)"
     if "ermission denied" in reason:
         remedy = "add this user to the group of its socket (usually `docker`), or run as root"
     elif "No such file" in reason or "refused" in reason:

@@ -1,4 +1,4 @@
-"""A Docker engine by its address. No call waits for longer than its deadline, and few wait at once."""
+"""A Docker engine. Every call has a deadline, and the number of concurrent calls is limited."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import docker
 import requests
 from docker.errors import APIError, DockerException, NotFound
 
-from mlagent_jax.sandbox.breaker import CircuitBreaker
+from mlagent_jax.sandbox.circuit_breaker import CircuitBreaker
 from mlagent_jax.sandbox.pool import WorkerError
 
 _T = TypeVar("_T")
 
 
 class EngineError(WorkerError):
-    """The engine did not do what it was asked for.
+    """A call to the engine failed.
 
-    missing: there is no such image or container. is_refusal: it is well, and will say the same again.
+    missing: there is no such image or container.
+    is_refusal: the engine works, and would give the same answer again.
     """
 
     def __init__(self, message: str, missing: bool = False, is_refusal: bool = False) -> None:
@@ -31,32 +32,33 @@ class EngineError(WorkerError):
 
 
 class Engine:
-    """One engine. Thread-safe; close it.
+    """One engine. Thread-safe. Close it after use.
 
     Attributes:
-        address: as DOCKER_HOST has it, or "" for what the environment names.
-        breaker: opened by calls that fail in a row.
+        address: in the form of DOCKER_HOST, or "" for the one that the environment names.
+        breaker: opens after several failed calls in a row.
     """
 
-    def __init__(self, address: str, call_seconds: float, calls: int) -> None:
+    def __init__(self, address: str, call_seconds: float, max_calls: int) -> None:
+        """`call_seconds`: deadline of each call. `max_calls`: how many may be in progress at once."""
         self.address = address
-        self.breaker = CircuitBreaker(rest_seconds=2.0)
+        self.breaker = CircuitBreaker(reset_seconds=2.0)
         self._seconds = call_seconds
-        # The SDK's own timeout is for each read; a thread can be left behind at any time.
-        self._threads = ThreadPoolExecutor(calls, thread_name_prefix="docker-call")
+        # The SDK's own timeout only applies to each read. A call in a thread can be abandoned at any time.
+        self._threads = ThreadPoolExecutor(max_calls, thread_name_prefix="docker-call")
         self._local = threading.local()
         self._clients: list[docker.APIClient] = []
 
     @property
     def label(self) -> str:
-        """How to name this engine to a person."""
+        """The engine's name in messages."""
         return self.address or docker.utils.kwargs_from_env().get("base_url") or "unix:///var/run/docker.sock"
 
-    def call(self, what: str, function: Callable[[Any], _T]) -> _T:
-        """Calls `function` with a client of the engine's interface. Raises EngineError.
+    def call(self, action: str, function: Callable[[Any], _T]) -> _T:
+        """Calls `function` with a client of the engine's API. Raises EngineError.
 
         Args:
-            what: for the message: "the engine could not <what>".
+            action: for the message: "the engine could not <action>".
         """
         try:
             future = self._threads.submit(self._apply, function)
@@ -67,12 +69,12 @@ class Engine:
         except TimeoutError:
             future.cancel()
             self.breaker.record(False)
-            raise EngineError(f"{self.label} took more than {self._seconds:g} s to {what}") from None
+            raise EngineError(f"{self.label} took more than {self._seconds:g} s to {action}") from None
         except (DockerException, requests.RequestException, OSError) as error:
             is_refusal = isinstance(error, APIError) and error.is_client_error()
             self.breaker.record(is_refusal)
             raise EngineError(
-                f"{self.label} could not {what}: {_reason(error)}", isinstance(error, NotFound), is_refusal
+                f"{self.label} could not {action}: {_reason(error)}", isinstance(error, NotFound), is_refusal
             ) from error
         self.breaker.record(True)
         return result
@@ -99,12 +101,12 @@ def connect(address: str, seconds: float) -> docker.APIClient:
         options["base_url"] = address
     try:
         return docker.APIClient(version="auto", timeout=seconds, **options)
-    except ValueError as error:  # of the library that takes addresses apart
+    except ValueError as error:  # from the library that parses addresses
         raise DockerException(f"Invalid bind address {address!r}: {error}") from error
 
 
 def _reason(error: Exception) -> str:
-    """What the engine says; else what the system says that kept us from it, without the layers in between."""
+    """The engine's own message, or the system's error that prevented the call, without the layers in between."""
     explanation = getattr(error, "explanation", None)
     if explanation is None and (cause := _system_error(error)) is not None:
         return str(cause.strerror)
@@ -112,7 +114,7 @@ def _reason(error: Exception) -> str:
 
 
 def _system_error(error: BaseException) -> OSError | None:
-    """The first error of the system among an error's causes, which are also kept as arguments and reasons."""
+    """The first system error among an error's causes. Libraries also keep causes as arguments and reasons."""
     waiting, seen = [error], set[int]()
     while waiting:
         found = waiting.pop(0)

@@ -1,4 +1,4 @@
-"""Who a container belongs to: labels that tell, on the same host, whether their owner still lives."""
+"""The owner of a container: labels that show, on the same host, whether the owner is still alive."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _OWNER, _HOST, _DEADLINE = f"{APP}.owner", f"{APP}.host", f"{APP}.deadline"
 
 
 def labels(life_seconds: float) -> dict[str, str]:
-    """The labels of a container that this process starts now, and that ends in `life_seconds` by itself."""
+    """The labels of a container that this process starts now and that ends by itself in `life_seconds`."""
     return {
         APP: "1",
-        _OWNER: identity(),
+        _OWNER: process_identity(),
         _HOST: f"{socket.gethostname()} {os.getpid()}",
         _DEADLINE: str(int(time.time() + life_seconds)),
     }
 
 
-def identity(pid: int | None = None) -> str:
-    """A name of a process that no other ever has: boot, pid namespace, pid, and when it was started.
+def process_identity(pid: int | None = None) -> str:
+    """A unique name for a process, by default this one: boot id, pid namespace, pid and start time.
 
     Raises FileNotFoundError for a pid that is not running.
     """
@@ -34,28 +34,28 @@ def identity(pid: int | None = None) -> str:
     return f"{boot}/{namespace}/{pid}/{started}"
 
 
-def is_abandoned(of: Mapping[str, str], now: float | None = None) -> bool:
+def is_abandoned(labels: Mapping[str, str], now: float | None = None) -> bool:
     """Whether nobody needs the container with these labels any more.
 
-    Its deadline has passed, or its owner was seen to be dead. Of an owner in another boot, host or pid
-    namespace nothing can be seen: there the deadline alone counts.
+    That is so if its deadline has passed or its owner is dead. Owners in another boot, host or pid namespace are not
+    visible; for their containers only the deadline counts.
     """
-    if APP not in of:
+    if APP not in labels:
         return False
     try:
-        if (time.time() if now is None else now) > float(of[_DEADLINE]):
+        if (time.time() if now is None else now) > float(labels[_DEADLINE]):
             return True
-        boot, namespace, pid, _ = of[_OWNER].split("/")
-        ours = identity().split("/")
+        boot, namespace, pid, _ = labels[_OWNER].split("/")
+        ours = process_identity().split("/")
         if [boot, namespace] != ours[:2]:
             return False
-        return identity(int(pid)) != of[_OWNER]
+        return process_identity(int(pid)) != labels[_OWNER]
     except (FileNotFoundError, ProcessLookupError):
         return True
     except (KeyError, ValueError):
         return False  # not labels of ours
 
 
-def describe(of: Mapping[str, str]) -> str:
-    """The owner for a person: host name and pid."""
-    return of.get(_HOST, "unknown")
+def describe(labels: Mapping[str, str]) -> str:
+    """The owner for messages: host name and pid."""
+    return labels.get(_HOST, "unknown")

@@ -1,7 +1,10 @@
-"""The walls of a container: everything that its program is denied, in one place.
+"""How a container is isolated and limited: everything that its program is denied, in one place.
 
-Sources: docker-run(1), "Runtime constraints on resources" and "Security configuration"; the defaults of Docker
-20.10 leave io_uring, AF_ALG and half the memory as swap open, so nothing here rests on a default.
+Nothing here relies on a default of the engine: those of Docker 20.10 allow io_uring, AF_ALG, and swap of half the
+memory.
+
+Sources: docker-run(1), "Runtime constraints on resources" and "Security configuration"; the OCI runtime specification,
+"maskedPaths".
 """
 
 from __future__ import annotations
@@ -16,17 +19,17 @@ from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.interface import Limits
 from mlagent_jax.sandbox.pool import ENVIRONMENT
 
-# For the worker, process 1, with what it has imported.
+# For the worker (process 1) and what it has imported.
 _WORKER_MB = 384
-# Beside the program's: process 1, the zygote, and one more that `docker exec` may need.
+# Beside the program's: process 1, the zygote, and one for `docker exec`.
 _WORKER_PROCESSES = 3
-# The kernel counts processes of one user together, over all containers: here only against a runaway.
-_MOST_PROCESSES_OF_USER = 16384
-# Debian's and systemd's policies leave these user ids to nobody; one for each container, in turn.
-_FIRST_USER, _USERS = 60_100, 4_000
+# RLIMIT_NPROC counts one user's processes in all containers together. It is only a safety net here.
+_MAX_USER_PROCESSES = 16384
+# User ids that Debian and systemd assign to nobody. Containers take them in turn.
+_FIRST_UID, _UID_COUNT = 60_100, 4_000
 _WRITABLE = ("/workspace", "/tmp")
-# What Docker hides, and what else tells of the host and of others on it, or takes of what they share.
-MASKED_FROM_ALL = (
+# What Docker masks, and what else describes the host and others on it, or consumes what they share.
+BASE_MASKED_PATHS = (
     *("/sys/firmware", "/sys/devices/virtual/powercap", "/dev/pts/ptmx", "/proc/sys/fs"),
     *(
         f"/proc/{name}"
@@ -67,10 +70,10 @@ MASKED_FROM_ALL = (
         )
     ),
 )
-# What shows what earlier jobs of a container did: the use of processor and memory by those that process 1 has buried,
-# the counters of the control group but for that of its kills, the devices and the kernel. `sandbox_worker.exposure`
-# looks whether it is enough.
-_OF_PROCESS = (
+# What shows what earlier jobs of a container did: the resource usage of children that process 1 has reaped, the
+# counters of the control group except for its OOM kills, devices and kernel state. `sandbox_worker.exposure` tests
+# whether this is enough.
+_PROCESS_FILES = (
     *(
         "ksm_merging_pages",
         "ksm_stat",
@@ -84,12 +87,12 @@ _OF_PROCESS = (
     ),
     "wchan",
 )
-_OF_SYSTEM = ("block", "bus", "class", "dev", "devices", "hypervisor", "kernel", "module", "power")
-_OF_GROUP_1 = (
+_SYS_FOLDERS = ("block", "bus", "class", "dev", "devices", "hypervisor", "kernel", "module", "power")
+_CGROUP_V1_FOLDERS = (
     *("blkio", "cpu", "cpu,cpuacct", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "misc", "net_cls"),
     *("net_cls,net_prio", "net_prio", "perf_event", "pids", "rdma", "systemd", "unified"),
 )
-_OF_MEMORY_1 = (
+_CGROUP_V1_MEMORY_FILES = (
     *("cgroup.clone_children", "cgroup.event_control", "cgroup.procs", "notify_on_release", "tasks"),
     *(
         f"memory.{kind}{name}"
@@ -100,7 +103,7 @@ _OF_MEMORY_1 = (
     *("memory.pressure_level", "memory.shown_ram_in_bytes", "memory.soft_limit_in_bytes", "memory.stat"),
     *("memory.swappiness", "memory.use_hierarchy"),
 )
-_OF_GROUP_2 = (
+_CGROUP_V2_FILES = (
     *(
         f"cgroup.{name}"
         for name in ("controllers", "events", "freeze", "kill", "max.depth", "max.descendants")
@@ -131,21 +134,21 @@ _OF_GROUP_2 = (
     ),
     *(f"rdma.{name}" for name in ("current", "max")),
 )
-MASKED = (
-    *MASKED_FROM_ALL,
-    *(f"{folder}/{name}" for folder in ("/proc/1", "/proc/1/task/1") for name in _OF_PROCESS),
-    *(f"/sys/{name}" for name in _OF_SYSTEM),
-    *(f"/sys/fs/cgroup/{name}" for name in (*_OF_GROUP_1, *_OF_GROUP_2)),
-    *(f"/sys/fs/cgroup/memory/{name}" for name in _OF_MEMORY_1),
+MASKED_PATHS = (
+    *BASE_MASKED_PATHS,
+    *(f"{folder}/{name}" for folder in ("/proc/1", "/proc/1/task/1") for name in _PROCESS_FILES),
+    *(f"/sys/{name}" for name in _SYS_FOLDERS),
+    *(f"/sys/fs/cgroup/{name}" for name in (*_CGROUP_V1_FOLDERS, *_CGROUP_V2_FILES)),
+    *(f"/sys/fs/cgroup/memory/{name}" for name in _CGROUP_V1_MEMORY_FILES),
 )
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What of a job its container is made for.
+class ContainerSpec:
+    """The properties of a job that its container depends on.
 
     data: folder on the engine's host that is shown as `data/`, or "".
-    gpu: identifier of the GPU it has, or "".
+    gpu: identifier of the GPU that it gets, or "".
     """
 
     memory_mb: int
@@ -158,7 +161,7 @@ class Shape:
     gpu: str
 
     @classmethod
-    def of(cls, limits: Limits, data: str, gpu: str) -> Shape:
+    def from_limits(cls, limits: Limits, data: str, gpu: str) -> ContainerSpec:
         return cls(
             limits.memory_mb,
             limits.processes,
@@ -172,20 +175,20 @@ class Shape:
 
     @property
     def container_mb(self) -> int:
-        """Memory that the container may use: the program's, its files' and the worker's."""
+        """Memory that the container may use: for the program, its files and the worker."""
         return self.memory_mb + 3 * self.workspace_mb + _WORKER_MB
 
 
-def container_arguments(
-    settings: DockerSettings, shape: Shape, number: int, command: list[str], labels: dict[str, str]
+def create_arguments(
+    settings: DockerSettings, spec: ContainerSpec, number: int, command: list[str], labels: dict[str, str]
 ) -> dict[str, Any]:
-    """What `APIClient.create_container` is called with, but for the name.
+    """The arguments of `APIClient.create_container`, without the name.
 
     Args:
-        number: of the container, which decides its user id.
-        command: the worker.
+        number: of the container; it decides its user id.
+        command: starts the worker.
     """
-    user = _FIRST_USER + number % _USERS
+    user = _FIRST_UID + number % _UID_COUNT
     return {
         "image": settings.image,
         "entrypoint": command,
@@ -194,27 +197,27 @@ def container_arguments(
         "working_dir": "/workspace",
         "environment": {**ENVIRONMENT, "PATH": "/usr/local/bin:/usr/bin:/bin"},
         "labels": labels,
-        "stdin_open": True,  # once: the engine closes it when the host is gone, and the worker ends
+        "stdin_open": True,  # the engine closes it when the host is gone, and then the worker ends
         "network_disabled": True,
-        "host_config": _host_config(settings, shape, user),
+        "host_config": _host_config(settings, spec, user),
     }
 
 
-def _host_config(settings: DockerSettings, shape: Shape, user: int) -> dict[str, Any]:
-    megabytes = f"{shape.workspace_mb}m"
-    tmpfs = f"rw,exec,nosuid,nodev,size={megabytes},nr_inodes={shape.workspace_files + 8}"
+def _host_config(settings: DockerSettings, spec: ContainerSpec, user: int) -> dict[str, Any]:
+    megabytes = f"{spec.workspace_mb}m"
+    tmpfs = f"rw,exec,nosuid,nodev,size={megabytes},nr_inodes={spec.workspace_files + 8}"
     ulimit = docker.types.Ulimit
     mounts = []
-    if shape.data:
-        # As a mount and not as a "bind", whose missing source the engine would make.
+    if spec.data:
+        # A mount, not a "bind": for that, the engine would create a missing source.
         mounts.append(
             docker.types.Mount(
-                "/workspace/data", shape.data, type="bind", read_only=True, propagation="rprivate"
+                "/workspace/data", spec.data, type="bind", read_only=True, propagation="rprivate"
             )
         )
     devices = []
-    if shape.gpu:
-        devices.append(docker.types.DeviceRequest(device_ids=[shape.gpu], capabilities=[["gpu"]]))
+    if spec.gpu:
+        devices.append(docker.types.DeviceRequest(device_ids=[spec.gpu], capabilities=[["gpu"]]))
     host_config = docker.types.HostConfig(
         version="1.41",
         network_mode="none",
@@ -224,14 +227,14 @@ def _host_config(settings: DockerSettings, shape: Shape, user: int) -> dict[str,
         tmpfs=dict.fromkeys(_WRITABLE, f"{tmpfs},mode=0700,uid={user},gid={user}"),
         shm_size=megabytes,
         ipc_mode="private",
-        mem_limit=f"{shape.container_mb}m",
-        memswap_limit=f"{shape.container_mb}m",  # memory and swap together: no swap
-        pids_limit=shape.processes + _WORKER_PROCESSES,
-        nano_cpus=shape.threads * 1_000_000_000,
+        mem_limit=f"{spec.container_mb}m",
+        memswap_limit=f"{spec.container_mb}m",  # memory and swap together: no swap
+        pids_limit=spec.processes + _WORKER_PROCESSES,
+        nano_cpus=spec.threads * 1_000_000_000,
         ulimits=[
             ulimit(name="core", soft=0, hard=0),
-            ulimit(name="nofile", soft=max(shape.open_files, 256), hard=max(shape.open_files, 256)),
-            ulimit(name="nproc", soft=_MOST_PROCESSES_OF_USER, hard=_MOST_PROCESSES_OF_USER),
+            ulimit(name="nofile", soft=max(spec.open_files, 256), hard=max(spec.open_files, 256)),
+            ulimit(name="nproc", soft=_MAX_USER_PROCESSES, hard=_MAX_USER_PROCESSES),
             ulimit(name="msgqueue", soft=0, hard=0),
         ],
         oom_score_adj=500,
@@ -242,6 +245,6 @@ def _host_config(settings: DockerSettings, shape: Shape, user: int) -> dict[str,
         runtime=settings.runtime or None,
         cgroupns="private",
     )
-    # The driver of a GPU is talked to through /sys.
-    host_config["MaskedPaths"] = list(MASKED_FROM_ALL if shape.gpu else MASKED)
+    # A GPU's driver is accessed through /sys.
+    host_config["MaskedPaths"] = list(BASE_MASKED_PATHS if spec.gpu else MASKED_PATHS)
     return host_config

@@ -1,4 +1,4 @@
-"""What the user may choose about containers."""
+"""The settings of the Docker backend."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ CONTAINER_PER = ("task", "episode")
 class DockerSettings:
     """Settings of the Docker backend.
 
-    engines: addresses, as DOCKER_HOST has them (`unix:///run/docker.sock`, `ssh://user@host`,
-        `tcp://host:2376`); "" is the one that the environment names. Jobs are spread over all of them.
+    engines: addresses in the form of DOCKER_HOST (`unix:///run/docker.sock`, `ssh://user@host`, `tcp://host:2376`);
+        "" is the one that the environment names. Jobs are spread over all of them.
     image: built by launch/docker.
-    runtime: of the engine: "" for its default, or one that it knows by name, such as "runsc" or "sysbox-runc".
-    gpus: identifiers of each engine's GPUs. A job then has one of them for itself, and address space without
-        limit, which CUDA needs; its control group limits its memory.
-    container_per: "task": a container serves jobs of all episodes of a task, one after the other, where the engine
-        can hide from each what those before it did, and those of one episode elsewhere. "episode": always those of
-        one episode, or of one batch of single steps; ten times slower where many episodes take turns.
-    most_jobs: after which a container is replaced by a fresh one.
-    kept: how many containers may wait for their next job, with some 150 MB each; 0 means as many as fit into a
-        quarter of the memory of the engines' hosts, but two for each worker at least. Each task in play needs
-        as many as there are workers, for none to start anew when tasks take turns.
-    spares: how many fresh ones stand ready beside those. 0 means none where containers serve a task, and as many
-        as there are workers where they serve an episode.
-    life_seconds: after which a container ends itself, whatever became of its owner.
+    runtime: the engine's runtime by name, such as "runsc" or "sysbox-runc", or "" for its default.
+    gpus: identifiers of each engine's GPUs. Each job then has one of them to itself. Its address space is unlimited,
+        as CUDA needs, and only its control group limits its memory.
+    container_per: "task": a container serves jobs of all episodes of a task, one after another, if the engine can
+        hide from each job what earlier ones did; otherwise it serves one episode. "episode": a container always serves
+        one episode, or one batch of single steps; ten times slower where many episodes take turns.
+    most_jobs: how many jobs a container serves before it is replaced.
+    kept: how many containers may be idle, at about 150 MB each. 0 means as many as fit into a quarter of the memory
+        of the engines' hosts, but at least two per worker. So that no container has to be restarted when tasks take
+        turns, each active task needs as many as there are workers.
+    spares: how many unused containers are kept ready in addition. 0 means none where containers serve a task, and as
+        many as there are workers where they serve an episode.
+    life_seconds: how long a container lives before it ends itself, even if its owner is gone.
     call_seconds: the deadline of one call to an engine.
-    calls: how many may be on their way to one engine at once.
-    patience_seconds: how long a job waits for an engine that does not answer, before it is given up.
+    calls: how many calls to one engine may be in progress at once.
+    patience_seconds: how long a job waits for an engine that does not answer before it fails.
     """
 
     engines: tuple[str, ...] = setting(("",), filled=True, distinct=True, defines_run=False)

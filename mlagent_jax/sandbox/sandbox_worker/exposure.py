@@ -1,6 +1,6 @@
-"""What a program of this container could read of an earlier one, found by trying: what its engine had to hide.
+"""Finds what a program in this container could read about an earlier job, by trying: what its engine failed to hide.
 
-An engine hides what `containers.policy` names. Another kernel, runtime or version of control groups may show more.
+`containers.policy` lists what an engine is told to hide. Another kernel, runtime or cgroup version may show more.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from . import namespaces
-from .counters import OOM_COUNTERS, take_pids, take_thread_id
+from .counters import OOM_COUNTERS, consume_pids, take_next_pid
 
-# Of process 1, and the same for as long as it lives: what it is, and what it was started with.
-_CONSTANT: Final = {
-    "arch_status",  # empty, or of vector units that process 1 does not use
+# Files of process 1 that stay the same for as long as it lives: its properties and how it was started.
+_CONSTANT_FILES: Final = {
+    "arch_status",  # empty, or about vector units that process 1 does not use
     "autogroup",
-    "children",  # the zygote, and what looks
+    "children",  # the zygote, and the process that looks
     "cgroup",
     "cmdline",
     "comm",
@@ -40,20 +40,20 @@ _CONSTANT: Final = {
     "timens_offsets",
     "uid_map",
 }
-_OF_PROCESS = ("/proc/1", "/proc/1/task/1")
-_OF_THE_CONTAINER = ("/sys/fs/cgroup", "/sys/devices/virtual/net")
+_PROCESS_1_FOLDERS = ("/proc/1", "/proc/1/task/1")
+_CONTAINER_FOLDERS = ("/sys/fs/cgroup", "/sys/devices/virtual/net")
 
 
 def find_exposed() -> list[str]:
-    """What shows what an earlier job did, as a child of this process sees it; this one must be hidden from siblings.
+    """Paths and counters that show what an earlier job did, as a child of this process sees them.
 
-    Raises OSError.
+    The calling process must not be dumpable (see `namespaces.hide_from_siblings`). Raises OSError.
     """
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            os.write(writer, "\n".join(_look()).encode()[: 1 << 12])
+            os.write(writer, "\n".join(_exposed()).encode()[: 1 << 12])
         except OSError as error:
             os.write(writer, f"{error}".encode())
         finally:
@@ -65,16 +65,16 @@ def find_exposed() -> list[str]:
     return found.splitlines()
 
 
-def _look() -> Iterator[str]:
+def _exposed() -> Iterator[str]:
     namespaces.show_to_siblings()
-    for folder in _OF_PROCESS:
+    for folder in _PROCESS_1_FOLDERS:
         for path in sorted(Path(folder).iterdir()):
-            if path.name not in _CONSTANT and _shows_something(path):
+            if path.name not in _CONSTANT_FILES and _has_content(path):
                 yield str(path)
-    for root in _OF_THE_CONTAINER:
+    for root in _CONTAINER_FOLDERS:
         for folder, _, names in os.walk(root):
             for path in (Path(folder, name) for name in names):
-                if str(path) not in OOM_COUNTERS and _shows_something(path):
+                if str(path) not in OOM_COUNTERS and _has_content(path):
                     yield str(path)
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
@@ -83,13 +83,13 @@ def _look() -> Iterator[str]:
             continue
         yield "the network's counters"
         break
-    before = take_thread_id()
-    take_pids(1)
-    if take_thread_id() != before + 2:
-        yield "process ids that are not given in order"
+    before = take_next_pid()
+    consume_pids(1)
+    if take_next_pid() != before + 2:
+        yield "process ids that are not assigned in order"
 
 
-def _shows_something(path: Path) -> bool:
+def _has_content(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return bool(file.read(1))

@@ -1,23 +1,23 @@
-"""Which names files of a workspace may have: one rule for what a worker takes out, for jobs and for the agent's tools.
+"""Which names the files of a workspace may have: one rule for collected output, for jobs and for the agent's tools.
 
-So whatever comes out of one job goes into the next, and can be named by whoever works with it.
+So every file that comes out of one job can go into the next, and can be named by whoever works with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-DATA = "data"  # where a job's data is shown: never a file of the workspace itself
+DATA = "data"  # the folder that shows a job's data; never a file of the workspace itself
 MAX_CHARS = 120
-MAX_PART_BYTES = 255  # of one folder's or file's name, on every file system that we meet
-MAX_FILES = 4096  # of one job: their names then always fit a message's header
+MAX_PART_BYTES = 255  # of one path component, on every common file system
+MAX_FILES = 4096  # of one job, so that their names always fit into a message header
 
 
-def fault(path: str) -> str:
-    """Why `path` cannot be the name of a file in a workspace, to come after "because it"; "" if it can."""
+def why_invalid(path: str) -> str:
+    """Why `path` cannot be the name of a workspace file, as the end of a sentence "because it ..."; "" if it can."""
     if len(path) > MAX_CHARS:
         return f"has {len(path)} characters, of at most {MAX_CHARS}"
-    if not path.isprintable() or "\\" in path:  # lone surrogates, and so bytes that are no UTF-8, among them
+    if not path.isprintable() or "\\" in path:  # excludes lone surrogates, and so bytes that are not UTF-8
         return "has characters that are not printable, or backslashes"
     if path != path.strip():
         return "begins or ends with a blank"
@@ -32,12 +32,12 @@ def fault(path: str) -> str:
 
 
 def parents(path: str) -> list[str]:
-    """The folders that `path` lies in, outermost first."""
+    """The folders that contain `path`, outermost first."""
     parts = path.split("/")[:-1]
     return ["/".join(parts[: depth + 1]) for depth in range(len(parts))]
 
 
 def collision(paths: Iterable[str]) -> str:
-    """One of `paths` that lies below another, as no file can; "" if there is none."""
+    """One of `paths` that lies below another one, which no file can; "" if there is none."""
     known = set(paths)
     return next((path for path in sorted(known) if any(folder in known for folder in parents(path))), "")

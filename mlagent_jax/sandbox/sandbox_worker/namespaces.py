@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-# PyDLL holds the interpreter lock during calls: nothing else may run between a fork and its hooks.
+# PyDLL keeps the interpreter lock during calls: no other thread may run between a fork and its hooks.
 _libc = ctypes.PyDLL(None, use_errno=True)
 
 CLONE_PARENT = 0x00008000
@@ -36,9 +36,9 @@ MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 _MNT_DETACH = 2
-_PROC = MS_NOSUID | MS_NODEV | MS_NOEXEC
-# What interpreters and libraries look at. `mounts`, `net`, `self` and `thread-self` are links to a process's own.
-_SHOWN_OF_PROC = frozenset(("cpuinfo", "filesystems", "meminfo", "stat", "sys", "uptime", "version"))
+_PROC_FLAGS = MS_NOSUID | MS_NODEV | MS_NOEXEC
+# What interpreters and libraries read. `mounts`, `net`, `self` and `thread-self` link to a process's own folder.
+_VISIBLE_PROC_FILES = frozenset(("cpuinfo", "filesystems", "meminfo", "stat", "sys", "uptime", "version"))
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_SECCOMP = 22
@@ -60,13 +60,13 @@ def _check(result: int, what: str) -> int:
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
-    """mount(2). Raises OSError that names the target."""
+    """mount(2). Raises OSError with the target in its message."""
     arguments = [text.encode() or None for text in (source, target, kind)]
     _check(_libc.mount(*arguments, ctypes.c_ulong(flags), options.encode() or None), f"mount {target}")
 
 
 def unmount(target: str) -> None:
-    """Takes a whole mounted tree out of sight. Raises OSError."""
+    """Detaches a whole mounted tree (a lazy unmount). Raises OSError."""
     _check(_libc.umount2(target.encode(), _MNT_DETACH), f"umount {target}")
 
 
@@ -76,16 +76,16 @@ def unshare(flags: int) -> None:
 
 
 def fork_into_namespaces() -> int:
-    """Forks a child that is process 1 of a new pid namespace, with mount, ipc, uts and network namespaces of its own.
+    """Forks a child as process 1 of a new pid namespace, with new mount, ipc, uts and network namespaces.
 
-    As os.fork, this returns 0 in the child. One clone(2) instead of unshare(2) and a fork saves a copy of the
-    page tables of a large process. Raises OSError.
+    Like os.fork, this returns 0 in the child. One clone(2) instead of unshare(2) and a fork avoids copying the page
+    tables of a large process twice. Raises OSError.
     """
     return _fork(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET)
 
 
 def fork_sibling() -> int:
-    """As os.fork, but the parent of the new process is this one's parent. Raises OSError."""
+    """Like os.fork, but the new process becomes a child of this process's parent. Raises OSError."""
     return _fork(CLONE_PARENT)
 
 
@@ -101,27 +101,27 @@ def _fork(flags: int) -> int:
 
 
 def forbid_user_namespaces() -> None:
-    """No process of this user namespace can make a further one, and with it capabilities, from now on."""
+    """From now on, no process of this user namespace can create another one and gain capabilities in it."""
     Path("/proc/sys/user/max_user_namespaces").write_text("0")
 
 
 def hide_from_siblings() -> None:
-    """Makes this process's memory, files and environment unreadable to others of the same user id."""
+    """Makes this process not dumpable: others with its user id cannot read its memory, files or environment."""
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def show_to_siblings() -> None:
-    """Undoes `hide_from_siblings`, which children inherit: a program may look at its own /proc/self."""
+    """Undoes `hide_from_siblings`, which children inherit, so that a program can read its own /proc/self."""
     _prctl(_PR_SET_DUMPABLE, 1)
 
 
 def become_subreaper() -> None:
-    """Orphaned descendants become children of this process instead of the system's."""
+    """Orphaned descendants become children of this process instead of init's."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def drop_privileges(seccomp_program: str) -> None:
-    """Gives up every capability for good, for this process and all it starts, and installs a seccomp filter.
+    """Drops every capability for good, for this process and all it starts, and installs a seccomp filter.
 
     Args:
         seccomp_program: base64 of struct sock_filter records, or "" for none.
@@ -133,11 +133,11 @@ def drop_privileges(seccomp_program: str) -> None:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     nothing = (ctypes.c_uint32 * 6)()
     _check(_libc.syscall(ctypes.c_long(_SYS_CAPSET[platform.machine()]), header, nothing), "capset")
-    filter_calls(seccomp_program)
+    set_no_new_privileges(seccomp_program)
 
 
-def filter_calls(seccomp_program: str) -> None:
-    """Never more privileges than now, for this process and all it starts, and a seccomp filter, if one is given."""
+def set_no_new_privileges(seccomp_program: str) -> None:
+    """Sets no_new_privs for this process and all it starts, and installs a seccomp filter if one is given."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     if seccomp_program:
         _install_filter(base64.b64decode(seccomp_program))
@@ -152,11 +152,17 @@ def _install_filter(program: bytes) -> None:
     _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(fprog))
 
 
-def install_filter(program: bytes, number: int, operation: int, flags: int) -> int:
-    """seccomp(2), whose number is `number`, with a filter program; what it returns. Raises OSError."""
+def seccomp(program: bytes, number: int, operation: int, flags: int) -> int:
+    """seccomp(2) with a filter program. `number`: of the system call on this machine. Raises OSError."""
     fprog = _SockFprog(len(program) // 8, program)
     arguments = (ctypes.c_long(number), ctypes.c_uint(operation), ctypes.c_uint(flags), ctypes.byref(fprog))
     return _check(_libc.syscall(*arguments), "seccomp")
+
+
+def program_break() -> int:
+    """The end of this process's heap; see brk(2)."""
+    _libc.sbrk.restype = ctypes.c_void_p
+    return _libc.sbrk(ctypes.c_long(0)) or 0
 
 
 def _prctl(option: int, *arguments: int) -> int:
@@ -165,24 +171,24 @@ def _prctl(option: int, *arguments: int) -> int:
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where a job's things lie, as the job sees them."""
+class JobPaths:
+    """The folders of a job, as the job sees them. `temporary`: for its HOME and TMPDIR."""
 
     workspace: str
     temporary: str
 
 
-def build_job_view(data: str, megabytes: int, files: int) -> Places:
-    """Builds what the job sees, in the mount namespace of the calling process.
+def mount_job_view(data: str, megabytes: int, files: int) -> JobPaths:
+    """Mounts what the job sees, in the mount namespace of the calling process.
 
-    One tmpfs holds the workspace, /tmp and /dev/shm, so that its limits hold for all three together.
+    One tmpfs holds the workspace, /tmp and /dev/shm, so that one limit holds for all three together.
 
     Args:
         data: folder below /sandbox/data to show as `data/`, or "" for none.
         megabytes, files: the limits of that tmpfs.
     """
     mount("", "/", flags=MS_REC | MS_PRIVATE)
-    # A Python that is installed below /tmp would vanish behind the job's own.
+    # A Python that is installed below /tmp would be hidden by the job's own /tmp.
     pythons = {
         path for prefix in (sys.base_prefix, sys.prefix) for path in (prefix, os.path.realpath(prefix))
     }
@@ -197,21 +203,21 @@ def build_job_view(data: str, megabytes: int, files: int) -> Places:
         mount(f"/proc/self/fd/{descriptor}", path, flags=MS_BIND | MS_REC)
         os.close(descriptor)
     if data:
-        _show_data(f"/sandbox/data/{data}")
-    for ours in ("/job", "/sandbox/data", f"/sandbox/{__package__}"):
-        unmount(ours)
-    mount("proc", "/proc", "proc", _PROC)
+        _mount_data(f"/sandbox/data/{data}")
+    for private in ("/job", "/sandbox/data", f"/sandbox/{__package__}"):
+        unmount(private)
+    mount("proc", "/proc", "proc", _PROC_FLAGS)
     mount("/proc/sys", "/proc/sys", flags=MS_BIND)
-    mount("", "/proc/sys", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | _PROC)
-    hide_kernel_state("/job")
-    return Places("/workspace", "/tmp")
+    mount("", "/proc/sys", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | _PROC_FLAGS)
+    mask_proc("/job")
+    return JobPaths("/workspace", "/tmp")
 
 
-def _show_data(source: str) -> None:
+def _mount_data(source: str) -> None:
     """Shows a folder as the job's data.
 
-    As an overlay, whose inodes are this job's own: a lock on one is seen by nobody else, and the table of mounts does
-    not name the place on the host. Where a user may not mount one (before Linux 5.11), the folder itself.
+    It is an overlay, whose inodes belong to this job: no other job sees a lock on one, and the mount table does not
+    reveal the path on the host. Where a user may not mount one (before Linux 5.11), it is a bind mount.
     """
     for folder in ("/job/data", "/job/nothing", "/workspace/data"):
         Path(folder).mkdir()
@@ -223,14 +229,14 @@ def _show_data(source: str) -> None:
         mount("/job/data", "/workspace/data", flags=MS_BIND | MS_REC)
 
 
-def hide_kernel_state(empty_folder: str) -> None:
-    """Leaves of /proc what programs need; the rest tells of the host and of others on it, or is the kernel's to set.
+def mask_proc(empty_folder: str) -> None:
+    """Leaves visible in /proc what programs need. The rest describes the host and others on it, or sets kernel state.
 
     Args:
-        empty_folder: on a file system that is read-only.
+        empty_folder: one on a read-only file system.
     """
     for entry in sorted(os.scandir("/proc"), key=lambda entry: entry.name):
-        if entry.name.isdigit() or entry.name in _SHOWN_OF_PROC or entry.is_symlink():
+        if entry.name.isdigit() or entry.name in _VISIBLE_PROC_FILES or entry.is_symlink():
             continue
         mount(empty_folder if entry.is_dir(follow_symlinks=False) else "/dev/null", entry.path, flags=MS_BIND)
     mount(empty_folder, "/proc/sys/fs", flags=MS_BIND)  # counts the whole host's files

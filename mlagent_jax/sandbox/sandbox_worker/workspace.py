@@ -1,4 +1,4 @@
-"""Puts a job's files into its workspace, and takes out what is there once nothing runs any more."""
+"""Writes a job's files into its workspace, and collects what is there once all its processes have ended."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .record import LeftOut
 
 
 class TooMuchOutputError(Exception):
-    """The workspace holds more, or larger, files than it may."""
+    """The workspace holds more files, or more bytes, than it may."""
 
 
 def write_files(root: str, files: Mapping[str, bytes]) -> None:
-    """Writes files below `root`. Raises OSError (ENOSPC when they are more than the workspace can hold)."""
+    """Writes files below `root`. Raises OSError (ENOSPC when they do not fit into the workspace)."""
     for name, content in files.items():
         path = Path(root, name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,16 +27,17 @@ def write_files(root: str, files: Mapping[str, bytes]) -> None:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What may be taken out of a workspace: the output whatever it holds, then what was put in, then the smallest.
+class CollectionLimits:
+    """What may be collected from a workspace: the output of any size, then the job's own files, then the smallest.
 
-    files: most files and folders, beyond those that were put in. megabytes: of all together.
+    output: name of the job's output. inputs: names of the files that the job was given.
+    files: the most files and folders, beyond the inputs. megabytes: of all files together but the output.
     """
 
     output: str
     files: int
     megabytes: float
-    put_in: Collection[str] = ()
+    inputs: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -46,58 +47,59 @@ class _File:
     path: str
 
 
-def read_files(
-    root: str, max_files: int, max_bytes: int, kept: Kept
+def collect_files(
+    root: str, max_files: int, max_bytes: int, limits: CollectionLimits
 ) -> tuple[dict[str, bytes], dict[LeftOut, int]]:
-    """Reads the regular files below `root` by their path relative to `root`, and counts what it leaves out.
+    """Reads the regular files below `root`, by their path relative to `root`, and counts what is left out.
 
-    Nothing may be running there any more. Links are not followed. Folders and files that the program made
-    unreadable are made readable. Which files are taken depends on names and sizes alone.
+    No process may be running there any more. Links are not followed. Folders and files that the program made
+    unreadable are made readable. Which files are collected depends on names and sizes alone.
 
     Raises:
-        TooMuchOutputError: above `max_files` files and folders, or `max_bytes`.
+        TooMuchOutputError: more than `max_files` files and folders, or more than `max_bytes`.
     """
-    files, left_out = _find(root, max_files, kept.output)
-    if sum(file.size for file in files) > max_bytes:  # sparse ones cost a program nothing
+    files, left_out = _find(root, max_files, limits.output)
+    if sum(file.size for file in files) > max_bytes:  # sparse files may exceed the size of the file system
         raise TooMuchOutputError("more bytes than the workspace may hold")
-    taken: dict[str, bytes] = {}
-    places: set[str] = set()
-    room = kept.megabytes * 2**20
+    collected: dict[str, bytes] = {}
+    entries: set[str] = set()  # the files and folders so far
+    room = limits.megabytes * 2**20
 
     def rank(file: _File) -> tuple[bool, bool, int, str]:
-        return file.name != kept.output, file.name not in kept.put_in, file.size, file.name
+        return file.name != limits.output, file.name not in limits.inputs, file.size, file.name
 
     for file in sorted(files, key=rank):
-        needed = {file.name, *names.parents(file.name)} - places
-        if file.name != kept.output:
+        new = {file.name, *names.parents(file.name)} - entries
+        if file.name != limits.output:
             if file.size > room:
                 left_out[LeftOut.LARGE] += 1
                 continue
-            is_new = file.name not in kept.put_in
-            if is_new and len(places) + len(needed) > min(kept.files, names.MAX_FILES):
+            is_input = file.name in limits.inputs
+            if not is_input and len(entries) + len(new) > min(limits.files, names.MAX_FILES):
                 left_out[LeftOut.MANY] += 1
                 continue
             room -= file.size
-        places |= needed
-        taken[file.name] = _read(file.path)
-    return dict(sorted(taken.items())), dict(left_out)
+        entries |= new
+        collected[file.name] = _read(file.path)
+    return dict(sorted(collected.items())), dict(left_out)
 
 
 def _find(root: str, max_files: int, output: str) -> tuple[list[_File], Counter[LeftOut]]:
+    """The regular files with valid names, and how many other things there are."""
     files: list[_File] = []
     left_out: Counter[LeftOut] = Counter()
     seen = 0
     folders = [""]
     while folders:
         folder = folders.pop()
-        for entry in _entries(os.path.join(root, folder)):  # noqa: PTH118
+        for entry in _list_readable(os.path.join(root, folder)):  # noqa: PTH118
             name = f"{folder}/{entry.name}" if folder else entry.name
             if name == names.DATA:
                 continue
             seen += 1
             if seen > max_files:
                 raise TooMuchOutputError(f"more than {max_files} files and folders")
-            if names.fault(name):
+            if names.why_invalid(name):
                 left_out[LeftOut.NAME] += 1
             elif name == output and not entry.is_file(follow_symlinks=False):
                 left_out[LeftOut.OUTPUT] += 1
@@ -111,19 +113,19 @@ def _find(root: str, max_files: int, output: str) -> tuple[list[_File], Counter[
 
 
 def clear(root: str, keep: str) -> None:
-    """Removes all that lies in `root` but the entry `keep`, also what was made unreadable. Raises OSError.
+    """Removes everything in `root` but the entry `keep`, even if it was made unreadable. Raises OSError.
 
-    What a program may have written on `root` itself goes too: mode, attributes, times. It may have nested folders
-    more deeply than Python recurses: that is a RecursionError.
+    Also resets what a program may have changed on `root` itself: mode, extended attributes, times. Raises
+    RecursionError if a program nested folders more deeply than Python recurses.
     """
-    for entry in _entries(root):
+    for entry in _list_readable(root):
         if entry.name == keep:
             continue
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path, onerror=_make_removable)
         else:
             Path(entry.path).unlink()
-    if Path(root).stat().st_uid != os.geteuid():  # a program could change it as little as we
+    if Path(root).stat().st_uid != os.geteuid():  # a program could not change it either
         return
     Path(root).chmod(stat.S_IRWXU)
     for attribute in os.listxattr(root):
@@ -142,7 +144,7 @@ def _make_removable(function: Callable[[str], object], path: str, _: object) -> 
 
 
 def used_bytes(root: str) -> int:
-    """What the regular files below `root` occupy; files that vanish meanwhile count as nothing."""
+    """The disk usage of the regular files below `root`. Files that vanish meanwhile count as 0."""
     total = 0
     for folder, _, files in os.walk(root):
         for name in files:
@@ -154,8 +156,8 @@ def used_bytes(root: str) -> int:
     return total
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """What lies in `folder`, made readable and searchable first: a program may have made it neither."""
+def _list_readable(folder: str) -> list[os.DirEntry[str]]:
+    """The entries of `folder`, which is first made readable and searchable if a program made it neither."""
     if os.lstat(folder).st_mode & stat.S_IRWXU != stat.S_IRWXU:
         Path(folder).chmod(stat.S_IRWXU)
     with os.scandir(folder) as entries:
