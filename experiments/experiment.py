@@ -1,8 +1,8 @@
-"""What the stages of a run share: tasks, sandbox, snapshots and environments, opened when first asked for."""
+"""What the stages of a run share: tasks, sandbox, environments, agents and model, each created on first use."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import cached_property
@@ -21,10 +21,13 @@ from mlagent_jax.agent.episode import Stepper
 from mlagent_jax.agent.expert import ScriptedExpert
 from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.agent.policy import Policy
+from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.environment.coder import Coder
 from mlagent_jax.environment.mdp import Environment
 from mlagent_jax.environment.snapshots import SnapshotStore
+from mlagent_jax.exploration.expert_data import read_expert_trajectories, trajectory_chats
 from mlagent_jax.exploration.ideas import IdeaWriter, ScriptedIdeaWriter
+from mlagent_jax.fields import flat
 from mlagent_jax.generate.engine import Engine
 from mlagent_jax.generate.sampling import SamplingParams
 from mlagent_jax.grading.grade import grade
@@ -39,13 +42,14 @@ from mlagent_jax.tasks.loader import load_task
 from mlagent_jax.tasks.packages import default_cache_dir
 from mlagent_jax.tasks.preparation import prepare_task
 from mlagent_jax.tasks.task import Task
-from mlagent_jax.text.chat import check_trainable
+from mlagent_jax.text.chat import Message, check_trainable
 from mlagent_jax.text.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, unused_ids
+from mlagent_jax.tracking.tracker import Tracking
 from mlagent_jax.training.stage_checkpoints import load_params
 
 
 class Experiment:
-    """One run. Close it, or use it in a `with`: sandboxes and threads live as long as it does."""
+    """One run. Use it in a `with` statement, which closes its sandboxes and threads."""
 
     def __init__(self, settings: Settings, workdir: Workdir):
         self.settings = settings
@@ -63,6 +67,11 @@ class Experiment:
     @cached_property
     def mesh(self) -> Mesh:
         return make_mesh(self.settings.mesh)
+
+    @cached_property
+    def tracking(self) -> Tracking:
+        """Where the stages log their metrics."""
+        return Tracking(self.settings.tracking, self.workdir.name, flat(self.settings, "config"))
 
     @cached_property
     def data_root(self) -> Path:
@@ -101,7 +110,7 @@ class Experiment:
 
     @cached_property
     def endpoint_policy(self) -> Policy:
-        """The endpoint's model as an agent to be evaluated."""
+        """The endpoint's model as an evaluated agent."""
         return self._endpoint_policy("endpoint", with_ideas=False)
 
     @cached_property
@@ -112,9 +121,9 @@ class Experiment:
 
     @cached_property
     def sandbox(self) -> CachedSandbox:
-        """Every execution of the run goes through one cache, so that a resumed stage repeats nothing."""
+        """All executions go through one cache, so a resumed stage repeats none."""
         settings = self.settings.sandbox
-        tasks = self.tasks  # prepared before a sandbox binds their folder
+        tasks = self.tasks  # prepares their data, which must exist before the sandbox mounts the folder
         logging.info("Executions are cached in %s for %d tasks", self.workdir.executions, len(tasks))
         backend = open_sandbox(
             backend=settings.backend,
@@ -130,7 +139,7 @@ class Experiment:
         return self._resources.enter_context(closing(cached))
 
     def require_sandbox(self) -> None:
-        """Opens the sandbox. Raises SandboxUnavailableError where it could not run the scripts of these tasks."""
+        """Opens the sandbox. Raises SandboxUnavailableError if it cannot run the scripts of these tasks."""
         for task in self.tasks:
             self.sandbox.check(task.limits)
 
@@ -164,7 +173,7 @@ class Experiment:
             if settings.size and config.num_parameters != qwen2_5(settings.size).num_parameters:
                 raise SettingsError(
                     f"config.model.size is {settings.size!r}, but {settings.pretrained} holds a model of "
-                    f"{config.num_parameters:,} parameters; correct one of them"
+                    f"{config.num_parameters:,} parameters; correct one of the two"
                 )
             check_vocabulary(self.tokenizer, config.vocab_size, settings.pretrained)
             return config.replace(unused_ids=unused_ids(self.tokenizer, config.vocab_size))
@@ -172,11 +181,14 @@ class Experiment:
 
     @cached_property
     def trained_model(self) -> Qwen2Config:
-        """`model` as training sees it, with adapters if the configuration asks for them."""
+        """The model that is trained: with adapters if the configuration has any."""
         return self.settings.model.with_adapters(self.model)
 
     def initial_params(self) -> Any:
-        """What fine-tuning starts from; a checkpoint's lie on the mesh. Not kept here: a stage owns its own."""
+        """The parameters that fine-tuning starts from; those of a checkpoint are on the mesh already.
+
+        A new copy for each call, which the stage owns.
+        """
         settings = self.settings.model
         if settings.pretrained:
             return load_hf(settings.pretrained, self.mesh, **settings.execution)[1]
@@ -184,11 +196,11 @@ class Experiment:
 
     @cached_property
     def engine(self) -> Engine:
-        """Over the mesh of training; a stage loads the weights."""
+        """On the mesh of training; a stage loads the weights."""
         return Engine(self.trained_model, self.settings.sampling.engine(), self.mesh)
 
     def policy(self, name: str, temperature: float) -> ModelPolicy:
-        """An agent that samples from what `engine` has loaded."""
+        """An agent that samples from the weights that `engine` has loaded."""
         return ModelPolicy(
             name,
             self.engine,
@@ -199,26 +211,36 @@ class Experiment:
         )
 
     def trained_params(self, stage: str, needed_by: str) -> Any:
-        """What "sft" or "ppo" has learnt, with its adapters, laid out over the mesh. Raises MissingInputError."""
-        folder = self.workdir.root / stage
-        distributed.on_main(lambda: self.workdir.require(needed_by, folder / "checkpoints", made_by=stage))
-        return load_params(folder, self.trained_model, self.mesh)
+        """The parameters that "sft" or "ppo" has trained, with adapters, on the mesh. Raises MissingInputError."""
+        workdir = self.workdir
+        distributed.on_main(lambda: workdir.require(needed_by, workdir.checkpoints(stage), made_by=stage))
+        return load_params(workdir.stage(stage), self.trained_model, self.mesh)
 
     def params_before_rl(self, needed_by: str) -> Any:
-        """Where RL starts, laid out over the mesh."""
+        """The parameters that RL starts from, on the mesh."""
         if self.settings.rl.start == "sft":
             return self.trained_params("sft", needed_by)
         return put(self.initial_params(), param_shardings(self.model, self.mesh))
 
-    def export(self, folder: Path, params: Any) -> None:
-        """Writes model (in Hugging Face's form) and tokenizer to `folder/hf`; all processes must call it.
+    def expert_trajectories(self, needed_by: str) -> list[Trajectory]:
+        """The episodes that the stage collect stored. Raises MissingInputError."""
+        path = self.workdir.expert_trajectories
+        self.workdir.require(needed_by, path, made_by="collect")
+        return read_expert_trajectories(path)
 
-        Adapters are merged there, in float32, and nowhere else.
+    def chats(self, trajectories: Iterable[Trajectory]) -> list[list[Message]]:
+        """See `trajectory_chats`."""
+        return trajectory_chats(self.settings.prompt, self.held_in, trajectories)
+
+    def export(self, stage: str, params: Any) -> None:
+        """Writes a stage's model and tokenizer as a Hugging Face checkpoint; all processes must call it.
+
+        Adapters are merged here, in float32, and nowhere else.
         """
-        save_hf(folder / "hf", self.trained_model, params, self.tokenizer)
+        save_hf(self.workdir.export(stage), self.trained_model, params, self.tokenizer)
 
     def execution_counts(self) -> dict[str, int]:
-        """How many executions the sandbox ran since this start, and how many the cache answered."""
+        """Executions since this start: those that the sandbox ran, and those that the cache answered."""
         return {"executions": self.sandbox.misses, "cached_executions": self.sandbox.hits}
 
     def _endpoint_policy(self, name: str, with_ideas: bool) -> Policy:
@@ -231,7 +253,7 @@ class Experiment:
         )
 
     def _load(self, names: Sequence[str], split: str) -> list[Task]:
-        """The configuration, not the task's folder, decides what is held out of this run."""
+        """The tasks, prepared; `split` is the configuration's, not that of the task's folder."""
         folder = Path(self.settings.tasks.folder)
         micro = self.settings.tasks.micro
         for name in names:

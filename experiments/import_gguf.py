@@ -1,10 +1,10 @@
-"""Turns a GGUF file of a Llama or Qwen2 model into a Hugging Face folder, which a run or `transformers` loads.
+"""Converts a GGUF file of a Llama or Qwen2 model to a Hugging Face folder, which a run or `transformers` can load.
 
     python -m experiments.import_gguf model.gguf FOLDER --dtype=bfloat16       # needs pip install -e '.[gguf]'
 
-Quantised tensors are dequantised, which brings no precision back. Byte-level BPE tokenizers, the chat template and the
-ids that end an answer come along. A matrix that the file has twice, as output and as embedding, makes a tied model, and
-that is said. What is not implemented is refused by name.
+Quantised tensors are dequantised, which does not restore their precision. Byte-level BPE tokenizers, the chat template
+and the ids that end an answer are converted too. If the file has one matrix as both output and embedding, the model
+becomes a tied one, which is reported. Whatever is not supported is refused by name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import jax.numpy as jnp
 from absl import flags
 
-from experiments.command_line import MISUSED, run_program
+from experiments.cli.program import USAGE_ERROR, run_program
 from mlagent_jax.models.gguf import GGUFModel
 from mlagent_jax.models.hf.checkpoint import DTYPES
 from mlagent_jax.models.hf.names import hf_tensors
@@ -25,13 +25,13 @@ from mlagent_jax.models.hf.save import GENERATION_CONFIG, replaced_export, write
 from mlagent_jax.models.hf.shards import MAX_SHARD_BYTES, TensorSpec, plan_shards, write_index, write_shard
 from mlagent_jax.text.gguf_tokenizer import stop_ids_from_gguf, tokenizer_from_gguf
 
-DTYPE = flags.DEFINE_enum("dtype", "float32", sorted(DTYPES.values()), "Of the tensors written.")
+DTYPE = flags.DEFINE_enum("dtype", "float32", sorted(DTYPES.values()), "Type of the tensors in the folder.")
 
 
 def import_gguf(file: str | Path, folder: str | Path, dtype: str = "float32") -> list[str]:
-    """What was decided about the file that its reader should know, in sentences.
+    """Converts `file`, and returns notes on it for the user, a sentence each.
 
-    Raises GGUFError or TokenizerError for what cannot be imported; `folder` appears whole or not at all.
+    Raises GGUFError or TokenizerError for a file that cannot be converted; `folder` is written atomically.
     """
     model = GGUFModel(file)
     config = model.config.replace(param_dtype=dtype)
@@ -56,11 +56,11 @@ def main(argv: Sequence[str]) -> int:
     if len(argv) != 3:
         given = " ".join(argv[1:]) or "nothing"
         print(
-            f"error: a file and a folder are wanted, and {given} was given: "
+            f"error: expected a file and a folder, but got {given}: "
             "python -m experiments.import_gguf FILE FOLDER [--dtype=bfloat16]",
             file=sys.stderr,
         )
-        return MISUSED
+        return USAGE_ERROR
     for note in import_gguf(argv[1], argv[2], DTYPE.value):
         print(note)
     print(f"wrote {argv[2]}")
@@ -68,4 +68,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    run_program(main, words=True)
+    run_program(main, positional=True)

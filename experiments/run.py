@@ -3,8 +3,8 @@
     python -m experiments.run --config=experiments/configs/quickstart.py --workdir=DIR
     python -m experiments.run --config=... --workdir=DIR --stages=sft,ppo --config.ppo.updates=20
 
-The same command resumes a run that was interrupted at any moment. Under SLURM or on TPU VMs it is started
-once per host; elsewhere name the processes by --coordinator_address, --num_processes and --process_id.
+The same command resumes a run that was interrupted at any point. Under SLURM and on TPU VMs it is started once
+per host; elsewhere, name the processes by --coordinator_address, --num_processes and --process_id.
 """
 
 from __future__ import annotations
@@ -18,28 +18,30 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from experiments import config_file
-from experiments.command_line import INTERRUPTED, run_program
+from experiments.cli import config_flags
+from experiments.cli.program import INTERRUPTED, run_program
 from experiments.experiment import Experiment
-from experiments.preflight import check_inputs, check_setup, ordered_stages
-from experiments.seeds import compare_seeds, with_seed
 from experiments.settings import Settings, SettingsError
 from experiments.stages import ACTING, RUN_STAGE, STAGES
+from experiments.stages.preflight import check_inputs, check_setup, ordered_stages
 from experiments.workdir import Workdir, WorkdirError
+from mlagent_jax.evaluation.comparison import compare_seeds
+from mlagent_jax.evaluation.read_run import read_json
+from mlagent_jax.evaluation.text_tables import headline_table
 from mlagent_jax.host_memory import keep_freed_memory
 from mlagent_jax.parallel import distributed
 
-config_file.define_flags()
+config_flags.define_flags()
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Where the run is kept; an interrupted run is resumed from there."
+    "workdir", None, "Folder of the run; the same folder resumes an interrupted run."
 )
-STAGES_FLAG = flags.DEFINE_list("stages", list(STAGES), "Which stages to run, in this order.")
+STAGES_FLAG = flags.DEFINE_list("stages", list(STAGES), "Stages to run, in this order.")
 PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the whole configuration and stop.")
 COORDINATOR = flags.DEFINE_string("coordinator_address", "", "host:port of process 0, for several processes.")
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes take part.", lower_bound=0)
-PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0.", lower_bound=-1)
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "Number of processes.", lower_bound=0)
+PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Index of this process, from 0.", lower_bound=-1)
 
-_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR)
+_UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -47,14 +49,14 @@ def main(argv: Sequence[str]) -> int:
     try:
         return _run()
     except OSError as error:
-        raise _told(error) from error
+        raise _explained(error) from error
     except KeyboardInterrupt:
-        print("\nInterrupted; what is finished is kept. The same command resumes.", file=sys.stderr)
+        print("\nInterrupted; finished work is kept. The same command resumes.", file=sys.stderr)
         return INTERRUPTED
 
 
 def _run() -> int:
-    settings = Settings.from_config(config_file.given_config())
+    settings = Settings.from_config(config_flags.given_config())
     stages = ordered_stages(STAGES_FLAG.value)
     if PRINT_CONFIG.value:
         print(settings.to_config())
@@ -65,21 +67,21 @@ def _run() -> int:
         )
     distributed.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     workdir = Workdir.at(WORKDIR.value)
-    runs = [(with_seed(settings, seed), workdir.of_seed(seed)) for seed in settings.seeds]
-    for one, its_workdir in runs or [(settings, workdir)]:
+    runs = [(settings.with_seed(seed), workdir.of_seed(seed)) for seed in settings.seeds]
+    for run_settings, run_workdir in runs or [(settings, workdir)]:
         workdir.check_usable()
-        its_workdir.check_usable()
-        check_inputs(one, its_workdir, stages)
-        with Experiment(one, its_workdir) as experiment:
+        run_workdir.check_usable()
+        check_inputs(run_settings, run_workdir, stages)
+        with Experiment(run_settings, run_workdir) as experiment:
             check_setup(experiment, stages)
     if not runs:
         _run_one(settings, workdir, stages)
         return 0
     with _claim(workdir, settings):
-        for one, its_workdir in runs:
-            _run_one(one, its_workdir, stages)
+        for run_settings, run_workdir in runs:
+            _run_one(run_settings, run_workdir, stages)
         if "evaluate" in stages and distributed.is_main():
-            print(compare_seeds(workdir, settings.seeds))
+            print(compare_seeds([run_workdir for _, run_workdir in runs], workdir.comparison))
     return 0
 
 
@@ -87,13 +89,14 @@ def _run_one(settings: Settings, workdir: Workdir, stages: Sequence[str]) -> Non
     with _claim(workdir, settings), Experiment(settings, workdir) as experiment:
         if distributed.is_main():
             workdir.record_environment(settings.seed)
-            logging.info(
-                "Configuration (stored in %s):\n%s", workdir.root / "config.json", settings.to_config()
-            )
+            logging.info("Configuration (stored in %s):\n%s", workdir.config, settings.to_config())
         if any(stage in ACTING and not workdir.is_done(stage) for stage in stages):
-            distributed.on_main(experiment.require_sandbox)  # before any other work is done and paid for
+            distributed.on_main(experiment.require_sandbox)  # fails before any other work is done
         for stage in stages:
             RUN_STAGE[stage](experiment)
+        scores = read_json(workdir.scores) if distributed.is_main() else None
+        if scores and {"evaluate", "report"} & set(stages):
+            print(headline_table(scores))
 
 
 def _claim(workdir: Workdir, settings: Settings) -> AbstractContextManager[None]:
@@ -101,14 +104,14 @@ def _claim(workdir: Workdir, settings: Settings) -> AbstractContextManager[None]
     return workdir.claimed(settings) if distributed.is_main() else nullcontext()
 
 
-def _told(error: OSError) -> Exception:
-    """A full disk, or a part of the work directory that can't be used, as what the user can do about it."""
+def _explained(error: OSError) -> Exception:
+    """What the user can do about a full disk, or a part of the work directory that cannot be used."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return WorkdirError(
             f"the disk is full ({error.filename or WORKDIR.value}): free some space; the same command resumes"
         )
     root = Path(WORKDIR.value or ".").expanduser().resolve()
-    if error.errno in _UNWRITABLE and error.filename and Path(str(error.filename)).is_relative_to(root):
+    if error.errno in _UNUSABLE and error.filename and Path(str(error.filename)).is_relative_to(root):
         return WorkdirError(
             f"{error.filename} in the work directory can't be used ({error.strerror}): make it readable and "
             "writable; the same command resumes"
@@ -116,15 +119,15 @@ def _told(error: OSError) -> Exception:
     return error
 
 
-def _is_worth_reading(record: LogRecord) -> bool:
-    """orbax tells each file it writes by the logger that we share with it."""
+def _is_shown(record: LogRecord) -> bool:
+    """orbax logs every file that it writes, to the same logger as this program."""
     return record.levelno > INFO or "orbax" not in record.pathname
 
 
 def console_main() -> None:
     keep_freed_memory()
     logging.set_verbosity(logging.INFO)
-    logging.get_absl_handler().addFilter(_is_worth_reading)
+    logging.get_absl_handler().addFilter(_is_shown)
     run_program(main)
 
 

@@ -1,14 +1,14 @@
-"""Tests this host's sandboxes, and clears away what a dead run left.
+"""Tests this host's sandboxes, and removes what dead runs have left behind.
 
     python -m experiments.sandbox doctor [bubblewrap] [docker]
     python -m experiments.sandbox gc [--engine=ADDRESS]
     python -m experiments.sandbox gc WORKDIR [WORKDIR ...] [--quota_mb=MB]
 
-`doctor` tries what must not work and prints which guarantees hold, one line each; its exit status is 1 if one
-does not. Without names it looks at bubblewrap, and at Docker if an engine answers. `gc` removes containers
-whose owner is dead or whose deadline has passed, and never those of a living run; of work directories, if any are
-named, it frees instead the snapshots that no record of the run refers to, and executions beyond --quota_mb, those that
-were asked for least lately. A run that is at work is left alone.
+`doctor` attempts what must be impossible and prints which guarantees hold, one per line; its exit status is 1 if one
+does not. Without names it tests bubblewrap, and Docker if an engine answers. `gc` removes containers whose owner is
+dead or whose deadline has passed, never those of a run in progress. With work directories it instead frees the
+snapshots that no record of the run refers to, and the least recently used executions beyond --quota_mb. A directory in
+use is refused.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments.command_line import refuse_unread, run_program
-from experiments.garbage import collect_garbage
-from experiments.workdir import Workdir
+from experiments.cli.program import refuse_unread, run_program
+from experiments.workdir import Workdir, collect_garbage
 from mlagent_jax.errors import UserError
 from mlagent_jax.sandbox import cache
 from mlagent_jax.sandbox.containers import checks, reaper
@@ -28,10 +27,12 @@ from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.doctor import Verdict, examine
 
 _BACKENDS = ("bubblewrap", "docker")
-ENGINES = flags.DEFINE_multi_string("engine", [""], "Address of a Docker engine; by default DOCKER_HOST's.")
-IMAGE = flags.DEFINE_string("image", DockerSettings.image, "Image that Docker's containers are made of.")
+ENGINES = flags.DEFINE_multi_string(
+    "engine", [""], "Address of a Docker engine; by default that in DOCKER_HOST."
+)
+IMAGE = flags.DEFINE_string("image", DockerSettings.image, "Image of Docker's containers.")
 QUOTA_MB = flags.DEFINE_float(
-    "quota_mb", cache.QUOTA_MB, "What gc leaves of a run's executions, at most.", lower_bound=0
+    "quota_mb", cache.QUOTA_MB, "How much of a run's executions gc keeps, at most.", lower_bound=0
 )
 RUNTIME = flags.DEFINE_string("runtime", "", "Runtime of the engine, such as runsc.")
 _FLAGS = ("engine", "image", "runtime", "quota_mb")
@@ -57,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
 def _doctor(names: tuple[str, ...], settings: DockerSettings) -> int:
     for name in names:
         if name not in _BACKENDS:
-            raise UserError(f"{name!r} is no backend that can be examined; there are {', '.join(_BACKENDS)}")
+            raise UserError(f"doctor cannot test {name!r}; it can test {', '.join(_BACKENDS)}")
     if not names:
         names = _BACKENDS if any(map(_answers, settings.engines)) else ("bubblewrap",)
     failed = False
@@ -108,4 +109,4 @@ def _collect(settings: DockerSettings) -> int:
 
 
 if __name__ == "__main__":
-    run_program(main, words=True)
+    run_program(main, positional=True)

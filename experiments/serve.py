@@ -4,10 +4,10 @@
     curl localhost:8000/v1/chat/completions -H 'Content-Type: application/json' \
         -d '{"model": "hf", "messages": [{"role": "user", "content": "Hello"}]}'
 
-`--checkpoint` is a Hugging Face folder with a ChatML tokenizer: what a run exports, what `experiments.import_gguf`
-makes, or Qwen2.5 itself. The model goes by the folder's name, or `--name`. /health, /metrics (Prometheus) and
-/v1/models are there too. There are no keys: listen where only those can reach it who may. Told to stop (SIGTERM or an
-interrupt) it finishes what is under way; what is not done after five seconds ends with an error.
+`--checkpoint` is a Hugging Face folder with a ChatML tokenizer: one that a run exports or `experiments.import_gguf`
+writes, or Qwen2.5 itself. The model has the folder's name, or `--name`. /health, /metrics (Prometheus) and /v1/models
+are served too. There is no authentication: listen only where every client may use it. On SIGTERM or an interrupt it
+finishes the requests in progress; those not done after five seconds end with an error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.command_line import run_program
+from experiments.cli.program import run_program
 from mlagent_jax.errors import UserError
 from mlagent_jax.generate.config import LOGPROBS_MODES, EngineConfig
 from mlagent_jax.generate.engine import Engine
@@ -25,25 +25,25 @@ from mlagent_jax.models.hf import load_hf
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 from mlagent_jax.text.tokenizer import check_vocabulary, load_tokenizer, unused_ids
 
-LONG = 16_384  # tokens: the context that our own client counts on
+LONG = 16_384  # tokens of context that our own client assumes
 USUAL = 4096  # tokens of most requests, with their answers
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Folder with safetensors and tokenizer.", required=True)
-NAME = flags.DEFINE_string("name", "", "What clients call the model; the folder's name by default.")
+NAME = flags.DEFINE_string("name", "", "Name of the model for clients; by default the folder's.")
 HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on.")
-PORT = flags.DEFINE_integer("port", 8000, "Port to listen on; 0 for any that is free.", 0, 65535)
+PORT = flags.DEFINE_integer("port", 8000, "Port to listen on; 0 for a free one.", 0, 65535)
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of weights, cache and computation.")
 SLOTS = flags.DEFINE_integer("slots", 16, "Answers generated at once.", lower_bound=1)
 MAX_LENGTH = flags.DEFINE_integer(
     "max_length",
     0,
-    f"Tokens of a prompt with its answer; 0: what it was trained for, at most {LONG:,}.",
+    f"Tokens of a prompt with its answer; 0: the model's context, at most {LONG:,}.",
     lower_bound=0,
 )
 CACHE_TOKENS = flags.DEFINE_integer(
     "cache_tokens",
     0,
-    f"Tokens in the cache; 0: {USUAL:,} for each slot, but room for one of --max_length.",
+    f"Tokens in the cache; 0: {USUAL:,} for each slot, and at least --max_length.",
     lower_bound=0,
 )
 TENSOR = flags.DEFINE_integer("tensor", 1, "Devices that a layer's heads are split over.", lower_bound=1)
@@ -53,12 +53,14 @@ MAX_PREFILLS_PER_STEP = flags.DEFINE_integer(
     "Chunks of prompts prefilled before answers in progress go on; 0: every prompt that has a slot.",
     lower_bound=0,
 )
-MAX_REQUESTS = flags.DEFINE_integer("max_requests", 1024, "Requests under way at once; others get a 429.", 1)
+MAX_REQUESTS = flags.DEFINE_integer(
+    "max_requests", 1024, "Requests in progress at once; others get a 429.", 1
+)
 LOGPROBS_MODE = flags.DEFINE_enum(
     "logprobs_mode",
     "raw_logprobs",
     LOGPROBS_MODES,
-    "Log-probs of sampled tokens as the model gives them, or as sampled: after temperature, top-k, top-p and min-p.",
+    "Log-probs of the model itself, or of the distribution sampled from: after temperature, top-k, top-p and min-p.",
 )
 
 
@@ -69,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def serve() -> None:
-    """Until it is interrupted. Raises UserError."""
+    """Serves until interrupted. Raises UserError."""
     try:
         from mlagent_jax.serving.app import Server
         from mlagent_jax.serving.http_server import HttpServer
@@ -92,12 +94,13 @@ def serve() -> None:
     except KeyboardInterrupt:
         pass
     except SystemExit as error:
-        taken = f"cannot listen on {HOST.value}:{PORT.value}, for the reason above; choose another --host or --port"
-        raise UserError(taken) from error
+        raise UserError(
+            f"cannot listen on {HOST.value}:{PORT.value}, for the reason above; choose another --host or --port"
+        ) from error
 
 
 def _engine_config(trained_for: int, folder: str) -> EngineConfig:
-    """trained_for: tokens of context of the model in `folder`."""
+    """trained_for: the context of the model in `folder`, in tokens."""
     max_length = MAX_LENGTH.value or min(trained_for, LONG)
     if max_length > trained_for:
         raise UserError(f"--max_length is {max_length}, but {folder} was trained for {trained_for} tokens")

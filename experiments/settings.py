@@ -1,11 +1,12 @@
-"""A run's settings: the ConfigDict that flags edit, turned once into dataclasses that say all that is wrong.
+"""A run's settings: the ConfigDict that flags edit becomes dataclasses, and all its mistakes are reported at once.
 
-What a field may be, and whether it defines the run, stands beside it (`mlagent_jax.fields`); what must hold between
-fields stands in `__post_init__` where they are of one section, else in `_conflicts`.
+Each field states its valid values and whether it defines the run (`mlagent_jax.fields`). Rules between fields of one
+section are in its `__post_init__`, those between sections in `_conflicts`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.open import BACKENDS
 from mlagent_jax.sandbox.ray import BACKENDS as RAY_BACKENDS
 from mlagent_jax.sft.config import SFTConfig
+from mlagent_jax.tracking.tracker import DEFAULT as DEFAULT_TRACKERS
+from mlagent_jax.tracking.tracker import TRACKERS
 
 AGENTS = ("starter", "random", "expert", "sft", "ppo", "endpoint")
 ROLES = ("scripted", "endpoint")
@@ -43,10 +46,10 @@ class SettingsError(UserError):
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """held_in, held_out: names of folders under `folder`, or paths of task folders anywhere.
+    """held_in, held_out: names of folders in `folder`, or paths of task folders anywhere.
 
-    data_dir: prepared data; "" for `mlagent-jax` under the user's cache folder.
-    micro: take the small version of each task, of at most 100 training and 100 test rows.
+    data_dir: prepared data; "" for `mlagent-jax` in the user's cache folder.
+    micro: use the small version of each task, with at most 100 training and 100 test rows.
     """
 
     held_in: tuple[str, ...] = setting(filled=True, distinct=True)
@@ -60,7 +63,7 @@ class TaskSettings:
         for split in ("held_in", "held_out"):
             for task in getattr(self, split):
                 if not task:
-                    raise SettingsError(f"config.tasks.{split} has '', which names no task")
+                    raise SettingsError(f"config.tasks.{split} has '', which is not a task's name")
                 name = Path(task).name
                 if name in names:
                     raise SettingsError(
@@ -73,7 +76,7 @@ class TaskSettings:
 class SandboxSettings:
     """backend: see `open_sandbox`. workers: scripts that run at once.
 
-    allow_unisolated: run even free code without isolation; the user's own decision.
+    allow_unisolated: run even a language model's code without isolation; only the user can decide that.
     docker: for backend "docker". ray_address, ray_backend: for backend "ray", see `RaySandbox`.
     """
 
@@ -86,13 +89,13 @@ class SandboxSettings:
 
     @property
     def in_containers(self) -> bool:
-        """Whether scripts run with the libraries of an image, and not with this host's."""
+        """Whether scripts run with the libraries of an image instead of this host's."""
         return "docker" in (self.backend, self.ray_backend if self.backend == "ray" else "")
 
 
 @dataclass(frozen=True)
 class AgentSettings:
-    """Who acts: "scripted" (the embedded default) or "endpoint", an OpenAI-compatible one."""
+    """Who plays each role: "scripted" (the embedded default), or "endpoint", an OpenAI-compatible one."""
 
     expert: str = setting("scripted", choices=ROLES)
     coder: str = setting("scripted", choices=ROLES)
@@ -102,7 +105,7 @@ class AgentSettings:
 
 @dataclass(frozen=True)
 class CollectSettings:
-    """episodes_per_task: expert episodes on each held-in task. batch: episodes under way at once."""
+    """episodes_per_task: expert episodes on each held-in task. batch: episodes that run at once."""
 
     episodes_per_task: int = setting(100, at_least=1)
     batch: int = setting(32, at_least=1, defines_run=False)
@@ -112,13 +115,13 @@ class CollectSettings:
 class ModelSettings:
     """What the policy starts from.
 
-    pretrained: a folder with Hugging Face safetensors and tokenizer; or "" for a small model trained from
-        nothing, with a SentencePiece tokenizer of `vocab_size` trained on the expert's trajectories.
-    size: which Qwen2.5 the pretrained one is, such as "7b": the planner then does without the folder.
-    shape: fields of Qwen2Config. What a pretrained model is, its own config.json says: of these it takes only those of
-        `EXECUTION`, how it is computed.
-    lora: adapters that fine-tuning and then RL train alone; they stay beside the model's kernels but in exports, which
-        are float32 then. None: both train the whole model.
+    pretrained: a folder with Hugging Face safetensors and tokenizer; "" for a small model trained from scratch, with a
+        SentencePiece tokenizer of `vocab_size` trained on the expert's trajectories.
+    size: which Qwen2.5 the pretrained model is, such as "7b"; the planner then does not need the folder.
+    shape: fields of Qwen2Config. A pretrained model's architecture comes from its config.json, and only the fields in
+        `EXECUTION` (how it is computed) from here.
+    lora: adapters; fine-tuning and RL then train nothing else. They are merged into the kernels only in exports, in
+        float32. None: both train the whole model.
     """
 
     pretrained: str = ""
@@ -135,8 +138,8 @@ class ModelSettings:
         missing = [name for name in _REQUIRED_SHAPE if name not in self.shape]
         if missing:
             raise SettingsError(
-                f"config.model.shape.{missing[0]} is missing: a model from nothing needs {', '.join(_REQUIRED_SHAPE)}; "
-                "or name one to start from as config.model.pretrained"
+                f"config.model.shape.{missing[0]} is missing: a model trained from scratch needs "
+                f"{', '.join(_REQUIRED_SHAPE)}; or set config.model.pretrained to start from one"
             )
         try:
             Qwen2Config(vocab_size=self.vocab_size, **self.shape)
@@ -145,16 +148,16 @@ class ModelSettings:
 
     @property
     def execution(self) -> dict[str, Any]:
-        """How a model is computed, whatever it is."""
+        """The fields that say how a model is computed, which do not change what it is."""
         return {name: value for name, value in self.shape.items() if name in EXECUTION}
 
     @property
     def unused_shape(self) -> list[str]:
-        """Fields of `shape` that a pretrained model has of its own."""
+        """Fields of `shape` that are ignored, since a pretrained model has its own."""
         return sorted(self.shape.keys() - self.execution.keys()) if self.pretrained or self.size else []
 
     def with_adapters(self, model: Qwen2Config) -> Qwen2Config:
-        """`model` as training sees it, with adapters if the configuration asks for them."""
+        """The model that is trained: with adapters if the configuration has any."""
         return model.replace(lora=self.lora) if self.lora else model
 
 
@@ -169,10 +172,10 @@ _REQUIRED_SHAPE = (
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How much the policy reads and says, in rollouts and evaluation.
+    """Lengths and batch sizes of sampling, in rollouts and evaluation.
 
-    max_new_tokens: of a response. batch: responses at once. max_length: of a state with its response; one that leaves
-    no room for a response ends its episode. cache_tokens, prefill_chunks, block_kv: as in `generate.config`.
+    max_new_tokens: of a response. batch: responses sampled at once. max_length: tokens of a prompt with its response; a
+    prompt that leaves no room for a response ends its episode. cache_tokens, prefill_chunks, block_kv: as in `generate.config`.
     """
 
     max_new_tokens: int = setting(512, at_least=1)
@@ -187,10 +190,10 @@ class SamplingSettings:
     def __post_init__(self) -> None:
         if self.max_new_tokens >= self.max_length:
             raise SettingsError(
-                f"config.sampling.max_new_tokens is {self.max_new_tokens}, but must leave a part of max_length "
-                f"{self.max_length} to the prompt"
+                f"config.sampling.max_new_tokens is {self.max_new_tokens}, but must leave room for the prompt in "
+                f"max_length, {self.max_length}"
             )
-        self.engine()  # so that a mistake is found at the start
+        self.engine()  # raises for settings that the engine refuses
 
     def engine(self) -> EngineConfig:
         return EngineConfig(
@@ -204,7 +207,7 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class RLSettings:
-    """start: from the "sft" model, or from the "base" it started from (an ablation of the paper).
+    """start: from the "sft" model, or from the "base" model (an ablation of the paper).
 
     rollouts: single actions from the expert's "states" (step-wise), or whole "episodes" (the baseline).
     """
@@ -215,7 +218,7 @@ class RLSettings:
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """episodes: K of avg@K and best@K. agents: which to evaluate. temperature: of the model's responses."""
+    """episodes: K of avg@K and best@K. agents: those evaluated. temperature: of the model's responses."""
 
     episodes: int = setting(8, at_least=1)
     agents: tuple[str, ...] = setting(
@@ -226,14 +229,16 @@ class EvaluateSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that decides a run.
+    """All settings of a run.
 
-    seeds: if any, a run for each in its place, and a comparison over them.
-    mesh: see `MeshConfig`; results on another one differ in rounding only.
+    seeds: if any, one run for each of them instead of one with `seed`, and a comparison over them.
+    tracking: where metrics go; see `mlagent_jax.tracking`. metrics.jsonl is always written.
+    mesh: see `MeshConfig`; results on another mesh differ by rounding only.
     """
 
     seed: int = setting(at_least=0, at_most=MAX_SEED)
     seeds: tuple[int, ...] = setting(at_least=0, at_most=MAX_SEED, distinct=True)
+    tracking: tuple[str, ...] = setting(DEFAULT_TRACKERS, choices=TRACKERS, distinct=True, defines_run=False)
     tasks: TaskSettings
     sandbox: SandboxSettings
     episode: EpisodeLimits
@@ -263,8 +268,17 @@ class Settings:
         assert settings is not None
         return settings
 
+    def with_seed(self, seed: int) -> Settings:
+        """The settings of one of the runs of `seeds`; a stage with a seed of its own keeps it."""
+        stages: dict[str, Any] = {
+            name: dataclasses.replace(stage, seed=seed)
+            for name, stage in (("sft", self.sft), ("ppo", self.ppo))
+            if stage.seed == self.seed
+        }
+        return dataclasses.replace(self, seed=seed, seeds=(), **stages)
+
     def to_config(self) -> ConfigDict:
-        """The whole tree, defaults too: what `from_config` reads, and what a run stores."""
+        """The whole tree, defaults included: what `from_config` reads, and what a run stores."""
         tree: dict[str, Any] = {}
         for name, value in flat(self).items():
             *parents, last = name.split(".")
@@ -276,9 +290,10 @@ class Settings:
         return ConfigDict(tree)
 
     def definition(self) -> dict[str, Any]:
-        """What makes it this run and no other, by full names and ready for JSON.
+        """The settings that define the run, by full names and ready for JSON.
 
-        Scripts run the same on this host however they are isolated, but with an image's libraries in containers.
+        Of the sandbox, only whether scripts run with this host's libraries or an image's: that can change results, the
+        kind of isolation cannot.
         """
         values = flat(self, "config", only_of_run=True)
         values["config.sandbox.backend"] = "docker" if self.sandbox.in_containers else "this host"
@@ -289,21 +304,21 @@ class Settings:
 
 
 def _derive(values: dict[str, Any]) -> None:
-    """Fills in what follows from other fields where nobody set it."""
+    """Sets fields that were left out and follow from others."""
     episode = values.get("episode")
     for section, name, origin, least in (
         ("sft", "seed", values.get("seed"), 0),
         ("ppo", "seed", values.get("seed"), 0),
         ("prompt", "max_steps", episode.get("steps") if isinstance(episode, dict) else None, 1),
     ):
-        # What is wrong is reported where it was given, and not again where it would be used.
-        fine = isinstance(origin, int) and least <= origin <= MAX_SEED
-        if isinstance(values.get(section), dict) and fine:
+        # A wrong value is reported for the field where it was given, not for those derived from it.
+        valid = isinstance(origin, int) and least <= origin <= MAX_SEED
+        if isinstance(values.get(section), dict) and valid:
             values[section].setdefault(name, origin)
 
 
 def _conflicts(settings: Settings) -> list[str]:
-    """What does not go together, a sentence each."""
+    """Settings that contradict each other, one sentence each."""
     found = []
     for check in (settings.sft.validate, settings.ppo.validate, settings.mesh.validate):
         try:
@@ -318,23 +333,21 @@ def _conflicts(settings: Settings) -> list[str]:
     ]
     users += ["config.evaluate.agents"] if "endpoint" in settings.evaluate.agents else []
     if users and not endpoint.model:
-        found.append(
-            f"{users[0]} asks for an endpoint, but config.agents.endpoint.model is ''; name the model there"
-        )
+        found.append(f"{users[0]} asks for an endpoint, but config.agents.endpoint.model is ''; set it")
     for name in ("max_tokens", "coder_max_tokens") if users else ():
         if getattr(endpoint, name) >= endpoint.context_tokens:
             found.append(
-                f"config.agents.endpoint.{name} is {getattr(endpoint, name)}, but must leave a part of context_tokens, "
-                f"{endpoint.context_tokens}, to the prompt"
+                f"config.agents.endpoint.{name} is {getattr(endpoint, name)}, but must leave room for the prompt in "
+                f"context_tokens, {endpoint.context_tokens}"
             )
     if settings.prompt.max_steps != settings.episode.steps:
         found.append(
             f"config.prompt.max_steps is {settings.prompt.max_steps}, but config.episode.steps is "
-            f"{settings.episode.steps}, and agents must be told the truth; set the latter only"
+            f"{settings.episode.steps}, and the prompt must state the true limit; set the latter only"
         )
     if settings.rl.start == "base" and "sft" in settings.evaluate.agents:
         found.append(
-            "config.evaluate.agents has 'sft', but config.rl.start is 'base', where nothing is fine-tuned; leave it out"
+            "config.evaluate.agents has 'sft', but config.rl.start is 'base', so nothing is fine-tuned; leave 'sft' out"
         )
     if settings.ppo.minibatch_size > settings.ppo.batch_size:
         found.append(

@@ -1,4 +1,4 @@
-"""Lists, prepares, checks, grades and makes tasks.
+"""Lists, prepares, checks and creates tasks, and grades submissions.
 
     python -m experiments.tasks list [NAME ...] [--suite=offline] [--markdown]
     python -m experiments.tasks prepare [NAME ...] [--suite=offline] [--micro]
@@ -7,13 +7,12 @@
     python -m experiments.tasks new DIR --csv=FILE --target=COLUMN --metric=NAME
     python -m experiments.tasks metrics
 
-NAME is a folder of --tasks_dir, or the path (with a "/") of a task folder anywhere; without one, all of
---suite. `check` runs the starter and the reference solution (--references/NAME.py), grades both, and
-looks for leaks; m_init and m_best of a task are their public scores as printed here, where it names no other
-source. What does not apply to a task is printed with the reason. `grade` prints the score
-on the public, the private and all test rows of a submission file. `new` makes a task folder of a CSV file, whose
-cells stay the text that they are, and says what it left out or changed.
-`metrics` says of each metric what it takes and how it treats clipping and ties.
+NAME is a folder in --tasks_dir, or the path (with a "/") of a task folder anywhere; without a NAME, all tasks of
+--suite. `check` runs the starter and the reference solution (--references/NAME.py), grades both, and looks for leaks; a
+task's m_init and m_best are the public scores printed here, unless it states another source. Checks that do not apply
+are printed with the reason. `grade` prints a submission's scores on the public, the private and all test rows. `new`
+creates a task folder from a CSV file, whose cells it keeps as text, and prints what it dropped or changed. `metrics`
+describes the inputs of each metric, and how it treats clipping and ties.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.command_line import refuse_unread, run_program
+from experiments.cli.program import refuse_unread, run_program
 from mlagent_jax.errors import UserError
 from mlagent_jax.grading.grade import Invalid, grade, grade_whole
 from mlagent_jax.grading.metrics import METRICS
@@ -39,22 +38,22 @@ from mlagent_jax.tasks.user_table.new_task import NewTask, write_new_task
 
 _REPOSITORY = Path(__file__).parents[1]
 TASKS_DIR = flags.DEFINE_string("tasks_dir", str(_REPOSITORY / "tasks"), "Folder of task folders.")
-SUITE = flags.DEFINE_string("suite", "all", "Which tasks, where none is named: all, offline, or a folder's.")
+SUITE = flags.DEFINE_string("suite", "all", "Tasks if no NAME is given: all, offline, or those of a folder.")
 DATA_ROOT = flags.DEFINE_string(
     "data_root", "", "Prepared data; by default `data` in the user's cache folder."
 )
 REFERENCES = flags.DEFINE_string(
     "references", str(_REPOSITORY / "tests" / "references"), "Folder of reference solutions."
 )
-MICRO = flags.DEFINE_bool("micro", False, "Small versions: at most 100 training and 100 test rows.")
+MICRO = flags.DEFINE_bool("micro", False, "Small versions, with at most 100 training and 100 test rows.")
 MARKDOWN = flags.DEFINE_bool("markdown", False, "list: as a table for a Markdown document.")
 CSV = flags.DEFINE_string("csv", "", "new: the table.")
-TARGET = flags.DEFINE_string("target", "", "new: the column that is to be predicted.")
+TARGET = flags.DEFINE_string("target", "", "new: the column to predict.")
 METRIC = flags.DEFINE_string("metric", "", "new: the metric.")
-POSITIVE = flags.DEFINE_string("positive", "", "new: for a metric of 0 and 1, the target's value that is 1.")
+POSITIVE = flags.DEFINE_string("positive", "", "new: for a metric of 0 and 1, the target's value for 1.")
 ENCODING = flags.DEFINE_string("encoding", "utf-8-sig", "new: of the table.")
 MISSING = flags.DEFINE_multi_string(
-    "missing", [], "new: a cell that says that a value is missing, such as NA; may be given several times."
+    "missing", [], "new: text of a missing value, such as NA; may be given several times."
 )
 DELIMITER = flags.DEFINE_string("delimiter", ",", "new: between the table's columns.")
 
@@ -68,7 +67,7 @@ READS = {
     "new": ("csv", "target", "metric", "positive", "encoding", "delimiter", "missing"),
     "metrics": (),
 }
-"""The commands, and which flags each of them reads."""
+"""The commands, and the flags of each."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -102,13 +101,13 @@ def main(argv: Sequence[str]) -> int:
 def _names(arguments: Sequence[str], tasks_dir: Path) -> list[str]:
     if arguments and flags.FLAGS["suite"].present:
         raise UserError(
-            f"--suite={SUITE.value} is not read beside the tasks {' '.join(arguments)}; give one of both"
+            f"--suite={SUITE.value} cannot be combined with the tasks {' '.join(arguments)}; give one of the two"
         )
     return list(arguments) or suite_names(SUITE.value, tasks_dir)
 
 
 def _prepare(names: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
-    """One that cannot be prepared does not keep the others from it."""
+    """Goes on with the others if one cannot be prepared."""
     failures = 0
     for name in names:
         try:
@@ -137,7 +136,7 @@ def _check(names: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
                 skipped += check.passed is None
     finally:
         sandbox.close()
-    left_out = f"; {skipped} do not apply, as said above" if skipped else ""
+    left_out = f"; {skipped} do not apply, for the reasons above" if skipped else ""
     print(
         f"\n{f'{failures} checks failed' if failures else 'all checks passed'}, {len(tasks)} tasks{left_out}"
     )
@@ -165,8 +164,8 @@ def _grade(arguments: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
 
 def _new(arguments: Sequence[str]) -> None:
     if len(arguments) != 1:
-        raise UserError("new takes the folder to be made: new DIR --csv=FILE --target=COLUMN --metric=NAME")
-    wanted = NewTask(
+        raise UserError("new takes the folder to create: new DIR --csv=FILE --target=COLUMN --metric=NAME")
+    task = NewTask(
         folder=Path(arguments[0]),
         table=Path(CSV.value),
         target=TARGET.value,
@@ -176,11 +175,11 @@ def _new(arguments: Sequence[str]) -> None:
         delimiter=DELIMITER.value,
         missing=tuple(MISSING.value),
     )
-    for line in write_new_task(wanted):
+    for line in write_new_task(task):
         print(line)
     path = arguments[0] if "/" in arguments[0] else f"./{arguments[0]}"
-    print(f"made {path}; now run `python -m experiments.tasks check {path}`")
+    print(f"created {path}; now run `python -m experiments.tasks check {path}`")
 
 
 if __name__ == "__main__":
-    run_program(main, words=True)
+    run_program(main, positional=True)

@@ -1,10 +1,4 @@
-"""A run's work directory: what it holds, and the promise that it belongs to one configuration.
-
-config.json        the run's whole configuration; a run that another one defines is refused
-environment.json   versions, git state, device and command line of every start
-STAGE/done.json    written when a stage has finished
-ideas/ collect/ snapshots/ executions.sqlite tokenizer/ sft/ ppo/ evaluate/ report.html
-"""
+"""A run's work directory: it belongs to one configuration, and to one process at a time."""
 
 from __future__ import annotations
 
@@ -14,11 +8,13 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +22,12 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from experiments.settings import Settings
+from mlagent_jax.environment.snapshots import SnapshotStore
 from mlagent_jax.errors import UserError
 from mlagent_jax.fields import flat
 from mlagent_jax.files import write_atomically
+from mlagent_jax.run_folder import CONFIG, RunFolder
+from mlagent_jax.sandbox import cache
 
 PACKAGES = (
     "jax",
@@ -41,74 +40,34 @@ PACKAGES = (
     "scikit-learn",
     "sentencepiece",
 )
+_SNAPSHOT_ID = re.compile(rb"[0-9a-f]{64}")
 
 
 class WorkdirError(UserError):
-    """The work directory can't be used for this run; the message says why and what to do."""
+    """The work directory cannot be used for this run; the message says why and what to do."""
 
 
 class MissingInputError(UserError):
-    """A stage's input is not there; the message names it and the stage that makes it."""
+    """A stage lacks its input; the message names it and the stage that makes it."""
 
 
-class Workdir:
-    def __init__(self, root: Path):
-        self.root = root
+class Workdir(RunFolder):
+    """A run's folder, with what keeps it to one configuration and one process."""
 
     @classmethod
     def at(cls, path: str) -> Workdir:
         return cls(Path(path).expanduser().resolve())
 
     def of_seed(self, seed: int) -> Workdir:
-        """The work directory of one of several runs."""
-        return Workdir(self.root / f"seed_{seed}")
-
-    @property
-    def ideas(self) -> Path:
-        return self.root / "ideas"
-
-    @property
-    def expert_trajectories(self) -> Path:
-        return self.root / "collect" / "trajectories.jsonl"
-
-    @property
-    def snapshots(self) -> Path:
-        return self.root / "snapshots"
-
-    @property
-    def executions(self) -> Path:
-        return self.root / "executions.sqlite"
-
-    @property
-    def tokenizer(self) -> Path:
-        return self.root / "tokenizer"
-
-    @property
-    def sft(self) -> Path:
-        return self.root / "sft"
-
-    @property
-    def ppo(self) -> Path:
-        return self.root / "ppo"
-
-    @property
-    def evaluation_trajectories(self) -> Path:
-        return self.root / "evaluate" / "trajectories.jsonl"
-
-    @property
-    def scores(self) -> Path:
-        return self.root / "evaluate" / "scores.json"
-
-    @property
-    def report(self) -> Path:
-        return self.root / "report.html"
+        """The work directory of one of several runs that differ in their seed."""
+        folder = self.seed(seed)
+        return Workdir(folder, f"{self.name}/{folder.name}")
 
     def is_done(self, stage: str) -> bool:
-        return (self.root / stage / "done.json").exists()
+        return self.done(stage).exists()
 
     def mark_done(self, stage: str, summary: Mapping[str, Any]) -> None:
-        (self.root / stage).mkdir(parents=True, exist_ok=True)
-        write_atomically(self.root / stage / "done.json", json.dumps(dict(summary), indent=2) + "\n")
+        write_atomically(self.done(stage), json.dumps(dict(summary), indent=2) + "\n")
 
     def require(self, needed_by: str, path: Path, made_by: str) -> None:
         """Raises MissingInputError unless the stage `made_by` has finished and left `path`."""
@@ -120,26 +79,29 @@ class Workdir:
             )
 
     def check_usable(self) -> None:
-        """Writes nothing. Raises WorkdirError for a path that is no folder, and for a folder of something else."""
+        """Writes nothing. Raises WorkdirError if the path is not a folder, or holds something other than a run."""
         if self.root.exists() and not self.root.is_dir():
             raise WorkdirError(f"work directory {self.root} is a file: name a folder with --workdir")
-        if not self.root.exists() or (self.root / "config.json").exists():
+        if not self.root.exists() or self.config.exists():
             return
         try:
-            strangers = sorted(path.name for path in self.root.iterdir() if path.name != ".lock")
+            names = sorted(path.name for path in self.root.iterdir() if path.name != ".lock")
         except OSError as error:
             raise self._unwritable(error) from error
-        ours = [name for name in strangers if name.startswith(".config.json.")]  # of a start that was killed
-        if len(strangers) > len(ours):
-            strange = next(name for name in strangers if name not in ours)
+        # A start that was killed may have left a temporary file of the configuration.
+        others = [name for name in names if not name.startswith(f".{CONFIG}.")]
+        if others:
             raise WorkdirError(
-                f"{self.root} is not empty and not a run's work directory (it holds {strange}): "
+                f"{self.root} is not empty and not a run's work directory (it holds {others[0]}): "
                 "choose an empty or a new one with --workdir"
             )
 
     @contextmanager
     def claimed(self, settings: Settings) -> Iterator[None]:
-        """Holds the directory for one process. Raises WorkdirError for an unwritable or a strange one."""
+        """Locks the directory and ties it to these settings.
+
+        Raises WorkdirError if it is not writable, in use, or of another run.
+        """
         self.check_usable()
         with self.locked():
             self._bind(settings)
@@ -147,7 +109,7 @@ class Workdir:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps every other process out. Raises WorkdirError for one that is unwritable or in use."""
+        """Keeps other processes out. Raises WorkdirError if the directory is not writable or in use."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             lock = (self.root / ".lock").open("w")
@@ -172,11 +134,10 @@ class Workdir:
     def _bind(self, settings: Settings) -> None:
         """Stores the settings, or compares them with those that an earlier start stored.
 
-        What defines the run must be the same; what else has changed is told and stored.
+        Settings that define the run must be the same. Changes of others are logged and stored.
         """
-        path = self.root / "config.json"
-        if path.exists():
-            stored = self._stored(path)
+        if self.config.exists():
+            stored = self._stored_settings()
             differences = _differences(stored.definition(), settings.definition())
             if differences:
                 raise WorkdirError(
@@ -186,21 +147,23 @@ class Workdir:
             changes = _differences(flat(stored, "config"), flat(settings, "config"))
             if changes:
                 logging.info(
-                    "The run goes on with what changes no result beyond rounding: %s", "; ".join(changes)
+                    "The run resumes with changed settings that affect results by no more than rounding: %s",
+                    "; ".join(changes),
                 )
         text = json.dumps(settings.to_config().to_dict(), indent=2) + "\n"
-        if not path.exists() or path.read_text() != text:  # it may be of a version that stored less
-            write_atomically(path, text)
+        # An older version may have stored fewer settings.
+        if not self.config.exists() or self.config.read_text() != text:
+            write_atomically(self.config, text)
 
-    def _stored(self, path: Path) -> Settings:
+    def _stored_settings(self) -> Settings:
         try:
-            tree = json.loads(path.read_text())
+            tree = json.loads(self.config.read_text())
             if not isinstance(tree, dict):
                 raise ValueError(f"it holds {tree!r}")
             return Settings.from_config(ConfigDict(tree))
         except ValueError as error:
             raise WorkdirError(
-                f"{path} is damaged ({error}): restore it, or choose another --workdir"
+                f"{self.config} is damaged ({error}): restore it, or choose another --workdir"
             ) from error
         except UserError as error:
             raise WorkdirError(
@@ -209,11 +172,10 @@ class Workdir:
             ) from error
 
     def record_environment(self, seed: int) -> None:
-        """Adds this start's versions, git state, device and command line to environment.json."""
+        """Appends versions, git state, device and command line of this start to environment.json."""
         import jax
 
-        path = self.root / "environment.json"
-        starts = json.loads(path.read_text())["starts"] if path.exists() else []
+        starts = json.loads(self.environment.read_text())["starts"] if self.environment.exists() else []
         starts.append(
             {
                 "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -227,11 +189,45 @@ class Workdir:
                 "git": git_state(Path(__file__).parent),
             }
         )
-        write_atomically(path, json.dumps({"starts": starts}, indent=2) + "\n")
+        write_atomically(self.environment, json.dumps({"starts": starts}, indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class Freed:
+    """executions: removed to keep the quota. files, bytes: of workspaces and blobs."""
+
+    executions: int
+    files: int
+    bytes: int
+
+
+def collect_garbage(workdir: Workdir, quota_mb: float) -> Freed:
+    """Frees the snapshots that no record of the run names, and the executions beyond the quota.
+
+    Raises WorkdirError if it is not a work directory, or a run is using it, which may be about to name others.
+    """
+    if not workdir.snapshots.is_dir():
+        raise WorkdirError(
+            f"{workdir.root} is not a work directory with snapshots: name the --workdir of a run"
+        )
+    with workdir.locked():
+        executions, needed = cache.collect_garbage(workdir.executions, quota_mb)
+        referenced = set(_referenced_snapshots(workdir))
+        files, size = SnapshotStore(workdir.snapshots).collect_garbage(referenced, needed, grace_seconds=0)
+    return Freed(executions, files, size)
+
+
+def _referenced_snapshots(workdir: Workdir) -> Iterator[str]:
+    """Everything in the run's records that may be the id of a snapshot: rather too many than too few."""
+    for path in workdir.root.rglob("*.json*"):
+        if path.is_file() and not path.is_relative_to(workdir.snapshots):
+            with path.open("rb") as file:
+                for line in file:
+                    yield from (found.group().decode() for found in _SNAPSHOT_ID.finditer(line))
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """The commit and whether the tree differs from it; an empty commit outside of a git checkout."""
+    """The commit, and whether the tree differs from it; an empty commit outside a git checkout."""
 
     def git(*arguments: str) -> str:
         done = subprocess.run(

@@ -272,7 +272,7 @@ def _tuple(field: Field, value: Any, where: str, problems: list[str]) -> Any:
     twice = [entry for index, entry in enumerate(entries) if rule.distinct and entry in entries[:index]]
     if wrong or (rule.filled and not entries):
         named = f"has {wrong[0]!r}" if wrong else "is empty"
-        problems.append(f"{where} {named}, but must be {field.expected()}")
+        problems.append(f"{where} {named}, but must be {field.expected()}{_choice_hint(wrong, rule)}")
     elif twice:
         problems.append(f"{where} names {twice[0]!r} twice; name it once")
     return entries
@@ -306,6 +306,12 @@ def _hint(value: Any, field: Field) -> str:
     if field.kind is float and isinstance(value, float) and not isinstance(value, bool):
         return "" if math.isfinite(value) and 1e-37 < abs(value) < 1e38 else ", one that float32 can hold"
     return ""
+
+
+def _choice_hint(wrong: Sequence[Any], rule: Rule) -> str:
+    """The choice that was likely meant, if there is one."""
+    close = difflib.get_close_matches(str(wrong[0]), map(str, rule.choices), n=1) if wrong else []
+    return f"; is {close[0]!r} meant?" if close else ""
 
 
 def _without_none(hint: Any) -> tuple[Any, bool]:

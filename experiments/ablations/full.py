@@ -1,4 +1,4 @@
-"""The whole system at quickstart size: what the ablations beside this file are compared with.
+"""The whole system at quickstart size, with which the ablations in this folder are compared.
 
 python -m experiments.run --config=experiments/ablations/full.py --workdir=runs/full
 """

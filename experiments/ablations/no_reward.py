@@ -1,4 +1,4 @@
-"""Without the ML-specific reward: 1 for an edit that raised the score, 0 for all else.
+"""Without the ML-specific reward: 1 for an edit that improves the score, 0 for everything else.
 
 python -m experiments.run --config=experiments/ablations/no_reward.py --workdir=runs/no_reward
 """

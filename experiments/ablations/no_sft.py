@@ -1,6 +1,6 @@
 """Without exploration-enriched fine-tuning: RL from the base model, as in the paper's table.
 
-The base here is a small model with random weights, which cannot say one valid action: expect it to learn nothing.
+The base here is a small model with random weights, which cannot produce a valid action: expect it to learn nothing.
 
     python -m experiments.run --config=experiments/ablations/no_sft.py --workdir=runs/no_sft
 """

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from experiments.command_line import run_program
+from experiments.cli.program import run_program
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import abstract_params
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, param_shardings

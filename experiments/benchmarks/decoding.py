@@ -27,7 +27,7 @@ import numpy as np
 from absl import flags
 
 from experiments.benchmarks.side_by_side import HEADER, compare, quickstart_model, torch_twin
-from experiments.command_line import run_program
+from experiments.cli.program import run_program
 from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.generate.engine import Engine
 from mlagent_jax.generate.request import Request

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.command_line import run_program
+from experiments.cli.program import run_program
 from mlagent_jax.generate.batches import DecodeBatch, empty_decode_batch
 from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.generate.programs import compile_programs

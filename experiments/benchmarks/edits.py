@@ -17,7 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.command_line import run_program
+from experiments.cli.program import run_program
 from experiments.configs.quickstart import get_config
 from mlagent_jax.agent.coder import ScriptedCoder
 from mlagent_jax.agent.edits import catalogue

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from absl import flags
 
-from experiments.command_line import run_program
+from experiments.cli.program import run_program
 from mlagent_jax.grading.grade import Graded, grade
 from mlagent_jax.sandbox.interface import Limits
 from mlagent_jax.tasks.task import Task

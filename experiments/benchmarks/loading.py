@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from experiments.command_line import run_program
+from experiments.cli.program import run_program
 from mlagent_jax.models.config import Qwen2Config, qwen2_5
 from mlagent_jax.models.hf.names import hf_tensors
 from mlagent_jax.models.hf.save import write_description

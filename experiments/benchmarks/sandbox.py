@@ -31,7 +31,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments.benchmarks import episodes
-from experiments.command_line import run_program
+from experiments.cli.program import run_program
 from mlagent_jax.sandbox.bubblewrap import BubblewrapSandbox
 from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.docker import DockerSandbox

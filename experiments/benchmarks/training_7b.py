@@ -27,7 +27,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments.command_line import run_program
+from experiments.cli.program import run_program
 from mlagent_jax.models.config import Qwen2Config, qwen2_5
 from mlagent_jax.planner.chips import CHIPS
 from mlagent_jax.planner.flops import forward_flops, training_flops

@@ -1,9 +1,9 @@
-"""Does PPO improve on SFT? Three seeds of the quickstart with more of everything, compared over the seeds.
+"""Does PPO improve on SFT? The quickstart with three seeds, more updates and more episodes, compared over the seeds.
 
     python -m experiments.run --config=experiments/configs/learning.py --workdir=runs/learning
 
-Each seed has ideas, expert episodes, training and evaluation of its own, in WORKDIR/seed_N; the comparison, over
-seeds, is printed at the end and stored in WORKDIR/comparison.json. Expected time and result: README.md.
+Each seed has its own ideas, expert episodes, training and evaluation, in WORKDIR/seed_N. The comparison over the seeds
+is printed at the end and stored in WORKDIR/comparison.json. Expected time and result: README.md.
 """
 
 from ml_collections import ConfigDict

@@ -3,18 +3,18 @@
     python -m experiments.plan --config=experiments/configs/ppo_qwen2_5_7b.py --target=h100-8 --stages=ppo
     python -m experiments.run --config=experiments/configs/ppo_qwen2_5_7b.py --workdir=runs/ppo_7b
 
-Hardware: 8 GPUs of 80 GB, with XLA_PYTHON_CLIENT_MEM_FRACTION=0.95. Printed in arXiv 2505.23723, appendix C.1: 256
-states an update, one epoch over 10,000 states (39 updates), learning rates 1e-6 (actor) and 1e-5 (critic), KL
-coefficient 0.001. A state with its response is one sequence, so 256 is the batch in sequences, however they are packed.
+Hardware: 8 GPUs with 80 GB, with XLA_PYTHON_CLIENT_MEM_FRACTION=0.95. From arXiv 2505.23723, appendix C.1: 256 states
+per update, one epoch over 10,000 states (39 updates), learning rates 1e-6 (actor) and 1e-5 (critic), KL coefficient
+0.001. A state with its response is one sequence, so the batch is 256 sequences, however they are packed.
 
-The rest are veRL's defaults, which the authors used: clip 0.2 with dual clip 3, value clip 0.5, gamma and lambda 1,
-one PPO epoch in one minibatch, mean over tokens, temperature 1, no entropy bonus, AdamW with weight decay 0.01 and
-gradients clipped to norm 1, a critic of its own that starts as the SFT model. Known differences: weight decay acts on
-matrices only, there on all parameters; advantages are divided by the biased standard deviation, there by the unbiased
-one. That the KL is in the reward is our reading of the printed coefficient; today's veRL leaves it out unless asked.
+The rest are verl's defaults, which the authors used: clip 0.2 with dual clip 3, value clip 0.5, gamma and lambda 1, one
+PPO epoch in one minibatch, mean over tokens, temperature 1, no entropy bonus, AdamW with weight decay 0.01, gradients
+clipped to norm 1, a separate critic that starts as the SFT model. Known differences: weight decay applies to matrices
+only, in verl to all parameters; advantages are divided by the biased standard deviation, in verl by the unbiased one.
+That the KL is in the reward is our reading of the printed coefficient; current verl leaves it out by default.
 
-Expected on 8 H100, by the planner: 30 GiB of each GPU while it samples, 50 in the gradients, and at the least 111 s an
-update. Other targets: launch/README.md. No such run has been made yet.
+The planner expects, on 8 H100, 30 GiB of each GPU while sampling, 50 GiB in the gradients, and at least 111 s per
+update. Other targets: launch/README.md. This configuration has not been run yet.
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,9 @@
-"""The whole loop on a laptop: six real tasks, a 1.3M-parameter Qwen2 trained from nothing, two CPU cores.
+"""The whole loop on a laptop: six real tasks, a 1.3M-parameter Qwen2 trained from scratch, two CPU cores.
 
     python -m experiments.run --config=experiments/configs/quickstart.py --workdir=runs/quickstart
 
-The expert, the coder and the idea writer are scripted stand-ins, and the policy is tiny: what it shows is the
-system learning, not what a 7B learns. Expected time and figures: README.md.
+The expert, the coder and the idea writer are scripted stand-ins, and the policy is tiny: it shows that the system
+learns, not what a 7B would learn. Expected time and figures: README.md.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from mlagent_jax.sandbox.containers.settings import DockerSettings
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
-    config.seeds = ()  # several seeds: a run each, compared at the end
+    config.seeds = ()  # if any, one run per seed, compared at the end
 
     config.tasks = ConfigDict(
         {
@@ -60,11 +60,11 @@ def get_config() -> ConfigDict:
                 "intermediate_size": 480,
                 "num_hidden_layers": 4,
                 "num_attention_heads": 5,
-                # One key head for five query heads: a step is cheaper, and the cache a fifth of the size.
+                # One key head for five query heads makes a step cheaper and the cache a fifth of the size.
                 "num_key_value_heads": 1,
                 "tie_word_embeddings": True,
                 "rope_theta": 10_000.0,
-                # Four layers compile in seconds, and unrolled they train an eighth faster on a CPU.
+                # Four layers compile in seconds; unrolled, they train an eighth faster on a CPU.
                 "scan_layers": False,
                 "query_chunk": 64,
             },

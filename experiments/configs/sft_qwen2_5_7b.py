@@ -4,19 +4,19 @@
     python -m experiments.run --config=experiments/configs/sft_qwen2_5_7b.py --workdir=runs/sft_7b \
         --stages=ideas,collect,sft
 
-Hardware: 8 GPUs of 80 GB (the paper: 8 A100), with XLA_PYTHON_CLIENT_MEM_FRACTION=0.95. Elsewhere the planner names
-the settings to change. Expected on 8 H100, by the planner: 26 GiB of each GPU's 79, and at the least 8.5 s a step of
-64 full rows; with `--config.model.shape.remat=dots` 61 GiB and 6.9 s. Other targets: launch/README.md. No such run has
-been made yet.
+Hardware: 8 GPUs with 80 GB (the paper: 8 A100), with XLA_PYTHON_CLIENT_MEM_FRACTION=0.95. For other hardware the
+planner names the settings to change. The planner expects, on 8 H100, 26 of each GPU's 79 GiB and at least 8.5 s per
+step of 64 full rows; with `--config.model.shape.remat=dots`, 61 GiB and 6.9 s. Other targets: launch/README.md. This
+configuration has not been run yet.
 
 The values are those of arXiv 2505.23723, appendix C.1, and of the authors' SFT script: base model, 2 epochs, global
 batch 64, learning rate 2e-5 with cosine decay, no warm-up, no weight decay, bf16. Their batch is 64 trajectories, and
-so is this one (`batch_sequences`), packed into as few rows of 15,000 tokens as they need; with `batch_sequences` 0 a
-step would be of `batch_rows` packed rows, each of several trajectories. The loss is the mean over the action tokens of
+so is this one (`batch_sequences`), packed into as few rows of 15,000 tokens as possible; with `batch_sequences` 0 a
+step would have `batch_rows` packed rows of several trajectories each. The loss is the mean over the action tokens of
 all 64.
 
-Weights: put Qwen2.5-7B (base) in Hugging Face's form at `model.pretrained`; the planner does without them. The expert
-and the tasks are the quickstart's, as the paper's trajectories are not published: name a stronger expert by
+Weights: put Qwen2.5-7B (base) as a Hugging Face folder at `model.pretrained`; the planner does not need them. The
+expert and the tasks are the quickstart's, as the paper's trajectories are not published. Use a stronger expert with
 `--config.agents.expert=endpoint`.
 """
 
@@ -50,7 +50,7 @@ def get_config() -> ConfigDict:
         {
             "row_length": 15_000,
             "batch_sequences": 64,
-            "micro_rows": 8,  # one row a GPU at a time
+            "micro_rows": 8,  # one row per GPU at a time
             "epochs": 2.0,
             "optimiser": {
                 "name": "adamw",

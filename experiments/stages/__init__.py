@@ -1,4 +1,4 @@
-"""The stages of a run, in order. Each reads what the ones before it wrote, and resumes where it stopped."""
+"""The stages of a run, in order. Each reads what earlier stages wrote, and resumes where it was interrupted."""
 
 from __future__ import annotations
 
@@ -16,4 +16,5 @@ RUN_STAGE: dict[str, Callable[[Experiment], None]] = {
     "report": report.run,
 }
 STAGES = tuple(RUN_STAGE)
-ACTING = ("collect", "ppo", "evaluate")  # those that run scripts
+ACTING = ("collect", "ppo", "evaluate")  # the stages that run scripts
+TRACKED = ("sft", "ppo", "evaluate")  # the stages that log to trackers

@@ -1,8 +1,9 @@
-"""Episodes of a stage: those that are not stored yet are run, and each is stored as soon as it has ended."""
+"""Runs the episodes of a stage that are not stored yet, and stores each as soon as it ends."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from absl import logging
@@ -11,7 +12,7 @@ from experiments.experiment import Experiment
 from mlagent_jax.agent.episode import EpisodeRequest, StepTaken, run_episodes
 from mlagent_jax.agent.policy import Policy
 from mlagent_jax.agent.trajectory import Trajectory, episode_key
-from mlagent_jax.agent.trajectory_log import TrajectoryLog
+from mlagent_jax.agent.trajectory_log import TrajectoryLog, latest_trajectories
 from mlagent_jax.training.progress import ProgressBar
 
 REPEATS = 1
@@ -25,26 +26,23 @@ def run_missing(
     plans: Sequence[tuple[Policy, Sequence[EpisodeRequest]]],
     batch: int,
 ) -> list[Trajectory]:
-    """All the planned trajectories in the order of the plan, whatever was done before and by whom.
+    """All planned trajectories in the order of the plan, whether they were stored before or are run now.
 
-    An episode that a fault of ours cut short is run again, `REPEATS` times at most; those that still are cut short are
-    said aloud and count for nobody.
+    An episode that an infrastructure failure cuts short is repeated, at most `REPEATS` times. If that does not help, it
+    is masked, and a warning gives the number of such episodes.
     """
+    log_each = partial(log_step, stage)
     keys = [episode_key(policy.name, r.task, r.index) for policy, requests in plans for r in requests]
-
-    def told(taken: StepTaken) -> None:
-        log_step(stage, taken)
-
     with TrajectoryLog(path) as log:
         stored = log.keys() & set(keys)
         if stored:
-            logging.info("Stage %s goes on: %d of %d episodes are stored.", stage, len(stored), len(keys))
+            logging.info("Stage %s resumes: %d of %d episodes are stored.", stage, len(stored), len(keys))
         with ProgressBar(stage, len(keys), start=len(stored)) as bar:
             for policy, requests in plans:
                 missing = [r for r in requests if episode_key(policy.name, r.task, r.index) not in stored]
                 for attempt in range(1 + REPEATS):
                     cut_short = []
-                    for trajectory in run_episodes(policy, missing, experiment.stepper, batch, told):
+                    for trajectory in run_episodes(policy, missing, experiment.stepper, batch, log_each):
                         log.append(trajectory)
                         if trajectory.is_masked:
                             cut_short.append(trajectory.key)
@@ -53,13 +51,12 @@ def run_missing(
                     missing = [r for r in missing if episode_key(policy.name, r.task, r.index) in cut_short]
                     if not missing:
                         break
-        found = {trajectory.key: trajectory for trajectory in log.read()}
+        found = latest_trajectories(path)
     planned = [found[key] for key in keys]
     masked = sum(trajectory.is_masked for trajectory in planned)
     if masked:
         logging.warning(
-            "Stage %s: %d of %d episodes were cut short by faults of the infrastructure, also when repeated, and count "
-            "for nothing.",
+            "Stage %s: %d of %d episodes are masked, since infrastructure failures cut them short even when repeated.",
             stage,
             masked,
             len(planned),
@@ -68,7 +65,7 @@ def run_missing(
 
 
 def log_step(stage: str, taken: StepTaken) -> None:
-    """A line for each step of a remote model, and for any that takes long: a sign that the run goes on."""
+    """Logs each step of a remote model, and any step that takes long, to show that the run is progressing."""
     usage = taken.response.usage
     if usage is None and taken.seconds < LONG_STEP_SECONDS:
         return

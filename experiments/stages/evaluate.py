@@ -1,4 +1,4 @@
-"""Evaluation: K episodes of every agent on every task, scored on the private split."""
+"""Evaluation: K episodes of each agent on each task, scored on the private split."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mlagent_jax.agent.random_policy import RandomPolicy
 from mlagent_jax.agent.starter import StarterPolicy
 from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.evaluation.scores import score_trajectories, write_scores
+from mlagent_jax.evaluation.text_tables import SCORE_COLUMNS, score_rows
 from mlagent_jax.parallel import distributed
 
 STAGE = "evaluate"
@@ -36,7 +37,7 @@ def _evaluate(experiment: Experiment) -> dict[str, Any]:
 
 
 def _run_trained(experiment: Experiment, agent: str) -> list[Trajectory]:
-    """All processes must call this: the parameters may be spread over them, and all of them sample."""
+    """All processes must call this: they share the parameters, and all of them sample."""
     engine = experiment.engine
     engine.load(experiment.trained_params(agent, needed_by=STAGE))
     policy = experiment.policy(agent, experiment.settings.evaluate.temperature)
@@ -72,6 +73,8 @@ def _score(experiment: Experiment, trajectories: list[Trajectory]) -> dict[str, 
         seed=experiment.settings.seed,
     )
     write_scores(experiment.workdir.scores, scores)
+    with experiment.tracking.open(experiment.workdir.evaluation) as tracker:
+        tracker.log_table("scores", SCORE_COLUMNS, score_rows(scores))
     masked = sum(trajectory.is_masked for trajectory in trajectories)
     return {"episodes": len(trajectories), "masked": masked} | experiment.execution_counts()
 
@@ -87,5 +90,5 @@ def _policy(experiment: Experiment, agent: str) -> Policy:
 
 
 def _seed(seed: int, task: int, index: int) -> int:
-    """The same for every agent, so that they differ in nothing else."""
+    """The same for all agents, so that nothing but the agent differs."""
     return int(np.random.default_rng([seed, task, index]).integers(2**31))

@@ -23,13 +23,13 @@ def run(experiment: Experiment) -> None:
 
 
 def _write_pools(experiment: Experiment) -> dict[str, Any]:
-    """A pool that is there already is kept: with an endpoint as writer it has cost something."""
+    """Existing pools are kept: with an endpoint as writer they cost money."""
     kept = 0
     for task in experiment.held_in:
-        path = experiment.workdir.ideas / f"{task.name}.json"
+        path = experiment.workdir.idea_pool(task.name)
         if path.exists():
             pool = read_pool(path)
-            logging.info("The ideas for %s are there already.", task.name)
+            logging.info("The ideas for %s exist already.", task.name)
         else:
             writer, settings = experiment.idea_writer, experiment.settings
             pool = build_pool(task, writer, TfidfEmbedder(), settings.ideas, settings.seed)
@@ -40,10 +40,10 @@ def _write_pools(experiment: Experiment) -> dict[str, Any]:
 
 
 def read_pool(path: Path) -> IdeaPool:
-    """Raises IdeaError for a file that holds none."""
+    """Raises IdeaError for a damaged file."""
     try:
         return IdeaPool.from_json(json.loads(path.read_text()))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise IdeaError(
-            f"the idea pool {path} is damaged ({error!r}); remove it to have it built again"
+            f"the idea pool {path} is damaged ({error!r}); delete it, and it is built again"
         ) from error

@@ -1,4 +1,4 @@
-"""Step-wise RL from the expert's states (or, as the baseline, whole episodes), by PPO from the SFT model."""
+"""PPO from the SFT model: step-wise from the expert's states or, as the baseline, on whole episodes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 from absl import logging
 
 from experiments.experiment import Experiment
-from experiments.stages.collect import chats, expert_trajectories
 from experiments.stages.stage import run_on_all
 from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.agent.trajectory import Trajectory
@@ -41,8 +40,9 @@ def _train(experiment: Experiment) -> dict[str, Any]:
         experiment.workdir.ppo,
         experiment.mesh,
         demonstrations=distributed.on_main(lambda: _demonstrations(experiment)),
+        tracking=experiment.tracking,
     )
-    experiment.export(experiment.workdir.ppo, trained)
+    experiment.export(STAGE, trained)
     summary: dict[str, Any] = {"updates": settings.ppo.updates}
     if isinstance(collector, StateCollector):
         summary |= {"states": len(collector.pool), "states_left_out": collector.pool.left_out}
@@ -54,7 +54,7 @@ def _collector(experiment: Experiment, policy: ModelPolicy) -> Collector:
     if settings.rl.rollouts == "episodes":
         names = [task.name for task in experiment.held_in]
         return EpisodeCollector(names, experiment.stepper, settings.sampling.batch)
-    trajectories = expert_trajectories(experiment, needed_by=STAGE)
+    trajectories = experiment.expert_trajectories(STAGE)
     pool = StatePool(trajectories, {task.name: task for task in experiment.held_in}, policy.fits)
     if pool.left_out:
         logging.warning(
@@ -67,12 +67,12 @@ def _collector(experiment: Experiment, policy: ModelPolicy) -> Collector:
 
 
 def _demonstrations(experiment: Experiment) -> list[Rollout]:
-    """What the expert did and earned, for a critic that starts from it."""
+    """The expert's actions and their rewards, if the critic starts from them."""
     ppo = experiment.settings.ppo
     if ppo.critic_start != "expert":
         return []
-    expert = [t for t in expert_trajectories(experiment, needed_by=STAGE) if not t.is_masked]
-    encoded = [encode_chat(experiment.tokenizer, chat) for chat in chats(experiment, expert)]
+    expert = [t for t in experiment.expert_trajectories(STAGE) if not t.is_masked]
+    encoded = [encode_chat(experiment.tokenizer, chat) for chat in experiment.chats(expert)]
     return [
         demonstration(cut_at_step(sequence, ppo.row_length), _rewards(experiment, trajectory))
         for sequence, trajectory in zip(encoded, expert, strict=True)
@@ -80,7 +80,7 @@ def _demonstrations(experiment: Experiment) -> list[Rollout]:
 
 
 def _rewards(experiment: Experiment, trajectory: Trajectory) -> list[float | None]:
-    """What the expert's actions would earn here: as single steps, or as they did in their episode."""
+    """The rewards of the expert's actions: as single steps, or as in their episode if rollouts are episodes."""
     settings = experiment.settings
     if settings.rl.rollouts == "episodes":
         return [step.reward for step in trajectory.steps]

@@ -1,4 +1,4 @@
-"""The report: one HTML page of all that the run has so far; made anew each time."""
+"""The report: one HTML page of everything that the run has stored so far; it is written again each time."""
 
 from __future__ import annotations
 

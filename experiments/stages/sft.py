@@ -1,11 +1,10 @@
-"""Exploration-enriched fine-tuning: a tokenizer if there is none, packed rows, loss on action tokens only."""
+"""Exploration-enriched fine-tuning on the expert's episodes: packed rows, loss on action tokens only."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from experiments.experiment import Experiment
-from experiments.stages.collect import chats, expert_trajectories
 from experiments.stages.stage import run_on_all
 from mlagent_jax.parallel import distributed
 from mlagent_jax.sft.batches import cut_counts
@@ -23,7 +22,7 @@ def _fine_tune(experiment: Experiment) -> dict[str, Any]:
     settings, workdir = experiment.settings, experiment.workdir
     if settings.rl.start == "base":
         return {"skipped": "config.rl.start is 'base'"}
-    expert = distributed.on_main(lambda: chats(experiment, expert_trajectories(experiment, needed_by=STAGE)))
+    expert = distributed.on_main(lambda: experiment.chats(experiment.expert_trajectories(STAGE)))
     sequences = [encode_chat(experiment.tokenizer, chat) for chat in expert]
     params = train(
         settings.sft,
@@ -32,8 +31,9 @@ def _fine_tune(experiment: Experiment) -> dict[str, Any]:
         sequences,
         workdir.sft,
         experiment.mesh,
+        experiment.tracking,
     )
-    experiment.export(workdir.sft, params)
+    experiment.export(STAGE, params)
     cut, dropped = cut_counts(sequences, settings.sft.row_length)
     return {
         "parameters": experiment.model.num_parameters,

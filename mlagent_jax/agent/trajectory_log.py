@@ -1,14 +1,12 @@
-"""Where a stage keeps its finished episodes: a file of one trajectory a line, on disk once `append` returns.
+"""The file in which a stage keeps its finished episodes: one trajectory a line, on disk once `append` returns.
 
-After kill -9 or a crash of the machine, the last line may be torn; it is dropped, and its episode run again.
-Damage anywhere else is not ours to guess about: it is named, and nothing is written.
+The only reader and writer of such files. After kill -9 or a crash of the machine the last line may be torn: it is
+dropped, and its episode is run again. Any other damage is reported, and nothing is written.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,77 +14,65 @@ from types import TracebackType
 from typing import Self
 
 from mlagent_jax.agent.trajectory import Trajectory, from_json, to_json
-from mlagent_jax.errors import UserError
-
-_log = logging.getLogger(__name__)
+from mlagent_jax.jsonl import JsonlError, append_jsonl, read_jsonl
 
 
-class TrajectoryLogError(UserError):
-    """A log of trajectories cannot be read or written; the message names file, line and remedy."""
+def read_trajectories(path: Path, missing_ok: bool = False) -> Iterator[Trajectory]:
+    """The trajectories of a file in order, one at a time, without a torn last line.
 
-
-def read_trajectories(path: Path) -> Iterator[Trajectory]:
-    """The trajectories of a file in order, one at a time, less a torn last line. Raises TrajectoryLogError.
-
-    An episode that a fault of ours ended may stand before its own repetition, under the same key.
+    An episode that an infrastructure fault ended may precede its own repetition, under the same key.
+    missing_ok: a file that does not exist has no trajectories. Raises JsonlError for a file that cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    _log.warning("%s: line %d is torn and left out", path, number)
-                    return
-                yield _parse(path, number, line)
-    except OSError as error:
-        raise TrajectoryLogError(f"cannot read {path}: {error.strerror}") from error
+    for number, record in enumerate(read_jsonl(path, missing_ok), 1):
+        try:
+            trajectory = from_json(record)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise JsonlError(
+                f"{path}, line {number} is not a trajectory ({type(error).__name__}: {error}): delete that line, so "
+                "that its episode is run again, or restore a copy of the file; nothing was changed"
+            ) from error
+        yield trajectory
+
+
+def latest_trajectories(path: Path, missing_ok: bool = False) -> dict[str, Trajectory]:
+    """The trajectories by key. An episode that was run again stands once, as it was the last time."""
+    return {trajectory.key: trajectory for trajectory in read_trajectories(path, missing_ok)}
 
 
 class TrajectoryLog:
-    """Appends to `path`, as its only writer. Raises TrajectoryLogError if it cannot be opened or read."""
+    """Appends to `path`, as its only writer. Raises JsonlError if it cannot be opened or read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._keys: set[str] = set()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self._lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise TrajectoryLogError(f"cannot write {path}: {error.strerror}") from error
+            raise JsonlError(f"cannot write {path}: {error.strerror}") from error
         try:
-            self._lock()
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._keys = {t.key for t in read_trajectories(path) if not t.is_masked}
-            self._drop_torn_line()
+        except BlockingIOError:
+            self.close()
+            raise JsonlError(
+                f"another process is writing {path}; wait for it, or use another work directory"
+            ) from None
         except BaseException:
-            os.close(self._file)
+            self.close()
             raise
 
     def keys(self) -> frozenset[str]:
-        """Of the episodes that need not be run again; those that a fault of ours ended are not among them."""
+        """Of the episodes that need not be run again: all but those that an infrastructure fault ended."""
         return frozenset(self._keys)
 
-    def read(self) -> Iterator[Trajectory]:
-        """As `read_trajectories`."""
-        return read_trajectories(self._path)
-
     def append(self, trajectory: Trajectory) -> None:
-        """Returns once the line is on disk; if it cannot be written, the file is as it was before."""
-        line = (json.dumps(to_json(trajectory), allow_nan=False) + "\n").encode()
-        size = os.fstat(self._file).st_size
-        try:
-            written = 0
-            while written < len(line):
-                written += os.write(self._file, line[written:])
-            os.fsync(self._file)
-        except OSError as error:
-            os.ftruncate(self._file, size)
-            raise TrajectoryLogError(
-                f"cannot write {self._path}: {error.strerror}; mend that and start again: its lines are kept"
-            ) from error
+        """Returns once the line is on disk. Raises JsonlError if it cannot be written: the file is then as before."""
+        append_jsonl(self._path, [to_json(trajectory)], sync=True)
         if not trajectory.is_masked:
             self._keys.add(trajectory.key)
 
     def close(self) -> None:
-        os.close(self._file)
+        os.close(self._lock)
 
     def __enter__(self) -> Self:
         return self
@@ -95,41 +81,3 @@ class TrajectoryLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise TrajectoryLogError(
-                f"another process is writing {self._path}; wait for it, or use another work directory"
-            ) from None
-
-    def _drop_torn_line(self) -> None:
-        with self._path.open("rb") as file:
-            content_end = _end_of_last_line(file.fileno())
-        torn = os.fstat(self._file).st_size - content_end
-        if torn:
-            os.ftruncate(self._file, content_end)
-            _log.warning("%s: dropped %d bytes of a last line that was torn", self._path, torn)
-
-
-def _end_of_last_line(file: int) -> int:
-    """Offset after the last newline, found from the end."""
-    position, block = os.fstat(file).st_size, 1 << 16
-    while position > 0:
-        start = max(position - block, 0)
-        newline = os.pread(file, position - start, start).rfind(b"\n")
-        if newline >= 0:
-            return start + newline + 1
-        position = start
-    return 0
-
-
-def _parse(path: Path, number: int, line: bytes) -> Trajectory:
-    try:
-        return from_json(json.loads(line))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TrajectoryLogError(
-            f"{path}, line {number} is not a trajectory ({type(error).__name__}: {error}): delete it, so "
-            "that its episode is run again, or restore a copy of the file; nothing was changed"
-        ) from error

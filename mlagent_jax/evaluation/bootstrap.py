@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 COVERS = (
-    "Percentile bootstrap over episodes, drawn again within each task. It covers the chance in how these "
-    "agents acted in their episodes. It does not cover other tasks, other data splits or another training "
-    "seed, and it has no width where all episodes of an agent ended alike."
+    "Percentile bootstrap over episodes, resampled within each task. It covers the randomness of these agents' "
+    "episodes. It does not cover other tasks, other data splits or another training seed, and its width is zero if all "
+    "episodes of an agent have the same score."
 )
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its interval; `low` and `high` are None where there is too little to tell."""
+    """A mean with its interval; `low` and `high` are None if there are too few values for one."""
 
     mean: float
     low: float | None = None
@@ -33,11 +33,11 @@ def stratified_mean(
 ) -> Interval:
     """Unweighted mean of the strata's means, with a percentile bootstrap interval.
 
-    strata: one (n_t,) array of episode values for each task. Each resample draws n_t - 1 of a task's n_t
-        episodes with replacement, which makes the bootstrap variance that of the unbiased estimator (Rao and
-        Wu 1988); drawing n_t would make intervals of eight episodes 6% too narrow.
-    Without bounds where a stratum has one episode only. Raises ValueError for no strata, an empty one or a
-    value that is not finite.
+    strata: one (n_t,) array of episode values for each task. Each resample draws n_t - 1 of a task's n_t episodes with
+        replacement, so that the bootstrap variance is that of the unbiased estimator (Rao and Wu 1988); drawing n_t
+        would make intervals of eight episodes 6% too narrow.
+    There are no bounds if a stratum has only one episode. Raises ValueError for no strata, an empty stratum, or a value
+    that is not finite.
     """
     arrays = [np.asarray(values, dtype=np.float64) for values in strata]
     if not arrays or any(values.size == 0 for values in arrays):
@@ -58,9 +58,9 @@ def stratified_mean(
 
 
 def student_mean(values: Sequence[float], *, confidence: float = 0.95) -> Interval:
-    """Mean of independent training runs with Student's t interval, which is honest (wide) about having few.
+    """Mean of independent training runs with Student's t interval, which stays valid (wide) for few runs.
 
-    values: one number for each run, (n,). Without bounds for one run. Raises ValueError for none.
+    values: one number for each run, (n,). There are no bounds for a single run. Raises ValueError for none.
     """
     if not values:
         raise ValueError("a mean over runs needs at least one run")
@@ -68,7 +68,7 @@ def student_mean(values: Sequence[float], *, confidence: float = 0.95) -> Interv
     mean = float(runs.mean())
     if runs.size < 2:
         return Interval(mean)
-    from scipy import stats  # 0.5 s to import, and most runs are alone
+    from scipy import stats  # takes 0.5 s to import, and a single run does not need it
 
     error = float(runs.std(ddof=1) / np.sqrt(runs.size))
     margin = float(stats.t.ppf(0.5 + confidence / 2.0, runs.size - 1)) * error

@@ -1,4 +1,4 @@
-"""Geometry of the report's charts; the templates turn it into inline SVG, escaped like everything else."""
+"""The geometry of the report's charts; the templates draw it as inline SVG, escaped like everything else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_POINTS = 300
 class Series:
     """One line. x, y: (n,), nan where nothing was recorded. band: (low, high) around y, each (n,).
 
-    colour: a class of the style sheet such as an outcome's; the next free one if "".
+    colour: a class of the style sheet, such as an outcome's; "" for the next unused one.
     """
 
     label: str
@@ -28,7 +28,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """A line chart. `floor` and `ceiling` are y values that the axis must include, such as a natural zero."""
+    """A line chart. floor, ceiling: y values that the axis must include, such as a natural zero."""
 
     title: str
     x_label: str
@@ -39,7 +39,7 @@ class Chart:
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About `count` round numbers that lie in [low, high], steps of 1, 2 or 5 times a power of ten."""
+    """About `count` round numbers in [low, high], at intervals of 1, 2 or 5 times a power of ten."""
     if high <= low:
         return [low]
     rough = (high - low) / count
@@ -51,7 +51,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def short_number(value: float) -> str:
-    """For axes: 1200000 -> "1.2M", 0.00012 -> "1.2e-4"."""
+    """For axes: 1200000 becomes "1.2M", 0.00012 becomes "1.2e-4"."""
     size = abs(value)
     for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if size >= unit:
@@ -62,9 +62,9 @@ def short_number(value: float) -> str:
 
 
 def line_chart(chart: Chart) -> dict[str, Any] | None:
-    """What the `line_chart` macro draws, or None where no series has a finite point.
+    """What the `line_chart` macro draws, or None if no series has a finite point.
 
-    Series longer than `MAX_POINTS` are averaged in equal runs of points, which the note then says.
+    Series longer than `MAX_POINTS` are averaged over groups of consecutive points, and the note says so.
     """
     thinned = [_thin(series) for series in chart.series]
     drawn = [series for series in thinned if any(map(math.isfinite, series.y))]
@@ -127,7 +127,7 @@ def line_chart(chart: Chart) -> dict[str, Any] | None:
 
 
 def interval_rows(rows: Iterable[tuple[str, float, float | None, float | None]]) -> dict[str, Any] | None:
-    """One line for each (label, mean, low, high) on a common axis from 0 to 100 that has zero in view."""
+    """One line for each (label, mean, low, high), on a common axis from 0 to 100 that includes the value zero."""
     rows = list(rows)
     if not rows:
         return None
@@ -151,7 +151,7 @@ def interval_rows(rows: Iterable[tuple[str, float, float | None, float | None]])
 def strip_rows(
     groups: Sequence[Sequence[float]], marks: Sequence[float], *, higher_is_better: bool
 ) -> dict[str, Any]:
-    """Places of scores, and of marks such as m_init, on a common axis from 0 (worst) to 100 (best)."""
+    """Positions of scores, and of marks such as m_init, on a common axis from 0 (worst) to 100 (best)."""
     values = [*marks, *(value for group in groups for value in group)]
     if not values:
         return {"marks": [], "rows": [[] for _ in groups]}
@@ -164,7 +164,7 @@ def strip_rows(
 
 class _Scale:
     def __init__(self, low: float, high: float, start: float, end: float) -> None:
-        if high <= low:  # a single value: put it into the middle
+        if high <= low:  # a single value goes into the middle
             low, high = low - (abs(low) * 0.1 or 1.0), high + (abs(high) * 0.1 or 1.0)
         self.low, self.high, self._start, self._end = low, high, start, end
 
@@ -186,7 +186,7 @@ def _thin(series: Series) -> Series:
 
 
 def _path(xs: Sequence[float], ys: Sequence[float], x_scale: _Scale, y_scale: _Scale) -> str:
-    """Points that were not recorded are passed over, so that sparse series (an eval loss) are lines too."""
+    """Skips points that were not recorded, so that a sparse series, such as an eval loss, is a line too."""
     points = [(x_scale(x), y_scale(y)) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
     return "M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in points)
 

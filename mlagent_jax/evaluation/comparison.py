@@ -1,7 +1,8 @@
-"""Finished runs side by side, such as the paper's component ablation (arXiv 2505.23723 v2, table 2)."""
+"""Comparisons of finished runs, such as the paper's component ablation (arXiv 2505.23723 v2, table 2)."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,20 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from mlagent_jax.agent.trajectory import Trajectory
+from mlagent_jax.agent.trajectory_log import latest_trajectories
 from mlagent_jax.errors import UserError
 from mlagent_jax.evaluation import bootstrap, scores
-from mlagent_jax.evaluation.workdir import read_json, read_trajectories
+from mlagent_jax.evaluation.read_run import read_json
+from mlagent_jax.evaluation.tables import agent_title
+from mlagent_jax.evaluation.text_tables import comparison_table
+from mlagent_jax.files import write_atomically
+from mlagent_jax.run_folder import RunFolder
 
 VALUES = ("relative_gain", "normalised_gain", "valid_rate")  # rewards differ by what was ablated
 OVER_RUNS = (
-    "Student's interval over independent runs. It covers the training seed and the chance in the episodes, "
-    "not other tasks or data splits."
+    "Student's interval over independent runs. It covers the training seed and the randomness of episodes, not other "
+    "tasks or data splits."
 )
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One row: runs that differ in their seed only, and which of their evaluated agents stands for them."""
+    """One row: runs that differ only in their seed, and the evaluated agent whose scores are compared."""
 
     label: str
     agent: str
@@ -39,11 +45,10 @@ class _Run:
 def compare(variants: Sequence[Variant], **options: Any) -> dict[str, Any]:
     """Means of each variant, and its differences from the first one, by split.
 
-    With one run for each variant the intervals are over episodes (`bootstrap.COVERS`), with several over runs
-    (`OVER_RUNS`); differences pair episodes by task and index, and runs by seed. options: of
-    `bootstrap.stratified_mean`.
-    Raises UserError for a run that has not been evaluated, lacks the agent, or differs in its tasks or
-    starters from the others, and for variants with different seeds.
+    With one run per variant the intervals are over episodes (`bootstrap.COVERS`), with several over runs (`OVER_RUNS`).
+    Differences pair episodes by task and index, and runs by seed. options: of `bootstrap.stratified_mean`.
+    Raises UserError for a run that has not been evaluated, lacks the agent, or has other tasks or starters than the
+    others, and for variants with different seeds.
     """
     runs = {variant: [_read(path, variant.agent) for path in variant.workdirs] for variant in variants}
     _check(runs)
@@ -80,19 +85,38 @@ def compare(variants: Sequence[Variant], **options: Any) -> dict[str, Any]:
     }
 
 
+def compare_seeds(runs: Sequence[RunFolder], out: Path) -> str:
+    """Compares the agents of `HEADLINE` over runs of several seeds: writes `out`, and returns a table in plain text.
+
+    Returns one sentence instead if one of the two was not evaluated. Raises UserError if a run was not evaluated.
+    """
+    agent, baseline = scores.HEADLINE
+    evaluated = [(read_json(run.scores) or {"agents": scores.HEADLINE})["agents"] for run in runs]
+    missing = [name for name in scores.HEADLINE if any(name not in agents for agents in evaluated)]
+    if missing:
+        return (
+            f"{agent_title(agent)} is not compared with {agent_title(baseline)}, since {' and '.join(missing)} was not "
+            "evaluated: name both in config.evaluate.agents"
+        )
+    folders = tuple(run.root for run in runs)
+    found = compare([Variant(agent_title(name), name, folders) for name in (baseline, agent)])
+    write_atomically(out, json.dumps(found, indent=1, allow_nan=False) + "\n")
+    return comparison_table(found)
+
+
 def _read(workdir: Path, agent: str) -> _Run:
-    found = read_json(workdir / "evaluate" / "scores.json")
-    config = read_json(workdir / "config.json")
+    folder = RunFolder(workdir)
+    found, config = read_json(folder.scores), read_json(folder.config)
     if found is None or config is None:
-        missing = "config.json" if config is None else "evaluate/scores.json"
+        missing = (folder.config if config is None else folder.scores).relative_to(workdir)
         raise UserError(f"{workdir} has no {missing}: finish the run first, up to its evaluate stage")
     if agent not in found["agents"]:
         raise UserError(f"{workdir} evaluated {', '.join(found['agents'])}, but not {agent!r}")
-    trajectories = read_trajectories(workdir / "evaluate" / "trajectories.jsonl")
+    trajectories = latest_trajectories(folder.evaluation_trajectories, missing_ok=True)
     return _Run(
         seed=config.get("seed", 0),
         facts=found["tasks"],
-        episodes=scores.unmasked(each for each in trajectories if each.agent == agent),
+        episodes=scores.unmasked(each for each in trajectories.values() if each.agent == agent),
     )
 
 
@@ -107,7 +131,9 @@ def _check(runs: Mapping[Variant, Sequence[_Run]]) -> None:
             )
         for run, workdir in zip(group, variant.workdirs, strict=True):
             if run.facts.keys() != reference[0].facts.keys():
-                raise UserError(f"{workdir} was evaluated on other tasks than {first.workdirs[0]}")
+                raise UserError(
+                    f"{workdir} was evaluated on other tasks than {first.workdirs[0]}: compare runs of the same tasks"
+                )
             for name, task in run.facts.items():
                 expected = reference[0].facts[name]["m_init"]
                 if not math.isclose(task["m_init"], expected, rel_tol=1e-9):
@@ -118,11 +144,11 @@ def _check(runs: Mapping[Variant, Sequence[_Run]]) -> None:
 
 
 def _joined(intervals: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
-    """The interval of the only run, or one over the runs' means, with those; None if a run has no mean."""
-    told = [interval for interval in intervals if interval is not None]
-    if len(told) < len(intervals):
+    """The interval of a single run, or one over the means of several runs; None if one of them has no mean."""
+    known = [interval for interval in intervals if interval is not None]
+    if len(known) < len(intervals):
         return None
-    if len(told) == 1:
-        return dict(told[0])
-    means = [interval["mean"] for interval in told]
+    if len(known) == 1:
+        return dict(known[0])
+    means = [interval["mean"] for interval in known]
     return asdict(bootstrap.student_mean(means)) | {"runs": means}

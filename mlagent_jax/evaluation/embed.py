@@ -1,7 +1,7 @@
-"""Carrying what agents and scripts wrote into an HTML page, where none of it may run or hide.
+"""Embeds what agents and scripts wrote in an HTML page, where none of it may run or stay invisible.
 
-Text reaches the page in two ways only: through Jinja's autoescape, and as data in inert `<script>` elements
-that the page's own script turns into text nodes. Both pass `visible` first.
+Text reaches the page in only two ways: through Jinja's autoescape, and as data in inert `<script>` elements, which the
+page's own script turns into text nodes. Both pass through `visible` first.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _JSON_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
 def visible(text: str) -> str:
-    """`text` with every character that would not show, or would reorder what is shown, written out.
+    """`text` with every character that is invisible, or reorders what is shown, replaced by its code point.
 
-    Newline and tab stay. Other control characters, bidirectional controls, zero-width characters, tags, lone
-    surrogates and private use become e.g. "⟨U+202E⟩".
+    Newline and tab stay. Other control characters, bidirectional controls, zero-width characters, tags, lone surrogates
+    and private use characters become, for example, "⟨U+202E⟩".
     """
     return _UNUSUAL.sub(lambda match: _visible_character(match[0]), text)
 
@@ -34,7 +34,7 @@ def _visible_character(character: str) -> str:
 
 
 def visible_data(value: Any) -> Any:
-    """`visible` for all strings in a JSON-like value, keys included; nan and infinity become their names."""
+    """`visible` of all strings in a JSON-like value, keys included; nan and infinity become their names."""
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, dict):
@@ -47,19 +47,19 @@ def visible_data(value: Any) -> Any:
 
 
 def script_json(value: Any) -> str:
-    """`value` as JSON that cannot end or confuse a `<script>` element."""
+    """`value` as JSON that cannot end a `<script>` element or start a comment."""
     text = json.dumps(visible_data(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.translate(_JSON_ESCAPES)
 
 
 def packed_json(value: Any) -> str:
-    """`value` as gzipped JSON in base64, the same bytes for the same value."""
+    """`value` as gzipped JSON in base64; the same value gives the same bytes."""
     text = json.dumps(visible_data(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
 
 
 def shortened(text: str, limit: int) -> str:
-    """Head and tail of a text longer than `limit` characters, with a word about what was left out."""
+    """The head and tail of a text longer than `limit` characters, with a note on how much was left out."""
     if len(text) <= limit:
         return text
     half = limit // 2

@@ -1,4 +1,4 @@
-"""Trajectories as the report's browser shows them: a small index, and packed chunks opened on demand."""
+"""Trajectories for the report's browser: a small index, and compressed chunks that are opened on demand."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Record = dict[str, Any]
 def build(
     stages: Iterable[tuple[str, Sequence[Trajectory]]], rollouts: Sequence[Record] = ()
 ) -> tuple[list[Record], list[str]]:
-    """Index entries and packed chunks for the trajectories of each (stage, trajectories), and PPO's rollouts.
+    """Index entries and compressed chunks of the trajectories of each (stage, trajectories), and of PPO's rollouts.
 
-    An entry's "chunk" and "at" say where its steps lie. A chunk holds episodes of one agent and task, until
-    they have `CHUNK_STEPS` steps, so that opening one costs milliseconds whatever the size of the run.
-    rollouts: records of `ppo/rollouts.jsonl`; those of one update on one task are shown as one entry.
+    An entry's "chunk" and "at" locate its steps. A chunk holds episodes of one agent on one task, with at most
+    `CHUNK_STEPS` steps, so opening one takes milliseconds however large the run is.
+    rollouts: lines of PPO's rollouts.jsonl; those of one update on one task are shown as one entry.
     """
     groups: dict[tuple[str, str, str], list[tuple[Record, list[Record]]]] = {}
     for stage, trajectories in stages:
@@ -119,7 +119,7 @@ def _rollout_entry(update: int, task: str, records: Sequence[Record]) -> Record:
 
 
 def _rollout_step(record: Record) -> Record:
-    """One sampled action; "origin" names the trajectory and step (from 0) whose state it started from."""
+    """One sampled action; "origin" is the trajectory and step (from 0) whose state it started from."""
     response = shortened(record["response"], MAX_TEXT)
     return {
         "origin": [record["trajectory"], record["index"]],
@@ -141,9 +141,9 @@ def _text(value: object) -> str:
 
 
 def labelled_fields(response: str) -> list[tuple[str, str]]:
-    """The labelled parts of a response, malformed ones too; what stands before the first label is under "".
+    """The labelled parts of a response, even of a malformed one; text before the first label has the label "".
 
-    A label counts where the parser finds it: its first occurrence after the one before it in the format.
+    A label is found as the parser does: its first occurrence after the label that precedes it in the format.
     """
     found: list[tuple[str, int, int]] = []
     position = 0

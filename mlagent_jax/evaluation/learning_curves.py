@@ -1,7 +1,4 @@
-"""Which charts are made of the metrics that the learning stages record.
-
-Metric names are those of `sft/metrics.jsonl` and `ppo/metrics.jsonl`: flat objects, one a line.
-"""
+"""The report's charts of what the training stages logged; METRICS.md in `mlagent_jax/tracking` explains the names."""
 
 from __future__ import annotations
 
@@ -17,10 +14,10 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """A chart to make where its metrics were recorded.
+    """A chart of certain metrics.
 
-    series: (label, metric name). band: metric names (low, high) around the first one, or (spread,) for both
-    sides. coloured: whether labels are outcomes, drawn in the colours that they have everywhere.
+    series: (label, metric name). band: metric names (low, high) around the first one, or (spread,) for both sides.
+    coloured: whether labels are outcomes, which have the same colours everywhere.
     """
 
     title: str
@@ -33,14 +30,15 @@ class Plan:
     coloured: bool = False
 
 
-TOKENS = ("tokens", "tokens seen")
+_REWARD_STATISTICS = ("rollout/actions", "rollout/masked_actions", "critic/score/std")
+TOKENS = ("train/total_tokens", "tokens seen")
 UPDATE = ("step", "update")
 
 SFT = (
     Plan(
         "Loss",
         TOKENS,
-        (("training rows", "loss"), ("rows not trained on", "eval_loss")),
+        (("training rows", "train/loss"), ("rows not trained on", "val/loss")),
         note="Mean negative log-likelihood of action tokens, in nats.",
     ),
 )
@@ -49,7 +47,7 @@ PPO = (
     Plan(
         "Mean step reward",
         UPDATE,
-        (("mean", "reward_mean"),),
+        (("mean", "critic/score/mean"),),
         band=("reward_error",),
         note="The band is 1.96 standard errors of the mean on both sides.",
     ),
@@ -57,9 +55,9 @@ PPO = (
         "Spread of step rewards",
         UPDATE,
         (
-            ("90th percentile", "reward_p90"),
-            ("standard deviation", "reward_std"),
-            ("10th percentile", "reward_p10"),
+            ("90th percentile", "critic/score/p90"),
+            ("standard deviation", "critic/score/std"),
+            ("10th percentile", "critic/score/p10"),
         ),
     ),
     Plan(
@@ -74,30 +72,39 @@ PPO = (
     Plan(
         "KL to the SFT model",
         UPDATE,
-        (("mean log-ratio", "kl"), ("k3 estimate", "kl_k3")),
+        (("mean log-ratio", "actor/ref_kl"), ("k3 estimate", "actor/ref_kl_k3")),
         note="Nats a token, over sampled tokens; both estimate the same, k3 is never negative.",
         floor=0.0,
     ),
     Plan(
         "How far an update moved the policy",
         UPDATE,
-        (("KL to the policy before it", "step_kl"),),
+        (("KL to the policy before it", "actor/post_update_kl_k3"),),
         note="Nats a token, measured after the update's last step on a part of its tokens.",
         floor=0.0,
     ),
-    Plan("Entropy of the policy", UPDATE, (("entropy", "entropy"),), note="Nats a token.", floor=0.0),
+    Plan("Entropy of the policy", UPDATE, (("entropy", "actor/entropy"),), note="Nats a token.", floor=0.0),
     Plan(
         "Sampler against trainer",
         UPDATE,
-        (("mean", "logprob_diff_mean"), ("largest", "logprob_diff_max")),
+        (
+            ("mean", "training/rollout_logprobs_diff_mean"),
+            ("largest", "training/rollout_logprobs_diff_max"),
+        ),
         note="Absolute difference of a sampled token's log-probability between the two.",
         floor=0.0,
     ),
 )
 
 
+def of_older_version(records: Sequence[Record], plans: Sequence[Plan]) -> bool:
+    """Whether any of the records lacks the plans' main metric, as those of versions with other names do."""
+    (_, metric), *_ = plans[0].series
+    return any(metric not in record for record in records)
+
+
 def with_reward_error(records: Sequence[Record]) -> list[Record]:
-    """PPO records, with `reward_error`, 1.96 standard errors of the mean reward, where that can be told."""
+    """PPO records with `reward_error`, 1.96 standard errors of the mean reward, where it can be computed."""
     return [
         record | {"reward_error": 1.96 * math.sqrt(error)} if (error := _mean_variance(record)) else record
         for record in records
@@ -107,15 +114,15 @@ def with_reward_error(records: Sequence[Record]) -> list[Record]:
 def reward_change(records: Sequence[Record]) -> Record | None:
     """Mean step reward of the last third of the updates minus that of the first third, with a 95% interval.
 
-    The states are drawn anew for each update, so the interval covers which states were drawn and what was
-    sampled in them, not another training seed. None with less than three updates.
+    Each update samples new states, so the interval covers the choice of states and the actions sampled in them, not
+    another training seed. None with fewer than three updates.
     """
-    told = [record for record in records if _mean_variance(record) is not None]
-    third = len(told) // 3
+    known = [record for record in records if _mean_variance(record) is not None]
+    third = len(known) // 3
     if not third:
         return None
-    first, last = told[:third], told[-third:]
-    means = [sum(record["reward_mean"] for record in part) / third for part in (first, last)]
+    first, last = known[:third], known[-third:]
+    means = [sum(record["critic/score/mean"] for record in part) / third for part in (first, last)]
     error = math.sqrt(sum(_mean_variance(record) or 0.0 for record in first + last)) / third
     change = means[1] - means[0]
     interval = {"mean": change, "low": change - 1.96 * error, "high": change + 1.96 * error}
@@ -124,14 +131,15 @@ def reward_change(records: Sequence[Record]) -> Record | None:
 
 def _mean_variance(record: Record) -> float | None:
     """Variance of an update's mean reward, from the standard deviation over its scored actions."""
-    if not all(_is_number(record.get(name)) for name in ("reward_mean", "reward_std", "actions", "masked")):
+    if not all(_is_number(record.get(name)) for name in _REWARD_STATISTICS):
         return None
-    scored = record["actions"] - record["masked"]
-    return record["reward_std"] ** 2 / (scored - 1) if scored > 1 else None
+    actions, masked, deviation = (record[name] for name in _REWARD_STATISTICS)
+    scored = actions - masked
+    return deviation**2 / (scored - 1) if scored > 1 else None
 
 
 def charts(records: Sequence[Record], plans: Sequence[Plan]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Charts of the plans whose metrics are there, and the titles of those whose metrics are not."""
+    """Charts of the plans whose metrics were logged, and the titles of the other plans."""
     drawn, absent = [], []
     for plan in plans:
         chart = line_chart(_chart(records, plan))
@@ -143,7 +151,7 @@ def charts(records: Sequence[Record], plans: Sequence[Plan]) -> tuple[list[dict[
 
 
 def others(records: Sequence[Record], plans: Sequence[Plan]) -> list[dict[str, Any]]:
-    """One small chart for every further number that was recorded, by name."""
+    """A small chart of every other number that was logged, by name."""
     shown = {
         name for plan in plans for name in (plan.x[0], *plan.band, *(metric for _, metric in plan.series))
     }
@@ -172,7 +180,7 @@ def _chart(records: Sequence[Record], plan: Plan) -> Chart:
 
 
 def _series(records: Sequence[Record], x_name: str, metric: str, label: str, like: str = "") -> Series:
-    """Points of the records that have both; with `like`, one for each point of that metric, nan if absent."""
+    """The points of records with both values; with `like`, of all records with that metric, nan if this is absent."""
     kept = [each for each in records if _is_number(each.get(x_name)) and _is_number(each.get(like or metric))]
     ys = [float(each[metric]) if _is_number(each.get(metric)) else math.nan for each in kept]
     return Series(label, [float(each[x_name]) for each in kept], ys)

@@ -1,6 +1,6 @@
-"""One self-contained `report.html` for a work directory, in which nothing that an agent wrote runs.
+"""One self-contained `report.html` for a work directory, in which nothing that an agent wrote can run.
 
-The page shows what is there. A stage that has not run is named as missing; nothing is filled in.
+The page shows what a run has stored. A stage that has not run is named as missing; nothing is filled in.
 """
 
 from __future__ import annotations
@@ -19,24 +19,23 @@ from markupsafe import Markup
 from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.evaluation import episodes, learning_curves, tables
 from mlagent_jax.evaluation.embed import script_json, visible
-from mlagent_jax.evaluation.workdir import Record, Run, read_run
+from mlagent_jax.evaluation.numbers import format_gain, format_percent, format_score, format_signed
+from mlagent_jax.evaluation.read_run import Run, read_run
 from mlagent_jax.files import write_atomically
-
-MINUS = "−"
+from mlagent_jax.jsonl import Record
 
 
 def write_report(workdir: Path, out: Path) -> Path:
-    """Writes the report of the run in `workdir` to `out`, whole or not at all.
+    """Writes the report of the run in `workdir` to `out`, atomically; the same files give the same bytes.
 
-    The same files give the same bytes. Raises UserError if `workdir` is no directory or one of its files is
-    damaged.
+    Raises UserError if `workdir` is not a directory or one of its files is damaged.
     """
     write_atomically(out, render(read_run(workdir)))
     return out
 
 
 def render(run: Run) -> str:
-    """The page as text."""
+    """The page as HTML."""
     css, js = _source("report.css"), _source("report.js")
     index, chunks = episodes.build([("evaluate", run.evaluated), ("collect", run.collected)], run.rollouts)
     task_facts = run.scores["tasks"] if run.scores else {}
@@ -96,13 +95,13 @@ def _learning(run: Run) -> list[Record]:
             "Supervised fine-tuning",
             run.sft_metrics,
             learning_curves.SFT,
-            "The sft stage has not recorded anything yet.",
+            "The sft stage has not logged anything yet.",
         ),
         (
             "PPO",
             updates,
             learning_curves.PPO,
-            "The ppo stage has not recorded any update yet.",
+            "The ppo stage has not logged an update yet.",
         ),
     ):
         charts, absent = learning_curves.charts(records, plans)
@@ -111,6 +110,7 @@ def _learning(run: Run) -> list[Record]:
                 "title": title,
                 "recorded": bool(records),
                 "missing": missing,
+                "older": learning_curves.of_older_version(records, plans),
                 "charts": charts,
                 "absent": absent,
                 "others": learning_curves.others(records, plans),
@@ -121,7 +121,7 @@ def _learning(run: Run) -> list[Record]:
 
 
 def _stages(run: Run) -> list[Record]:
-    """What each stage has left so far and what it left out, in words ("" for nothing), and whether it has finished."""
+    """For each stage: what it has stored and left out, in words ("" for nothing), and whether it has finished."""
     details = {
         "ideas": _count(len(run.ideas), "pool"),
         "collect": _count(len(run.collected), "trajectory"),
@@ -145,31 +145,31 @@ def _stages(run: Run) -> list[Record]:
 
 def _masked(trajectories: Sequence[Trajectory]) -> str:
     masked = sum(each.is_masked for each in trajectories)
-    return f", {masked} masked, since faults of the infrastructure cut them short" if masked else ""
+    return f", {masked} masked, since infrastructure failures cut them short" if masked else ""
 
 
 def _left_out_of_sft(run: Run) -> str:
     summary = run.summaries.get("sft", {})
     cut, dropped = summary.get("trajectories_cut"), summary.get("trajectories_dropped")
     return (
-        f", {_count(cut, 'trajectory')} longer than a row and cut at a step, {dropped} of them away"
+        f", {_count(cut, 'trajectory')} longer than a row and cut at a step, {dropped} of them dropped"
         if cut
         else ""
     )
 
 
 def _left_out_of_ppo(run: Run) -> str:
-    """States that the pool lacks, and what was sampled and not learnt from."""
+    """States that are not in the pool, and samples that were not trained on."""
     summary = run.summaries.get("ppo", {})
-    told = [
+    parts = [
         f"{_count(n, 'state')} left out of the pool: {why}"
         for why, n in summary.get("states_left_out", {}).items()
     ]
-    for name, noun in (("masked", "action"), ("episodes_masked", "episode")):
+    for name, noun in (("rollout/masked_actions", "action"), ("rollout/masked_episodes", "episode")):
         lost = sum(record.get(name) or 0 for record in run.ppo_metrics)
         if lost:
-            told.append(f"{_count(lost, noun)} masked, since faults of the infrastructure met them")
-    return "".join(f", {each}" for each in told)
+            parts.append(f"{_count(lost, noun)} masked because of infrastructure failures")
+    return "".join(f", {each}" for each in parts)
 
 
 def _last_step(records: Sequence[Record]) -> int:
@@ -183,7 +183,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _headline_facts(run: Run) -> list[tuple[str, Any]]:
-    """What a reader asks for first, as far as it is recorded. Of the last start, but for "begun"."""
+    """The first facts that a reader wants, as far as they are known: of the last start, except for "begun"."""
     starts = (run.environment or {}).get("starts") or [{}]
     git = starts[-1].get("git") or {}
     facts = {
@@ -199,7 +199,7 @@ def _headline_facts(run: Run) -> list[tuple[str, Any]]:
 
 
 def flat_rows(record: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """("a.b.0.c", value as text) for each leaf of nested dictionaries, and of lists of them, in order."""
+    """("a.b.0.c", value as text) for each leaf of nested dictionaries and lists of dictionaries, in order."""
     rows: list[tuple[str, str]] = []
     for name, value in (record or {}).items():
         if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
@@ -212,7 +212,7 @@ def flat_rows(record: Mapping[str, Any] | None) -> list[tuple[str, str]]:
 
 
 def _idea_pool(pool: Record) -> Record:
-    """An idea pool as the template shows it: per axis its candidates, and whether each was kept."""
+    """An idea pool for the template: per axis its candidates, and whether each was kept."""
     kept, candidates = pool.get("kept", {}), pool.get("candidates", {})
     axes = []
     for axis, ideas in kept.items():
@@ -234,7 +234,7 @@ def _source(name: str) -> str:
 
 
 def _policy(css: str, js: str) -> str:
-    """A content security policy: the page's own style and script run, and nothing else does or loads."""
+    """A content security policy that allows the page's own style and script, and nothing else."""
 
     def digest(text: str) -> str:
         return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
@@ -257,23 +257,11 @@ def _templates() -> Environment:
     environment.filters |= {
         "agent": tables.agent_title,
         "score": format_score,
-        "gain": lambda value: format_signed(value, 1, factor=100, unit=" %"),
+        "gain": format_gain,
         "points": lambda value: format_signed(value, 1, factor=100, unit=" pp"),
         "signed": lambda value: format_signed(value, 3),
-        "percent": lambda value: "–" if value is None else f"{100 * value:.0f} %".replace("-", MINUS),
+        "percent": format_percent,
         "outcome_bar": tables.outcome_bar,
         "tojson_text": lambda value: json.dumps(value, separators=(",", ":")),
     }
     return environment
-
-
-def format_score(value: float | None) -> str:
-    """Four significant digits, as leaderboards have."""
-    return "–" if value is None else f"{value:.4g}".replace("-", MINUS)
-
-
-def format_signed(value: float | None, digits: int, *, factor: float = 1, unit: str = "") -> str:
-    if value is None:
-        return "–"
-    text = f"{value * factor:+.{digits}f}"
-    return (f"{text[1:]}" if float(text) == 0 else text).replace("-", MINUS) + unit

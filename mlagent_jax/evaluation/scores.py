@@ -1,7 +1,7 @@
-"""What agents' episodes are worth: avg@K, best@K, gains, valid rates, and how sure one can be of them.
+"""Scores of agents over their episodes: avg@K, best@K, gains, valid rates, and their confidence intervals.
 
-Definitions follow arXiv 2505.23723, section 5.1. All scores are private ones: neither the agent nor the
-reward has seen them. Everything is JSON-ready, and every number can be traced to stored trajectories.
+Definitions follow arXiv 2505.23723, section 5.1. All scores are private: neither agents nor rewards have seen them.
+Everything is JSON-ready, and every number can be traced to stored trajectories.
 """
 
 from __future__ import annotations
@@ -26,17 +26,16 @@ from mlagent_jax.tasks.task import Task
 
 SCHEMA_VERSION = 1
 SPLITS = ("held_in", "held_out")
-HEADLINE = ("ppo", "sft")  # the agent that a run is about and what it is compared with, by name
+HEADLINE = ("ppo", "sft")  # the agent that a run is about, and the one that it is compared with
 
 Value = Callable[[Trajectory], float | None]
 Facts = Mapping[str, Mapping[str, Any]]
 
 
 def relative_gain(score: float, m_init: float, *, higher_is_better: bool) -> float | None:
-    """Delta_r = beta (p - p_init) / |p_init|, beta = -1 where lower is better; None where p_init is 0.
+    """Delta_r = beta (p - p_init) / |p_init|, with beta = -1 if lower is better; None if p_init is 0.
 
-    The paper divides by p_init, which is the same for its positive scores and would turn the sign of negative
-    ones.
+    The paper divides by p_init, which is the same for its positive scores but flips the sign for negative ones.
     """
     if m_init == 0:
         return None
@@ -49,9 +48,7 @@ def normalised_gain(score: float, m_init: float, m_best: float) -> float | None:
 
 
 def mean_step_reward(trajectory: Trajectory) -> float | None:
-    """Mean over the episode's rewarded steps, by the run's `RewardConfig` (so of gains over the episode's best score,
-    unless it says otherwise); None where there is none.
-    """
+    """Mean over the episode's rewarded steps, by the run's `RewardConfig`; None if no step was rewarded."""
     rewards = [step.reward for step in trajectory.steps if step.reward is not None]
     return float(np.mean(rewards)) if rewards else None
 
@@ -66,14 +63,14 @@ def score_trajectories(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """All that `scores.json` holds: one row for each agent and task, split means and paired differences.
+    """The contents of `scores.json`: one row for each agent and task, split means and paired differences.
 
     tasks: those that were evaluated; a split mean needs episodes of all of its tasks.
-    agents: in the order of the tables; by default as they first appear.
-    pairs: (agent, baseline) to compare; by default each agent with every one that came before it, and those of
-        `HEADLINE` in that order wherever they come.
-    Raises UserError for an unknown task, a private score that is not finite, or trajectories of one task that
-    disagree on m_init.
+    agents: in the order of the tables; by default that of their first trajectories.
+    pairs: (agent, baseline) to compare; by default each agent with every agent before it, and those of `HEADLINE` in
+        the order given there.
+    Raises UserError for an unknown task, a private score that is not finite, or trajectories of one task that disagree
+    on m_init.
     """
     tasks = list(tasks)
     known = {task.name for task in tasks}
@@ -82,10 +79,13 @@ def score_trajectories(
     for trajectory in trajectories:
         if trajectory.task not in known:
             raise UserError(
-                f"trajectory {trajectory.key} is of task {trajectory.task!r}, which was not evaluated"
+                f"trajectory {trajectory.key} is of task {trajectory.task!r}, which is not one of the evaluated tasks"
             )
         if not math.isfinite(trajectory.private_score):
-            raise UserError(f"trajectory {trajectory.key} has private score {trajectory.private_score}")
+            raise UserError(
+                f"trajectory {trajectory.key} has the private score {trajectory.private_score}; delete its line and "
+                "evaluate it again"
+            )
         all_episodes.setdefault((trajectory.agent, trajectory.task), []).append(trajectory)
 
     facts = {task.name: _task_facts(task, all_episodes) for task in tasks}
@@ -134,7 +134,7 @@ def _task_facts(task: Task, episodes: Mapping[tuple[str, str], Sequence[Trajecto
         if values and not math.isclose(min(values), max(values), rel_tol=1e-9):
             raise UserError(
                 f"task {task.name!r}: its trajectories disagree on {score} ({min(values)} to {max(values)}), "
-                "so they were made from different data or starters; evaluate them again from the same"
+                "so they come from different data or starters; evaluate them again with the same ones"
             )
     return {
         "name": task.name,
@@ -151,7 +151,7 @@ def _task_facts(task: Task, episodes: Mapping[tuple[str, str], Sequence[Trajecto
 
 
 def _row(agent: str, facts: Mapping[str, Any], group: Sequence[Trajectory]) -> dict[str, Any]:
-    """One agent on one task. Outcomes are counted over steps, the rest is over unmasked episodes."""
+    """One agent on one task, over its unmasked episodes; outcomes are counted over their steps."""
     counted = [each for each in group if not each.is_masked]
     scores = np.array([each.private_score for each in counted])
     outcomes = Counter(step.outcome for each in counted for step in each.steps)
@@ -189,7 +189,7 @@ def _row(agent: str, facts: Mapping[str, Any], group: Sequence[Trajectory]) -> d
 
 
 def _values(facts: Mapping[str, Any]) -> dict[str, Value]:
-    """What is averaged over episodes. Gains are linear in the score: the mean gain is the mean's gain."""
+    """What is averaged over episodes. Gains are linear in the score, so the mean gain is the gain of the mean."""
     m_init, m_best, higher = facts["m_init"], facts["m_best"], facts["higher_is_better"]
     return {
         "relative_gain": lambda each: relative_gain(each.private_score, m_init, higher_is_better=higher),
@@ -203,7 +203,7 @@ VALUE_NAMES = ("relative_gain", "normalised_gain", "valid_rate", "mean_step_rewa
 
 
 def unmasked(trajectories: Iterable[Trajectory]) -> dict[str, list[Trajectory]]:
-    """Episodes by task, without those that infrastructure cut short."""
+    """Episodes by task, without those that an infrastructure failure cut short."""
     groups: dict[str, list[Trajectory]] = {}
     for each in trajectories:
         if not each.is_masked:
@@ -214,7 +214,7 @@ def unmasked(trajectories: Iterable[Trajectory]) -> dict[str, list[Trajectory]]:
 def split_means(
     split: str, facts: Facts, episodes: Mapping[str, Sequence[Trajectory]], **options: Any
 ) -> dict[str, Any]:
-    """Unweighted means over a split's tasks; a value is None where one of them has no episode with it.
+    """Unweighted means over a split's tasks; a value is None if one of them has no episode with that value.
 
     facts: the "tasks" of `scores.json`. episodes: one agent's by task, none masked. options: of
     `bootstrap.stratified_mean`.
@@ -237,16 +237,16 @@ def split_means(
 def split_differences(
     split: str,
     facts: Facts,
-    ours: Mapping[str, Sequence[Trajectory]],
-    theirs: Mapping[str, Sequence[Trajectory]],
+    episodes: Mapping[str, Sequence[Trajectory]],
+    baseline: Mapping[str, Sequence[Trajectory]],
     **options: Any,
 ) -> dict[str, Any]:
-    """As `split_means`, of ours - theirs over pairs of episodes of the same task and index."""
+    """As `split_means`, of the differences between pairs of episodes with the same task and index."""
     names = _names(facts, split)
     pairs: dict[str, list[tuple[Trajectory, Trajectory]]] = {}
     for name in names:
-        others = {each.index: each for each in theirs.get(name, ())}
-        pairs[name] = [(each, others[each.index]) for each in ours.get(name, ()) if each.index in others]
+        others = {each.index: each for each in baseline.get(name, ())}
+        pairs[name] = [(each, others[each.index]) for each in episodes.get(name, ()) if each.index in others]
     row: dict[str, Any] = {
         "split": split,
         "tasks": names,
@@ -264,15 +264,15 @@ def _names(facts: Facts, split: str) -> list[str]:
     return [name for name, task in facts.items() if task["split"] == split]
 
 
-def _minus(ours: float | None, theirs: float | None) -> float | None:
-    return None if ours is None or theirs is None else ours - theirs
+def _minus(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b
 
 
 def _interval(strata: Sequence[Sequence[float | None]], options: Mapping[str, Any]) -> dict[str, Any] | None:
-    told = [[value for value in values if value is not None] for values in strata]
-    return asdict(bootstrap.stratified_mean(told, **options)) if all(told) else None
+    known = [[value for value in values if value is not None] for values in strata]
+    return asdict(bootstrap.stratified_mean(known, **options)) if all(known) else None
 
 
 def write_scores(path: Path, scores: Mapping[str, Any]) -> None:
-    """Writes `scores.json` whole or not at all."""
+    """Writes `scores.json` atomically."""
     write_atomically(path, json.dumps(scores, indent=1, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""`scores.json` in the shape of the report's tables."""
+"""`scores.json` arranged as the report's tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def agent_title(agent: str) -> str:
 
 
 def matrix(scores: Mapping[str, Any]) -> list[Record]:
-    """For each split its tasks, and for each task one cell (or None) per agent and the best average."""
+    """For each split its tasks and mean gains; for each task a cell (or None) per agent, and the best average."""
     rows = {(row["agent"], row["task"]): row for row in scores["per_task"]}
     splits = []
     for split in SPLITS:
@@ -49,7 +49,7 @@ def _mean_of(scores: Mapping[str, Any], agent: str, split: str) -> Record | None
 
 
 def mean_tables(scores: Mapping[str, Any]) -> list[Record]:
-    """For each split the agents' means, with a drawing of the intervals of the relative gain."""
+    """For each split the agents' means, with their intervals of the relative gain as drawings."""
     tables = []
     for split in SPLITS:
         rows = [row for row in scores["means"] if row["split"] == split]
@@ -65,7 +65,7 @@ def mean_tables(scores: Mapping[str, Any]) -> list[Record]:
 
 
 def difference_tables(scores: Mapping[str, Any]) -> list[Record]:
-    """For each split the differences, those of the agent that RL has trained first and marked as leading."""
+    """For each split the differences; those of the RL-trained agent come first, as leading."""
     leading = HEADLINE[0]
     tables = []
     for split in SPLITS:
@@ -78,25 +78,25 @@ def difference_tables(scores: Mapping[str, Any]) -> list[Record]:
 
 
 def _with_drawing(rows: Sequence[Record], value: str) -> list[Record]:
-    """The rows, each with its "drawing": its interval on a common axis, or None where there is no mean."""
-    told = [row for row in rows if row[value]]
-    drawing = interval_rows(("", row[value]["mean"], row[value]["low"], row[value]["high"]) for row in told)
-    places = iter(drawing["rows"] if drawing else ())
+    """The rows, each with a "drawing": its interval on a common axis, or None if there is no mean."""
+    intervals = [row[value] for row in rows if row[value]]
+    drawing = interval_rows(("", each["mean"], each["low"], each["high"]) for each in intervals)
+    drawn = iter(drawing["rows"] if drawing else ())
     zero = drawing["zero"] if drawing else 0
-    return [row | {"drawing": next(places) | {"zero": zero} if row[value] else None} for row in rows]
+    return [row | {"drawing": next(drawn) | {"zero": zero} if row[value] else None} for row in rows]
 
 
 def verdicts(scores: Mapping[str, Any]) -> list[Record]:
-    """What the differences between the agents of `HEADLINE` say, in words; nothing where one of them is missing."""
+    """The differences between the agents of `HEADLINE`, each with its verdict; none if one of the agents is missing."""
     agent, baseline = HEADLINE
-    told = []
+    found = []
     for row in scores["differences"]:
         if (row["agent"], row["baseline"]) != (agent, baseline):
             continue
         for value, name in (("relative_gain", "relative gain"), ("mean_step_reward", "mean step reward")):
             interval = row[value]
             if interval:
-                told.append(
+                found.append(
                     {
                         "agent": agent,
                         "baseline": baseline,
@@ -107,11 +107,11 @@ def verdicts(scores: Mapping[str, Any]) -> list[Record]:
                         "verdict": verdict(interval),
                     }
                 )
-    return told
+    return found
 
 
 def no_verdict(scores: Mapping[str, Any]) -> str:
-    """Why `verdicts` has nothing to say, or ""."""
+    """Why there are no `verdicts`, or ""."""
     agent, baseline = HEADLINE
     missing = [name for name in HEADLINE if name not in scores["agents"]]
     if missing:
@@ -119,26 +119,26 @@ def no_verdict(scores: Mapping[str, Any]) -> str:
     return (
         ""
         if verdicts(scores)
-        else f"No verdict on {agent} against {baseline}: no two episodes can be compared."
+        else f"No verdict on {agent} against {baseline}: they have no episodes of the same task and index."
     )
 
 
 def verdict(interval: Mapping[str, float | None]) -> str:
-    """ "better", "worse", "not told apart", or "too few episodes to tell"."""
+    """ "better", "worse", "no clear difference", or "too few episodes"."""
     low, high = interval["low"], interval["high"]
     if low is None or high is None:
-        return "too few episodes to tell"
+        return "too few episodes"
     if low > 0:
         return "better"
-    return "worse" if high < 0 else "not told apart"
+    return "worse" if high < 0 else "no clear difference"
 
 
 def task_details(
     scores: Mapping[str, Any], evaluated: Mapping[tuple[str, str], Sequence[float]]
 ) -> list[Record]:
-    """For each task its facts and agents' rows, with the episodes' private scores drawn on one axis.
+    """For each task its facts and the agents' rows, with the private scores of their episodes on a common axis.
 
-    evaluated: private scores of the counted episodes by (agent, task). On the axis, better is to the right.
+    evaluated: private scores of the unmasked episodes, by (agent, task). Better scores are further right.
     """
     details = []
     for name, facts in scores["tasks"].items():

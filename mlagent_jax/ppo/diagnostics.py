@@ -1,8 +1,9 @@
-"""The numbers by which one sees whether PPO is well: all from arrays on the host."""
+"""PPO's metrics, computed from arrays on the host. `tracking/METRICS.md` explains each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,45 +18,54 @@ Line = dict[str, float]
 
 
 def rollout_metrics(rollouts: Sequence[Rollout]) -> Line:
-    """Rewards, outcomes and lengths of an update's actions. `masked` counts those our infrastructure
-    failed.
-    """
+    """Rewards, outcomes and lengths of an update's actions; masked actions met an infrastructure failure."""
     actions = [action for rollout in rollouts for action in rollout.actions]
     scored = [action for action in actions if action.reward is not None]
     rewards = np.array([action.reward for action in scored], np.float64)
     lengths = np.array([action.span[1] - action.span[0] for action in actions])
     line: Line = {
-        "reward_mean": float(rewards.mean()),
-        "reward_std": float(rewards.std()),
-        "reward_min": float(np.min(rewards)),
-        "reward_max": float(np.max(rewards)),
-        "reward_p10": float(np.quantile(rewards, 0.1)),
-        "reward_p90": float(np.quantile(rewards, 0.9)),
-        "actions": len(actions),
-        "masked": len(actions) - len(scored),
-        "infrastructure_rate": 1 - len(scored) / len(actions),
-        "response_tokens_mean": float(lengths.mean()),
-        "response_tokens_max": int(lengths.max()),
-        "truncation_rate": float(np.mean([action.truncated for action in actions])),
+        "critic/score/mean": float(rewards.mean()),
+        "critic/score/std": float(rewards.std()),
+        "critic/score/min": float(np.min(rewards)),
+        "critic/score/max": float(np.max(rewards)),
+        "critic/score/p10": float(np.quantile(rewards, 0.1)),
+        "critic/score/p90": float(np.quantile(rewards, 0.9)),
+        "rollout/actions": len(actions),
+        "rollout/masked_actions": len(actions) - len(scored),
+        "rollout/masked_ratio": 1 - len(scored) / len(actions),
+        "response_length/mean": float(lengths.mean()),
+        "response_length/min": int(np.min(lengths)),
+        "response_length/max": int(np.max(lengths)),
+        "response_length/clip_ratio": float(np.mean([action.truncated for action in actions])),
     }
     return line | {f"outcome/{name}": _share(scored, name) for name in _SCORED_OUTCOMES}
 
 
-def update_metrics(batch: Arrays, learnt: Arrays, config: PPOConfig) -> Line:
-    """How far the policy moved and what the critic knew; arrays [R,T], of the batch and of the last epoch.
+def task_metrics(records: Sequence[Mapping[str, Any]]) -> Line:
+    """Mean reward and number of scored actions of each task. records: those of `rollout.action_record`."""
+    rewards: dict[str, list[float]] = {}
+    for record in records:
+        if record["reward"] is not None:
+            rewards.setdefault(record["task"], []).append(record["reward"])
+    line: Line = {}
+    for task, earned in sorted(rewards.items()):
+        line |= {f"reward/{task}/mean": float(np.mean(earned)), f"reward/{task}/actions": len(earned)}
+    return line
 
-    batch: a `PPOBatch` with its experience, advantages not normalised. learnt: the auxiliary outputs of
-    `Updater.update`.
 
-    `ratio_*`, `kl_old` and the clip fractions are those of the loss, as verl has them (`ppo_kl`, `pg_clipfrac`,
-    `pg_clipfrac_lower`, `vf_clipfrac`): of each row when its gradient was taken, so of the policy before that step.
-    With one minibatch and one epoch they are 1, 0 and 0, whatever the step does; `after_step` tells what it did.
+def update_metrics(batch: Arrays, aux: Arrays, config: PPOConfig) -> Line:
+    """Metrics of the policy, the critic and the losses, from arrays [R,T] of the batch and of the last epoch.
+
+    batch: a `PPOBatch` with its experience, advantages not normalised. aux: the auxiliary outputs of `Updater.update`.
+
+    `actor/ratio`, `actor/ppo_kl` and the clip fractions are those of the loss: of each row when its gradient was taken,
+    so of the policy before that step. With one minibatch and one epoch they are always 1, 0 and 0. `after_step`
+    measures how far the step moved the policy.
     """
     mask = batch["mask"]
     of = {name: array[mask].astype(np.float64) for name, array in batch.items() if array.dtype == np.float32}
-    new = {name: array[mask].astype(np.float64) for name, array in learnt.items()}
+    new = {name: array[mask].astype(np.float64) for name, array in aux.items()}
     ratio = np.exp(new["logprobs"] - of["old_logprobs"])
-    mismatch = np.abs(of["sampler_logprobs"] - of["old_logprobs"])
     weights = of["weights"] / of["weights"].sum()
     clipped, lower = clipped_tokens(
         new["logprobs"],
@@ -67,28 +77,27 @@ def update_metrics(batch: Arrays, learnt: Arrays, config: PPOConfig) -> Line:
     )
     values_clipped = clipped_values(new["values"], of["old_values"], of["returns"], config.value_clip)
     return {
-        "advantage_mean": float(of["advantages"].mean()),
-        "advantage_std": float(of["advantages"].std()),
-        "advantage_min": float(np.min(of["advantages"])),
-        "advantage_max": float(np.max(of["advantages"])),
-        "return_mean": float(of["returns"].mean()),
-        "value_mean": float(of["old_values"].mean()),
-        "explained_variance": explained_variance(of["returns"], of["old_values"]),
-        "clip_fraction": float(clipped.mean()),
-        "clip_fraction_lower": float(lower.mean()),
-        "value_clip_fraction": float(values_clipped.mean()),
-        "ratio_mean": float(ratio.mean()),
-        "ratio_max": float(ratio.max()),
-        "ratio_p99": float(np.quantile(ratio, 0.99)),
-        "kl_old": _mean_kl(of["old_logprobs"], new["logprobs"], "k3"),
-        "ppo_kl": _mean_kl(of["old_logprobs"], new["logprobs"], "k1"),
-        "kl": _mean_kl(of["old_logprobs"], of["reference_logprobs"], "k1"),
-        "kl_k3": _mean_kl(of["old_logprobs"], of["reference_logprobs"], "k3"),
-        "entropy": float((weights * new["entropy"]).sum()),
-        "policy_loss": float((weights * new["policy_loss"]).sum()),
-        "value_loss": float((weights * new["value_loss"]).sum()),
-        "logprob_diff_mean": float(mismatch.mean()),
-        "logprob_diff_max": float(mismatch.max()),
+        **_summary("critic/rewards", _rewards_with_kl(batch, config)),
+        **_summary("critic/advantages", new["advantages"]),
+        "critic/advantages_raw/mean": float(of["advantages"].mean()),
+        "critic/advantages_raw/std": float(of["advantages"].std()),
+        **_summary("critic/returns", of["returns"]),
+        **_summary("critic/values", of["old_values"]),
+        "critic/vf_explained_var": explained_variance(of["returns"], of["old_values"]),
+        "critic/vf_loss": float((weights * new["value_loss"]).sum()),
+        "critic/vf_clipfrac": float(values_clipped.mean()),
+        "actor/pg_loss": float((weights * new["policy_loss"]).sum()),
+        "actor/pg_clipfrac": float(clipped.mean()),
+        "actor/pg_clipfrac_lower": float(lower.mean()),
+        "actor/ppo_kl": _mean_kl(of["old_logprobs"], new["logprobs"], "k1"),
+        "actor/ppo_kl_k3": _mean_kl(of["old_logprobs"], new["logprobs"], "k3"),
+        "actor/ratio/mean": float(ratio.mean()),
+        "actor/ratio/max": float(ratio.max()),
+        "actor/ratio/p99": float(np.quantile(ratio, 0.99)),
+        "actor/ref_kl": _mean_kl(of["old_logprobs"], of["reference_logprobs"], "k1"),
+        "actor/ref_kl_k3": _mean_kl(of["old_logprobs"], of["reference_logprobs"], "k3"),
+        "actor/entropy": float((weights * new["entropy"]).sum()),
+        **_sampler_mismatch(of["sampler_logprobs"], of["old_logprobs"]),
     }
 
 
@@ -96,10 +105,45 @@ def after_step(old_logprobs: np.ndarray, logprobs: np.ndarray) -> Line:
     """How far the update moved the policy, from log-probs before it and after its last step, of the same tokens [N]."""
     ratio = np.exp(logprobs.astype(np.float64) - old_logprobs)
     return {
-        "step_kl": _mean_kl(old_logprobs, logprobs, "k3"),
-        "step_ratio_max": float(ratio.max()),
-        "step_ratio_min": float(ratio.min()),
-        "step_tokens": int(ratio.size),
+        "actor/post_update_kl_k3": _mean_kl(old_logprobs, logprobs, "k3"),
+        "actor/post_update_ratio_max": float(ratio.max()),
+        "actor/post_update_ratio_min": float(ratio.min()),
+        "actor/post_update_tokens": int(ratio.size),
+    }
+
+
+def _rewards_with_kl(batch: Arrays, config: PPOConfig) -> np.ndarray:
+    """The reward of each scored action [N], less its share of the KL where that is in the reward.
+
+    An action's mask is a run of positions that a gap follows, across rows too: the last position of a row predicts
+    nothing.
+    """
+    mask, rewards = batch["mask"].ravel(), batch["rewards"].astype(np.float64)
+    if config.kl_in == "reward":
+        kl = kl_estimate(batch["old_logprobs"], batch["reference_logprobs"], config.kl_estimator)
+        rewards = rewards - config.kl_coefficient * np.asarray(kl, np.float64)
+    starts = np.flatnonzero(mask & ~np.r_[False, mask[:-1]])
+    return np.add.reduceat(np.where(mask, rewards.ravel(), 0.0), starts)
+
+
+def _sampler_mismatch(sampler_logprobs: np.ndarray, logprobs: np.ndarray) -> Line:
+    """Absolute differences [N] between the sampler and the trainer, of probabilities as in verl, and of log-probs."""
+    probs = np.abs(np.exp(sampler_logprobs) - np.exp(logprobs))
+    difference = np.abs(sampler_logprobs - logprobs)
+    return {
+        "training/rollout_probs_diff_mean": float(probs.mean()),
+        "training/rollout_probs_diff_max": float(probs.max()),
+        "training/rollout_probs_diff_std": float(probs.std()),
+        "training/rollout_logprobs_diff_mean": float(difference.mean()),
+        "training/rollout_logprobs_diff_max": float(difference.max()),
+    }
+
+
+def _summary(name: str, values: np.ndarray) -> Line:
+    return {
+        f"{name}/mean": float(values.mean()),
+        f"{name}/min": float(np.min(values)),
+        f"{name}/max": float(np.max(values)),
     }
 
 

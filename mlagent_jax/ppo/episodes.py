@@ -47,28 +47,29 @@ class EpisodeCollector:
         ]
         began = time.monotonic()
         episodes, repeated = self._run(policy, requests)
-        # Generation and environment take turns in there and are not told apart.
-        seconds = {"generate": 0.0, "environment": time.monotonic() - began}
+        seconds = {
+            "gen": time.monotonic() - began
+        }  # the environment's too: they take turns and are not told apart
         whole = [episode for episode in episodes if not episode.is_masked]
         counts = {
-            "episodes": len(episodes),
-            "episodes_masked": len(episodes) - len(whole),
-            "episodes_repeated": repeated,
-            "episodes_without_room": sum(not episode.steps for episode in whole),
+            "rollout/episodes": len(episodes),
+            "rollout/masked_episodes": len(episodes) - len(whole),
+            "rollout/repeated_episodes": repeated,
+            "rollout/episodes_without_room": sum(not episode.steps for episode in whole),
         }
-        if counts["episodes_masked"]:
+        if counts["rollout/masked_episodes"]:
             _log.warning(
                 "PPO update %d: %d of %d episodes were ended early by infrastructure failures, also when repeated; "
                 "they are not trained on",
                 update + 1,
-                counts["episodes_masked"],
+                counts["rollout/masked_episodes"],
                 len(episodes),
             )
-        if counts["episodes_without_room"]:
+        if counts["rollout/episodes_without_room"]:
             _log.warning(
                 "PPO update %d: %d of %d episodes have no step, because the first prompt leaves no room for a response",
                 update + 1,
-                counts["episodes_without_room"],
+                counts["rollout/episodes_without_room"],
                 len(episodes),
             )
         records = [record for episode in episodes for record in _records(episode)]

@@ -16,6 +16,7 @@ from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.errors import UserError
 from mlagent_jax.finite import require_finite
 from mlagent_jax.generate.config import EngineConfig
+from mlagent_jax.jsonl import append_jsonl, drop_after
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import partition
 from mlagent_jax.models.params import Params
@@ -27,11 +28,12 @@ from mlagent_jax.ppo.actor_critic import ActorCritic, LearningRates, TrainStates
 from mlagent_jax.ppo.batch import make_batch
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.critic_start import fit_value_head
-from mlagent_jax.ppo.diagnostics import after_step, rollout_metrics, update_metrics
+from mlagent_jax.ppo.diagnostics import after_step, rollout_metrics, task_metrics, update_metrics
 from mlagent_jax.ppo.rollout import Collector, Rollout, shuffled_rewards
 from mlagent_jax.ppo.update import Updater
+from mlagent_jax.run_folder import ROLLOUTS
+from mlagent_jax.tracking.tracker import Tracking
 from mlagent_jax.training.checkpoints import CheckpointError, Checkpoints
-from mlagent_jax.training.metrics import MetricsWriter, append_jsonl, drop_after
 from mlagent_jax.training.progress import ProgressBar
 from mlagent_jax.training.stage_checkpoints import (
     SavedState,
@@ -53,6 +55,7 @@ def train(
     workdir: Path,
     mesh: Mesh,
     demonstrations: Sequence[Rollout] = (),
+    tracking: Tracking = Tracking(),
 ) -> Params:
     """Trains from the SFT model `params`, which remains the reference of the KL; returns the actor's parameters.
 
@@ -65,7 +68,7 @@ def train(
     process, for `critic_start` "expert".
 
     Resumes from the newest checkpoint in `workdir`, with the same bits as an uninterrupted run. Writes checkpoints,
-    metrics.jsonl, rollouts.jsonl and TensorBoard events there.
+    rollouts.jsonl and what `tracking` chooses there; the metrics are those of tracking/METRICS.md.
 
     Raises UserError for settings that cannot work, or if no action of an update could be scored. Raises NotFiniteError
     if actor or critic diverges: nothing of that update is written, and earlier checkpoints are kept.
@@ -77,35 +80,43 @@ def train(
     updater = Updater(config, model, params, mesh)
     states = updater.initial_states(_value_head(config, model, params, demonstrations, mesh))
     main = distributed.is_main()
-    rollouts_path = workdir / "rollouts.jsonl"
+    rollouts_path = workdir / ROLLOUTS
     with open_checkpoints(workdir, config.keep) as checkpoints:
         start, states = resume(checkpoints, states, updater.policy_params(states))
         if main:
             drop_after(rollouts_path, start)
-        writer = MetricsWriter(workdir, start, enabled=main)
-        with ProgressBar("ppo", config.updates, start, shown=main) as bar:
+        with (
+            tracking.open(workdir, start) as tracker,
+            ProgressBar("ppo", config.updates, start, shown=main) as bar,
+        ):
             for update in range(start, config.updates):
                 clock = _Clock()
                 policy.engine.load(updater.policy_params(states))
-                clock.lap("sync")
+                clock.lap("update_weights")
                 rates = updater.learning_rates(states)
                 rollouts, records, counts = _collect(config, collector, policy, update, rates, clock)
                 states, line = learn(config, updater, states, rollouts, update, clock)
                 tokens = sum(len(rollout.tokens) for rollout in rollouts)
-                line |= {"tokens_per_second": tokens / clock.total} | clock.seconds | counts
-                if line["masked"]:
+                line |= task_metrics(records) | clock.seconds | counts
+                line |= {
+                    "timing_s/step": clock.total,
+                    "perf/total_num_tokens": tokens,
+                    "perf/throughput": tokens / clock.total / mesh.size,
+                }
+                if line["rollout/masked_actions"]:
                     _log.warning(
                         "PPO update %d: %d of %d actions met infrastructure failures and are not trained on",
                         update + 1,
-                        line["masked"],
-                        line["actions"],
+                        line["rollout/masked_actions"],
+                        line["rollout/actions"],
                     )
                 if main:
                     append_jsonl(rollouts_path, [{"step": update + 1} | record for record in records])
-                writer.write(update + 1, line)
+                tracker.log_scalars(update + 1, line)
                 save(checkpoints, update + 1, states, updater.policy_params(states))
-                bar.advance(f"reward {line['reward_mean']:.3f}, KL {line['kl']:.4f}, {clock.total:.1f} s")
-        writer.close()
+                bar.advance(
+                    f"reward {line['critic/score/mean']:.3f}, KL {line['actor/ref_kl']:.4f}, {clock.total:.1f} s"
+                )
     return updater.policy_params(states)
 
 
@@ -148,16 +159,16 @@ def learn(
     experience = updater.compute_experience(states, batch)
     mask = batch.arrays["mask"]
     guards.check_experience(experience, mask, f"before update {update + 1}", updater.learning_rates(states))
-    clock.lap("logprob")
+    clock.lap("old_log_prob")
     states, aux, scalars = updater.update(states, batch, experience, update)
-    clock.lap("update")
+    clock.lap("update_actor")
     line |= update_metrics(batch.arrays | experience, aux, config) | scalars
     # Finite weights can still be too large to compute with: some rows are computed again before anything is saved.
     rows = _rows_to_check(config, mask, update)
     after, checked = updater.compute_experience(states, batch, rows), mask[rows]
     guards.check_experience(after, checked, f"after update {update + 1}", updater.learning_rates(states))
     line |= after_step(experience["old_logprobs"][rows][checked], after["old_logprobs"][checked])
-    clock.lap("check")
+    clock.lap("post_update_check")
     return states, line
 
 
@@ -241,11 +252,11 @@ class _Clock:
 
     def lap(self, phase: str) -> None:
         now = time.monotonic()
-        self.seconds[f"seconds/{phase}"] = now - self._last
+        self.seconds[f"timing_s/{phase}"] = now - self._last
         self._last = now
 
     def note(self, seconds: dict[str, float]) -> None:
-        self.seconds |= {f"seconds/{phase}": value for phase, value in seconds.items()}
+        self.seconds |= {f"timing_s/{phase}": value for phase, value in seconds.items()}
         self._last = time.monotonic()
 
     @property

@@ -78,7 +78,7 @@ class StateCollector:
         acted = time.monotonic()
         rollouts = [_one_action(policy, state, step) for state, step in zip(states, steps, strict=True)]
         records = [_record(state, step) for state, step in zip(states, steps, strict=True)]
-        return RolloutBatch(rollouts, records, {"generate": sampled - began, "environment": acted - sampled})
+        return RolloutBatch(rollouts, records, {"gen": sampled - began, "env": acted - sampled})
 
 
 def action_sample(policy: ModelPolicy, step: Step, start: int) -> ActionSample:

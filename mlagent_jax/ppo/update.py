@@ -107,11 +107,12 @@ class Updater:
             if config.target_kl and more and self._kl_to_old(states, batch, arrays) > config.target_kl:
                 break
         rates = self.learning_rates(states)
-        scalars = {name: float(norms[name]) for name in ("actor_grad_norm", "critic_grad_norm")}
-        scalars |= {
-            "epochs": epochs_done,
-            "actor_lr": rates.actor if train_actor else 0.0,
-            "critic_lr": rates.critic,
+        scalars = {
+            "actor/grad_norm": float(norms["actor_grad_norm"]),
+            "critic/grad_norm": float(norms["critic_grad_norm"]),
+            "actor/lr": rates.actor if train_actor else 0.0,
+            "critic/lr": rates.critic,
+            "training/ppo_epochs": epochs_done,
         }
         return states, aux | {"advantages": arrays["advantages"]}, scalars
 

@@ -21,8 +21,8 @@ from mlagent_jax.sft.config import SFTConfig
 from mlagent_jax.sft.step import Metrics, MicroBatches, compile_eval_step, compile_train_step
 from mlagent_jax.text.chat import Encoded
 from mlagent_jax.text.packing import PackedRows
+from mlagent_jax.tracking.tracker import Tracking
 from mlagent_jax.training.checkpoints import CheckpointError, Checkpoints
-from mlagent_jax.training.metrics import MetricsWriter
 from mlagent_jax.training.optimisers import make_optimiser, make_schedule
 from mlagent_jax.training.progress import ProgressBar
 from mlagent_jax.training.stage_checkpoints import (
@@ -43,6 +43,7 @@ def train(
     sequences: Sequence[Encoded],
     workdir: Path,
     mesh: Mesh,
+    tracking: Tracking = Tracking(),
 ) -> Params:
     """Fine-tunes `params` on `sequences`, one for each trajectory, and returns the result, sharded over the mesh.
 
@@ -50,7 +51,8 @@ def train(
     beside them, and the result has both.
 
     Resumes from the newest checkpoint in `workdir`, with the same bits as an uninterrupted run: the order of the rows
-    is a function of seed and step. Writes `workdir/checkpoints/`, `workdir/metrics.jsonl` and TensorBoard events.
+    is a function of seed and step. Writes `workdir/checkpoints/` and what `tracking` chooses; the metrics are those
+    of tracking/METRICS.md.
 
     Raises UserError for settings or sequences that cannot work. Raises NotFiniteError if training diverges: nothing of
     that step is written, and earlier checkpoints are kept.
@@ -73,9 +75,8 @@ def train(
         state = resume(checkpoints, state)
         start = int(state.step)
         main = distributed.is_main()
-        writer = MetricsWriter(workdir, start, enabled=main)
         tokens_seen = batches.tokens(0, start)
-        with ProgressBar("sft", total, start, shown=main) as bar:
+        with tracking.open(workdir, start) as tracker, ProgressBar("sft", total, start, shown=main) as bar:
             clock, since = time.monotonic(), tokens_seen
             unchecked: list[tuple[int, Metrics]] = []
             for step in range(start, total):
@@ -87,21 +88,28 @@ def train(
                 evaluates = eval_rows is not None and (done % config.eval_every == 0 or done == total)
                 if done % config.log_every == 0 or evaluates or done == total:
                     _check(unchecked, schedule)
-                    line = {name: float(metrics[name]) for name in ("loss", "grad_norm", "action_tokens")}
+                    line = {
+                        f"train/{name}": float(metrics[name])
+                        for name in ("loss", "grad_norm", "action_tokens")
+                    }
                     elapsed = time.monotonic() - clock
                     rate = (tokens_seen - since) / max(elapsed, 1e-9)
                     clock, since = time.monotonic(), tokens_seen
-                    line |= {"tokens": tokens_seen, "tokens_per_second": rate, "lr": float(schedule(step))}
+                    line |= {
+                        "train/lr": float(schedule(step)),
+                        "train/total_tokens": tokens_seen,
+                        "perf/throughput": rate / mesh.size,
+                    }
                     if evaluates:
-                        line["eval_loss"] = evaluate(state.params)
+                        line["val/loss"] = evaluate(state.params)
                         GUARD.require(
-                            {"the evaluation loss": line["eval_loss"]},
+                            {"the evaluation loss": line["val/loss"]},
                             f"after step {done}",
                             float(schedule(step)),
                         )
                         clock = time.monotonic()
-                    writer.write(done, line)
-                    note = f"loss {line['loss']:.3f}, {rate:,.0f} tokens/s"
+                    tracker.log_scalars(done, line)
+                    note = f"loss {line['train/loss']:.3f}, {rate:,.0f} tokens/s"
                 else:
                     note = ""
                 if done % config.checkpoint_every == 0 or done == total:
@@ -115,7 +123,6 @@ def train(
                     )
                     save(checkpoints, state)
                 bar.advance(note)
-        writer.close()
     return state.params
 
 

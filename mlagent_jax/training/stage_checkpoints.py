@@ -14,6 +14,7 @@ from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.params import Params
 from mlagent_jax.models.qwen2 import abstract_params
 from mlagent_jax.parallel.mesh import param_shardings
+from mlagent_jax.run_folder import CHECKPOINTS
 from mlagent_jax.training.checkpoints import Checkpoints
 from mlagent_jax.training.state import with_shardings
 
@@ -30,7 +31,7 @@ class SavedState(NamedTuple):
 
 def open_checkpoints(stage_dir: Path, keep: int = 2) -> Checkpoints:
     """Those in `stage_dir/checkpoints`. keep: how many of the newest to keep."""
-    return Checkpoints(stage_dir / "checkpoints", (PARAMS, TRAINING), keep)
+    return Checkpoints(stage_dir / CHECKPOINTS, (PARAMS, TRAINING), keep)
 
 
 def save_state(checkpoints: Checkpoints, state: SavedState) -> None:

@@ -11,9 +11,9 @@ from dataclasses import replace
 import pytest
 
 from mlagent_jax.agent.trajectory import Step, Trajectory
-from mlagent_jax.agent.trajectory_log import TrajectoryLog, TrajectoryLogError, read_trajectories
+from mlagent_jax.agent.trajectory_log import TrajectoryLog, latest_trajectories, read_trajectories
 from mlagent_jax.environment.state import Action, EnvState, Outcome
-from mlagent_jax.errors import UserError
+from mlagent_jax.jsonl import JsonlError
 
 STATE = EnvState("abc", 0.5, 0.25)
 STEP = Step(
@@ -45,7 +45,7 @@ def test_what_is_appended_is_read_back(tmp_path):
     with TrajectoryLog(path) as log:
         assert log.keys() == {f"expert/ames/{index}" for index in range(3)}
         log.append(trajectory(3))
-        assert list(log.read()) == [trajectory(index) for index in range(4)]
+    assert list(read_trajectories(path)) == [trajectory(index) for index in range(4)]
 
 
 def test_masked_episodes_are_kept_and_run_again(tmp_path):
@@ -57,7 +57,8 @@ def test_masked_episodes_are_kept_and_run_again(tmp_path):
         assert log.keys() == frozenset()
         log.append(trajectory(0))
         assert log.keys() == {"expert/ames/0"}
-        assert [t.is_masked for t in log.read()] == [True, False]
+    assert [t.is_masked for t in read_trajectories(path)] == [True, False]
+    assert latest_trajectories(path) == {"expert/ames/0": trajectory(0)}
 
 
 @pytest.mark.parametrize("torn", [b"{", b'{"task": "ames"', b"\0" * 40, b"x" * 200_000, None])
@@ -99,29 +100,27 @@ def test_damage_elsewhere_is_named_and_nothing_is_touched(tmp_path, line, positi
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:position], line, *lines[position:]]) + b"torn")
     before = path.read_bytes()
-    with pytest.raises(
-        TrajectoryLogError, match=rf"t\.jsonl, line {position + 1} is not a trajectory.*delete"
-    ):
+    with pytest.raises(JsonlError, match=rf"t\.jsonl, line {position + 1} (is not|holds).*delete that line"):
         TrajectoryLog(path)
-    with pytest.raises(TrajectoryLogError, match=f"line {position + 1}"):
+    with pytest.raises(JsonlError, match=f"line {position + 1}"):
         list(read_trajectories(path))
     assert path.read_bytes() == before
 
 
 def test_one_writer_at_a_time(tmp_path):
     path = tmp_path / "t.jsonl"
-    with TrajectoryLog(path), pytest.raises(TrajectoryLogError, match="another process is writing"):
+    with TrajectoryLog(path), pytest.raises(JsonlError, match="another process is writing"):
         TrajectoryLog(path)
     TrajectoryLog(path).close()
 
 
 def test_what_cannot_be_opened(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(TrajectoryLogError, match="cannot write"):
+    with pytest.raises(JsonlError, match="cannot write"):
         TrajectoryLog(tmp_path / "file" / "t.jsonl")
-    with pytest.raises(TrajectoryLogError, match="cannot read"):
+    with pytest.raises(JsonlError, match="cannot read"):
         list(read_trajectories(tmp_path / "absent.jsonl"))
-    assert issubclass(TrajectoryLogError, UserError)
+    assert latest_trajectories(tmp_path / "absent.jsonl", missing_ok=True) == {}
 
 
 def test_a_full_disk_leaves_the_file_as_it_was(tmp_path):
@@ -133,7 +132,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path):
         handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, old[1]))
         try:
-            with pytest.raises(TrajectoryLogError, match=r"cannot write .*t.jsonl: File too large"):
+            with pytest.raises(JsonlError, match=r"cannot write .*t.jsonl: File too large"):
                 log.append(trajectory(1))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, old)

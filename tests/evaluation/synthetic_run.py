@@ -236,13 +236,13 @@ def sft_metrics(rng: np.random.Generator) -> list[dict[str, Any]]:
         loss = 0.3 + 6 * float(np.exp(-step / 60)) + float(rng.normal(0, 0.05))
         record = {
             "step": step,
-            "tokens": step * 2300,
-            "loss": loss,
-            "lr": 1e-3 * (1 - step / 400),
-            "grad_norm": None,
+            "train/total_tokens": step * 2300,
+            "train/loss": loss,
+            "train/lr": 1e-3 * (1 - step / 400),
+            "train/grad_norm": None,
         }
         if step % 40 == 0:
-            record["eval_loss"] = loss + 0.1
+            record["val/loss"] = loss + 0.1
         records.append(record)
     return records
 
@@ -274,19 +274,19 @@ def ppo_metrics(rng: np.random.Generator) -> list[dict[str, Any]]:
     return [
         {
             "step": step,
-            "reward_mean": 0.4 + 0.01 * step + float(rng.normal(0, 0.03)),
-            "reward_std": 0.3,
-            "actions": 32,
-            "masked": 1,
-            "kl": 0.002 * step,
-            "entropy": 1.2 - 0.01 * step,
-            "logprob_diff_mean": 1e-6,
-            "logprob_diff_max": 3e-5,
+            "critic/score/mean": 0.4 + 0.01 * step + float(rng.normal(0, 0.03)),
+            "critic/score/std": 0.3,
+            "rollout/actions": 32,
+            "rollout/masked_actions": 1,
+            "actor/ref_kl": 0.002 * step,
+            "actor/entropy": 1.2 - 0.01 * step,
+            "training/rollout_logprobs_diff_mean": 1e-6,
+            "training/rollout_logprobs_diff_max": 3e-5,
             "outcome/success": 0.4,
             "outcome/neutral": 0.3,
             "outcome/error": 0.2,
             "outcome/malformed": 0.1,
-            "clip_fraction": 0.05,
+            "actor/pg_clipfrac": 0.05,
         }
         for step in range(1, 21)
     ]

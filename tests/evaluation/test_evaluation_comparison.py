@@ -11,11 +11,12 @@ import pytest
 from scipy import stats
 from synthetic_run import make_task, make_trajectory, write_lines
 
-from experiments.ablations.compare import parse_variant, table
+from experiments.ablations.compare import parse_variant
 from mlagent_jax.agent.trajectory import to_json
 from mlagent_jax.errors import UserError
 from mlagent_jax.evaluation.comparison import Variant, compare
 from mlagent_jax.evaluation.scores import score_trajectories, write_scores
+from mlagent_jax.evaluation.text_tables import comparison_table
 
 TASKS = [make_task("digits8"), make_task("mnist5k", "held_out")]
 
@@ -108,7 +109,7 @@ def test_the_command(tmp_path) -> None:
     assert lines[0].split()[:2] == ["variant", "runs"]
     assert lines[2].startswith("full     1     +27.00 [")
     assert "-16.00 [-16.00, -16.00]" in lines[3]
-    assert done.stdout.rstrip() == table(json.loads((tmp_path / "out.json").read_text()))
+    assert done.stdout.rstrip() == comparison_table(json.loads((tmp_path / "out.json").read_text()))
     failed = subprocess.run([*command[:3], "full"], cwd=root, capture_output=True, text=True)
     assert failed.returncode == 1
     assert failed.stderr.startswith("error: 'full' is not of the form")

@@ -22,7 +22,8 @@ from mlagent_jax.evaluation.charts import Chart, Series, line_chart, ticks
 from mlagent_jax.evaluation.embed import packed_json, script_json, shortened, visible
 from mlagent_jax.evaluation.episodes import build, labelled_fields
 from mlagent_jax.evaluation.learning_curves import PPO, charts, others, reward_change
-from mlagent_jax.evaluation.report import flat_rows, format_score, format_signed, write_report
+from mlagent_jax.evaluation.numbers import format_score, format_signed
+from mlagent_jax.evaluation.report import flat_rows, write_report
 
 
 class Page(html.parser.HTMLParser):
@@ -123,11 +124,11 @@ def test_an_empty_work_directory_is_reported_as_that(tmp_path) -> None:
     text = write_report(tmp_path, tmp_path / "report.html").read_text()
     page = Page(text)
     for words in (
-        "The sft stage has not recorded anything yet.",
-        "The ppo stage has not recorded any update yet.",
+        "The sft stage has not logged anything yet.",
+        "The ppo stage has not logged an update yet.",
         "The evaluation has not been scored yet",
         "No trajectory has been stored yet.",
-        "config.json is not there.",
+        "There is no config.json.",
     ):
         assert words in page.text
     assert page.text.count("not run yet") == 5
@@ -136,7 +137,7 @@ def test_an_empty_work_directory_is_reported_as_that(tmp_path) -> None:
 def test_a_run_without_ppo_says_so_and_shows_the_rest(tmp_path) -> None:
     write_workdir(tmp_path / "run", ppo=False, text="")
     page = Page(write_report(tmp_path / "run", tmp_path / "report.html").read_text())
-    assert "The ppo stage has not recorded any update yet." in page.text
+    assert "The ppo stage has not logged an update yet." in page.text
     assert "SFT + PPO" not in page.text
     assert "No verdict on ppo against sft: ppo was not evaluated." in page.text
     assert "minus Expert" not in page.text  # nobody stands in
@@ -146,8 +147,8 @@ def test_stages_that_have_not_finished_are_called_so(tmp_path) -> None:
     write_workdir(tmp_path / "run", text="")
     (tmp_path / "run" / "ppo" / "done.json").unlink()
     page = Page(write_report(tmp_path / "run", tmp_path / "report.html").read_text())
-    assert "20 updates, under way or interrupted" in page.text
-    assert page.text.count("under way") == 1
+    assert "20 updates, unfinished" in page.text
+    assert page.text.count("unfinished") == 1
 
 
 def test_damaged_files_are_named_and_nothing_is_written(tmp_path) -> None:
@@ -271,7 +272,13 @@ def test_reward_change_compares_the_first_with_the_last_third() -> None:
     rng = np.random.default_rng(0)
     samples = [rng.normal(0.1 * (update >= 4), 0.5, 64) for update in range(6)]
     records = [
-        {"reward_mean": x.mean(), "reward_std": x.std(), "actions": 70, "masked": 6, "step": at}
+        {
+            "critic/score/mean": x.mean(),
+            "critic/score/std": x.std(),
+            "rollout/actions": 70,
+            "rollout/masked_actions": 6,
+            "step": at,
+        }
         for at, x in enumerate(samples)
     ]
     change = reward_change(records)
@@ -284,15 +291,34 @@ def test_reward_change_compares_the_first_with_the_last_third() -> None:
         welch.high - welch.low, rel=0.03
     )
     assert reward_change(records[:2]) is None
-    assert reward_change([{"reward_mean": 0.1}] * 9) is None
+    assert reward_change([{"critic/score/mean": 0.1}] * 9) is None
 
 
 def test_metrics_that_were_not_recorded_are_named() -> None:
-    records = [{"step": step, "reward_mean": 0.1, "kl": None, "something_new": step} for step in (1, 2, 3)]
+    records = [
+        {"step": step, "critic/score/mean": 0.1, "actor/ref_kl": None, "something_new": step}
+        for step in (1, 2, 3)
+    ]
     drawn, absent = charts(records, PPO)
     assert [chart["title"] for chart in drawn] == ["Mean step reward"]
     assert "KL to the SFT model" in absent
     assert [chart["title"] for chart in others(records, PPO)] == ["something_new"]
+
+
+def test_metrics_of_an_older_version_are_not_an_empty_page(tmp_path) -> None:
+    """Of a run that was written before the names were verl's, and of one that was resumed since."""
+    write_workdir(tmp_path / "run", text="")
+    page = Page(write_report(tmp_path / "run", tmp_path / "new.html").read_text())
+    assert "An older version logged" not in page.text
+    old = [{"step": step, "loss": 1 / step, "tokens": 100 * step} for step in (1, 2, 3)]
+    write_lines(tmp_path / "run/sft/metrics.jsonl", old)
+    page = Page(write_report(tmp_path / "run", tmp_path / "old.html").read_text())
+    assert page.text.count("An older version logged these metrics under other names") == 1
+    assert "2 more logged values" in page.text
+    resumed = [{"step": step, "train/loss": 1 / step, "train/total_tokens": 100 * step} for step in (4, 5)]
+    write_lines(tmp_path / "run/sft/metrics.jsonl", old + resumed)
+    page = Page(write_report(tmp_path / "run", tmp_path / "both.html").read_text())
+    assert page.text.count("An older version logged some of these metrics under other names") == 1
 
 
 def test_number_formats() -> None:

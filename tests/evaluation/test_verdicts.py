@@ -51,8 +51,9 @@ def test_the_invented_run_names_agents_as_real_runs_do(tmp_path):
     write_workdir(tmp_path / "run", k=2)
     text = write_report(tmp_path / "run", tmp_path / "report.html").read_text()
     assert "105 states left out of the pool: too long for the policy&#39;s context" in text
-    assert "20 actions masked" in text and "1 masked, since faults of the infrastructure" in text
-    assert "3 trajectories longer than a row and cut at a step, 1 of them away" in text
+    assert "20 actions masked because of infrastructure failures" in text
+    assert "1 masked, since infrastructure failures cut them short" in text
+    assert "3 trajectories longer than a row and cut at a step, 1 of them dropped" in text
     write_workdir(tmp_path / "early", k=2, ppo=False)
     text = write_report(tmp_path / "early", tmp_path / "early.html").read_text()
     assert "No verdict on ppo against sft: ppo was not evaluated." in text

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 _SCRIPT = """
 import contextlib, gc, importlib, io, json, os, runpy, sys, tempfile, traceback
-import experiments.experiment, experiments.planning, experiments.config_file  # the slow imports, once
+import experiments.experiment, experiments.planning.plans, experiments.cli.config_flags  # the slow imports, once
 import mlagent_jax.tasks.user_table.new_task, mlagent_jax.tasks.checks, mlagent_jax.tasks.listing
 
 def run(argv):
@@ -36,7 +36,7 @@ def run(argv):
 
 def read(module, command_lines):
     from absl import flags
-    from experiments.command_line import parse
+    from experiments.cli.program import parse
     importlib.import_module(module)
     for name in list(flags.FLAGS):
         flags.FLAGS[name].validators.clear()  # a shown command may leave out what is clear
@@ -44,7 +44,7 @@ def read(module, command_lines):
         code = 0
         with contextlib.redirect_stderr(io.StringIO()) as said:
             try:
-                parse(argv, words=True)
+                parse(argv, positional=True)
             except SystemExit as ended:
                 code = ended.code
         print(json.dumps([code, said.getvalue()]), flush=True)

@@ -12,7 +12,7 @@ import pytest
 from ml_collections import ConfigDict
 
 import experiments.experiment
-from experiments.config_file import with_changes
+from experiments.cli.config_flags import with_changes
 from experiments.experiment import Experiment
 from experiments.settings import Settings
 from experiments.stages import RUN_STAGE

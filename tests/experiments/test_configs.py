@@ -9,7 +9,6 @@ import pytest
 from ml_collections import ConfigDict
 
 from experiments.experiment import Experiment
-from experiments.seeds import with_seed
 from experiments.settings import Settings, SettingsError
 from experiments.workdir import Workdir
 from mlagent_jax.errors import UserError
@@ -96,7 +95,7 @@ def test_a_missing_section_is_named(config):
 
 
 def test_the_seed_reaches_every_stage(config):
-    settings = with_seed(Settings.from_config(config), 7)
+    settings = Settings.from_config(config).with_seed(7)
     assert (settings.seed, settings.sft.seed, settings.ppo.seed, settings.seeds) == (7, 7, 7, ())
 
 

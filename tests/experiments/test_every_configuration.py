@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 from scripted import run_stages, scripted
 from test_configs import CONFIGS, load
 
-from experiments.config_file import with_changes
-from experiments.preflight import check_setup
+from experiments.cli.config_flags import with_changes
 from experiments.settings import Settings
+from experiments.stages.preflight import check_setup
 from mlagent_jax.agent.trajectory_log import read_trajectories
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.hf import load_hf, save_hf

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.garbage import collect_garbage
-from experiments.workdir import Workdir, WorkdirError
+from experiments.workdir import Workdir, WorkdirError, collect_garbage
 from mlagent_jax.environment.snapshots import SnapshotStore
 
 
@@ -35,5 +34,5 @@ def test_a_run_at_work_is_left_alone_and_what_is_no_work_directory_is_said(tmp_p
     SnapshotStore(workdir.snapshots).put({"a": b""})
     with workdir.locked(), pytest.raises(WorkdirError, match="another run is using"):
         collect_garbage(workdir, quota_mb=1)
-    with pytest.raises(WorkdirError, match="no work directory"):
+    with pytest.raises(WorkdirError, match="not a work directory"):
         collect_garbage(Workdir(tmp_path), quota_mb=1)

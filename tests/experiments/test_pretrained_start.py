@@ -1,4 +1,4 @@
-"""A run that starts from a Hugging Face folder instead of from nothing."""
+"""A run that starts from a Hugging Face folder instead of from scratch."""
 
 from pathlib import Path
 
@@ -43,11 +43,11 @@ def test_it_starts_from_the_checkpoint_and_exports_another(folder, tmp_path):
         jax.tree.map(np.testing.assert_array_equal, params, init_params(CONFIG, 0))
         shardings = param_shardings(CONFIG, run.mesh)
         assert jax.tree.map(lambda leaf: leaf.sharding, params) == shardings
-        run.export(tmp_path / "sft", jax.tree.map(lambda leaf: leaf + 1, params))
-        assert run.tokenizer.encode("score") == experiment(tmp_path / "sft/hf", tmp_path).tokenizer.encode(
-            "score"
-        )
-    exported = load_hf(tmp_path / "sft/hf", dtype="bfloat16")[1]
+        run.export("sft", jax.tree.map(lambda leaf: leaf + 1, params))
+        assert run.tokenizer.encode("score") == experiment(
+            tmp_path / "run/sft/hf", tmp_path
+        ).tokenizer.encode("score")
+    exported = load_hf(tmp_path / "run/sft/hf", dtype="bfloat16")[1]
     jax.tree.map(lambda new, old: np.testing.assert_array_equal(new, old + 1), exported, params)
 
 

@@ -67,7 +67,7 @@ def without_timing(value: Any) -> Any:
         return {
             name: without_timing(part)
             for name, part in value.items()
-            if name not in UNTIMED and not name.startswith(("seconds/", "tokens_per_second"))
+            if name not in UNTIMED and not name.startswith(("timing_s/", "perf/throughput"))
         }
     return [without_timing(part) for part in value] if isinstance(value, list) else value
 
@@ -122,7 +122,7 @@ def test_the_whole_loop_ends_in_a_report(finished):
 def test_a_second_start_finds_all_done(finished):
     before = results(finished)
     text = run(finished)
-    assert text.count("is finished already") == 5
+    assert text.count("has finished already") == 5
     assert results(finished) == before
 
 

@@ -11,8 +11,8 @@ import tiny
 from absl import flags
 from absl.testing import flagsaver
 
-from experiments import config_file
-from experiments.config_file import with_changes
+from experiments.cli import config_flags
+from experiments.cli.config_flags import with_changes
 from experiments.settings import Settings, SettingsError
 from mlagent_jax.fields import Field, build, flat, leaves
 
@@ -157,7 +157,7 @@ def test_what_is_wrong_is_said_once_and_whole(changes, said):
                 "agents.endpoint.model": "m",
                 "agents.endpoint.context_tokens": 4096,
             },
-            "config.agents.endpoint.coder_max_tokens is 4096, but must leave",
+            "config.agents.endpoint.coder_max_tokens is 4096, but must leave room",
         ),
         ({"prompt.max_steps": 9}, "config.prompt.max_steps is 9, but config.episode.steps is 15"),
         ({"model.shape.num_key_value_heads": 3}, "config.model.shape: num_attention_heads 2"),
@@ -193,7 +193,7 @@ def test_the_whole_tree_is_stored_and_read_back():
 def field_flags():
     """The flags of `experiments.run`'s configuration, as long as these tests last."""
     before = set(flags.FLAGS)
-    config_file.define_flags()
+    config_flags.define_flags()
     yield
     for name in set(flags.FLAGS) - before:
         delattr(flags.FLAGS, name)
@@ -202,7 +202,7 @@ def field_flags():
 def given(*arguments: str):
     with flagsaver.flagsaver():
         flags.FLAGS(["run", f"--config={TINY}", *arguments])
-        return config_file.given_config()
+        return config_flags.given_config()
 
 
 def other_value(field: Field):
@@ -340,7 +340,7 @@ def test_a_file_that_is_no_configuration_is_one_sentence(tmp_path, text, said):
     if text is not None:
         file.write_text(text)
     with pytest.raises(SettingsError, match="--config can't be") as error:
-        config_file.load_config_file(str(file))
+        config_flags.load_config_file(str(file))
     assert said in str(error.value) and str(file) in str(error.value)
 
 

@@ -13,7 +13,7 @@ from mlagent_jax.agent.prompt import messages, observation
 from mlagent_jax.agent.response import ACTION_FIELDS, ALL_FIELDS
 from mlagent_jax.agent.trajectory_log import read_trajectories
 from mlagent_jax.environment.state import Outcome
-from mlagent_jax.evaluation.workdir import read_run
+from mlagent_jax.evaluation.read_run import read_run
 
 WITHOUT_MODEL = ("starter", "random", "expert")
 SMALL = {"tasks.micro": True, "collect.episodes_per_task": 12, "evaluate.episodes": 4}

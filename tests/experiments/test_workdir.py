@@ -9,11 +9,10 @@ import tiny
 from absl import logging
 from ml_collections import ConfigDict
 
-from experiments.config_file import with_changes
+from experiments.cli.config_flags import with_changes
 from experiments.experiment import Experiment
-from experiments.preflight import check_inputs, check_setup, ordered_stages
-from experiments.seeds import with_seed
 from experiments.settings import Settings, SettingsError
+from experiments.stages.preflight import check_inputs, check_setup, ordered_stages
 from experiments.workdir import MissingInputError, Workdir, WorkdirError
 from mlagent_jax.errors import UserError
 from mlagent_jax.models.config import Qwen2Config
@@ -176,9 +175,9 @@ def test_two_runs_cannot_have_one_work_directory(workdir):
 
 
 def test_seeds_of_one_configuration():
-    one = with_seed(settings(seeds=(4, 5)), 4)
+    one = settings(seeds=(4, 5)).with_seed(4)
     assert (one.seed, one.sft.seed, one.ppo.seed, one.seeds) == (4, 4, 4, ())
-    assert with_seed(settings(**{"seeds": (4, 5), "ppo.seed": 9}), 5).ppo.seed == 9
+    assert settings(**{"seeds": (4, 5), "ppo.seed": 9}).with_seed(5).ppo.seed == 9
 
 
 # Before work begins.

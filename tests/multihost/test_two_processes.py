@@ -54,8 +54,18 @@ def test_two_processes_train_as_one(tmp_path):
     assert "process 1 heard: RuntimeError" in outputs[1] and "ZeroDivisionError" in outputs[1]
 
     for stage, names in (
-        ("sft", ("loss", "eval_loss", "grad_norm", "tokens")),
-        ("ppo", ("reward_mean", "policy_loss", "value_loss", "kl", "entropy", "actor_grad_norm")),
+        ("sft", ("train/loss", "val/loss", "train/grad_norm", "train/total_tokens")),
+        (
+            "ppo",
+            (
+                "critic/score/mean",
+                "actor/pg_loss",
+                "critic/vf_loss",
+                "actor/ref_kl",
+                "actor/entropy",
+                "actor/grad_norm",
+            ),
+        ),
     ):
         ours, theirs = lines(two / stage / "metrics.jsonl"), lines(one / stage / "metrics.jsonl")
         assert [line["step"] for line in ours] == [line["step"] for line in theirs]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.planning import ALTERNATIVES, alternatives
+from experiments.planning.plans import ALTERNATIVES, alternatives
 
 ROOT = Path(__file__).parents[2]
 SMALL = """

@@ -2,7 +2,7 @@
 
 import json
 
-from experiments.plan_table import PLANS, README, table, with_table
+from experiments.planning.table import PLANS, README, table, with_table
 from mlagent_jax.planner.targets import TARGETS
 
 

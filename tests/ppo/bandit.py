@@ -22,7 +22,7 @@ from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.loop import train
 from mlagent_jax.ppo.rollout import ActionSample, Rollout, RolloutBatch
-from mlagent_jax.training.metrics import MetricsWriter
+from mlagent_jax.tracking.tracker import Tracker
 from mlagent_jax.training.optimisers import OptimiserConfig
 
 V, STOP = 10, 0
@@ -55,8 +55,10 @@ class BanditCollector:
             tokens = np.array([*prompt, *answer.tokens], np.int32)
             action = ActionSample((2, len(tokens)), answer.logprobs, reward, "success", not answer.stopped)
             rollouts.append(Rollout(tokens, (action,)))
-            records.append({"prompt": prompt, "response": list(answer.tokens), "reward": reward})
-        return RolloutBatch(rollouts, records, {"generate": 0.0, "environment": 0.0})
+            records.append(
+                {"task": "toy", "prompt": prompt, "response": list(answer.tokens), "reward": reward}
+            )
+        return RolloutBatch(rollouts, records, {"gen": 0.0, "env": 0.0})
 
 
 def make_policy(mesh, model=MODEL):
@@ -73,14 +75,14 @@ def run(folder, lora=None, **changes):
 
 def main():
     folder, kill_at = Path(sys.argv[1]), int(sys.argv[2])
-    write = MetricsWriter.write
+    log_scalars = Tracker.log_scalars
 
-    def write_or_die(self, step, values):
-        write(self, step, values)
+    def log_or_die(self, step, values):
+        log_scalars(self, step, values)
         if step == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    MetricsWriter.write = write_or_die
+    Tracker.log_scalars = log_or_die
     params = run(folder, updates=4, critic="separate", kl_coefficient=0.01)
     np.savez(folder / "params.npz", *jax.tree.leaves(params))
 

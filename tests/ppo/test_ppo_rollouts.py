@@ -241,8 +241,9 @@ def test_episodes_that_the_infrastructure_fails_are_repeated_or_left_out(
     fixed = FixedResponses(policy, LINES)
     with Stepper({"toy": environment, "other": other}, RewardConfig(), threads=1, retries=0) as stepper:
         got = EpisodeCollector(["toy", "other"], stepper).collect(fixed, 4, seed=0, update=0)
-    assert got.counts["episodes"] == 4
-    assert (got.counts["episodes_masked"], got.counts["episodes_repeated"]) == (masked, repeated)
+    assert got.counts["rollout/episodes"] == 4
+    assert got.counts["rollout/masked_episodes"] == masked
+    assert got.counts["rollout/repeated_episodes"] == repeated
     assert len(got.rollouts) == 4 - masked
     for rollout in got.rollouts:  # no action of a failed episode, neither before the failure nor at it
         assert [action.reward for action in rollout.actions] == [2.5 / 4.0, 0.0, -1.0, 0.0]

@@ -206,7 +206,14 @@ def test_micro_batches_packing_and_padding_do_not_change_an_update(changes):
     config = dataclasses.replace(CONFIG, critic="shared", aggregation="action_mean")
     a, b = (updated(c, rollouts()) for c in (config, dataclasses.replace(config, **changes)))
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), a[0], b[0])
-    for name in ("kl", "entropy", "policy_loss", "value_loss", "explained_variance", "actor_grad_norm"):
+    for name in (
+        "actor/ref_kl",
+        "actor/entropy",
+        "actor/pg_loss",
+        "critic/vf_loss",
+        "critic/vf_explained_var",
+        "actor/grad_norm",
+    ):
         np.testing.assert_allclose(a[1][name], b[1][name], rtol=1e-3, atol=1e-6)
 
 
@@ -233,9 +240,9 @@ def test_an_infrastructure_failure_has_no_part_in_the_loss():
     without = samples[:1] + samples[2:]
     a, b = updated(CONFIG, with_fault), updated(CONFIG, without)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), a[0], b[0])
-    assert (a[1]["masked"], b[1]["masked"]) == (1, 0)
-    np.testing.assert_allclose(a[1]["reward_mean"], b[1]["reward_mean"])
-    np.testing.assert_allclose(a[1]["infrastructure_rate"], 1 / a[1]["actions"])
+    assert (a[1]["rollout/masked_actions"], b[1]["rollout/masked_actions"]) == (1, 0)
+    np.testing.assert_allclose(a[1]["critic/score/mean"], b[1]["critic/score/mean"])
+    np.testing.assert_allclose(a[1]["rollout/masked_ratio"], 1 / a[1]["rollout/actions"])
 
 
 def test_fractional_rewards_reach_the_returns():
@@ -255,26 +262,27 @@ def test_critic_warmup_leaves_the_actor_alone():
     after, line = updated(dataclasses.replace(CONFIG, critic_warmup=1), rollouts())
     jax.tree.map(np.testing.assert_array_equal, after.actor, PARAMS)
     assert np.abs(after.critic["head"]["kernel"]).sum() > 0
-    assert line["actor_lr"] == 0.0
+    assert line["actor/lr"] == 0.0
 
 
 def test_no_further_epoch_beyond_the_target_kl():
     # With one minibatch, the gradients of the first epoch are those of the old policy itself, whose KL is 0.
     config = dataclasses.replace(CONFIG, epochs=4, target_kl=1e-12)
     _, line = updated(config, rollouts())
-    assert line["epochs"] == 1
+    assert line["training/ppo_epochs"] == 1
     _, line = updated(dataclasses.replace(config, target_kl=1e9), rollouts())
-    assert line["epochs"] == 4
+    assert line["training/ppo_epochs"] == 4
 
 
 def test_first_measurements_of_an_unmoved_policy():
     _, line = updated(CONFIG, rollouts())
-    assert line["ratio_max"] == pytest.approx(1.0, abs=1e-5)
-    assert line["clip_fraction"] == 0.0 and line["kl_old"] == pytest.approx(0.0, abs=1e-8)
-    assert line["kl"] == pytest.approx(0.0, abs=1e-6)  # the reference is where it started
-    assert line["explained_variance"] == 0.0  # a zero critic
+    assert line["actor/ratio/max"] == pytest.approx(1.0, abs=1e-5)
+    assert line["actor/pg_clipfrac"] == 0.0 and line["actor/ppo_kl_k3"] == pytest.approx(0.0, abs=1e-8)
+    assert line["actor/ref_kl"] == pytest.approx(0.0, abs=1e-6)  # the reference is where it started
+    assert line["critic/vf_explained_var"] == 0.0  # a zero critic
     # With one minibatch and one epoch those are of the policy before its only step; these are of the one after it.
-    assert line["step_kl"] > 1e-8 and line["step_ratio_max"] > 1.0001 > 0.9999 > line["step_ratio_min"]
+    assert line["actor/post_update_kl_k3"] > 1e-8
+    assert line["actor/post_update_ratio_max"] > 1.0001 > 0.9999 > line["actor/post_update_ratio_min"]
 
 
 def test_shuffled_rewards_are_the_same_rewards_elsewhere():

@@ -60,7 +60,7 @@ def test_training_counts_the_action_tokens_of_its_trajectories(tmp_path):
     batches, _ = make_batches(config, sequences())
     lengths = {number: len(sequence.tokens) - 4 for number, sequence in enumerate(sequences())}
     for step, line in enumerate(lines):
-        assert line["action_tokens"] == sum(lengths[number] for number in members(batches.rows(step)))
+        assert line["train/action_tokens"] == sum(lengths[number] for number in members(batches.rows(step)))
 
 
 def test_cut_trajectories_are_counted(caplog):
@@ -98,7 +98,7 @@ def test_the_evaluation_loss_does_not_depend_on_log_every(tmp_path):
     )
     train(config, model, init_params(model, 0), sequences(), tmp_path, make_mesh(MeshConfig()))
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [(line["step"], "eval_loss" in line) for line in lines] == [
+    assert [(line["step"], "val/loss" in line) for line in lines] == [
         (2, True),
         (3, False),
         (4, True),

@@ -14,7 +14,6 @@ from mlagent_jax.sft.batches import make_rows
 from mlagent_jax.sft.config import SFTConfig
 from mlagent_jax.sft.loop import train
 from mlagent_jax.text.chat import Encoded
-from mlagent_jax.training.metrics import MetricsWriter
 from mlagent_jax.training.optimisers import OptimiserConfig
 
 PROGRAM = """
@@ -27,16 +26,16 @@ from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 from mlagent_jax.sft.config import SFTConfig
 from mlagent_jax.sft.loop import train
 from mlagent_jax.text.chat import Encoded
-from mlagent_jax.training import metrics
+from mlagent_jax.tracking.tracker import Tracker
 from mlagent_jax.training.optimisers import OptimiserConfig
 
 folder, kill_at = Path(sys.argv[1]), int(sys.argv[2])
-write = metrics.MetricsWriter.write
-def write_or_die(self, step, values):
-    write(self, step, values)
+log_scalars = Tracker.log_scalars
+def log_or_die(self, step, values):
+    log_scalars(self, step, values)
     if step == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
-metrics.MetricsWriter.write = write_or_die
+Tracker.log_scalars = log_or_die
 
 rng = np.random.default_rng(0)
 def sequence(n):
@@ -81,7 +80,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
 
 def metrics(folder):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "tokens_per_second"} for line in lines]
+    return [{name: value for name, value in line.items() if name != "perf/throughput"} for line in lines]
 
 
 def sequences(count, length=8):
@@ -120,14 +119,3 @@ def test_settings_that_cannot_work_are_refused_by_name(config, count, message, t
     with pytest.raises(UserError, match=message):
         train(config, model, {}, sequences(count), tmp_path / "sft", make_mesh(MeshConfig()))
     assert not (tmp_path / "sft").exists()
-
-
-def test_a_torn_last_line_is_dropped_on_resume(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text(
-        '{"step": 1, "loss": 1.0}\n{"step": 2, "loss": 0.5}\n{"step": 3, "lo'
-    )
-    writer = MetricsWriter(tmp_path, step=2)
-    writer.write(3, {"loss": float("nan")})
-    writer.close()
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert lines == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}, {"step": 3, "loss": None}]

@@ -1,5 +1,5 @@
 "use strict";
-// The trajectory browser, the theme and the charts' read-outs. What agents and scripts wrote becomes text nodes only.
+// The trajectory browser, the theme and the charts' read-outs. What agents and scripts wrote only becomes text nodes.
 (() => {
   const find = (selector, root = document) => root.querySelector(selector);
   const { episodes, tasks, agents } = JSON.parse(find("#index").textContent);
@@ -21,7 +21,7 @@
     return element;
   }
 
-  // Numbers. Ones that JSON has no word for arrive as text ("nan").
+  // Numbers. Those that JSON cannot hold arrive as text ("nan").
   const isNumber = (value) => typeof value === "number";
   const score = (value) => (isNumber(value) ? String(Number(value.toPrecision(4))).replace("-", "−") : value ?? "–");
   function withSign(value, digits) {
@@ -116,11 +116,11 @@
   let current = { number: null, step: 0, steps: [] };
 
   function applyFilters() {
-    const wanted = Object.fromEntries(FILTERS.map((name) => [name, form.elements[name].value]));
+    const chosen = Object.fromEntries(FILTERS.map((name) => [name, form.elements[name].value]));
     shown = [...episodes.keys()].filter((number) => {
       const episode = episodes[number];
-      return FILTERS.every((name) => !wanted[name] ||
-        (name === "outcome" ? episode.outcomes.includes(wanted[name]) : episode[name] === wanted[name]));
+      return FILTERS.every((name) => !chosen[name] ||
+        (name === "outcome" ? episode.outcomes.includes(chosen[name]) : episode[name] === chosen[name]));
     });
     const order = form.elements.order.value;
     const key = { best: (e) => -(gain(e) ?? -Infinity), worst: (e) => gain(e) ?? Infinity, long: (e) => -e.outcomes.length }[order];
@@ -176,7 +176,7 @@
     const opening = ++openings;
     const episode = episodes[number];
     const steps = (await unpack(episode.chunk))[episode.at];
-    if (opening !== openings) return; // another one was asked for meanwhile
+    if (opening !== openings) return; // another one has been requested meanwhile
     current = { number, steps, step: Math.max(0, Math.min(step, steps.length - 1)) };
     show(history);
     markCurrent();
@@ -277,7 +277,7 @@
           make("button", { type: "button", "aria-label": "next step", onclick: () => goTo(current.step + 1) }, "→")),
         definitions(facts)),
     ];
-    // An action that was understood is shown as it was, not once more as the agent spelled it.
+    // A parsed action is shown as parsed, not again as the agent wrote it.
     const said = step.fields.filter(([name]) => !step.tool || !name.startsWith("Action"));
     if (said.length) {
       parts.push(make("h4", {}, "Response"), make("dl", { class: "fields" }, ...said.flatMap(([name, text]) =>
@@ -326,10 +326,10 @@
     return Object.fromEntries(parts.map(([name, value = ""]) => [name, value]));
   }
   async function route() {
-    const wanted = address();
-    if ("trajectory" in wanted) {
-      const [agent, task, index] = wanted.trajectory.split("/").map(decoded);
-      const stage = decoded(wanted.stage ?? "evaluate");
+    const parameters = address();
+    if ("trajectory" in parameters) {
+      const [agent, task, index] = parameters.trajectory.split("/").map(decoded);
+      const stage = decoded(parameters.stage ?? "evaluate");
       const number = episodes.findIndex((episode) => episode.stage === stage && episode.agent === agent &&
         episode.task === task && String(episode.index) === index);
       if (number < 0) {
@@ -340,12 +340,12 @@
           applyFilters();
         }
         while (shown.indexOf(number) >= list.childElementCount && !more.hidden) extendList();
-        await open(number, (Number.parseInt(wanted.step, 10) || 1) - 1, "none");
+        await open(number, (Number.parseInt(parameters.step, 10) || 1) - 1, "none");
       }
       find("#trajectories").scrollIntoView();
-    } else if ("trajectories" in wanted && Object.keys(wanted).length > 1) {
+    } else if ("trajectories" in parameters && Object.keys(parameters).length > 1) {
       form.reset();
-      for (const name of FILTERS) form.elements[name].value = name in wanted ? decoded(wanted[name]) : "";
+      for (const name of FILTERS) form.elements[name].value = name in parameters ? decoded(parameters[name]) : "";
       applyFilters();
       find("#trajectories").scrollIntoView();
       if (shown.length) await open(shown[0], 0, "none");

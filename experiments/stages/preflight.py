@@ -1,4 +1,4 @@
-"""What can be found wrong before any work is done: stages and their inputs, tasks, the model, the devices."""
+"""Checks before any work begins: stages and their inputs, trackers, tasks, the model and the devices."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from absl import logging
 
 from experiments.experiment import Experiment
 from experiments.settings import Settings, SettingsError
-from experiments.stages import STAGES
+from experiments.stages import STAGES, TRACKED
 from experiments.workdir import Workdir
+from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import check_batch_fits, check_model_fits
 from mlagent_jax.ppo.loop import check as check_ppo
 from mlagent_jax.tasks.task_file import read_task_file
 
 
 def ordered_stages(names: Sequence[str], known: Sequence[str] = STAGES) -> list[str]:
-    """The value of --stages. Raises SettingsError for an unknown one, one named twice, and another order."""
+    """The stages of --stages. Raises SettingsError if one is unknown or named twice, or they are out of order."""
     given, all_of_them = ",".join(names), ", ".join(known)
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise SettingsError(
-            f"--stages={given}: {f'{unknown[0]!r} is no stage' if unknown else 'it is empty'}; there are the "
+            f"--stages={given}: {f'{unknown[0]!r} is not a stage' if unknown else 'it is empty'}; there are the "
             f"stages {all_of_them}"
         )
     if len(set(names)) < len(names):
@@ -37,18 +38,20 @@ def ordered_stages(names: Sequence[str], known: Sequence[str] = STAGES) -> list[
 
 
 def check_inputs(settings: Settings, workdir: Workdir, stages: Sequence[str]) -> None:
-    """Raises MissingInputError for a stage that needs another, which neither runs now nor has finished."""
+    """Raises MissingInputError for a stage whose input neither exists nor is made by one of `stages`."""
     for stage in stages:
         if workdir.is_done(stage):
             continue
-        for made_by, what in _inputs(settings, stage).items():
+        for made_by, path in _inputs(settings, workdir, stage).items():
             if made_by not in stages:
-                workdir.require(stage, workdir.root / what, made_by)
+                workdir.require(stage, path, made_by)
 
 
 def check_setup(experiment: Experiment, stages: Sequence[str]) -> None:
-    """Raises UserError where the tasks, the model or the devices cannot be what these stages need of them."""
+    """Raises UserError if the trackers, the tasks, the model or the devices do not suit the settings."""
     settings = experiment.settings
+    if not set(TRACKED).isdisjoint(stages):
+        distributed.on_main(experiment.tracking.check)
     folder = Path(settings.tasks.folder)
     for name in (*settings.tasks.held_in, *settings.tasks.held_out):
         read_task_file(name, folder)
@@ -57,9 +60,7 @@ def check_setup(experiment: Experiment, stages: Sequence[str]) -> None:
         return
     mesh = experiment.mesh
     if settings.model.pretrained:
-        model = (
-            experiment.model
-        )  # reads the folder's description and tokenizer, and holds one against the other
+        model = experiment.model  # reads the folder's config.json and tokenizer, and checks that they match
         check_model_fits(model, mesh)
         if samples and settings.sampling.max_length > model.max_position_embeddings:
             raise SettingsError(
@@ -68,7 +69,7 @@ def check_setup(experiment: Experiment, stages: Sequence[str]) -> None:
             )
         if settings.model.unused_shape:
             logging.info(
-                "config.model.pretrained says what the model is; not used: %s",
+                "The architecture comes from config.model.pretrained; these settings are ignored: %s",
                 ", ".join(f"config.model.shape.{name}" for name in settings.model.unused_shape),
             )
     if "sft" in stages and settings.rl.start == "sft":
@@ -77,20 +78,21 @@ def check_setup(experiment: Experiment, stages: Sequence[str]) -> None:
         check_ppo(settings.ppo, settings.sampling.engine(), mesh)
 
 
-def _inputs(settings: Settings, stage: str) -> dict[str, str]:
-    """The stages that `stage` reads from, and what of theirs."""
-    trajectories, checkpoints = "collect/trajectories.jsonl", "checkpoints"
+def _inputs(settings: Settings, workdir: Workdir, stage: str) -> dict[str, Path]:
+    """The stages that `stage` reads from, and the file or folder that it needs of each."""
+    expert, from_sft = {"collect": workdir.expert_trajectories}, settings.rl.start == "sft"
     if stage == "collect":
-        return {"ideas": "ideas"}
+        return {"ideas": workdir.ideas}
     if stage == "sft":
-        return {"collect": trajectories} if settings.rl.start == "sft" else {}
+        return expert if from_sft else {}
     if stage == "ppo":
-        from_sft = {"sft": f"sft/{checkpoints}"} if settings.rl.start == "sft" else {}
-        of_expert = settings.rl.rollouts == "states" or settings.ppo.critic_start == "expert"
-        needs_expert = (
-            of_expert or not settings.model.pretrained
-        )  # whose tokenizer is made of what the expert said
-        return ({"collect": trajectories} if needs_expert else {}) | from_sft
+        reads_expert = settings.rl.rollouts == "states" or settings.ppo.critic_start == "expert"
+        # A model trained from scratch also needs the tokenizer, which collect trains on the expert's episodes.
+        needs_expert = reads_expert or not settings.model.pretrained
+        start = {"sft": workdir.checkpoints("sft")} if from_sft else {}
+        return (expert if needs_expert else {}) | start
     if stage == "evaluate":
-        return {name: f"{name}/{checkpoints}" for name in ("sft", "ppo") if name in settings.evaluate.agents}
+        return {
+            name: workdir.checkpoints(name) for name in ("sft", "ppo") if name in settings.evaluate.agents
+        }
     return {}

@@ -1,4 +1,4 @@
-"""The configuration of a run: a Python file's ConfigDict, and a flag for every field of the settings."""
+"""The flags of a run's configuration: `--config` names a Python file, and every field has a flag of its own."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _UNPARSED = (ValueError, SyntaxError)
 
 
 def define_flags() -> None:
-    """`--config`, and `--config.SECTION.FIELD` for every field that a configuration may have, set there or not."""
-    flags.DEFINE_string("config", None, "Configuration file; any field can be set as --config.FIELD=VALUE.")
+    """Defines `--config`, and `--config.SECTION.FIELD` for every setting, whether the file has it or not."""
+    flags.DEFINE_string("config", None, "Configuration file. --config.SECTION.FIELD=VALUE sets a field.")
     for name, field in leaves(Settings, "config"):
         flags.DEFINE_flag(_FieldFlag(name, field), module_name=__name__)
 
 
 def given_config() -> ConfigDict:
-    """The file of `--config` with the fields that flags set. Raises SettingsError."""
+    """The configuration in the file of `--config`, with the fields that flags set. Raises SettingsError."""
     path = flags.FLAGS["config"].value
     if not path:
         raise SettingsError(f"--config is missing: name a configuration file, e.g. {_EXAMPLE}")
@@ -56,22 +56,22 @@ def given_config() -> ConfigDict:
     ]
     if pretrained and own:
         raise SettingsError(
-            f"config.{own[0]} is {changes[own[0]]!r} by a flag, but what the model is, {pretrained} says "
-            "(config.model.pretrained); leave one of them out"
+            f"config.{own[0]} is {changes[own[0]]!r} by a flag, but the architecture comes from {pretrained} "
+            "(config.model.pretrained); leave one of the two out"
         )
     return config
 
 
 def load_config_file(path: str) -> ConfigDict:
-    """What `get_config()` of a Python file returns. Raises SettingsError for a file that gives no configuration."""
+    """The result of a Python file's `get_config()`. Raises SettingsError if the file has no configuration."""
     if not Path(path).is_file():
         raise SettingsError(f"--config can't be read: there is no file {path}; e.g. {_EXAMPLE}")
     try:
         get_config = runpy.run_path(path, run_name="config").get("get_config")
         config = get_config() if callable(get_config) else None
-    except (Exception, SystemExit) as error:  # whatever a user's file may raise
+    except (Exception, SystemExit) as error:  # a user's file may raise anything
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise SettingsError(f"--config can't be used: {path} raises {reason}; mend the file") from error
+        raise SettingsError(f"--config can't be used: {path} raises {reason}; fix the file") from error
     if config is None and not callable(get_config):
         raise SettingsError(
             f"--config can't be used: {path} defines no function get_config(); e.g. {_EXAMPLE}"
@@ -84,7 +84,7 @@ def load_config_file(path: str) -> ConfigDict:
 
 
 def with_changes(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
-    """A copy with these fields set, by their full names without "config."; sections that are not there are made."""
+    """A copy with these fields set, by their full names without "config."; missing sections are created."""
     tree = config.to_dict()
     for name, value in sorted(changes.items(), key=lambda item: item[0].count(".")):
         *parents, last = name.split(".")
@@ -98,7 +98,7 @@ def with_changes(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
 
 
 class _FieldFlag(flags.Flag):
-    """A field of the settings. What cannot be read as its type stays text: it is reported with all that is wrong."""
+    """A field of the settings. A value that cannot be parsed stays text, and is reported with all other mistakes."""
 
     def __init__(self, name: str, field: Field) -> None:
         super().__init__(
@@ -138,7 +138,7 @@ def _read_one(kind: Any, text: str) -> Any:
 
 
 def _read_tuple(kind: Any, text: str) -> tuple[Any, ...]:
-    """`a,b` or as Python writes it, `('a', 'b')`."""
+    """Parses `a,b` or Python's `('a', 'b')`."""
     if text[:1] in ("(", "["):
         try:
             value = ast.literal_eval(text)

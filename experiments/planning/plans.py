@@ -1,4 +1,4 @@
-"""From a run's configuration to the programs that it compiles on a target, and to what could be changed."""
+"""Plans of a run's configuration on a target, and settings to try if it does not fit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from experiments.config_file import with_changes
+from experiments.cli.config_flags import with_changes
 from experiments.settings import ModelSettings, Settings, SettingsError
 from mlagent_jax.errors import UserError
 from mlagent_jax.models.config import Qwen2Config, qwen2_5
@@ -24,9 +24,9 @@ from mlagent_jax.planner.targets import Target, target_devices
 
 STAGES = ("sft", "ppo")
 Changes = Mapping[str, Any]  # fields of a configuration by their full names, with their new values
-Tell = Callable[[str], None]
+Report = Callable[[str], None]  # receives a line on the progress
 
-# Second moments stay in float32 (`training.optimisers`), and gradients are added up in it.
+# Second moments and the sums of gradients stay in float32 (`training.optimisers`).
 _BFLOAT16: dict[str, Any] = {
     "model.shape.param_dtype": "bfloat16",
     "sft.optimiser.mu_dtype": "bfloat16",
@@ -34,9 +34,9 @@ _BFLOAT16: dict[str, Any] = {
     "ppo.critic_optimiser.mu_dtype": "bfloat16",
 }
 
-# What `--suggest` tries, in this order, until one fits; each with one row a device at a time.
+# What `--suggest` tries, in this order, until one fits; each with one row per device at a time.
 ALTERNATIVES: tuple[tuple[str, Changes], ...] = (
-    ("one row a device at a time", {}),
+    ("one row per device at a time", {}),
     ("each row split over 2 devices", {"mesh.sequence": 2}),
     ("each row split over 4 devices", {"mesh.sequence": 4}),
     ("parameters and first moments in bfloat16", _BFLOAT16),
@@ -49,7 +49,7 @@ ALTERNATIVES: tuple[tuple[str, Changes], ...] = (
         {"model.lora.rank": 16, "model.shape.param_dtype": "bfloat16"},
     ),
     (
-        "a value head on the actor's trunk for critic",
+        "a value head on the actor's trunk as critic",
         {"ppo.critic": "shared"},
     ),
     (
@@ -61,7 +61,7 @@ ALTERNATIVES: tuple[tuple[str, Changes], ...] = (
 
 @dataclass(frozen=True)
 class Adapted:
-    """A configuration made to work on a target. changes: what the run must be given beside it."""
+    """A configuration adapted to a target. changes: the settings that the run needs in addition."""
 
     settings: Settings
     changes: Changes
@@ -69,10 +69,10 @@ class Adapted:
 
 
 def adapt(config: ConfigDict, target: Target, stages: Sequence[str], extra: Changes | None = None) -> Adapted:
-    """Sets the target's attention backend, and micro-batches that its devices divide.
+    """Sets the target's attention backend, and micro-batches that its devices can divide.
 
-    extra: changes to make first; micro-batches are then of one row a device. Gradients of micro-batches add up, so
-    their size decides memory, not results. Raises UserError where the target has no compiler or mesh for it.
+    extra: changes to make first; micro-batches then have one row per device. Gradients of micro-batches are summed, so
+    their size affects memory, not results. Raises UserError if the target's compiler is missing or no mesh fits.
     """
     changes = {"model.shape.attention": target.attention} | dict(extra or {})
     settings = Settings.from_config(with_changes(config, changes))
@@ -99,7 +99,7 @@ def stage_programs(adapted: Adapted, stages: Sequence[str]) -> list[Program]:
 
 
 def architecture(settings: ModelSettings) -> Qwen2Config:
-    """The model's shape, of which the weights need not be there. Raises SettingsError where nothing tells it."""
+    """The model's architecture, for which no weights are needed. Raises SettingsError if it cannot be determined."""
     try:
         if settings.size:
             return qwen2_5(settings.size, **settings.execution)
@@ -109,26 +109,26 @@ def architecture(settings: ModelSettings) -> Qwen2Config:
         return Qwen2Config.from_hf(json.loads(file.read_text()), **settings.execution)
     except FileNotFoundError:
         raise SettingsError(
-            f"{settings.pretrained} has no config.json to tell the model's shape; set config.model.size, such as '7b'"
+            f"{settings.pretrained} has no config.json for the architecture; set config.model.size, such as '7b'"
         ) from None
     except (TypeError, ValueError) as error:
         raise SettingsError(f"config.model: {error}") from error
 
 
 def plan_stages(
-    config: ConfigDict, target: Target, stages: Sequence[str], tell: Tell
+    config: ConfigDict, target: Target, stages: Sequence[str], report: Report
 ) -> tuple[Plan, Changes]:
-    """The plan, and what was changed for the target. Settings that cannot work there make a plan that refuses."""
+    """The plan, and the settings changed for the target. Of settings that cannot work there, the plan is a refusal."""
     adapted = adapt(config, target, stages)
     try:
-        return make_plan(stage_programs(adapted, stages), target, tell), adapted.changes
+        return make_plan(stage_programs(adapted, stages), target, report), adapted.changes
     except UserError as error:
         return Plan(target, refusal=str(error)), adapted.changes
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One of `ALTERNATIVES`, with its changes for the target and its plan, which ends where something does not fit."""
+    """One of `ALTERNATIVES`, its changes for the target, and its plan up to the first function that does not fit."""
 
     name: str
     changes: Changes
@@ -140,30 +140,30 @@ class Attempt:
         return "; ".join(self.plan.problems)
 
     def to_dict(self) -> dict[str, Any]:
-        """With the plan of one that fits."""
-        told = {"name": self.name, "changes": dict(self.changes), "problem": self.problem}
-        return told | ({"plan": self.plan.to_dict()} if self.plan.fits else {})
+        """As JSON; the plan is included if it fits."""
+        record = {"name": self.name, "changes": dict(self.changes), "problem": self.problem}
+        return record | ({"plan": self.plan.to_dict()} if self.plan.fits else {})
 
 
 def alternatives(stages: Sequence[str]) -> list[tuple[str, Changes]]:
-    """Those of `ALTERNATIVES` that differ for these stages, with the fields that concern them."""
+    """The `ALTERNATIVES` that differ for these stages, with only the fields that these stages use."""
     others = {stage for stage in STAGES if stage not in stages}
     found: list[tuple[str, Changes]] = []
-    for name, wanted in ALTERNATIVES:
-        changes = {field: value for field, value in wanted.items() if field.split(".")[0] not in others}
+    for name, fields in ALTERNATIVES:
+        changes = {field: value for field, value in fields.items() if field.split(".")[0] not in others}
         if changes not in [known for _, known in found]:
             found.append((name, changes))
     return found
 
 
-def suggest(config: ConfigDict, target: Target, stages: Sequence[str], tell: Tell) -> list[Attempt]:
-    """Tries the alternatives in order, each compiled until a function does not fit; ends with one that fits, if any."""
+def suggest(config: ConfigDict, target: Target, stages: Sequence[str], report: Report) -> list[Attempt]:
+    """Tries the alternatives in order until one fits; each is compiled up to the first function that does not fit."""
     attempts: list[Attempt] = []
     for name, changes in alternatives(stages):
-        tell(f"trying: {name}")
+        report(f"trying: {name}")
         try:
             adapted = adapt(config, target, stages, changes)
-            plan = make_plan(stage_programs(adapted, stages), target, tell, stop_at_problem=True)
+            plan = make_plan(stage_programs(adapted, stages), target, report, stop_at_problem=True)
             attempts.append(Attempt(name, adapted.changes, plan))
         except UserError as error:
             attempts.append(Attempt(name, changes, Plan(target, refusal=str(error))))

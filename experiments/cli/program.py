@@ -1,4 +1,4 @@
-"""How every program here reads its command line: no word of it goes unread, and what is wrong is one sentence."""
+"""Command lines of the programs: no argument is ignored, and every mistake is reported in one sentence."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from absl import app, flags
 from mlagent_jax.errors import UserError
 from mlagent_jax.fields import nearest
 
-INTERRUPTED = 130  # the shell's exit status for Ctrl-C
-MISUSED = 2  # and for a command line that cannot be read
-_FLAG_VALUES = ("true", "false", "t", "f", "1", "0")  # that every switch takes
+INTERRUPTED = 130  # a shell's exit status after Ctrl-C
+USAGE_ERROR = 2  # and after a command line that cannot be parsed
+_FLAG_VALUES = ("true", "false", "t", "f", "1", "0")  # of a boolean flag
 
-_TWICE = "already defined as"  # absl's words
+_REPEATED = "already defined as"  # absl's message
 
 Main = Callable[[Sequence[str]], int | None]
 
 
-def run_program(main: Main, words: bool = False) -> None:
-    """Parses the flags, calls `main` with the program's name and the words that are left, and exits with its result.
+def run_program(main: Main, positional: bool = False) -> None:
+    """Parses the flags, calls `main` with the program's name and its positional arguments, and exits with its result.
 
-    words: whether the program takes words beside its flags; where it does not, any is refused. A UserError is
-    printed without a traceback, and so is a full disk.
+    positional: whether the program takes positional arguments; if not, any is an error. A UserError and a full disk are
+    reported without a traceback.
     """
-    app.run(_told(main), flags_parser=lambda argv: parse(argv, words))
+    app.run(_with_plain_errors(main), flags_parser=lambda argv: parse(argv, positional))
 
 
 def refuse_unread(command: str, takes: Collection[str], of: Collection[str]) -> None:
-    """Raises UserError for a flag that was given but that `command` does not read.
+    """Raises UserError for a flag that was given but that `command` does not use.
 
-    takes: the names of flags that it reads. of: those of all commands.
+    takes: the names of the flags that it uses. of: those of all commands.
     """
     for name in of:
         if flags.FLAGS[name].present and name not in takes:
             listed = ", ".join(f"--{known}" for known in of if known in takes)
             raise UserError(
-                f"--{name} is not read by {command}, which takes {listed or 'no flags'}; leave it out"
+                f"--{name} is not a flag of {command}, which takes {listed or 'no flags'}; leave it out"
             )
 
 
-def _told(main: Main) -> Main:
+def _with_plain_errors(main: Main) -> Main:
     def run(argv: Sequence[str]) -> int | None:
         try:
             return main(argv)
@@ -62,30 +62,30 @@ def _told(main: Main) -> Main:
     return run
 
 
-def parse(argv: Sequence[str], words: bool) -> list[str]:
-    """absl's parser. Exits with `MISUSED` and a sentence for whatever it cannot read, or would not."""
+def parse(argv: Sequence[str], positional: bool) -> list[str]:
+    """absl's parser, made strict. Exits with `USAGE_ERROR` and a sentence for anything that absl would ignore."""
     known = flags.FLAGS
     for name in known:
         if known[name].parser is not None and not isinstance(known[name], flags.MultiFlag):
-            known[name].allow_overwrite = False  # given twice, one of the two would not be read
+            known[name].allow_overwrite = False  # of a flag given twice, one value would be ignored
     try:
         _check_values(argv)
         left = known(list(argv))
-        if not words:
-            _check_words(argv, left[1:])
+        if not positional:
+            _refuse_positional(argv, left[1:])
     except flags.UnrecognizedFlagError as error:
         print(f"error: {_unknown_flag(error.flagname)}", file=sys.stderr)
-        sys.exit(MISUSED)
+        sys.exit(USAGE_ERROR)
     except (flags.Error, ValueError, UserError) as error:
         text = " ".join(str(error).split())
-        twice = ", where one of the two would not be read; give it once" if _TWICE in text else ""
-        print(f"error: {text}{twice}", file=sys.stderr)
-        sys.exit(MISUSED)
+        remedy = ", but one of the two values would be ignored; give it once" if _REPEATED in text else ""
+        print(f"error: {text}{remedy}", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
     return left
 
 
 def _check_values(argv: Sequence[str]) -> None:
-    """absl would take the flag that follows for the value of one without."""
+    """Raises UserError for a flag without a value; absl would use the next flag as its value."""
     for word, following in pairwise([*argv[1:], ""]):
         if word == "--":
             return
@@ -96,16 +96,16 @@ def _check_values(argv: Sequence[str]) -> None:
             raise UserError(f"--{flag.name} has no value: write --{flag.name}=VALUE")
 
 
-def _check_words(argv: Sequence[str], left: Sequence[str]) -> None:
-    """Raises UserError for the first word that nothing reads, with what was likely meant."""
+def _refuse_positional(argv: Sequence[str], left: Sequence[str]) -> None:
+    """Raises UserError for the first positional argument, with a guess at what was meant."""
     if not left:
         return
     word = left[0]
     before = next((one for one, other in pairwise(argv) if other == word and one.startswith("-")), "")
-    raise UserError(f"the word {word!r} is not read by anything: {_meant(word, before)}")
+    raise UserError(f"the argument {word!r} has no meaning here: {_suggestion(word, before)}")
 
 
-def _meant(word: str, before: str) -> str:
+def _suggestion(word: str, before: str) -> str:
     name, equals, value = word.partition("=")
     if equals:
         full = next((one for one in (name, f"config.{name}") if one in flags.FLAGS), "")
@@ -127,7 +127,7 @@ def _takes_list(flag: flags.Flag) -> bool:
 
 
 def _flag(word: str) -> flags.Flag | None:
-    """The flag that a word sets, or None."""
+    """The flag that an argument sets, or None."""
     if not word.startswith("-"):
         return None
     name = word.lstrip("-").partition("=")[0]

@@ -1,4 +1,4 @@
-"""Both 7B configurations on every target: plans kept in launch/plans.json, and a table of them in launch/README.md."""
+"""Plans of both 7B configurations on every target: stored in launch/plans.json, and as a table in launch/README.md."""
 
 from __future__ import annotations
 
@@ -11,60 +11,60 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.planning import plan_stages, suggest
+from experiments.planning.plans import plan_stages, suggest
 from mlagent_jax.files import write_atomically
 from mlagent_jax.planner.targets import TARGETS, Target
 from mlagent_jax.planner.versions import versions
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PLANS = ROOT / "launch/plans.json"
 README = ROOT / "launch/README.md"
 BEGIN, END = "<!-- plans: begin -->", "<!-- plans: end -->"
 CONFIGS = {"sft_qwen2_5_7b": ["sft"], "ppo_qwen2_5_7b": ["ppo"]}
 
 
-def make_table(targets: Sequence[Target], tell: Callable[[str], None]) -> None:
-    """Plans what PLANS does not hold yet for these versions and settings; writes after each, so it can be resumed."""
+def make_table(targets: Sequence[Target], report: Callable[[str], None]) -> None:
+    """Makes the plans that PLANS lacks for these versions and settings; writes after each, so it can be resumed."""
     plans: dict[str, Any] = json.loads(PLANS.read_text()) if PLANS.exists() else {}
     for target in targets:
         for name, stages in CONFIGS.items():
             config = importlib.import_module(f"experiments.configs.{name}").get_config()
             entry, key = f"{name} {target.name}", _key(config, target, stages)
             if plans.get(entry, {}).get("key") == key:
-                tell(f"{entry}: planned already")
+                report(f"{entry}: already planned")
                 continue
-            plans[entry] = {"key": key} | _planned(config, target, stages, tell)
+            plans[entry] = {"key": key} | _planned(config, target, stages, report)
             write_atomically(PLANS, json.dumps(plans, indent=1, sort_keys=True) + "\n")
             write_atomically(README, with_table(README.read_text(), plans))
 
 
 def with_table(readme: str, plans: dict[str, Any]) -> str:
-    """The text with a table of the plans between its markers."""
+    """The README with a table of the plans between its markers."""
     before, _, rest = readme.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{table(plans)}\n{END}{after}"
 
 
 def table(plans: dict[str, Any]) -> str:
-    """In Markdown; a target that has not been planned says so."""
+    """The table in Markdown; targets without a plan are marked."""
     lines = [
-        "| target | stage | fits | needed / device (GiB) | settings beside the configuration's | step, at the least |",
+        "| target | stage | fits | needed / device (GiB) | additional settings | minimum step time |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    made = set()
+    all_versions = set()
     for target in TARGETS:
         for name, stages in CONFIGS.items():
             stage, entry = stages[0], plans.get(f"{name} {target}")
             if entry is None:
                 lines.append(f"| {target} | {stage} | not planned yet | | | |")
                 continue
-            made.add(json.dumps(entry["versions"], sort_keys=True))
+            all_versions.add(json.dumps(entry["versions"], sort_keys=True))
             lines.append(_row(target, stage, entry))
-    told = [
+    notes = [
         "Made with " + ", ".join(f"{name} {value}" for name, value in json.loads(text).items() if value) + "."
-        for text in sorted(made)
+        for text in sorted(all_versions)
     ]
-    return "\n".join([*lines, "", *told])
+    return "\n".join([*lines, "", *notes])
 
 
 def _row(target: str, stage: str, entry: dict[str, Any]) -> str:
@@ -93,10 +93,10 @@ def _flags(changes: dict[str, Any]) -> str:
 
 
 def _planned(
-    config: ConfigDict, target: Target, stages: list[str], tell: Callable[[str], None]
+    config: ConfigDict, target: Target, stages: list[str], report: Callable[[str], None]
 ) -> dict[str, Any]:
-    plan, changes = plan_stages(config, target, stages, tell)
-    attempts = [] if plan.fits else suggest(config, target, stages, tell)
+    plan, changes = plan_stages(config, target, stages, report)
+    attempts = [] if plan.fits else suggest(config, target, stages, report)
     return {
         "versions": versions(target.platform),
         "changes": dict(changes),
@@ -106,8 +106,11 @@ def _planned(
 
 
 def _key(config: ConfigDict, target: Target, stages: list[str]) -> str:
-    """Of what a plan follows from, but for our own code: delete an entry to plan it anew after a change there."""
+    """A hash of the settings and versions behind a plan.
+
+    It does not cover our own code: after a change there, delete the entry to have it planned again.
+    """
     sections = ["model", "mesh", *stages] + (["sampling"] if "ppo" in stages else [])
     settings = {name: config.to_dict()[name] for name in sections}
-    told = json.dumps([settings, stages, versions(target.platform)], sort_keys=True, default=str)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    text = json.dumps([settings, stages, versions(target.platform)], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

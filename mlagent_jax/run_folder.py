@@ -1,0 +1,118 @@
+"""Where the stages of a run keep what they make; every path of a work directory is written here and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# In a stage's folder.
+METRICS = "metrics.jsonl"
+ROLLOUTS = "rollouts.jsonl"
+TRAJECTORIES = "trajectories.jsonl"
+CHECKPOINTS = "checkpoints"
+EXPORT = "hf"
+DONE = "done.json"
+TABLES = "tables"
+TENSORBOARD = "tensorboard"
+TRACKERS_FILE = "trackers.json"  # the runs' ids in trackers, by tracker
+
+# In the work directory.
+CONFIG = "config.json"
+MLFLOW_DATABASE = "mlflow.db"
+MLFLOW_ARTIFACTS = "mlflow_artifacts"
+
+
+class RunFolder:
+    """The paths of one run. root: its work directory; name: how the run is called, by default as that folder."""
+
+    def __init__(self, root: Path, name: str = "") -> None:
+        self.root = root
+        self.name = name or root.resolve().name
+
+    def stage(self, name: str) -> Path:
+        return self.root / name
+
+    def done(self, stage: str) -> Path:
+        """Written once the stage has finished: its summary."""
+        return self.stage(stage) / DONE
+
+    def checkpoints(self, stage: str) -> Path:
+        """Of training states; stage: "sft" or "ppo"."""
+        return self.stage(stage) / CHECKPOINTS
+
+    def export(self, stage: str) -> Path:
+        """The trained model as a Hugging Face checkpoint; stage: "sft" or "ppo"."""
+        return self.stage(stage) / EXPORT
+
+    def metrics(self, stage: str) -> Path:
+        return self.stage(stage) / METRICS
+
+    @property
+    def config(self) -> Path:
+        """The run's settings."""
+        return self.root / CONFIG
+
+    @property
+    def environment(self) -> Path:
+        """Versions, git state, device and command line of every start."""
+        return self.root / "environment.json"
+
+    @property
+    def ideas(self) -> Path:
+        return self.stage("ideas")
+
+    def idea_pool(self, task: str) -> Path:
+        return self.ideas / f"{task}.json"
+
+    @property
+    def expert_trajectories(self) -> Path:
+        return self.stage("collect") / TRAJECTORIES
+
+    @property
+    def snapshots(self) -> Path:
+        return self.root / "snapshots"
+
+    @property
+    def executions(self) -> Path:
+        return self.root / "executions.sqlite"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.root / "tokenizer"
+
+    @property
+    def sft(self) -> Path:
+        return self.stage("sft")
+
+    @property
+    def ppo(self) -> Path:
+        return self.stage("ppo")
+
+    @property
+    def rollouts(self) -> Path:
+        """PPO's sampled actions."""
+        return self.ppo / ROLLOUTS
+
+    @property
+    def evaluation(self) -> Path:
+        return self.stage("evaluate")
+
+    @property
+    def evaluation_trajectories(self) -> Path:
+        return self.evaluation / TRAJECTORIES
+
+    @property
+    def scores(self) -> Path:
+        return self.evaluation / "scores.json"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def comparison(self) -> Path:
+        """Of several seeds; in the folder that holds theirs."""
+        return self.root / "comparison.json"
+
+    def seed(self, seed: int) -> Path:
+        """The work directory of one of several runs that differ in their seed."""
+        return self.root / f"seed_{seed}"

@@ -1,0 +1,186 @@
+"""What a stage logs to: `metrics.jsonl`, and the trackers that the run's settings choose.
+
+`metrics.jsonl` is the record: it is always written, it is written first, and an error there ends the run. The others
+follow it. One that is new to a run is sent the earlier steps from there; one that fails is reported once, and the run
+goes on without it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from mlagent_jax.errors import UserError
+from mlagent_jax.fields import nearest
+from mlagent_jax.files import write_atomically
+from mlagent_jax.parallel import distributed
+from mlagent_jax.run_folder import TRACKERS_FILE
+from mlagent_jax.tracking.backend import Backend, Cell, Stage
+from mlagent_jax.tracking.jsonl_backend import JsonlBackend
+
+JSONL = "jsonl"
+TRACKERS = (JSONL, "tensorboard", "wandb", "mlflow", "trackio")
+DEFAULT = (JSONL, "tensorboard")
+
+_log = logging.getLogger("mlagent_jax")
+
+
+class Tracker:
+    """Everything that a stage logs, from the main process only; a tracker without a record logs nothing."""
+
+    def __init__(self, record: JsonlBackend | None = None) -> None:
+        self._record = record
+        self._backends: dict[str, Backend] = {}
+
+    def log_scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """values: by the names in METRICS.md. Steps are logged in ascending order. Raises JsonlError."""
+        if self._record is None:
+            return
+        self._record.log_scalars(step, values)
+        for name in list(self._backends):
+            self._attempt(name, partial(_send, step=step, values=values))
+
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        """Replaces an earlier table of this name in the stage's folder. Raises OSError."""
+        if self._record is None:
+            return
+        self._record.log_table(name, columns, rows)
+        for backend_name in list(self._backends):
+            self._attempt(backend_name, lambda backend: backend.log_table(name, columns, rows))
+
+    def close(self, failed: bool = False) -> None:
+        """failed: whether the stage ended with an error."""
+        for name in list(self._backends):
+            self._attempt(name, lambda backend: backend.close(failed))
+        self._backends.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(failed=error is not None)
+
+    def _add(self, name: str, stage: Stage, run_id: str | None) -> None:
+        """Opens a backend, and sends it what it has missed."""
+        assert self._record is not None
+        try:
+            self._backends[name] = _backend_class(name)(stage, run_id)
+        except Exception as error:  # a tracker may raise anything
+            self._report(name, error)
+            return
+        for record in self._record.records():
+            if not self._attempt(name, partial(_send, step=record.pop("step"), values=record)):
+                return
+
+    def _attempt(self, name: str, call: Callable[[Backend], None]) -> bool:
+        """Whether the call worked; a backend whose call fails is given up."""
+        try:
+            call(self._backends[name])
+            return True
+        except Exception as error:  # a tracker may raise anything
+            del self._backends[name]
+            self._report(name, error)
+            return False
+
+    def _report(self, name: str, error: Exception) -> None:
+        _log.warning(
+            "The tracker %s failed (%s: %s). The run goes on without it; metrics.jsonl keeps everything.",
+            name,
+            type(error).__name__,
+            " ".join(str(error).split()),
+        )
+
+    @property
+    def run_ids(self) -> dict[str, str]:
+        """Of the backends that work, by name."""
+        return {name: backend.run_id for name, backend in self._backends.items()}
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Which trackers a run uses, and what they know about it.
+
+    names: some of `TRACKERS`. run: the run's name; by default its folder's. config: its settings by full names.
+    """
+
+    names: tuple[str, ...] = DEFAULT
+    run: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            if name not in TRACKERS:
+                meant = nearest(name, TRACKERS)
+                raise UserError(
+                    f"there is no tracker {name!r}; "
+                    + (f"is {meant!r} meant?" if meant else f"there are {', '.join(TRACKERS)}")
+                )
+
+    def check(self) -> None:
+        """Raises UserError for a tracker whose package is missing, or that is not set up."""
+        for name in self.names:
+            if name != JSONL:
+                _backend_class(name).check()
+
+    def open(self, folder: Path, step: int = 0) -> Tracker:
+        """Tracks the stage whose folder this is, which goes on from `step`; on all but the main process, does nothing.
+
+        What an earlier start logged after `step` is dropped or, by trackers that never forget, not logged again.
+        Raises JsonlError for a damaged metrics.jsonl.
+        """
+        if not distributed.is_main():
+            return Tracker()
+        record = JsonlBackend(folder, step)
+        tracker = Tracker(record)
+        run = self.run or folder.resolve().parent.name
+        stage = Stage(folder.name, run, folder, self.config, start=step, logged=record.logged)
+        path = folder / TRACKERS_FILE
+        known = _read_run_ids(path)
+        for name in self.names:
+            if name != JSONL:
+                tracker._add(name, stage, known.get(name))
+        if tracker.run_ids:
+            write_atomically(path, json.dumps(known | tracker.run_ids) + "\n")
+        return tracker
+
+
+def _read_run_ids(path: Path) -> dict[str, str]:
+    try:
+        run_ids: dict[str, str] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged ({error}); delete it, and the run's trackers begin new runs"
+        ) from error
+    return run_ids
+
+
+def _send(backend: Backend, step: int, values: Mapping[str, float | None]) -> None:
+    if step > backend.last_step:
+        backend.log_scalars(
+            step,
+            {name: value for name, value in values.items() if value is not None and math.isfinite(value)},
+        )
+
+
+def _backend_class(name: str) -> type[Backend]:
+    """Imports the tracker's package. Raises UserError if that is missing."""
+    try:
+        module = importlib.import_module(f"mlagent_jax.tracking.{name}_backend")
+    except ImportError as error:
+        raise UserError(
+            f"config.tracking has {name!r}, whose package cannot be imported ({error}): pip install -e '.[{name}]'"
+        ) from error
+    backend: type[Backend] = getattr(module, f"{name.capitalize()}Backend")
+    return backend
