@@ -26,7 +26,7 @@ from typing import NoReturn
 import numpy as np
 
 from mlagent_jax.grading.labels import Truth
-from mlagent_jax.grading.plain_tables import LEAST_BYTES
+from mlagent_jax.grading.numeric_csv import LEAST_BYTES
 from mlagent_jax.grading.spec import GradingSpec
 from mlagent_jax.grading.submissions import RefusedSubmission, parse_submission
 from mlagent_jax.sandbox.sandbox_worker import namespaces, protocol

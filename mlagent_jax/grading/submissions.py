@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from mlagent_jax.grading.inference import BOOLEANS, MISSING, as_number
+from mlagent_jax.grading.dtype_inference import BOOLEANS, MISSING, as_number
 from mlagent_jax.grading.labels import Truth
 from mlagent_jax.grading.metrics import METRICS, SUM_TOLERANCE, Prediction
-from mlagent_jax.grading.plain_tables import read_plain
+from mlagent_jax.grading.numeric_csv import read_plain
 from mlagent_jax.grading.spec import GradingSpec
 
 BYTES_PER_VALUE = 256  # generous for any number, id or class name; bounds a submission's size

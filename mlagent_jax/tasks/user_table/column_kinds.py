@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from mlagent_jax.grading.inference import MISSING, is_reread
+from mlagent_jax.grading.dtype_inference import MISSING, is_reread
 
 NUMBER = re.compile(r" *[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)? *")
 WITH_COMMA = re.compile(

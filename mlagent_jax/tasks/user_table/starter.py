@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import pandas as pd
 
-from mlagent_jax.grading.inference import MISSING
+from mlagent_jax.grading.dtype_inference import MISSING
 from mlagent_jax.grading.metrics import Metric, Prediction
 from mlagent_jax.tasks.user_table.column_kinds import needs_telling
 from mlagent_jax.tasks.user_table.target import BINARY

@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_grade import make_task
 
-from mlagent_jax.grading import plain_tables, submissions
+from mlagent_jax.grading import numeric_csv, submissions
 from mlagent_jax.grading.labels import read_truth
-from mlagent_jax.grading.plain_tables import read_plain
+from mlagent_jax.grading.numeric_csv import read_plain
 
 ROWS = 40
 LABELS = "id,y,split\n" + "".join(
@@ -20,7 +20,7 @@ PLAIN = "id,y\n" + "".join(f"{i:03d},{i / 7!r}\n" for i in reversed(range(ROWS))
 
 @pytest.fixture
 def task(tmp_path, monkeypatch):
-    monkeypatch.setattr(plain_tables, "LEAST_BYTES", 0)
+    monkeypatch.setattr(numeric_csv, "LEAST_BYTES", 0)
     return make_task(tmp_path, labels=LABELS)
 
 
@@ -42,7 +42,7 @@ def test_a_plain_table_is_read_to_the_last_bit(task, text):
 
 
 def test_columns_may_come_in_any_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(plain_tables, "LEAST_BYTES", 0)
+    monkeypatch.setattr(numeric_csv, "LEAST_BYTES", 0)
     frame = pd.DataFrame({"id": [f"x{i}" for i in range(ROWS)], "a": range(ROWS), "b": 2.5})
     labels = frame.assign(split=["public", "private"] * (ROWS // 2))
     task = make_task(tmp_path, "mcrmse", labels.to_csv(index=False), target_columns=("a", "b"))
