@@ -5,7 +5,7 @@ from __future__ import annotations
 import libcst as cst
 
 from mlagent_jax.agent.edits import catalogue, pipeline, script
-from mlagent_jax.agent.whole_script import ONE_PARSES
+from mlagent_jax.agent.whole_script import PARSE_LOCK
 from mlagent_jax.environment.coder import CoderError
 
 _SHOWN_COLUMNS = 12
@@ -19,7 +19,7 @@ class ScriptedCoder:
 
     def edit(self, script: str, instruction: str) -> str:
         """Raises CoderError if it doesn't understand the instruction or it doesn't fit the script."""
-        with ONE_PARSES:
+        with PARSE_LOCK:
             return catalogue.apply(script, instruction)
 
     def understand(self, text: str, question: str) -> str:

@@ -68,7 +68,7 @@ class ScriptedExpert:
 
     def _say(self, situation: Situation) -> str:
         rng = random.Random(f"expert/{situation.seed}/{len(situation.steps)}")
-        seen = progress.read(situation)
+        seen = progress.read_progress(situation)
         thought, action = self._decide(situation, seen, rng)
         slip = rng.random()
         if slip < self.slips.unknown_tool:

@@ -43,7 +43,7 @@ class RandomPolicy:
 
 def _draw(situation: Situation) -> Action:
     rng = random.Random(f"random/{situation.seed}/{len(situation.steps)}")
-    scripts = progress.read(situation).scripts
+    scripts = progress.read_progress(situation).scripts
     script = rng.choice(scripts)
     start = rng.randint(1, 30)
     instructions = catalogue.ideas(situation.task.kind) or catalogue.ideas(None)

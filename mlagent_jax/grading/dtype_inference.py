@@ -1,14 +1,14 @@
-"""What `pandas.read_csv` makes of a cell when it is told nothing: missing, a boolean or a number instead of its text.
+"""Which cells `pandas.read_csv` changes by default: those that it reads as missing, as a boolean or as a number.
 
-From the documentation of `na_values`, `true_values` and of dtype inference in pandas 3; older ones know the same words
-but for "None" (from 2.0 on).
+The lists follow pandas 3's documentation of `na_values`, `true_values` and type inference. Earlier versions use the
+same words, except that "None" was added in 2.0.
 """
 
 from __future__ import annotations
 
 import math
 
-MISSING = frozenset({
+NA_VALUES = frozenset({
     "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL",
     "NaN", "None", "n/a", "nan", "null",
 })  # fmt: skip
@@ -16,7 +16,7 @@ BOOLEANS = frozenset(["True", "TRUE", "true", "False", "FALSE", "false"])
 
 
 def as_number(cell: str) -> float | None:
-    """The number that the cell may be taken for, infinite ones too, or None."""
+    """The number, finite or infinite, that pandas may read from this cell; None if there is none."""
     try:
         number = float(cell) if "_" not in cell else math.nan
     except ValueError:
@@ -24,6 +24,6 @@ def as_number(cell: str) -> float | None:
     return None if math.isnan(number) else number
 
 
-def is_reread(cell: str) -> bool:
-    """Whether pandas may give something else than the text of this cell, which is not empty."""
-    return cell in MISSING or cell in BOOLEANS or as_number(cell) is not None
+def may_be_inferred(cell: str) -> bool:
+    """Whether pandas may read anything other than the text of this cell, which must not be empty."""
+    return cell in NA_VALUES or cell in BOOLEANS or as_number(cell) is not None

@@ -148,7 +148,11 @@ def test_whole_numbers_as_floats_count_as_their_class(tmp_path):
         ("auc", BINARY.replace("10,1", "10,0"), "all of one class"),
         ("pearson", NUMBERS.replace("12,3.0", "12,1.0"), "all the same"),
         ("qwk", NUMBERS.replace("5.0", "5.5"), "not a whole number"),
-        ("mae", NUMBERS.replace("public", "test"), "the split 'test'; splits are public, private, unscored"),
+        (
+            "mae",
+            NUMBERS.replace("public", "test"),
+            "the split 'test'; the splits are public, private, unscored",
+        ),
     ],
 )
 def test_bad_labels_are_our_fault_and_not_the_agent_s(tmp_path, metric, labels, said):

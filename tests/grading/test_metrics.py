@@ -154,8 +154,8 @@ def test_direction_follows_the_range():
     down = {name for name, metric in METRICS.items() if not metric.higher_is_better}
     assert down == {"log_loss", "mae", "rmse", "mcrmse", "rmsle", "mean_column_rmsle"}
     assert METRICS["mae"].direction == "lower is better"
-    assert METRICS["mae"].better(1.0, 2.0)
-    assert not METRICS["auc"].better(0.5, 0.5)
+    assert METRICS["mae"].is_better(1.0, 2.0)
+    assert not METRICS["auc"].is_better(0.5, 0.5)
 
 
 @pytest.mark.parametrize("name", METRICS)

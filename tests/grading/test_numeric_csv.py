@@ -9,7 +9,7 @@ from test_grade import make_task
 
 from mlagent_jax.grading import numeric_csv, submissions
 from mlagent_jax.grading.labels import read_truth
-from mlagent_jax.grading.numeric_csv import read_plain
+from mlagent_jax.grading.numeric_csv import read_numeric_csv
 
 ROWS = 40
 LABELS = "id,y,split\n" + "".join(
@@ -20,14 +20,14 @@ PLAIN = "id,y\n" + "".join(f"{i:03d},{i / 7!r}\n" for i in reversed(range(ROWS))
 
 @pytest.fixture
 def task(tmp_path, monkeypatch):
-    monkeypatch.setattr(numeric_csv, "LEAST_BYTES", 0)
+    monkeypatch.setattr(numeric_csv, "MIN_BYTES", 0)
     return make_task(tmp_path, labels=LABELS)
 
 
 def cell_by_cell(task, submission: bytes) -> np.ndarray | str:
     """As it is read without this module."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(submissions, "read_plain", lambda *_: None)
+        patch.setattr(submissions, "read_numeric_csv", lambda *_: None)
         try:
             return submissions.parse_submission(task, read_truth(task), submission)
         except submissions.RefusedSubmission as refused:
@@ -36,17 +36,17 @@ def cell_by_cell(task, submission: bytes) -> np.ndarray | str:
 
 @pytest.mark.parametrize("text", [PLAIN, "\ufeff" + PLAIN, PLAIN.replace("\n", "\r\n"), PLAIN + "\n\n"])
 def test_a_plain_table_is_read_to_the_last_bit(task, text):
-    read = read_plain(task, read_truth(task), text.encode())
+    read = read_numeric_csv(task, read_truth(task), text.encode())
     assert read is not None
     assert read.tolist() == cell_by_cell(task, text.encode()).tolist() == [[i / 7] for i in range(ROWS)]
 
 
 def test_columns_may_come_in_any_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(numeric_csv, "LEAST_BYTES", 0)
+    monkeypatch.setattr(numeric_csv, "MIN_BYTES", 0)
     frame = pd.DataFrame({"id": [f"x{i}" for i in range(ROWS)], "a": range(ROWS), "b": 2.5})
     labels = frame.assign(split=["public", "private"] * (ROWS // 2))
     task = make_task(tmp_path, "mcrmse", labels.to_csv(index=False), target_columns=("a", "b"))
-    read = read_plain(task, read_truth(task), frame[["b", "id", "a"]].to_csv(index=False).encode())
+    read = read_numeric_csv(task, read_truth(task), frame[["b", "id", "a"]].to_csv(index=False).encode())
     assert read is not None
     assert read.tolist() == frame[["a", "b"]].to_numpy().tolist()
 
@@ -72,7 +72,7 @@ def test_columns_may_come_in_any_order(tmp_path, monkeypatch):
 )
 def test_what_is_not_plain_is_left_to_the_other_reader(task, old, new):
     assert old in PLAIN
-    assert read_plain(task, read_truth(task), PLAIN.replace(old, new).encode()) is None
+    assert read_numeric_csv(task, read_truth(task), PLAIN.replace(old, new).encode()) is None
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -91,7 +91,7 @@ def test_no_table_is_read_otherwise_than_cell_by_cell(task, edits):
     for place, left_out, put_in in edits:
         text = text[:place] + put_in + text[place + left_out :]
     submission = text.encode("utf-8", "surrogatepass")
-    read = read_plain(task, read_truth(task), submission)
+    read = read_numeric_csv(task, read_truth(task), submission)
     if read is not None:
         expected = cell_by_cell(task, submission)
         assert not isinstance(expected, str), expected

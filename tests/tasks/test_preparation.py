@@ -158,7 +158,7 @@ def test_changed_data_are_refused_and_left_alone(tmp_path):
     folder, root = write_task(tmp_path / "toy"), tmp_path / "data"
     public = prepare_task(folder, tmp_path, root)
     (public / "train.csv").write_text("mine")
-    with pytest.raises(PreparationError, match=r"were changed \(train.csv\); remove that folder"):
+    with pytest.raises(PreparationError, match=r"have changed \(train.csv\); remove that folder"):
         prepare_task(folder, tmp_path, root)
     assert (public / "train.csv").read_text() == "mine"
     shutil.rmtree(public)
@@ -185,7 +185,10 @@ def test_lost_labels_are_named(tmp_path):
             "without the target column 'y'",
         ),
         (PREPARE.replace("rows=rows", "rows=rows.assign(id=1)"), "with a column 'id'"),
-        (PREPARE.replace("rows=rows", "rows=rows.assign(y=rows.y.where(rows.y > 0))"), "lack a target value"),
+        (
+            PREPARE.replace("rows=rows", "rows=rows.assign(y=rows.y.where(rows.y > 0))"),
+            "with missing target values",
+        ),
         (PREPARE.replace("=60", "=99"), "has 100 distinct rows, too few"),
         (ARRAYS.replace("images},", "images[1:]},"), r"rows \(100\) and an array 'images' \(99\)"),
     ],
@@ -278,12 +281,12 @@ def test_a_changed_file_in_a_folder_is_seen_and_very_large_data_are_measured(tmp
     folder, root = write_task(tmp_path / "toy", prepare=SPLIT_FILES), tmp_path / "data"
     public = prepare_task(folder, tmp_path, root)
     (public / "test" / "x2.txt").write_text("owt")
-    with pytest.raises(PreparationError, match=r"were changed \(test/x2.txt\)"):
+    with pytest.raises(PreparationError, match=r"have changed \(test/x2.txt\)"):
         prepare_task(folder, tmp_path, root)
-    monkeypatch.setattr(preparation, "MOST_HASHED_BYTES", 10)
+    monkeypatch.setattr(preparation, "MAX_HASHED_BYTES", 10)
     assert prepare_task(folder, tmp_path, root) == public
     (public / "test" / "x2.txt").write_text("longer")
-    with pytest.raises(PreparationError, match=r"were changed \(test/x2.txt\)"):
+    with pytest.raises(PreparationError, match=r"have changed \(test/x2.txt\)"):
         prepare_task(folder, tmp_path, root)
 
 
@@ -294,7 +297,10 @@ def test_a_changed_file_in_a_folder_is_seen_and_very_large_data_are_measured(tmp
         (('"y": [1', '"z": [1'), "without the column 'y'"),
         (("labels=labels", "labels=labels.assign(split='test')"), "with the split 'test'"),
         (("4.0]", "None]"), "mark such rows as unscored"),
-        (("train_rows=1", "train_rows=1, label_array=labels.to_numpy()"), "no target_array"),
+        (
+            ("train_rows=1", "train_rows=1, label_array=labels.to_numpy()"),
+            "with a label_array, but no target_array",
+        ),
     ],
 )
 def test_bad_labels_of_split_data_are_named_and_leave_nothing(tmp_path, change, said):
@@ -358,7 +364,7 @@ def test_a_target_array_is_shown_for_training_rows_only(tmp_path):
     )
     assert (truth.public.sum(), truth.private.sum()) == (20, 20)
     (task.labels_path.with_suffix(".npy")).write_bytes(b"")
-    with pytest.raises(PreparationError, match="were changed"):
+    with pytest.raises(PreparationError, match="have changed"):
         load_task(tmp_path / "toy", tmp_path, tmp_path / "data")
 
 

@@ -176,4 +176,4 @@ def test_of_data_in_a_layout_of_their_own_what_can_be_checked_is(tmp_path):
     )
     assert all(check.detail.startswith("not applicable because ") for check in checks.values())
     assert "there is no train.csv in data/" in checks["rows in both train and test"].detail
-    assert f"m_best 0.5 is from: {task.m_best_source}" in checks["headroom"].detail
+    assert f"m_best 0.5 comes from: {task.m_best_source}" in checks["headroom"].detail

@@ -91,7 +91,7 @@ def test_a_task_that_cannot_be_prepared_keeps_no_other_from_it(run, tasks_dir):
         ([], "'' is not a command"),
         (["list", "none"], "there is no task 'none'; tasks in .*: toy"),
         (["list", ""], "there is no task ''; tasks in .*: toy"),
-        (["list", "--suite=none"], "there is no suite 'none'; suites are all, offline, paper"),
+        (["list", "--suite=none"], "there is no suite 'none'; choose one of all, offline, paper"),
         (["grade", "toy"], "grade takes a task and a submission file"),
         (["grade", "toy", "none.csv"], "not prepared"),
         (["new"], "new takes the folder to be made"),

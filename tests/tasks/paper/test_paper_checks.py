@@ -35,7 +35,7 @@ EACH = (
 @pytest.mark.parametrize("name", RAW)
 def test_each_check_runs_or_says_why_it_does_not(tasks, starters, name, monkeypatch):
     """On random labels what is scored means nothing; what leaks does."""
-    monkeypatch.setattr(task_rows, "MOST_CELLS", 32)
+    monkeypatch.setattr(task_rows, "MAX_CELLS", 32)
     task = tasks(name)
     given = Result(Status.OK, exit_code=0, files={task.submission: starters(name)[0]})
     checks = list(check_task(task, NO_REFERENCE, PlainSandbox([given])))

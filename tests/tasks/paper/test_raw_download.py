@@ -72,8 +72,8 @@ def test_fetches_with_kaggles_own_command(files, kaggle, tmp_path):
         ),
         ("echo '401 - Unauthorized' >&2; exit 1", "no valid credentials; create an API token .*kaggle.json"),
         ("echo 'Could not find kaggle.json' >&2; exit 1", "no valid credentials"),
-        ("echo 'Name or service not known'; exit 1", "check the network.*said: Name or service not known"),
-        ("exit 0", "brought nothing, expected toys.zip"),
+        ("echo 'Name or service not known'; exit 1", "check the network.*output: Name or service not known"),
+        ("exit 0", "produced nothing, expected toys.zip"),
     ],
 )
 def test_says_what_kaggle_wants(files, kaggle, script, said):
@@ -98,7 +98,9 @@ def test_half_a_download_is_refused_and_left_for_its_owner(files):
     (folder(files) / "toys.zip").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(RawDataError, match=r"cannot unpack .*toys\.zip"):
         archive().unpack(files)
-    with pytest.raises(RawDataError, match=r"expected .*: half a download.*Remove it to fetch it again"):
+    with pytest.raises(
+        RawDataError, match=r"expected .*: an incomplete download.*Remove it to download it again"
+    ):
         archive(hashlib.md5(whole).hexdigest()).unpack(files)
     assert [path.name for path in folder(files).iterdir()] == ["toys.zip"]
 

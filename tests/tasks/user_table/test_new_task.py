@@ -14,7 +14,12 @@ from mlagent_jax.tasks import checks as task_checks
 from mlagent_jax.tasks.leak_checks import leak_checks
 from mlagent_jax.tasks.loader import load_task
 from mlagent_jax.tasks.preparation import prepare_task
-from mlagent_jax.tasks.user_table.new_task import OFFERED, NewTask, NewTaskError, write_new_task
+from mlagent_jax.tasks.user_table.new_task import (
+    TABLE_METRICS,
+    NewTaskError,
+    NewTaskRequest,
+    write_new_task,
+)
 
 
 def table(n: int = 200) -> pd.DataFrame:
@@ -35,7 +40,7 @@ def write(folder, data, target, metric, **options):
     folder.mkdir(exist_ok=True)
     path = folder / "rows.csv"
     data.to_csv(path, index=False)
-    return write_new_task(NewTask(folder / "mine", path, target, metric, **options))
+    return write_new_task(NewTaskRequest(folder / "mine", path, target, metric, **options))
 
 
 def graded(folder):
@@ -87,14 +92,14 @@ def test_a_table_of_text_alone_has_a_starter_too(tmp_path):
 def test_every_offered_metric_has_a_starter(tmp_path):
     from mlagent_jax.tasks.user_table.starter import SCORES
 
-    assert set(OFFERED) == set(SCORES)
+    assert set(TABLE_METRICS) == set(SCORES)
 
 
 def test_an_id_column_and_mixed_types_are_told(tmp_path):
     data = table().assign(id=range(200), mixed=[*map(str, range(199)), "n/k"])
     notes = write(tmp_path, data, "stars", "qwk")
     assert "left out the column 'id'" in notes[0]
-    assert "column 'mixed' is taken as text: it holds numbers, and also 'n/k'" in notes[1]
+    assert "column 'mixed' is treated as text: it holds numbers, but also 'n/k'" in notes[1]
     assert "id" not in pd.read_csv(tmp_path / "mine" / "raw" / "rows.csv").columns
 
 
@@ -103,9 +108,9 @@ def test_a_column_that_numbers_rows_and_infinite_cells_are_told(tmp_path):
     data.loc[[3, 4], "size"] = np.inf
     path = tmp_path / "rows.csv"
     data.to_csv(path)  # with the index, as data frames are by default
-    notes = write_new_task(NewTask(tmp_path / "mine", path, "stars", "qwk"))
+    notes = write_new_task(NewTaskRequest(tmp_path / "mine", path, "stars", "qwk"))
     assert "left out the first column, which has no name" in notes[0]
-    assert "emptied 2 infinite cells of the column 'size'" in notes[1]
+    assert "emptied 2 infinite cells in the column 'size'" in notes[1]
     rows = pd.read_csv(tmp_path / "mine" / "raw" / "rows.csv")
     assert "Unnamed: 0" not in rows.columns
     assert rows["size"].isna().sum() == 2
@@ -121,8 +126,8 @@ def test_a_class_that_only_one_half_would_have_is_named(tmp_path):
             write(tmp_path / f"{seed}", table().assign(sold=sold, bought=rare), "bought", "auc")
         except NewTaskError as error:
             assert re.search(
-                r"too few rows of some value of 'bought': once they are split, the (public|private) labels are all of"
-                r" one class, for which auc is not defined; add rows, or choose another metric",
+                r"too few rows with some value of 'bought': after splitting, the (public|private) labels are all of"
+                r" one class, so auc is not defined on them; add rows, or choose another metric",
                 str(error),
             )
             assert [path.name for path in (tmp_path / f"{seed}").iterdir()] == ["rows.csv"]
@@ -143,9 +148,9 @@ def with_cell(row, column, value):
             table(),
             "prize, $",
             "rmse",
-            r"no column 'prize, \$'; its columns are size, .*; is 'price, \$' meant\?",
+            r"no column 'prize, \$'; its columns are size, .*; did you mean 'price, \$'\?",
         ),
-        (table(), "stars", "speed", "--metric is 'speed'; for a table it is one of accuracy"),
+        (table(), "stars", "speed", "--metric is 'speed'; for a table it must be one of accuracy"),
         (table(), "stars", "map_at_5", "--metric is 'map_at_5'"),
         (table(), "", "rmse", "new needs --target"),
         (
@@ -162,14 +167,19 @@ def with_cell(row, column, value):
         ),
         (with_cell(6, "price, $", -1), "price, $", "rmsle", "goes down to -1.0, but rmsle needs at least 0"),
         (with_cell(6, "stars", 2.5), "stars", "qwk", "has fractions, but qwk needs whole numbers"),
-        (with_cell(6, "sold", "perhaps"), "sold", "accuracy", "is 'perhaps' in 1 rows only"),
+        (with_cell(6, "sold", "perhaps"), "sold", "accuracy", "is 'perhaps' in only 1 rows"),
         (with_cell(6, "sold", "perhaps"), "sold", "auc", "has 3 different values, but auc needs two"),
-        (table(), "sold", "auc", "is 'no' or 'yes', but auc needs 0 and 1; say which is 1 by --positive=yes"),
+        (
+            table(),
+            "sold",
+            "auc",
+            "is 'no' or 'yes', but auc needs 0 and 1; say which one is 1, for example with --positive=yes",
+        ),
         (table(), "price, $", "accuracy", "different values in 200 rows, too many classes for accuracy"),
         (table().assign(sold="yes"), "sold", "accuracy", "'yes' in every row; there is nothing to learn"),
-        (table(40), "stars", "rmse", "fewer than 60 distinct rows"),
-        (pd.concat([table(40)] * 5), "stars", "rmse", "fewer than 60 distinct rows"),
-        (table()[["stars"]], "stars", "rmse", "has the target only"),
+        (table(40), "stars", "rmse", "only 40 distinct rows; at least 60"),
+        (pd.concat([table(40)] * 5), "stars", "rmse", "only 40 distinct rows; at least 60"),
+        (table()[["stars"]], "stars", "rmse", "has only the target"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named_and_nothing_is_written(tmp_path, data, target, metric, said):
@@ -188,19 +198,21 @@ def test_encodings_and_delimiters_are_asked_for(tmp_path):
     (tmp_path / "twice.csv").write_text("a,stars,a\n1,2,3\n")
     for name, options, said in (
         ("latin.csv", {}, "is not utf-8: .*--encoding=latin-1"),
-        ("wide.csv", {}, "begins as UTF-16 does, such as --encoding=utf-16"),
-        ("twice.csv", {}, "has two columns 'a'; rename or remove one"),
+        ("wide.csv", {}, "starts like UTF-16; give that encoding, for example with --encoding=utf-16"),
+        ("twice.csv", {}, "has two columns named 'a'; rename or remove one"),
         ("latin.csv", {"encoding": "klingon"}, "'klingon', which Python does not know"),
-        ("wide.csv", {"encoding": "utf-16"}, "one column only, so give its --delimiter"),
+        ("wide.csv", {"encoding": "utf-16"}, "only one column; set its delimiter"),
         ("ragged.csv", {}, "cannot read .*ragged.csv as a table: .*line 3"),
         ("empty.csv", {}, "cannot read .*empty.csv as a table"),
         ("none.csv", {}, "cannot read .*none.csv"),
     ):
         with pytest.raises(NewTaskError, match=said):
-            write_new_task(NewTask(tmp_path / "mine", tmp_path / name, "stars", "rmse", **options))
-    write_new_task(NewTask(tmp_path / "one", tmp_path / "latin.csv", "stars", "rmse", encoding="latin-1"))
+            write_new_task(NewTaskRequest(tmp_path / "mine", tmp_path / name, "stars", "rmse", **options))
+    write_new_task(
+        NewTaskRequest(tmp_path / "one", tmp_path / "latin.csv", "stars", "rmse", encoding="latin-1")
+    )
     options = {"encoding": "utf-16", "delimiter": ";"}
-    write_new_task(NewTask(tmp_path / "two", tmp_path / "wide.csv", "stars", "rmse", **options))
+    write_new_task(NewTaskRequest(tmp_path / "two", tmp_path / "wide.csv", "stars", "rmse", **options))
     one, two = ((tmp_path / name / "raw" / "rows.csv").read_text() for name in ("one", "two"))
     assert one.replace("price, $", "price").replace('"price"', "price") == two
     assert "blü" in one
@@ -208,8 +220,8 @@ def test_encodings_and_delimiters_are_asked_for(tmp_path):
 
 def test_a_folder_that_is_there_is_left_alone(tmp_path):
     (tmp_path / "mine").mkdir()
-    with pytest.raises(NewTaskError, match="is there already"):
+    with pytest.raises(NewTaskError, match="already exists"):
         write(tmp_path, table(), "stars", "rmse")
     path = tmp_path / "rows.csv"
     with pytest.raises(NewTaskError, match="cannot be a task's name"):
-        write_new_task(NewTask(tmp_path / "my task", path, "stars", "rmse"))
+        write_new_task(NewTaskRequest(tmp_path / "my task", path, "stars", "rmse"))
