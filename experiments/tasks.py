@@ -35,7 +35,7 @@ from mlagent_jax.tasks.loader import load_task
 from mlagent_jax.tasks.packages import default_cache_dir
 from mlagent_jax.tasks.preparation import prepare_task
 from mlagent_jax.tasks.suites import suite_names
-from mlagent_jax.tasks.user_table.new_task import NewTaskRequest, write_new_task
+from mlagent_jax.tasks.user_table.new_task import NewTask, write_new_task
 
 _REPOSITORY = Path(__file__).parents[1]
 TASKS_DIR = flags.DEFINE_string("tasks_dir", str(_REPOSITORY / "tasks"), "Folder of task folders.")
@@ -166,7 +166,7 @@ def _grade(arguments: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
 def _new(arguments: Sequence[str]) -> None:
     if len(arguments) != 1:
         raise UserError("new takes the folder to be made: new DIR --csv=FILE --target=COLUMN --metric=NAME")
-    request = NewTaskRequest(
+    wanted = NewTask(
         folder=Path(arguments[0]),
         table=Path(CSV.value),
         target=TARGET.value,
@@ -176,7 +176,7 @@ def _new(arguments: Sequence[str]) -> None:
         delimiter=DELIMITER.value,
         missing=tuple(MISSING.value),
     )
-    for line in write_new_task(request):
+    for line in write_new_task(wanted):
         print(line)
     path = arguments[0] if "/" in arguments[0] else f"./{arguments[0]}"
     print(f"made {path}; now run `python -m experiments.tasks check {path}`")

@@ -35,7 +35,7 @@ from mlagent_jax.tasks.user_table.text_table import (
     unused_name,
 )
 
-__all__ = ["TABLE_METRICS", "NewTaskError", "NewTaskRequest", "write_new_task"]
+__all__ = ["TABLE_METRICS", "NewTask", "NewTaskError", "write_new_task"]
 
 MIN_ROWS = 60
 TABLE_METRICS = [
@@ -47,10 +47,10 @@ TABLE_METRICS = [
 
 
 @dataclass(frozen=True)
-class NewTaskRequest:
-    """What the user asked for.
+class NewTask:
+    """A new task as the user asked for it.
 
-    folder: of the new task. table: the CSV file.
+    folder: of the task. table: the CSV file.
     positive: for metrics of 0 and 1, the target's value that counts as 1, or "".
     missing: texts that mark a missing value, in every column.
     """
@@ -82,7 +82,7 @@ class _Table:
         return len(self.rows) * 3 // 5
 
 
-def write_new_task(request: NewTaskRequest) -> list[str]:
+def write_new_task(request: NewTask) -> list[str]:
     """Writes the task folder, all or nothing. Returns notes for the user. Raises NewTaskError."""
     _check_request(request)
     metric = METRICS[request.metric]
@@ -102,7 +102,7 @@ def write_new_task(request: NewTaskRequest) -> list[str]:
     return notes
 
 
-def _check_request(request: NewTaskRequest) -> None:
+def _check_request(request: NewTask) -> None:
     for flag, value in (("csv", request.table.name), ("target", request.target), ("metric", request.metric)):
         if not value:
             raise NewTaskError(f"new needs --{flag}; see `python -m experiments.tasks --help`")
@@ -118,7 +118,7 @@ def _check_request(request: NewTaskRequest) -> None:
         )
 
 
-def _task_table(request: NewTaskRequest, metric: Metric) -> tuple[_Table, list[str]]:
+def _task_table(request: NewTask, metric: Metric) -> tuple[_Table, list[str]]:
     """The table as the task will have it, and notes on what was changed."""
     rows, notes = read_text_table(request.table, request.encoding, request.delimiter)
     for word in request.missing:
@@ -162,7 +162,7 @@ def _task_table(request: NewTaskRequest, metric: Metric) -> tuple[_Table, list[s
     return _Table(rows.reset_index(drop=True), numbers, name, identity), notes
 
 
-def _check_columns(rows: pd.DataFrame, request: NewTaskRequest) -> None:
+def _check_columns(rows: pd.DataFrame, request: NewTask) -> None:
     """The target must be a column, and every row must have a value for it. Raises NewTaskError."""
     path, names = request.table, list(rows.columns)
     if request.target not in names:
@@ -223,9 +223,7 @@ def _safe_name(name: str) -> str:
     return f"{safe}_" if safe in ("split", "id") else safe
 
 
-def _write_files(
-    folder: Path, request: NewTaskRequest, table: _Table, metric: Metric, stratify: bool
-) -> None:
+def _write_files(folder: Path, request: NewTask, table: _Table, metric: Metric, stratify: bool) -> None:
     rows, numbers, target, identity = table.rows, table.numbers, table.target, table.identity
     name = request.folder.name
     files: dict[str, str | bytes] = {
@@ -240,7 +238,7 @@ def _write_files(
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-def _check_prepared(folder: Path, request: NewTaskRequest, table: _Table, metric: Metric) -> str:
+def _check_prepared(folder: Path, request: NewTask, table: _Table, metric: Metric) -> str:
     """Prepares the task and reads it back, and checks that the metric is defined on both splits.
 
     Rewrites the starter to stratify its validation rows by class where that is possible. Returns a note on the
@@ -263,7 +261,7 @@ def _check_prepared(folder: Path, request: NewTaskRequest, table: _Table, metric
     return f"{table.train_rows:,} training rows, {counts}"
 
 
-def _can_stratify(task: Task, request: NewTaskRequest, metric: Metric) -> bool:
+def _can_stratify(task: Task, request: NewTask, metric: Metric) -> bool:
     """Whether the starter's validation rows can have every class. Raises NewTaskError if its model can't be fitted."""
     target = task.target_columns[0]
     y = pd.read_csv(task.data_dir / "train.csv", dtype=str, keep_default_na=False)[target]

@@ -5,7 +5,7 @@ from user_tables import Made
 
 from mlagent_jax.tasks.loader import load_task
 from mlagent_jax.tasks.preparation import prepare_task
-from mlagent_jax.tasks.user_table.new_task import NewTaskRequest, write_new_task
+from mlagent_jax.tasks.user_table.new_task import NewTask, write_new_task
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def make(tmp_path):
         path = tmp_path / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         folder = tmp_path / f"task{len(list(tmp_path.iterdir()))}"
-        notes = write_new_task(NewTaskRequest(folder, path, target, metric, **options))
+        notes = write_new_task(NewTask(folder, path, target, metric, **options))
         prepare_task(folder, tmp_path, tmp_path / "data")
         return Made(load_task(folder, tmp_path, tmp_path / "data"), notes)
 

@@ -11,7 +11,7 @@ from user_tables import CELL, Made, N, csv_of, labels, numbers
 from mlagent_jax.tasks.loader import load_task
 from mlagent_jax.tasks.preparation import prepare_task
 from mlagent_jax.tasks.user_table.column_kinds import classify
-from mlagent_jax.tasks.user_table.new_task import NewTaskRequest, write_new_task
+from mlagent_jax.tasks.user_table.new_task import NewTask, write_new_task
 
 
 def test_a_carriage_return_in_quotes_stays_in_its_cell(make):
@@ -171,7 +171,7 @@ def test_cells_of_random_tables_survive(tmp_path_factory, data, columns):
     names = [*names, "word of the row", "y"]
     path = tmp_path / "rows.csv"
     path.write_bytes(csv_of(names, *cells, target).encode())
-    notes = write_new_task(NewTaskRequest(tmp_path / "mine", path, "y", "accuracy"))
+    notes = write_new_task(NewTask(tmp_path / "mine", path, "y", "accuracy"))
     prepare_task(tmp_path / "mine", tmp_path, tmp_path / "data")
     made = Made(load_task(tmp_path / "mine", tmp_path, tmp_path / "data"), notes)
     assert made.column("y") == sorted(target)

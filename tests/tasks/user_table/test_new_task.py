@@ -16,8 +16,8 @@ from mlagent_jax.tasks.loader import load_task
 from mlagent_jax.tasks.preparation import prepare_task
 from mlagent_jax.tasks.user_table.new_task import (
     TABLE_METRICS,
+    NewTask,
     NewTaskError,
-    NewTaskRequest,
     write_new_task,
 )
 
@@ -40,7 +40,7 @@ def write(folder, data, target, metric, **options):
     folder.mkdir(exist_ok=True)
     path = folder / "rows.csv"
     data.to_csv(path, index=False)
-    return write_new_task(NewTaskRequest(folder / "mine", path, target, metric, **options))
+    return write_new_task(NewTask(folder / "mine", path, target, metric, **options))
 
 
 def graded(folder):
@@ -108,7 +108,7 @@ def test_a_column_that_numbers_rows_and_infinite_cells_are_told(tmp_path):
     data.loc[[3, 4], "size"] = np.inf
     path = tmp_path / "rows.csv"
     data.to_csv(path)  # with the index, as data frames are by default
-    notes = write_new_task(NewTaskRequest(tmp_path / "mine", path, "stars", "qwk"))
+    notes = write_new_task(NewTask(tmp_path / "mine", path, "stars", "qwk"))
     assert "left out the first column, which has no name" in notes[0]
     assert "emptied 2 infinite cells in the column 'size'" in notes[1]
     rows = pd.read_csv(tmp_path / "mine" / "raw" / "rows.csv")
@@ -207,12 +207,10 @@ def test_encodings_and_delimiters_are_asked_for(tmp_path):
         ("none.csv", {}, "cannot read .*none.csv"),
     ):
         with pytest.raises(NewTaskError, match=said):
-            write_new_task(NewTaskRequest(tmp_path / "mine", tmp_path / name, "stars", "rmse", **options))
-    write_new_task(
-        NewTaskRequest(tmp_path / "one", tmp_path / "latin.csv", "stars", "rmse", encoding="latin-1")
-    )
+            write_new_task(NewTask(tmp_path / "mine", tmp_path / name, "stars", "rmse", **options))
+    write_new_task(NewTask(tmp_path / "one", tmp_path / "latin.csv", "stars", "rmse", encoding="latin-1"))
     options = {"encoding": "utf-16", "delimiter": ";"}
-    write_new_task(NewTaskRequest(tmp_path / "two", tmp_path / "wide.csv", "stars", "rmse", **options))
+    write_new_task(NewTask(tmp_path / "two", tmp_path / "wide.csv", "stars", "rmse", **options))
     one, two = ((tmp_path / name / "raw" / "rows.csv").read_text() for name in ("one", "two"))
     assert one.replace("price, $", "price").replace('"price"', "price") == two
     assert "blü" in one
@@ -224,4 +222,4 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path):
         write(tmp_path, table(), "stars", "rmse")
     path = tmp_path / "rows.csv"
     with pytest.raises(NewTaskError, match="cannot be a task's name"):
-        write_new_task(NewTaskRequest(tmp_path / "my task", path, "stars", "rmse"))
+        write_new_task(NewTask(tmp_path / "my task", path, "stars", "rmse"))
