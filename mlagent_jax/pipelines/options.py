@@ -1,0 +1,558 @@
+"""The space: for each slot of a pipeline its options, by kind of data and by what is learnt."""
+
+from __future__ import annotations
+
+from mlagent_jax.pipelines.option import (
+    ALL,
+    GRAPH,
+    IMAGE,
+    PAGES,
+    PAIR,
+    SERIES,
+    TABLE,
+    TEXT,
+    Number,
+    Option,
+    Words,
+)
+
+_USE = "(Use|Fit|Switch to|Replace the model by) "
+_WEIGHTS = Words(("balanced",))
+_PENALTY = Number((0.1, 1, 10, 100), 1e-6, 1e6, whole=False)
+_COST = Number((0.01, 0.1, 1, 10), 1e-6, 1e6, whole=False)
+_TREES = Number((50, 100, 200), 1, 2000)
+_DEPTH = Number((4, 8, 16), 1, 100)
+_LEAF = Number((2, 5, 10), 1, 1000)
+_SHARE = Number((0.2, 0.5), 0.01, 1, whole=False, percent=True)
+_SEED = "random_state=0"
+_FOREST = {
+    "n_estimators": _TREES,
+    "max_depth": _DEPTH,
+    "min_samples_leaf": _LEAF,
+    "max_features": _SHARE,
+    "class_weight": _WEIGHTS,
+}
+
+
+def _estimator(name, call, said, params, kinds=ALL, base=(), fixed="") -> Option:
+    return Option("estimator", name, call, _USE + said, kinds, params, base, fixed=fixed)
+
+
+ESTIMATORS = (
+    _estimator(
+        "ridge",
+        ("RidgeClassifier", "Ridge"),
+        "(a ridge model|ridge) with alpha = {alpha}",
+        {"alpha": _PENALTY, "class_weight": _WEIGHTS},
+    ),
+    _estimator(
+        "lasso", ("", "Lasso"), "(a lasso|the lasso) with alpha = {alpha}", {"alpha": _PENALTY}, TABLE | PAIR
+    ),
+    _estimator(
+        "logistic",
+        ("LogisticRegression", ""),
+        "logistic regression (with|at) C = {C}",
+        {"C": _COST, "class_weight": _WEIGHTS},
+        fixed="max_iter=500",
+    ),
+    _estimator(
+        "linear_svm",
+        ("LinearSVC", "LinearSVR"),
+        "a linear (support vector machine|SVM) with C = {C}",
+        {"C": _COST, "class_weight": _WEIGHTS},
+        ALL - PAGES,
+        fixed=_SEED,
+    ),
+    _estimator(
+        "svm",
+        ("SVC", "SVR"),
+        "(a kernel|an RBF) support vector machine with C = {C}",
+        {"C": _COST, "class_weight": _WEIGHTS},
+        ALL - PAGES - TEXT,
+    ),
+    _estimator(
+        "neighbors",
+        ("KNeighborsClassifier", "KNeighborsRegressor"),
+        "(the {n_neighbors} nearest neighbors|{n_neighbors} nearest neighbors)",
+        {"n_neighbors": Number((1, 3, 5, 15), 1, 200), "weights": Words(("distance",))},
+        ALL - PAGES,
+    ),
+    _estimator(
+        "tree",
+        ("DecisionTreeClassifier", "DecisionTreeRegressor"),
+        "(a decision tree|a single tree) of depth {max_depth}",
+        {"max_depth": _DEPTH, "min_samples_leaf": _LEAF, "class_weight": _WEIGHTS},
+        fixed=_SEED,
+    ),
+    _estimator(
+        "forest",
+        ("RandomForestClassifier", "RandomForestRegressor"),
+        "a random forest (of|with) {n_estimators} trees",
+        _FOREST,
+        fixed=_SEED,
+    ),
+    _estimator(
+        "extra_trees",
+        ("ExtraTreesClassifier", "ExtraTreesRegressor"),
+        "{n_estimators} extremely (randomized|random) trees",
+        _FOREST,
+        fixed=_SEED,
+    ),
+    _estimator(
+        "boosting",
+        ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor"),
+        "(gradient boosting|boosted trees) with {max_iter} iterations",
+        {
+            "max_iter": Number((50, 100, 200), 1, 2000),
+            "learning_rate": Number((0.03, 0.1, 0.3), 1e-4, 1, whole=False),
+            "max_leaf_nodes": Number((8, 16, 64), 2, 500),
+            "min_samples_leaf": _LEAF,
+            "loss": Words(("absolute_error", "poisson")),
+            "class_weight": _WEIGHTS,
+        },
+        ALL - IMAGE,
+        fixed=_SEED,
+    ),
+    _estimator(
+        "bayes",
+        ("MultinomialNB", ""),
+        "(multinomial|plain) naive Bayes with alpha = {alpha}",
+        {"alpha": Number((0.01, 0.1, 1), 1e-6, 100, whole=False)},
+        TEXT,
+    ),
+    _estimator(
+        "complement_bayes",
+        ("ComplementNB", ""),
+        "(complement naive Bayes|naive Bayes of complements) with alpha = {alpha}",
+        {"alpha": Number((0.01, 0.1, 1), 1e-6, 100, whole=False)},
+        TEXT,
+    ),
+    _estimator(
+        "perceptron",
+        ("MLPClassifier", "MLPRegressor"),
+        "(a neural network|a perceptron) of {hidden_layer_sizes} hidden units",
+        {"hidden_layer_sizes": Number((50, 100), 1, 1000), "alpha": _PENALTY},
+        ALL - TEXT,
+        fixed=f"early_stopping=True; {_SEED}",
+    ),
+    _estimator(
+        "centroid",
+        ("NearestCentroid", ""),
+        "the nearest (mean of a class|class mean|centroid)",
+        {},
+        IMAGE | SERIES,
+    ),
+)
+
+
+def _same(name: str) -> tuple[str, str]:
+    return (name, name)
+
+
+STEPS = (
+    Option(
+        "encoding",
+        "one_hot",
+        _same("OneHotEncoder"),
+        "(One hot encode|Give each value its own column in) the (categorical|text) columns",
+        TABLE,
+        {"min_frequency": Number((5, 20), 1, 1000)},
+        fixed='handle_unknown="ignore"; sparse_output=False',
+    ),
+    Option(
+        "encoding",
+        "ordinal",
+        _same("OrdinalEncoder"),
+        "(Number the values of|Code by whole numbers) the (categorical|text) columns",
+        TABLE,
+        fixed='handle_unknown="use_encoded_value"; unknown_value=-1',
+    ),
+    Option(
+        "encoding",
+        "target",
+        _same("TargetEncoder"),
+        "(Encode|Replace) the (categorical|text) columns by (the|their) mean target",
+        TABLE,
+        fixed=_SEED,
+    ),
+    Option(
+        "gaps",
+        "median",
+        _same("SimpleImputer"),
+        "(Fill|Impute) (gaps|missing values) with the median",
+        TABLE,
+        {"add_indicator": Words((True,))},
+        fixed='strategy="median"',
+    ),
+    Option(
+        "gaps",
+        "zero",
+        _same("SimpleImputer"),
+        "(Fill|Impute) (gaps|missing values) with zeros",
+        TABLE,
+        {"add_indicator": Words((True,))},
+        fixed='strategy="constant"; fill_value=0',
+    ),
+    Option(
+        "scaling",
+        "standard",
+        _same("StandardScaler"),
+        "(Standardize the features|Scale the features to zero mean and unit variance|Bring the features to one scale)",
+    ),
+    Option(
+        "scaling",
+        "range",
+        _same("MinMaxScaler"),
+        "(Scale|Bring|Squeeze) the features (to|into) the range from zero to one",
+    ),
+    Option(
+        "scaling",
+        "largest",
+        _same("MaxAbsScaler"),
+        "(Divide|Scale) (the features|each feature) by (their|its) largest value",
+        TEXT,
+    ),
+    Option(
+        "scaling",
+        "ranks",
+        _same("QuantileTransformer"),
+        "(Replace the features by|Turn the features into|Use) their (ranks|quantiles)",
+        ALL - TEXT,
+        fixed=f"n_quantiles=50; {_SEED}",
+    ),
+    Option(
+        "scaling",
+        "logarithms",
+        _same("FunctionTransformer"),
+        "(Take|Use) (logarithms|the logarithm) of the features",
+        ALL - TEXT - IMAGE,
+        first=_same("logged"),
+    ),
+    Option(
+        "scaling",
+        "unit_length",
+        _same("Normalizer"),
+        "(Scale|Bring|Normalize) each row to (unit length|length one)",
+    ),
+    Option(
+        "reduction",
+        "components",
+        _same("PCA"),
+        "(Keep|Reduce the features to) principal components (with|of) {n_components}% of the variance",
+        ALL - TEXT - PAGES,
+        {"n_components": Number((0.5, 0.9, 0.99), 0.05, 0.999, whole=False, percent=True)},
+        fixed=_SEED,
+    ),
+    Option(
+        "reduction",
+        "topics",
+        _same("TruncatedSVD"),
+        "(Reduce|Compress) the (word counts|texts) to {n_components} (topics|dense components)",
+        TEXT,
+        {"n_components": Number((20, 50, 100), 1, 500)},
+        fixed=_SEED,
+    ),
+    Option(
+        "reduction",
+        "select",
+        _same("SelectPercentile"),
+        "(Keep|Select) the {percentile}% of features that best (follow|predict) the target",
+        ALL - PAGES,
+        {"percentile": Number((10, 50), 1, 99)},
+        first=("f_classif", "f_regression"),
+    ),
+)
+
+TARGETS = (
+    Option(
+        "target",
+        "logarithm",
+        ("", "TransformedTargetRegressor"),
+        "(Predict|Fit|Learn) the logarithm of the target",
+        fixed="func=np.log1p; inverse_func=np.expm1",
+    ),
+    Option(
+        "target",
+        "standard",
+        ("", "TransformedTargetRegressor"),
+        "(Standardize the target|Fit the target at zero mean and unit variance|Scale the target)",
+        fixed="transformer=StandardScaler()",
+    ),
+    Option(
+        "target",
+        "root",
+        ("", "TransformedTargetRegressor"),
+        "(Predict|Fit|Learn) the square root of the target",
+        fixed="func=np.sqrt; inverse_func=np.square",
+    ),
+)
+
+_VOTING = ("VotingClassifier", "VotingRegressor")
+ENSEMBLES = (
+    Option(
+        "ensemble",
+        "bagged",
+        ("BaggingClassifier", "BaggingRegressor"),
+        "(Average|Bag) {n_estimators} copies of the model fitted to (samples of the rows|bootstrap samples)",
+        ALL,
+        {"n_estimators": Number((5, 10), 2, 50)},
+        fixed=_SEED,
+    ),
+    Option(
+        "ensemble",
+        "tuned",
+        _same("GridSearchCV"),
+        "(Tune|Choose) the (main parameter|strength) of the model by {cv} fold cross validation",
+        ALL,
+        {"cv": Number((3, 5), 2, 10)},
+    ),
+    *(
+        Option(
+            "ensemble",
+            f"with_{name}",
+            calls,
+            f"(Average the model with|Blend the model with|Add) {words}",
+            kinds,
+        )
+        for name, words, kinds, calls in (
+            ("forest", "a forest as second model", ALL, _VOTING),
+            ("boosting", "boosted trees as second model", ALL - IMAGE - TEXT, _VOTING),
+            ("neighbors", "nearest neighbors as second model", ALL - PAGES, _VOTING),
+            ("logistic", "logistic regression as second model", ALL, ("VotingClassifier", "")),
+            ("ridge", "ridge as second model", ALL, ("", "VotingRegressor")),
+        )
+    ),
+)
+# What a second model is like, and what `tuned` tries.
+SECOND: dict[str, dict[str, float]] = {
+    "forest": {"n_estimators": 100},
+    "boosting": {"max_iter": 100},
+    "neighbors": {"n_neighbors": 5},
+    "logistic": {"C": 1.0},
+    "ridge": {"alpha": 1.0},
+}
+TUNED = {
+    "ridge": '{"alpha": [0.1, 1, 10, 100]}',
+    "lasso": '{"alpha": [0.1, 1, 10, 100]}',
+    "logistic": '{"C": [0.01, 0.1, 1, 10]}',
+    "linear_svm": '{"C": [0.01, 0.1, 1, 10]}',
+    "svm": '{"C": [0.3, 1, 10, 100]}',
+    "neighbors": '{"n_neighbors": [1, 3, 5, 15]}',
+    "tree": '{"max_depth": [3, 6, 9, 12]}',
+    "bayes": '{"alpha": [0.01, 0.1, 1]}',
+    "complement_bayes": '{"alpha": [0.01, 0.1, 1]}',
+}
+
+_SIGMA = Number((0.5, 1), 0.1, 5, whole=False)
+ROWS = (
+    Option(
+        "outliers",
+        "without_outliers",
+        ("", "without_outliers"),
+        "(Leave out|Drop) the {share}% (largest and smallest|most extreme) targets",
+        ALL - PAGES,
+        {"share": Number((0.01, 0.05), 0.001, 0.4, whole=False, percent=True)},
+    ),
+    Option(
+        "cleaning",
+        "markup",
+        _same("without_markup"),
+        "(Remove|Strip|Cut) (tags and links|markup) from the texts",
+        TEXT,
+    ),
+    Option(
+        "cleaning",
+        "digits",
+        _same("without_digits"),
+        "(Replace|Write) (all numbers|every number) in the texts (by|as) a zero",
+        TEXT,
+    ),
+    Option(
+        "cleaning", "deskew", _same("deskewed"), "(Deskew|Set upright|Straighten) (the|slanted) images", IMAGE
+    ),
+    Option(
+        "cleaning",
+        "contrast",
+        _same("contrasted"),
+        "(Normalize|Even out) the contrast of (each image|the images)",
+        IMAGE,
+    ),
+    Option(
+        "cleaning",
+        "blur",
+        _same("blurred"),
+        "(Blur|Smooth) the images with sigma {sigma}",
+        IMAGE,
+        {"sigma": _SIGMA},
+    ),
+    Option(
+        "cleaning",
+        "levels",
+        _same("levelled"),
+        "(Bring|Normalize) each series to zero mean and unit variance",
+        SERIES,
+    ),
+    Option(
+        "cleaning",
+        "smooth",
+        _same("smoothed"),
+        "(Smooth|Blur) the series with sigma {sigma}",
+        SERIES,
+        {"sigma": _SIGMA},
+    ),
+    Option(
+        "augmentation",
+        "mirror",
+        _same("mirrored"),
+        "Add (mirrored|mirror) (copies of the images|images)",
+        IMAGE,
+    ),
+    Option(
+        "augmentation",
+        "shift",
+        _same("shifted"),
+        "Add (copies of the images shifted|images shifted) by one pixel",
+        IMAGE,
+    ),
+    Option(
+        "augmentation",
+        "turn",
+        _same("turned"),
+        "Add (copies of the images turned|images turned) by right angles",
+        IMAGE,
+    ),
+    Option(
+        "augmentation",
+        "noise",
+        _same("noisy"),
+        "Add (copies|examples) with noise of spread {spread}",
+        IMAGE | SERIES,
+        {"spread": Number((0.05, 0.2), 0.001, 1, whole=False)},
+    ),
+    Option(
+        "augmentation",
+        "roll",
+        _same("rolled"),
+        "Add {copies} copies of each series (that begin elsewhere|begun elsewhere)",
+        SERIES,
+        {"copies": Number((2, 5), 1, 20)},
+    ),
+    Option(
+        "augmentation",
+        "flip",
+        _same("flipped"),
+        "Add (flipped|mirrored and upside down) (copies of the pages|pages)",
+        PAGES,
+    ),
+)
+
+
+def _view(kinds: frozenset[str], name: str, said: str, params=None) -> Option:
+    return Option("views", name, _same(name), said, kinds, params or {})
+
+
+_AROUND = Number((3, 5, 9), 2, 31)
+WORD_COUNTS = {
+    "max_features": Number((300, 2000, 10000), 10, 200_000),
+    "ngram_range": Words(((1, 2),)),
+    "min_df": Number((2, 5), 1, 100),
+    "stop_words": Words(("english",)),
+}
+VIEWS = (
+    Option(
+        "views",
+        "counts",
+        _same("CountVectorizer"),
+        "(plain counts|how often each word occurs)",
+        TEXT,
+        WORD_COUNTS,
+    ),
+    Option(
+        "views",
+        "presence",
+        _same("CountVectorizer"),
+        "(the mere presence of words|which words occur at all)",
+        TEXT,
+        WORD_COUNTS,
+        fixed="binary=True",
+    ),
+    Option(
+        "views",
+        "tfidf",
+        _same("TfidfVectorizer"),
+        "(TF-IDF weights|counts weighted by rarity)",
+        TEXT,
+        WORD_COUNTS,
+        fixed="sublinear_tf=True",
+    ),
+    Option(
+        "views",
+        "characters",
+        _same("TfidfVectorizer"),
+        "(sequences of characters|pieces of words)",
+        TEXT,
+        {"max_features": Number((3000, 20000), 10, 200_000)},
+        base=(("max_features", 20000),),
+        fixed='analyzer="char_wb"; ngram_range=(2, 4); sublinear_tf=True',
+    ),
+    _view(PAIR, "letters", "(shared letters and lengths|letters in common)"),
+    _view(PAIR, "groups", "(the collection of the pair|which collection a pair is from)"),
+    _view(PAIR, "cosine", "(the cosine of the two vectors|the cosine of the vectors)"),
+    _view(PAIR, "products", "(products of the vectors' components|componentwise products)"),
+    _view(PAIR, "differences", "(differences of the vectors' components|componentwise differences)"),
+    _view(PAIR, "distances", "(distances between the vectors|how far apart the vectors are)"),
+    _view(IMAGE, "pixels", "(the pixels|all pixels)"),
+    _view(IMAGE, "halved", "(pixels at half the resolution|means of four pixels each)"),
+    _view(
+        IMAGE,
+        "gradients",
+        "(histograms of gradients|gradient directions) in {cells} cells a side",
+        {"cells": Number((2, 4), 1, 8)},
+    ),
+    _view(IMAGE, "rings", "(the power spectrum|the spectrum by distance from its centre)"),
+    _view(IMAGE, "patterns", "(local binary patterns|patterns of brighter neighbours)"),
+    _view(
+        IMAGE, "colours", "a histogram of colours (in|at) {levels} levels", {"levels": Number((3, 4), 2, 8)}
+    ),
+    _view(SERIES, "points", "(the points|all points) of the series"),
+    _view(SERIES, "slopes", "(slopes from point to point|the changes between points)"),
+    _view(
+        SERIES,
+        "frequencies",
+        "the {count} lowest frequencies (of the spectrum|)",
+        {"count": Number((20, 60), 2, 200)},
+    ),
+    _view(SERIES, "figures", "(means and quantiles|summary statistics) of each series"),
+    _view(SERIES, "echoes", "(autocorrelations|the correlation of each series with itself)"),
+    _view(
+        SERIES,
+        "convolutions",
+        "{kernels} random (convolutions|kernels)",
+        {"kernels": Number((100, 500), 10, 2000)},
+    ),
+    _view(GRAPH, "numbers", "(the numbers of the nodes|the nodes' own numbers)"),
+    _view(GRAPH, "degrees", "(the number of links|the degree) of each node"),
+    _view(GRAPH, "neighbours", "(counts of the neighbours' classes|how many neighbours are of each class)"),
+    _view(GRAPH, "shares", "(shares of the neighbours' classes|which share of neighbours is of each class)"),
+    _view(GRAPH, "two_steps", "(classes of nodes two links away|the classes of neighbours of neighbours)"),
+    _view(
+        GRAPH,
+        "places",
+        "{size} (eigenvectors|spectral coordinates) of the graph",
+        {"size": Number((8, 32), 1, 64)},
+    ),
+    _view(PAGES, "grey", "(the grey of the pixel|each pixel's own grey)"),
+    _view(PAGES, "mean_around", "the mean of the {size} pixels around (it|each)", {"size": _AROUND}),
+    _view(PAGES, "middle_around", "the median of the {size} pixels around (it|each)", {"size": _AROUND}),
+    _view(PAGES, "darkest_around", "the darkest of the {size} pixels around (it|each)", {"size": _AROUND}),
+    _view(PAGES, "paper", "the paper's shade (over|within) {size} pixels", {"size": Number((9, 15), 3, 41)}),
+    _view(
+        PAGES,
+        "patch",
+        "(all pixels|each pixel) of the patch of {size} a side",
+        {"size": Number((3, 5), 2, 9)},
+    ),
+)
+
+OPTIONS = (*ESTIMATORS, *STEPS, *TARGETS, *ENSEMBLES, *ROWS, *VIEWS)
+BY_NAME = {(option.slot, option.name): option for option in OPTIONS}
