@@ -77,10 +77,15 @@ def _help(pipeline: Pipeline, instruction: str) -> str:
     words = set(grammar.form(instruction).split())
     kind, learnt = pipeline.facts.kind, goal(pipeline.facts.metric)
 
-    def shared(line: str) -> float:
-        own = set(grammar.form(line).split())
-        return len(words & own) / len(words | own)
+    def shared(line: tuple[str, frozenset[str]]) -> float:
+        return len(words & line[1]) / len(words | line[1])
 
-    near = ", ".join(repr(max(lines(kind, learnt, axis), key=shared)) for axis in AXES)
+    near = ", ".join(repr(max(_words(kind, learnt, axis), key=shared)[0]) for axis in AXES)
     shown = instruction if len(instruction) <= _SHOWN else f"{instruction[: _SHOWN - 3]}..."
     return f"does not understand {shown!r}; it can do things like {near}"
+
+
+@functools.cache
+def _words(kind: str, learnt: str, axis: str) -> tuple[tuple[str, frozenset[str]], ...]:
+    """The taught lines of an axis, each with its words."""
+    return tuple((line, frozenset(grammar.form(line).split())) for line in lines(kind, learnt, axis))

@@ -6,7 +6,18 @@ import functools
 from dataclasses import replace
 
 from mlagent_jax.pipelines.operation import Change, Operation, Values
-from mlagent_jax.pipelines.option import ALL, BOTH, GRAPH, PAGES, TABLE, TEXT, Number, Option, with_param
+from mlagent_jax.pipelines.option import (
+    ALL,
+    BOTH,
+    GRAPH,
+    PAGES,
+    PAIR,
+    TABLE,
+    TEXT,
+    Number,
+    Option,
+    with_param,
+)
 from mlagent_jax.pipelines.options import BY_NAME, ESTIMATORS, OPTIONS, WORD_COUNTS
 from mlagent_jax.pipelines.pipeline import EVERY, NUMERIC, Choice, Pipeline, PipelineError, Value
 
@@ -25,7 +36,7 @@ _CLEAR = {
     "target": ("(Predict|Fit|Learn) the target as it is", ALL),
     "augmentation": (
         "(Train without copies|Leave out the copies|Drop the copies)",
-        ALL - TABLE - TEXT - GRAPH,
+        ALL - TABLE - TEXT - GRAPH - PAIR,
     ),
     "ensemble": ("(Use|Keep) (a single model|one model alone)", ALL),
 }
@@ -245,7 +256,7 @@ _NAMED = (
         number=Number((20_000, 60_000), 100, 1_000_000),
     ),
     _field(
-        "pixels.all", "data", "(Fit|Train) the model (on|to) the pixels of every page", "pixels", kinds=PAGES
+        "pixels.all", "data", "(Fit|Train) the model (on|with) all pixels of the pages", "pixels", kinds=PAGES
     ),
     _step_param(
         "gaps.indicator",
@@ -348,7 +359,7 @@ _NAMED = (
     _field(
         "holdout",
         "learning",
-        "(Validate on|Hold out) {holdout}% of the rows (for validation|)",
+        "(Validate on|Hold out) {holdout}% of the (rows|training rows)",
         "holdout",
         number=Number((0.1, 0.2, 0.4), 0.02, 0.9, whole=False, percent=True),
     ),

@@ -163,7 +163,7 @@ STEPS = (
         "encoding",
         "ordinal",
         _same("OrdinalEncoder"),
-        "(Number the values of|Code by whole numbers) the (categorical|text) columns",
+        "(Number the values of|Give a number to each value of) the (categorical|text) columns",
         TABLE,
         fixed='handle_unknown="use_encoded_value"; unknown_value=-1',
     ),
@@ -209,7 +209,7 @@ STEPS = (
         "scaling",
         "largest",
         _same("MaxAbsScaler"),
-        "(Divide|Scale) (the features|each feature) by (their|its) largest value",
+        "(Divide|Scale) each feature by its largest (value|entry)",
         TEXT,
     ),
     Option(

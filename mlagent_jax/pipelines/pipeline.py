@@ -11,7 +11,7 @@ KINDS = ("table", "text", "pair", "image", "image_to_image", "series", "graph")
 NUMERIC, EVERY = "numeric", "every"  # columns chosen by their type instead of by name
 
 # A task's `kind` begins with one of these.
-_KINDS_OF_TASKS = {
+TASK_KINDS = {
     "tabular": "table",
     "text similarity": "pair",
     "text": "text",
@@ -28,7 +28,7 @@ class PipelineError(Exception):
 
 def kind_of(task_kind: str) -> str:
     """The kind of pipeline for a task's `kind`, such as "text classification"; "" if there is none."""
-    return next((kind for words, kind in _KINDS_OF_TASKS.items() if task_kind.startswith(words)), "")
+    return next((kind for words, kind in TASK_KINDS.items() if task_kind.startswith(words)), "")
 
 
 def goal_of(task_kind: str) -> str:

@@ -77,8 +77,8 @@ def test_repeated_ideas_count_once(task):
 
 
 def test_a_kind_without_ideas_is_named(tmp_path):
-    with pytest.raises(IdeaError, match="graph something"):
-        build(make_task(tmp_path, kind="graph something"), V2)
+    with pytest.raises(IdeaError, match="sound something"):
+        build(make_task(tmp_path, kind="sound something"), V2)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Runs each script of a folder in one process and prints a line of JSON for each: its name and its error, "" for none."""
+"""Runs each script of a folder and prints a line of JSON for each: its name and its error, "" for none."""
 
 import contextlib
 import io

@@ -42,8 +42,14 @@ def outcomes(folder, kind, count, seed):
 
 
 def check(folder, kind, count, seed=0):
-    wrong = {name: pair for name, pair in outcomes(folder, kind, count, seed).items() if bool(pair[0]) != bool(pair[1])}
-    assert not wrong, "\n".join(f"{name}: rules {rules}, ended {error!r}" for name, (rules, error) in wrong.items())
+    wrong = {
+        name: pair
+        for name, pair in outcomes(folder, kind, count, seed).items()
+        if bool(pair[0]) != bool(pair[1])
+    }
+    assert not wrong, "\n".join(
+        f"{name}: rules {rules}, ended {error!r}" for name, (rules, error) in wrong.items()
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

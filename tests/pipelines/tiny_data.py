@@ -11,7 +11,9 @@ from mlagent_jax.pipelines.pipeline import KINDS, Facts
 
 TRAIN, TEST = 240, 60
 _PAGES = 8  # of the rows that have images for targets
-WORDS = [f"{first}{second}" for first in "abcdefghijklmnopqrst" for second in ("ra", "lo", "mi", "tu", "pe", "ks")]
+WORDS = [
+    f"{first}{second}" for first in "abcdefghijklmnopqrst" for second in ("ra", "lo", "mi", "tu", "pe", "ks")
+]
 
 FACTS = {
     "table": (
@@ -45,14 +47,20 @@ def write_tiny_data(folder: Path, kind: str) -> None:
     if kind == "table":
         frame["size"], frame["age"] = size, rng.integers(1, 50, count)
         frame["rooms"] = np.where(rng.random(count) < 0.1, np.nan, np.round(size / 2))
-        frame["place"] = np.where(rng.random(count) < 0.1, None, rng.choice(["north", "south", "west"], count))
+        frame["place"] = np.where(
+            rng.random(count) < 0.1, None, rng.choice(["north", "south", "west"], count)
+        )
     elif kind == "text":
         for name in ("title", "body"):
-            frame[name] = [f"{' '.join(rng.choice(WORDS, 12))} {one} <br /> {rng.integers(9)}" for one in sort]
+            frame[name] = [
+                f"{' '.join(rng.choice(WORDS, 12))} {one} <br /> {rng.integers(9)}" for one in sort
+            ]
     elif kind == "pair":
         frame["first"], frame["second"] = rng.choice(WORDS, count), rng.choice(WORDS, count)
         frame["collection"] = rng.choice(["near", "same"], count)
-        arrays = {f"{one}_vectors": rng.normal(size=(count, 12)).astype(np.float16) for one in ("first", "second")}
+        arrays = {
+            f"{one}_vectors": rng.normal(size=(count, 12)).astype(np.float16) for one in ("first", "second")
+        }
     elif kind == "image":
         bright = (price / price.max())[:, None, None]
         arrays["images"] = (rng.random((count, 8, 8)) * bright * 16).astype(np.uint8)
@@ -65,11 +73,20 @@ def write_tiny_data(folder: Path, kind: str) -> None:
         waves = np.sin(np.arange(64)[None] * price[:, None] / 20)
         arrays["outlines"] = (waves + rng.normal(0, 0.1, waves.shape)).astype(np.float32)
     else:
-        frame["plays"], frame["albums"] = size, np.where(rng.random(count) < 0.2, np.nan, rng.integers(9, size=count))
+        frame["plays"], frame["albums"] = (
+            size,
+            np.where(rng.random(count) < 0.2, np.nan, rng.integers(9, size=count)),
+        )
         links = np.sort(rng.integers(count, size=(900, 2)), axis=1)
-        pd.DataFrame(links[links[:, 0] < links[:, 1]], columns=["id_a", "id_b"]).to_csv(folder / "edges.csv", index=False)
+        pd.DataFrame(links[links[:, 0] < links[:, 1]], columns=["id_a", "id_b"]).to_csv(
+            folder / "edges.csv", index=False
+        )
     train = _PAGES if kind == "image_to_image" else TRAIN
-    known = frame if kind == "image_to_image" else frame.assign(price=price, leaves=(price > 15).astype(int), sort=sort)
+    known = (
+        frame
+        if kind == "image_to_image"
+        else frame.assign(price=price, leaves=(price > 15).astype(int), sort=sort)
+    )
     known.head(train).to_csv(folder / "train.csv", index=False)
     frame.iloc[train:].to_csv(folder / "test.csv", index=False)
     for name, array in arrays.items():
