@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 
+from mlagent_jax.pipelines.estimators import ESTIMATORS
 from mlagent_jax.pipelines.operation import Change, Operation, Values
 from mlagent_jax.pipelines.option import (
     ALL,
@@ -18,7 +19,7 @@ from mlagent_jax.pipelines.option import (
     Option,
     with_param,
 )
-from mlagent_jax.pipelines.options import BY_NAME, ESTIMATORS, OPTIONS, WORD_COUNTS
+from mlagent_jax.pipelines.options import BY_NAME, OPTIONS, WORD_COUNTS
 from mlagent_jax.pipelines.pipeline import EVERY, NUMERIC, Choice, Pipeline, PipelineError, Value
 
 AXES = ("data", "model", "learning")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlagent_jax.pipelines.estimators import ESTIMATORS
 from mlagent_jax.pipelines.option import (
     ALL,
     GRAPH,
@@ -16,246 +17,113 @@ from mlagent_jax.pipelines.option import (
     Words,
 )
 
-_USE = "(Use|Fit|Switch to|Replace the model by) "
-_WEIGHTS = Words(("balanced",))
-_PENALTY = Number((0.1, 1, 10, 100), 1e-6, 1e6, whole=False)
-_COST = Number((0.01, 0.1, 1, 10), 1e-6, 1e6, whole=False)
-_TREES = Number((50, 100, 200), 1, 2000)
-_DEPTH = Number((4, 8, 16), 1, 100)
-_LEAF = Number((2, 5, 10), 1, 1000)
-_SHARE = Number((0.2, 0.5), 0.01, 1, whole=False, percent=True)
 _SEED = "random_state=0"
-_FOREST = {
-    "n_estimators": _TREES,
-    "max_depth": _DEPTH,
-    "min_samples_leaf": _LEAF,
-    "max_features": _SHARE,
-    "class_weight": _WEIGHTS,
-}
 
 
-def _estimator(name, call, said, params, kinds=ALL, base=(), fixed="") -> Option:
-    return Option("estimator", name, call, _USE + said, kinds, params, base, fixed=fixed)
-
-
-ESTIMATORS = (
-    _estimator(
-        "ridge",
-        ("RidgeClassifier", "Ridge"),
-        "(a ridge model|ridge) with alpha = {alpha}",
-        {"alpha": _PENALTY, "class_weight": _WEIGHTS},
-    ),
-    _estimator(
-        "lasso", ("", "Lasso"), "(a lasso|the lasso) with alpha = {alpha}", {"alpha": _PENALTY}, TABLE | PAIR
-    ),
-    _estimator(
-        "logistic",
-        ("LogisticRegression", ""),
-        "logistic regression (with|at) C = {C}",
-        {"C": _COST, "class_weight": _WEIGHTS},
-        fixed="max_iter=500",
-    ),
-    _estimator(
-        "linear_svm",
-        ("LinearSVC", "LinearSVR"),
-        "a linear (support vector machine|SVM) with C = {C}",
-        {"C": _COST, "class_weight": _WEIGHTS},
-        ALL - PAGES,
-        fixed=_SEED,
-    ),
-    _estimator(
-        "svm",
-        ("SVC", "SVR"),
-        "(a kernel|an RBF) support vector machine with C = {C}",
-        {"C": _COST, "class_weight": _WEIGHTS},
-        ALL - PAGES - TEXT,
-    ),
-    _estimator(
-        "neighbors",
-        ("KNeighborsClassifier", "KNeighborsRegressor"),
-        "(the {n_neighbors} nearest neighbors|{n_neighbors} nearest neighbors)",
-        {"n_neighbors": Number((1, 3, 5, 15), 1, 200), "weights": Words(("distance",))},
-        ALL - PAGES,
-    ),
-    _estimator(
-        "tree",
-        ("DecisionTreeClassifier", "DecisionTreeRegressor"),
-        "(a decision tree|a single tree) of depth {max_depth}",
-        {"max_depth": _DEPTH, "min_samples_leaf": _LEAF, "class_weight": _WEIGHTS},
-        fixed=_SEED,
-    ),
-    _estimator(
-        "forest",
-        ("RandomForestClassifier", "RandomForestRegressor"),
-        "a random forest (of|with) {n_estimators} trees",
-        _FOREST,
-        fixed=_SEED,
-    ),
-    _estimator(
-        "extra_trees",
-        ("ExtraTreesClassifier", "ExtraTreesRegressor"),
-        "{n_estimators} extremely (randomized|random) trees",
-        _FOREST,
-        fixed=_SEED,
-    ),
-    _estimator(
-        "boosting",
-        ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor"),
-        "(gradient boosting|boosted trees) with {max_iter} iterations",
-        {
-            "max_iter": Number((50, 100, 200), 1, 2000),
-            "learning_rate": Number((0.03, 0.1, 0.3), 1e-4, 1, whole=False),
-            "max_leaf_nodes": Number((8, 16, 64), 2, 500),
-            "min_samples_leaf": _LEAF,
-            "loss": Words(("absolute_error", "poisson")),
-            "class_weight": _WEIGHTS,
-        },
-        ALL - IMAGE,
-        fixed=_SEED,
-    ),
-    _estimator(
-        "bayes",
-        ("MultinomialNB", ""),
-        "(multinomial|plain) naive Bayes with alpha = {alpha}",
-        {"alpha": Number((0.01, 0.1, 1), 1e-6, 100, whole=False)},
-        TEXT,
-    ),
-    _estimator(
-        "complement_bayes",
-        ("ComplementNB", ""),
-        "(complement naive Bayes|naive Bayes of complements) with alpha = {alpha}",
-        {"alpha": Number((0.01, 0.1, 1), 1e-6, 100, whole=False)},
-        TEXT,
-    ),
-    _estimator(
-        "perceptron",
-        ("MLPClassifier", "MLPRegressor"),
-        "(a neural network|a perceptron) of {hidden_layer_sizes} hidden units",
-        {"hidden_layer_sizes": Number((50, 100), 1, 1000), "alpha": _PENALTY},
-        ALL - TEXT,
-        fixed=f"early_stopping=True; {_SEED}",
-    ),
-    _estimator(
-        "centroid",
-        ("NearestCentroid", ""),
-        "the nearest (mean of a class|class mean|centroid)",
-        {},
-        IMAGE | SERIES,
-    ),
-)
-
-
-def _same(name: str) -> tuple[str, str]:
-    return (name, name)
+def _step(slot, name, callee, said, kinds=ALL, params=None, fixed="", first=("", ""), base=()) -> Option:
+    return Option(slot, name, (callee, callee), said, kinds, params or {}, base, first, fixed)
 
 
 STEPS = (
-    Option(
+    _step(
         "encoding",
         "one_hot",
-        _same("OneHotEncoder"),
+        "OneHotEncoder",
         "(One hot encode|Give each value its own column in) the (categorical|text) columns",
         TABLE,
         {"min_frequency": Number((5, 20), 1, 1000)},
         fixed='handle_unknown="ignore"; sparse_output=False',
     ),
-    Option(
+    _step(
         "encoding",
         "ordinal",
-        _same("OrdinalEncoder"),
+        "OrdinalEncoder",
         "(Number the values of|Give a number to each value of) the (categorical|text) columns",
         TABLE,
         fixed='handle_unknown="use_encoded_value"; unknown_value=-1',
     ),
-    Option(
+    _step(
         "encoding",
         "target",
-        _same("TargetEncoder"),
+        "TargetEncoder",
         "(Encode|Replace) the (categorical|text) columns by (the|their) mean target",
         TABLE,
         fixed=_SEED,
     ),
-    Option(
+    _step(
         "gaps",
         "median",
-        _same("SimpleImputer"),
+        "SimpleImputer",
         "(Fill|Impute) (gaps|missing values) with the median",
         TABLE,
         {"add_indicator": Words((True,))},
         fixed='strategy="median"',
     ),
-    Option(
+    _step(
         "gaps",
         "zero",
-        _same("SimpleImputer"),
+        "SimpleImputer",
         "(Fill|Impute) (gaps|missing values) with zeros",
         TABLE,
         {"add_indicator": Words((True,))},
         fixed='strategy="constant"; fill_value=0',
     ),
-    Option(
+    _step(
         "scaling",
         "standard",
-        _same("StandardScaler"),
+        "StandardScaler",
         "(Standardize the features|Scale the features to zero mean and unit variance|Bring the features to one scale)",
     ),
-    Option(
+    _step(
         "scaling",
         "range",
-        _same("MinMaxScaler"),
+        "MinMaxScaler",
         "(Scale|Bring|Squeeze) the features (to|into) the range from zero to one",
     ),
-    Option(
-        "scaling",
-        "largest",
-        _same("MaxAbsScaler"),
-        "(Divide|Scale) each feature by its largest (value|entry)",
-        TEXT,
+    _step(
+        "scaling", "largest", "MaxAbsScaler", "(Divide|Scale) each feature by its largest (value|entry)", TEXT
     ),
-    Option(
+    _step(
         "scaling",
         "ranks",
-        _same("QuantileTransformer"),
+        "QuantileTransformer",
         "(Replace the features by|Turn the features into|Use) their (ranks|quantiles)",
         ALL - TEXT,
         fixed=f"n_quantiles=50; {_SEED}",
     ),
-    Option(
+    _step(
         "scaling",
         "logarithms",
-        _same("FunctionTransformer"),
+        "FunctionTransformer",
         "(Take|Use) (logarithms|the logarithm) of the features",
         ALL - TEXT - IMAGE,
-        first=_same("logged"),
+        first=("logged", "logged"),
     ),
-    Option(
-        "scaling",
-        "unit_length",
-        _same("Normalizer"),
-        "(Scale|Bring|Normalize) each row to (unit length|length one)",
+    _step(
+        "scaling", "unit_length", "Normalizer", "(Scale|Bring|Normalize) each row to (unit length|length one)"
     ),
-    Option(
+    _step(
         "reduction",
         "components",
-        _same("PCA"),
+        "PCA",
         "(Keep|Reduce the features to) principal components (with|of) {n_components}% of the variance",
         ALL - TEXT - PAGES,
         {"n_components": Number((0.5, 0.9, 0.99), 0.05, 0.999, whole=False, percent=True)},
         fixed=_SEED,
     ),
-    Option(
+    _step(
         "reduction",
         "topics",
-        _same("TruncatedSVD"),
+        "TruncatedSVD",
         "(Reduce|Compress) the (word counts|texts) to {n_components} (topics|dense components)",
         TEXT,
         {"n_components": Number((20, 50, 100), 1, 500)},
         fixed=_SEED,
     ),
-    Option(
+    _step(
         "reduction",
         "select",
-        _same("SelectPercentile"),
+        "SelectPercentile",
         "(Keep|Select) the {percentile}% of features that best (follow|predict) the target",
         ALL - PAGES,
         {"percentile": Number((10, 50), 1, 99)},
@@ -298,10 +166,10 @@ ENSEMBLES = (
         {"n_estimators": Number((5, 10), 2, 50)},
         fixed=_SEED,
     ),
-    Option(
+    _step(
         "ensemble",
         "tuned",
-        _same("GridSearchCV"),
+        "GridSearchCV",
         "(Tune|Choose) the (main parameter|strength) of the model by {cv} fold cross validation",
         ALL,
         {"cv": Number((3, 5), 2, 10)},
@@ -323,26 +191,6 @@ ENSEMBLES = (
         )
     ),
 )
-# What a second model is like, and what `tuned` tries.
-SECOND: dict[str, dict[str, float]] = {
-    "forest": {"n_estimators": 100},
-    "boosting": {"max_iter": 100},
-    "neighbors": {"n_neighbors": 5},
-    "logistic": {"C": 1.0},
-    "ridge": {"alpha": 1.0},
-}
-TUNED = {
-    "ridge": '{"alpha": [0.1, 1, 10, 100]}',
-    "lasso": '{"alpha": [0.1, 1, 10, 100]}',
-    "logistic": '{"C": [0.01, 0.1, 1, 10]}',
-    "linear_svm": '{"C": [0.01, 0.1, 1, 10]}',
-    "svm": '{"C": [0.3, 1, 10, 100]}',
-    "neighbors": '{"n_neighbors": [1, 3, 5, 15]}',
-    "tree": '{"max_depth": [3, 6, 9, 12]}',
-    "bayes": '{"alpha": [0.01, 0.1, 1]}',
-    "complement_bayes": '{"alpha": [0.01, 0.1, 1]}',
-}
-
 _SIGMA = Number((0.5, 1), 0.1, 5, whole=False)
 ROWS = (
     Option(
@@ -353,94 +201,81 @@ ROWS = (
         ALL - PAGES,
         {"share": Number((0.01, 0.05), 0.001, 0.4, whole=False, percent=True)},
     ),
-    Option(
+    _step(
         "cleaning",
         "markup",
-        _same("without_markup"),
+        "without_markup",
         "(Remove|Strip|Cut) (tags and links|markup) from the texts",
         TEXT,
     ),
-    Option(
+    _step(
         "cleaning",
         "digits",
-        _same("without_digits"),
+        "without_digits",
         "(Replace|Write) (all numbers|every number) in the texts (by|as) a zero",
         TEXT,
     ),
-    Option(
-        "cleaning", "deskew", _same("deskewed"), "(Deskew|Set upright|Straighten) (the|slanted) images", IMAGE
-    ),
-    Option(
+    _step("cleaning", "deskew", "deskewed", "(Deskew|Set upright|Straighten) (the|slanted) images", IMAGE),
+    _step(
         "cleaning",
         "contrast",
-        _same("contrasted"),
+        "contrasted",
         "(Normalize|Even out) the contrast of (each image|the images)",
         IMAGE,
     ),
-    Option(
-        "cleaning",
-        "blur",
-        _same("blurred"),
-        "(Blur|Smooth) the images with sigma {sigma}",
-        IMAGE,
-        {"sigma": _SIGMA},
+    _step(
+        "cleaning", "blur", "blurred", "(Blur|Smooth) the images with sigma {sigma}", IMAGE, {"sigma": _SIGMA}
     ),
-    Option(
+    _step(
         "cleaning",
         "levels",
-        _same("levelled"),
+        "levelled",
         "(Bring|Normalize) each series to zero mean and unit variance",
         SERIES,
     ),
-    Option(
+    _step(
         "cleaning",
         "smooth",
-        _same("smoothed"),
+        "smoothed",
         "(Smooth|Blur) the series with sigma {sigma}",
         SERIES,
         {"sigma": _SIGMA},
     ),
-    Option(
-        "augmentation",
-        "mirror",
-        _same("mirrored"),
-        "Add (mirrored|mirror) (copies of the images|images)",
-        IMAGE,
-    ),
-    Option(
+    _step("augmentation", "mirror", "mirrored", "Add (mirrored|mirror) (copies of the images|images)", IMAGE),
+    _step(
         "augmentation",
         "shift",
-        _same("shifted"),
+        "shifted",
         "Add (copies of the images shifted|images shifted) by one pixel",
         IMAGE,
     ),
-    Option(
+    _step(
         "augmentation",
         "turn",
-        _same("turned"),
+        "turned",
         "Add (copies of the images turned|images turned) by right angles",
         IMAGE,
     ),
-    Option(
+    _step(
         "augmentation",
         "noise",
-        _same("noisy"),
+        "noisy",
         "Add (copies|examples) with noise of spread {spread}",
         IMAGE | SERIES,
         {"spread": Number((0.05, 0.2), 0.001, 1, whole=False)},
     ),
-    Option(
+    _step(
         "augmentation",
         "roll",
-        _same("rolled"),
+        "rolled",
         "Add {copies} copies of each series (that begin elsewhere|begun elsewhere)",
         SERIES,
         {"copies": Number((2, 5), 1, 20)},
     ),
-    Option(
+    _step(
         "augmentation",
         "flip",
-        _same("flipped"),
+        "flipped",
         "Add (flipped|mirrored and upside down) (copies of the pages|pages)",
         PAGES,
     ),
@@ -448,7 +283,7 @@ ROWS = (
 
 
 def _view(kinds: frozenset[str], name: str, said: str, params=None) -> Option:
-    return Option("views", name, _same(name), said, kinds, params or {})
+    return Option("views", name, (name, name), said, kinds, params or {})
 
 
 _AROUND = Number((3, 5, 9), 2, 31)
@@ -459,36 +294,31 @@ WORD_COUNTS = {
     "stop_words": Words(("english",)),
 }
 VIEWS = (
-    Option(
-        "views",
-        "counts",
-        _same("CountVectorizer"),
-        "(plain counts|how often each word occurs)",
-        TEXT,
-        WORD_COUNTS,
+    _step(
+        "views", "counts", "CountVectorizer", "(plain counts|how often each word occurs)", TEXT, WORD_COUNTS
     ),
-    Option(
+    _step(
         "views",
         "presence",
-        _same("CountVectorizer"),
+        "CountVectorizer",
         "(the mere presence of words|which words occur at all)",
         TEXT,
         WORD_COUNTS,
         fixed="binary=True",
     ),
-    Option(
+    _step(
         "views",
         "tfidf",
-        _same("TfidfVectorizer"),
+        "TfidfVectorizer",
         "(TF-IDF weights|counts weighted by rarity)",
         TEXT,
         WORD_COUNTS,
         fixed="sublinear_tf=True",
     ),
-    Option(
+    _step(
         "views",
         "characters",
-        _same("TfidfVectorizer"),
+        "TfidfVectorizer",
         "(sequences of characters|pieces of words)",
         TEXT,
         {"max_features": Number((3000, 20000), 10, 200_000)},

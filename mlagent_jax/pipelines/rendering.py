@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from mlagent_jax.pipelines.estimators import SECOND, TUNED
 from mlagent_jax.pipelines.metrics import SCORES, goal
 from mlagent_jax.pipelines.option import literal
-from mlagent_jax.pipelines.options import BY_NAME, SECOND, TUNED
+from mlagent_jax.pipelines.options import BY_NAME
 from mlagent_jax.pipelines.pipeline import EVERY, NUMERIC, Choice, Facts, Pipeline
 from mlagent_jax.pipelines.source import Group, call, helpers, imports, lay_out, listed
 
 PROBABLE = (
     *("logistic", "neighbors", "tree", "forest", "extra_trees", "boosting", "bayes", "complement_bayes"),
-    "perceptron",
+    *("perceptron", "centroid"),
 )  # estimators that give probabilities
 # What `features` takes, by kinds whose inputs are arrays.
 ARRAYS = {"image": "images", "series": "series", "image_to_image": "pages"}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mlagent_jax.pipelines.estimators import TUNED
 from mlagent_jax.pipelines.metrics import goal
-from mlagent_jax.pipelines.options import TUNED
 from mlagent_jax.pipelines.pipeline import EVERY, NUMERIC, Pipeline
 from mlagent_jax.pipelines.rendering import PROBABLE
 
