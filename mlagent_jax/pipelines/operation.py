@@ -54,7 +54,8 @@ class Operation:
 
     def offers(self) -> Iterator[Values]:
         """The numbers that are proposed, in every combination."""
-        for combination in product(*(one.offered for one in self.numbers.values())):
+        offered = ([one.value(number) for number in one.offered] for one in self.numbers.values())
+        for combination in product(*offered):
             yield dict(zip(self.numbers, combination, strict=True))
 
     def say(self, values: Values, wording: str = "") -> str:
@@ -67,6 +68,6 @@ class Operation:
         if not self.suits(pipeline.facts.kind, goal(pipeline.facts.metric)):
             what = pipeline.facts.kind.replace("_", " ")
             raise PipelineError(
-                f"{self.taught[0]!r} suits no script for {goal(pipeline.facts.metric)} of this kind ({what})"
+                f"{self.say(next(self.offers()))!r} suits no script for {goal(pipeline.facts.metric)} of this kind ({what})"
             )
         return self.change(pipeline, values)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mlagent_jax.pipelines.pipeline import KINDS, Choice, Facts, Params, PipelineError, Value
+from mlagent_jax.pipelines.pipeline import KINDS, Choice, Params, PipelineError, Value
 
 ALL = frozenset(KINDS)
 TABLE, TEXT, PAIR, IMAGE, PAGES, SERIES, GRAPH = (frozenset({kind}) for kind in KINDS)
@@ -31,7 +31,10 @@ class Number:
             raise PipelineError(
                 f"{name} must be {kind} from {self.say(self.low)} to {self.say(self.high)}, not {said}"
             )
-        return int(value) if self.whole else value
+        return self.value(value)
+
+    def value(self, number: float) -> Value:
+        return int(number) if self.whole else float(number)
 
     def say(self, value: float) -> str:
         return f"{100 * value if self.percent else value:g}"
@@ -42,9 +45,6 @@ class Words:
     """A parameter that is one of a few values."""
 
     offered: tuple[Value, ...]
-
-
-Params_ = Mapping[str, Number | Words]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Option:
     call: tuple[str, str]
     said: str
     kinds: frozenset[str] = ALL
-    params: Params_ = field(default_factory=dict)
+    params: Mapping[str, Number | Words] = field(default_factory=dict)
     base: Params = ()
     first: tuple[str, str] = ("", "")
     fixed: str = ""
@@ -97,7 +97,3 @@ def with_param(choice: Choice, option: Option, name: str, value: Value | None) -
     if value is not None:
         merged[name] = value
     return Choice(choice.name, tuple((key, merged[key]) for key in option.params if key in merged))
-
-
-def suited(facts: Facts, goal: str, options: Mapping[str, Option]) -> list[Option]:
-    return [option for option in options.values() if option.suits(facts.kind, goal)]

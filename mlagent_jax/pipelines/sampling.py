@@ -58,13 +58,11 @@ def _choice(option: Option, learnt: str, rng: random.Random) -> Choice:
         wrong = {"class_weight": "regression", "loss": "classification"}.get(name) == learnt
         if wrong or (name not in said and rng.random() < 0.6):
             continue
-        value = rng.choice(domain.offered)
-        values[name] = int(value) if isinstance(domain, Number) and domain.whole else _number(domain, value)
+        if isinstance(domain, Number):
+            values[name] = domain.value(rng.choice(domain.offered))
+        else:
+            values[name] = rng.choice(domain.offered)
     return option.choice(values)
-
-
-def _number(domain: object, value: Value) -> Value:
-    return float(value) if isinstance(domain, Number) else value  # type: ignore[arg-type]
 
 
 def _columns(kind: str, columns: tuple[str, ...], rng: random.Random) -> tuple[str, ...] | str:
