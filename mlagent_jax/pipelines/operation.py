@@ -65,9 +65,8 @@ class Operation:
 
     def __call__(self, pipeline: Pipeline, values: Values) -> Pipeline:
         """The changed pipeline; the same one if all is already so. Raises PipelineError."""
-        if not self.suits(pipeline.facts.kind, goal(pipeline.facts.metric)):
-            what = pipeline.facts.kind.replace("_", " ")
-            raise PipelineError(
-                f"{self.say(next(self.offers()))!r} suits no script for {goal(pipeline.facts.metric)} of this kind ({what})"
-            )
+        kind, learnt = pipeline.facts.kind, goal(pipeline.facts.metric)
+        if not self.suits(kind, learnt):
+            said, what = self.say(next(self.offers())), kind.replace("_", " ")
+            raise PipelineError(f"{said!r} suits no script for {learnt} of this kind ({what})")
         return self.change(pipeline, values)
