@@ -33,7 +33,7 @@ from mlagent_jax.pipelines.pipeline import Pipeline, PipelineError, goal_of, kin
 from mlagent_jax.pipelines.reading import read
 from mlagent_jax.pipelines.sampling import random_operation
 
-_EDITS = (4, 6)  # ideas tried in an episode, at least and at most
+_EDITS = (3, 5)  # ideas tried in an episode, at least and at most
 LAST_EDIT = 12  # steps after which it only finishes, so that an episode stays well below 15
 
 

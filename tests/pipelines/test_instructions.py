@@ -13,7 +13,7 @@ from mlagent_jax.pipelines.instructions import axis_of, lines, perform, recognis
 from mlagent_jax.pipelines.metrics import goal
 from mlagent_jax.pipelines.operations import catalogue, suited
 from mlagent_jax.pipelines.pipeline import PipelineError
-from mlagent_jax.pipelines.sampling import random_pipeline
+from mlagent_jax.pipelines.sampling import random_picker, sample
 
 
 def test_every_wording_with_every_offered_number_is_its_own_operation():
@@ -77,7 +77,7 @@ def test_gibberish_never_changes_a_script_and_gets_help_that_can_be_followed(pip
 
 
 def test_help_is_near_and_taught():
-    pipeline = random_pipeline(FACTS["table"][0], COLUMNS["table"], random.Random(0))
+    pipeline = sample(FACTS["table"][0], COLUMNS["table"], random_picker(random.Random(0)))
     with pytest.raises(PipelineError) as caught:
         perform(pipeline, "Use a random forest with many trees")
     assert "random forest of 50 trees" in str(caught.value)
@@ -97,7 +97,7 @@ def test_help_is_near_and_taught():
     ],
 )
 def test_what_cannot_be_done_gets_a_sentence(instruction, said):
-    pipeline = random_pipeline(FACTS["table"][0], COLUMNS["table"], random.Random(0))
+    pipeline = sample(FACTS["table"][0], COLUMNS["table"], random_picker(random.Random(0)))
     with pytest.raises(PipelineError, match=said) as caught:
         perform(pipeline, instruction)
     assert len(str(caught.value)) < 500

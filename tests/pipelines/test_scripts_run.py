@@ -12,7 +12,7 @@ from tiny_data import COLUMNS, FACTS, write_tiny_data
 
 from mlagent_jax.pipelines.pipeline import KINDS
 from mlagent_jax.pipelines.rendering import render
-from mlagent_jax.pipelines.sampling import random_pipeline
+from mlagent_jax.pipelines.sampling import random_picker, sample
 from mlagent_jax.pipelines.validity import faults
 
 
@@ -24,7 +24,7 @@ def outcomes(folder, kind, count, seed):
     rng = random.Random(f"{seed}/{kind}")
     expected = {}
     for number in range(count):
-        pipeline = random_pipeline(rng.choice(FACTS[kind]), COLUMNS.get(kind, ()), rng)
+        pipeline = sample(rng.choice(FACTS[kind]), COLUMNS.get(kind, ()), random_picker(rng))
         expected[f"{number}.py"] = faults(pipeline)
         (folder / "scripts" / f"{number}.py").write_text(render(pipeline))
     program = Path(__file__).with_name("run_scripts.py")

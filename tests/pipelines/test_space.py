@@ -22,7 +22,7 @@ from mlagent_jax.pipelines.options import BY_NAME, OPTIONS
 from mlagent_jax.pipelines.pipeline import KINDS, Choice, PipelineError, goal_of, kind_of
 from mlagent_jax.pipelines.reading import read
 from mlagent_jax.pipelines.rendering import render
-from mlagent_jax.pipelines.sampling import random_operation, random_pipeline
+from mlagent_jax.pipelines.sampling import random_operation, random_picker, sample
 from mlagent_jax.pipelines.summary import summarise
 
 ROOT = Path(__file__).parents[2]
@@ -102,14 +102,14 @@ def test_numbers_that_grow_by_a_factor_do(pipeline):
 
 
 def test_an_operation_of_another_kind_is_refused_with_its_own_words():
-    pipeline = random_pipeline(FACTS["text"][0], COLUMNS["text"], random.Random(0))
+    pipeline = sample(FACTS["text"][0], COLUMNS["text"], random_picker(random.Random(0)))
     with pytest.raises(PipelineError, match="suits no script for classification of this kind \\(text\\)"):
         catalogue()["augmentation.mirror"](pipeline, {})
 
 
 def test_a_parameter_that_the_model_has_not_is_refused_with_those_that_have_it():
     pipeline = dataclasses.replace(
-        random_pipeline(FACTS["table"][0], COLUMNS["table"], random.Random(0)),
+        sample(FACTS["table"][0], COLUMNS["table"], random_picker(random.Random(0))),
         estimator=Choice("ridge", (("alpha", 1.0),)),
     )
     with pytest.raises(PipelineError, match="ridge has no learning_rate to set, as boosting do"):
@@ -118,7 +118,7 @@ def test_a_parameter_that_the_model_has_not_is_refused_with_those_that_have_it()
 
 def test_the_last_input_cannot_be_left_out():
     pipeline = dataclasses.replace(
-        random_pipeline(FACTS["image"][0], (), random.Random(0)), views=(Choice("pixels"),)
+        sample(FACTS["image"][0], (), random_picker(random.Random(0))), views=(Choice("pixels"),)
     )
     with pytest.raises(PipelineError, match="no inputs without pixels"):
         catalogue()["views.pixels.drop"](pipeline, {})
@@ -139,7 +139,7 @@ def test_the_last_input_cannot_be_left_out():
     ],
 )
 def test_a_script_that_is_not_of_the_space_gets_a_sentence(change, said):
-    text = render(random_pipeline(FACTS["table"][0], COLUMNS["table"], random.Random(3)))
+    text = render(sample(FACTS["table"][0], COLUMNS["table"], random_picker(random.Random(3))))
     assert read(text)
     with pytest.raises(PipelineError, match="no pipeline that can be edited") as caught:
         read(change(text))
@@ -158,7 +158,7 @@ def test_scripts_are_as_ruff_would_have_them(tmp_path):
     rng = random.Random(0)
     for kind in KINDS:
         for number in range(40):
-            pipeline = random_pipeline(rng.choice(FACTS[kind]), COLUMNS.get(kind, ()), rng)
+            pipeline = sample(rng.choice(FACTS[kind]), COLUMNS.get(kind, ()), random_picker(rng))
             (tmp_path / f"{kind}_{number}.py").write_text(render(pipeline))
     for command in (["format", "--diff"], ["check"]):
         done = subprocess.run(
