@@ -12,7 +12,7 @@ _REPAIRS = (
     (r"could not convert string|non-numeric data", "encoding.one_hot"),
     (r"Negative values", "scaling.range"),
     (r"[Ss]parse (data|matrices|input)", "reduction.topics"),
-    (r"predict_proba|[Pp]arameter grid|empty", "ensemble.none"),
+    (r"predict_proba", "ensemble.none"),
     (r"non-negative y", "loss.squared"),
     (r"0 feature", "reduction.none"),
 )

@@ -148,6 +148,11 @@ TUNED = {
     "svm": '{"C": [0.3, 1, 10, 100]}',
     "neighbors": '{"n_neighbors": [1, 3, 5, 15]}',
     "tree": '{"max_depth": [3, 6, 9, 12]}',
+    "forest": '{"min_samples_leaf": [1, 3, 10]}',
+    "extra_trees": '{"min_samples_leaf": [1, 3, 10]}',
+    "boosting": '{"learning_rate": [0.03, 0.1, 0.3]}',
+    "perceptron": '{"alpha": [0.0001, 0.01, 1]}',
+    "centroid": '{"shrink_threshold": [None, 0.2]}',
     "bayes": '{"alpha": [0.01, 0.1, 1]}',
     "complement_bayes": '{"alpha": [0.01, 0.1, 1]}',
 }

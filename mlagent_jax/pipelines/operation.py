@@ -60,7 +60,7 @@ class Operation:
 
     def say(self, values: Values, wording: str = "") -> str:
         """An instruction; by default in the first wording that is taught."""
-        said = {name: one.say(float(values[name])) for name, one in self.numbers.items()}
+        said = {name: one.say(values[name]) for name, one in self.numbers.items()}
         return (wording or self.taught[0]).format(**said)
 
     def __call__(self, pipeline: Pipeline, values: Values) -> Pipeline:

@@ -36,8 +36,9 @@ class Number:
     def value(self, number: float) -> Value:
         return int(number) if self.whole else float(number)
 
-    def say(self, value: float) -> str:
-        return f"{100 * value if self.percent else value:g}"
+    def say(self, value: Value) -> str:
+        number = float(value)  # type: ignore[arg-type]
+        return f"{100 * number if self.percent else number:g}"
 
 
 @dataclass(frozen=True)

@@ -53,8 +53,9 @@ def _last_step(pipeline: Pipeline, learnt: str) -> Group:
     if ensemble is not None:
         option = BY_NAME["ensemble", ensemble.name]
         if ensemble.name == "tuned":
-            grid = TUNED.get(pipeline.estimator.name, "{}")
-            last = call("GridSearchCV", [last, grid, *option.source(ensemble, learnt)])
+            last = call(
+                "GridSearchCV", [last, TUNED[pipeline.estimator.name], *option.source(ensemble, learnt)]
+            )
         elif ensemble.name == "bagged":
             last = call(option.callee(learnt), [last, *option.source(ensemble, learnt)])
         else:

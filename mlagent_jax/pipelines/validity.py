@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mlagent_jax.pipelines.estimators import TUNED
 from mlagent_jax.pipelines.metrics import goal
 from mlagent_jax.pipelines.pipeline import EVERY, NUMERIC, Pipeline
 from mlagent_jax.pipelines.rendering import PROBABLE
@@ -20,8 +19,6 @@ def faults(pipeline: Pipeline) -> list[str]:
     members = [pipeline.estimator.name, *([ensemble[5:]] if ensemble.startswith("with_") else [])]
     if len(members) > 1 and goal(pipeline.facts.metric) == "classification":
         found += [f"{name} gives no probabilities to average" for name in members if name not in PROBABLE]
-    if ensemble == "tuned" and pipeline.estimator.name not in TUNED:
-        found.append(f"nothing is known to tune in {pipeline.estimator.name}")
     if (
         pipeline.estimator.get("loss") == "poisson"
         and pipeline.target is not None
