@@ -65,7 +65,7 @@ def sample(facts: Facts, columns: Sequence[str], pick: Picker, cuts: bool = True
         pixels=_from({"20000": 20_000, "60000": 60_000}, "pixels", pick) if pages else None,
         holdout=_from({"0.15": 0.15, "0.2": 0.2, "0.5": 0.5}, "holdout", pick) if cuts else 0.2,
         refit=pick("refit", _NO_YES) == "yes" if cuts else True,
-        **drawn,  # type: ignore[arg-type]
+        **drawn,
     )
 
 

@@ -1,7 +1,7 @@
 """Moods of tweets."""
 
 import pandas as pd
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import train_test_split
@@ -19,7 +19,7 @@ y = train[target]
 X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.2, random_state=0)
 
 model = make_pipeline(
-    TfidfVectorizer(max_features=150, sublinear_tf=True),
+    CountVectorizer(max_features=30, binary=True),
     LogisticRegression(C=1.0, max_iter=500),
 )
 model.fit(X_fit, y_fit)

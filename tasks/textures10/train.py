@@ -6,7 +6,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC
 
 train = pd.read_csv("data/train.csv")
 test = pd.read_csv("data/test.csv")
@@ -30,7 +30,7 @@ X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.2, random_st
 
 model = make_pipeline(
     PCA(n_components=0.5, random_state=0),
-    LinearSVC(C=1.0, random_state=0),
+    SVC(C=1.0),
 )
 model.fit(features(X_fit), y_fit)
 
