@@ -20,110 +20,84 @@ from mlagent_jax.pipelines.option import (
 _SEED = "random_state=0"
 
 
-def _step(slot, name, callee, said, kinds=ALL, params=None, fixed="", first=("", ""), base=()) -> Option:
+def _step(what, said, kinds=ALL, params=None, fixed="", first=("", ""), base=()) -> Option:
+    """what: slot, name and class or function, as in "scaling.standard StandardScaler"."""
+    (slot, name), callee = what.split()[0].split("."), what.split()[1]
     return Option(slot, name, (callee, callee), said, kinds, params or {}, base, first, fixed)
 
 
 STEPS = (
     _step(
-        "encoding",
-        "one_hot",
-        "OneHotEncoder",
+        "encoding.one_hot OneHotEncoder",
         "(One hot encode|Give each value its own column in) the (categorical|text) columns",
         TABLE,
         {"min_frequency": Number((5, 20), 1, 1000)},
         fixed='handle_unknown="ignore"; sparse_output=False',
     ),
     _step(
-        "encoding",
-        "ordinal",
-        "OrdinalEncoder",
+        "encoding.ordinal OrdinalEncoder",
         "(Number the values of|Give a number to each value of) the (categorical|text) columns",
         TABLE,
         fixed='handle_unknown="use_encoded_value"; unknown_value=-1',
     ),
     _step(
-        "encoding",
-        "target",
-        "TargetEncoder",
+        "encoding.target TargetEncoder",
         "(Encode|Replace) the (categorical|text) columns by (the|their) mean target",
         TABLE,
         fixed=_SEED,
     ),
     _step(
-        "gaps",
-        "median",
-        "SimpleImputer",
+        "gaps.median SimpleImputer",
         "(Fill|Impute) (gaps|missing values) with the median",
         TABLE,
         {"add_indicator": Words((True,))},
         fixed='strategy="median"',
     ),
     _step(
-        "gaps",
-        "zero",
-        "SimpleImputer",
+        "gaps.zero SimpleImputer",
         "(Fill|Impute) (gaps|missing values) with zeros",
         TABLE,
         {"add_indicator": Words((True,))},
         fixed='strategy="constant"; fill_value=0',
     ),
     _step(
-        "scaling",
-        "standard",
-        "StandardScaler",
+        "scaling.standard StandardScaler",
         "(Standardize the features|Scale the features to zero mean and unit variance|Bring the features to one scale)",
     ),
     _step(
-        "scaling",
-        "range",
-        "MinMaxScaler",
+        "scaling.range MinMaxScaler",
         "(Scale|Bring|Squeeze) the features (to|into) the range from zero to one",
     ),
+    _step("scaling.largest MaxAbsScaler", "(Divide|Scale) each feature by its largest (value|entry)", TEXT),
     _step(
-        "scaling", "largest", "MaxAbsScaler", "(Divide|Scale) each feature by its largest (value|entry)", TEXT
-    ),
-    _step(
-        "scaling",
-        "ranks",
-        "QuantileTransformer",
+        "scaling.ranks QuantileTransformer",
         "(Replace the features by|Turn the features into|Use) their (ranks|quantiles)",
         ALL - TEXT,
         fixed=f"n_quantiles=50; {_SEED}",
     ),
     _step(
-        "scaling",
-        "logarithms",
-        "FunctionTransformer",
+        "scaling.logarithms FunctionTransformer",
         "(Take|Use) (logarithms|the logarithm) of the features",
         ALL - TEXT - IMAGE,
         first=("logged", "logged"),
     ),
+    _step("scaling.unit_length Normalizer", "(Scale|Bring|Normalize) each row to (unit length|length one)"),
     _step(
-        "scaling", "unit_length", "Normalizer", "(Scale|Bring|Normalize) each row to (unit length|length one)"
-    ),
-    _step(
-        "reduction",
-        "components",
-        "PCA",
+        "reduction.components PCA",
         "(Keep|Reduce the features to) principal components (with|of) {n_components}% of the variance",
         ALL - TEXT - PAGES,
         {"n_components": Number((0.5, 0.9, 0.99), 0.05, 0.999, whole=False, percent=True)},
         fixed=_SEED,
     ),
     _step(
-        "reduction",
-        "topics",
-        "TruncatedSVD",
+        "reduction.topics TruncatedSVD",
         "(Reduce|Compress) the (word counts|texts) to {n_components} (topics|dense components)",
         TEXT,
         {"n_components": Number((20, 50, 100), 1, 500)},
         fixed=_SEED,
     ),
     _step(
-        "reduction",
-        "select",
-        "SelectPercentile",
+        "reduction.select SelectPercentile",
         "(Keep|Select) the {percentile}% of features that best (follow|predict) the target",
         ALL - PAGES,
         {"percentile": Number((10, 50), 1, 99)},
@@ -131,27 +105,22 @@ STEPS = (
     ),
 )
 
+
+def _target(name: str, said: str, fixed: str) -> Option:
+    return Option("target", name, ("", "TransformedTargetRegressor"), said, fixed=fixed)
+
+
 TARGETS = (
-    Option(
-        "target",
-        "logarithm",
-        ("", "TransformedTargetRegressor"),
-        "(Predict|Fit|Learn) the logarithm of the target",
-        fixed="func=np.log1p; inverse_func=np.expm1",
+    _target(
+        "logarithm", "(Predict|Fit|Learn) the logarithm of the target", "func=np.log1p; inverse_func=np.expm1"
     ),
-    Option(
-        "target",
+    _target(
         "standard",
-        ("", "TransformedTargetRegressor"),
         "(Standardize the target|Fit the target at zero mean and unit variance|Scale the target)",
-        fixed="transformer=StandardScaler()",
+        "transformer=StandardScaler()",
     ),
-    Option(
-        "target",
-        "root",
-        ("", "TransformedTargetRegressor"),
-        "(Predict|Fit|Learn) the square root of the target",
-        fixed="func=np.sqrt; inverse_func=np.square",
+    _target(
+        "root", "(Predict|Fit|Learn) the square root of the target", "func=np.sqrt; inverse_func=np.square"
     ),
 )
 
@@ -167,9 +136,7 @@ ENSEMBLES = (
         fixed=_SEED,
     ),
     _step(
-        "ensemble",
-        "tuned",
-        "GridSearchCV",
+        "ensemble.tuned GridSearchCV",
         "(Tune|Choose) the (main parameter|strength) of the model by {cv} fold cross validation",
         ALL,
         {"cv": Number((3, 5), 2, 10)},
@@ -202,80 +169,43 @@ ROWS = (
         {"share": Number((0.01, 0.05), 0.001, 0.4, whole=False, percent=True)},
     ),
     _step(
-        "cleaning",
-        "markup",
-        "without_markup",
-        "(Remove|Strip|Cut) (tags and links|markup) from the texts",
-        TEXT,
+        "cleaning.markup without_markup", "(Remove|Strip|Cut) (tags and links|markup) from the texts", TEXT
     ),
     _step(
-        "cleaning",
-        "digits",
-        "without_digits",
+        "cleaning.digits without_digits",
         "(Replace|Write) (all numbers|every number) in the texts (by|as) a zero",
         TEXT,
     ),
-    _step("cleaning", "deskew", "deskewed", "(Deskew|Set upright|Straighten) (the|slanted) images", IMAGE),
+    _step("cleaning.deskew deskewed", "(Deskew|Set upright|Straighten) (the|slanted) images", IMAGE),
     _step(
-        "cleaning",
-        "contrast",
-        "contrasted",
-        "(Normalize|Even out) the contrast of (each image|the images)",
-        IMAGE,
+        "cleaning.contrast contrasted", "(Normalize|Even out) the contrast of (each image|the images)", IMAGE
+    ),
+    _step("cleaning.blur blurred", "(Blur|Smooth) the images with sigma {sigma}", IMAGE, {"sigma": _SIGMA}),
+    _step("cleaning.levels levelled", "(Bring|Normalize) each series to zero mean and unit variance", SERIES),
+    _step(
+        "cleaning.smooth smoothed", "(Smooth|Blur) the series with sigma {sigma}", SERIES, {"sigma": _SIGMA}
+    ),
+    _step("augmentation.mirror mirrored", "Add (mirrored|mirror) (copies of the images|images)", IMAGE),
+    _step(
+        "augmentation.shift shifted", "Add (copies of the images shifted|images shifted) by one pixel", IMAGE
     ),
     _step(
-        "cleaning", "blur", "blurred", "(Blur|Smooth) the images with sigma {sigma}", IMAGE, {"sigma": _SIGMA}
+        "augmentation.turn turned", "Add (copies of the images turned|images turned) by right angles", IMAGE
     ),
     _step(
-        "cleaning",
-        "levels",
-        "levelled",
-        "(Bring|Normalize) each series to zero mean and unit variance",
-        SERIES,
-    ),
-    _step(
-        "cleaning",
-        "smooth",
-        "smoothed",
-        "(Smooth|Blur) the series with sigma {sigma}",
-        SERIES,
-        {"sigma": _SIGMA},
-    ),
-    _step("augmentation", "mirror", "mirrored", "Add (mirrored|mirror) (copies of the images|images)", IMAGE),
-    _step(
-        "augmentation",
-        "shift",
-        "shifted",
-        "Add (copies of the images shifted|images shifted) by one pixel",
-        IMAGE,
-    ),
-    _step(
-        "augmentation",
-        "turn",
-        "turned",
-        "Add (copies of the images turned|images turned) by right angles",
-        IMAGE,
-    ),
-    _step(
-        "augmentation",
-        "noise",
-        "noisy",
+        "augmentation.noise noisy",
         "Add (copies|examples) with noise of spread {spread}",
         IMAGE | SERIES,
         {"spread": Number((0.05, 0.2), 0.001, 1, whole=False)},
     ),
     _step(
-        "augmentation",
-        "roll",
-        "rolled",
+        "augmentation.roll rolled",
         "Add {copies} copies of each series (that begin elsewhere|begun elsewhere)",
         SERIES,
         {"copies": Number((2, 5), 1, 20)},
     ),
     _step(
-        "augmentation",
-        "flip",
-        "flipped",
+        "augmentation.flip flipped",
         "Add (flipped|mirrored and upside down) (copies of the pages|pages)",
         PAGES,
     ),
@@ -294,31 +224,23 @@ WORD_COUNTS = {
     "stop_words": Words(("english",)),
 }
 VIEWS = (
+    _step("views.counts CountVectorizer", "(plain counts|how often each word occurs)", TEXT, WORD_COUNTS),
     _step(
-        "views", "counts", "CountVectorizer", "(plain counts|how often each word occurs)", TEXT, WORD_COUNTS
-    ),
-    _step(
-        "views",
-        "presence",
-        "CountVectorizer",
+        "views.presence CountVectorizer",
         "(the mere presence of words|which words occur at all)",
         TEXT,
         WORD_COUNTS,
         fixed="binary=True",
     ),
     _step(
-        "views",
-        "tfidf",
-        "TfidfVectorizer",
+        "views.tfidf TfidfVectorizer",
         "(TF-IDF weights|counts weighted by rarity)",
         TEXT,
         WORD_COUNTS,
         fixed="sublinear_tf=True",
     ),
     _step(
-        "views",
-        "characters",
-        "TfidfVectorizer",
+        "views.characters TfidfVectorizer",
         "(sequences of characters|pieces of words)",
         TEXT,
         {"max_features": Number((3000, 20000), 10, 200_000)},
