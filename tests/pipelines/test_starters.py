@@ -5,12 +5,12 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from weaknesses import weaknesses
 
 from mlagent_jax.agent.coder import ScriptedCoder
 from mlagent_jax.pipelines.metrics import goal
 from mlagent_jax.pipelines.pipeline import goal_of, kind_of
 from mlagent_jax.pipelines.reading import read
-from mlagent_jax.pipelines.weaknesses import weaknesses
 from mlagent_jax.tasks.suites import suite_names
 from mlagent_jax.tasks.task_file import read_task_file
 
