@@ -48,8 +48,9 @@ ARROWS = {
     "environment": "errors fields blobs sandbox.sandbox_worker sandbox grading tasks",
     "rewards": "errors fields grading tasks environment",
     # Agents join the two; learning stands on top.
-    "agent": "errors files fields jsonl text generate sandbox grading tasks environment rewards",
-    "exploration": "errors fields text tasks agent",
+    "pipelines": "errors",
+    "agent": "errors files fields jsonl text generate sandbox grading tasks environment rewards pipelines",
+    "exploration": "errors fields text tasks pipelines agent",
     "evaluation": "errors files jsonl grading tasks environment agent",
     "sft": "errors fields finite text parallel.distributed nn models parallel training",
     "ppo": "errors fields finite jsonl text parallel.rules parallel.distributed nn models parallel training generate "
@@ -67,7 +68,7 @@ MAY_LOAD = {
     **dict.fromkeys(("sft", "ppo", "planner", "agent.model_policy"), "jax"),
     **dict.fromkeys(("tasks.checks", "tasks.leak_checks", "tasks.rows", "tasks.pickled_frames"), "pandas"),
     "tasks.user_table": "pandas sklearn",
-    "agent.edits": "scipy",
+    "pipelines.helpers": "scipy",
 }
 # These run where nothing else is installed or visible, or before anything else.
 ONLY_STANDARD_LIBRARY = ("sandbox.sandbox_worker", "errors", "files", "folders", "fields", "blobs", "jsonl")

@@ -1,7 +1,9 @@
-"""The embedded expert: tries ideas one by one from the best script so far, like a careful person, with slips.
+"""The embedded expert: it explores, like a careful person, and knows no answers.
 
-Its plan for an episode follows from the episode's seed, its slips from seed and step. What it knows of
-results is in `progress`. Its responses are terse and of few forms, so that a small model can learn them.
+It tries the ideas that it is primed with and then operations drawn at random among those that apply, each from the
+best script so far, keeps what helps and mends what fails. Slips are separate, and `NO_SLIPS` has none. Its plan for an
+episode follows from the episode's seed, what it draws and its slips from seed and step. What it knows of results is in
+`progress`. Its responses are terse and of few forms, so that a small model can learn them.
 """
 
 from __future__ import annotations
@@ -11,10 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mlagent_jax.agent import progress
-from mlagent_jax.agent.edits import catalogue
 from mlagent_jax.agent.policy import Response, Situation
 from mlagent_jax.agent.progress import Progress
-from mlagent_jax.agent.repertoire import bad_ideas, own_ideas, repair
+from mlagent_jax.agent.repertoire import repair
 from mlagent_jax.agent.response import Thoughts, render
 from mlagent_jax.environment.state import Action
 from mlagent_jax.environment.tools import (
@@ -27,6 +28,10 @@ from mlagent_jax.environment.tools import (
     UNDERSTAND,
 )
 from mlagent_jax.environment.workspace import STARTER
+from mlagent_jax.pipelines.instructions import axis_of, lines, perform
+from mlagent_jax.pipelines.pipeline import Pipeline, PipelineError, goal_of, kind_of
+from mlagent_jax.pipelines.reading import read
+from mlagent_jax.pipelines.sampling import random_operation
 
 _EDITS = (3, 5)  # ideas tried in an episode, at least and at most
 LAST_EDIT = 12  # steps after which it only finishes, so that an episode stays well below 15
@@ -45,10 +50,15 @@ class Slips:
     finish_early: float = 0.04
 
 
+NO_SLIPS = Slips(0, 0, 0, 0, 0, 0, 0)
+
+
 @dataclass(frozen=True)
 class _Plan:
+    """How an episode begins, and how many ideas are tried in it."""
+
     looks: tuple[Action, ...]
-    ideas: tuple[str, ...]
+    edits: int
 
 
 @dataclass(frozen=True)
@@ -86,24 +96,28 @@ class ScriptedExpert:
         mend = repair(situation.steps[-1].output) if seen.failed_script and rng.random() < 0.5 else ""
         if mend and mend not in seen.tried and step < LAST_EDIT:
             return "Mend it.", _edit(seen, seen.failed_script, mend)
-        waiting = [idea for idea in plan.ideas if idea not in seen.tried]
+        waiting = [idea for idea in situation.ideas if idea not in seen.tried]
         early = bool(seen.tried) and rng.random() < self.slips.finish_early
-        if not waiting or early or step >= LAST_EDIT:
+        enough = not waiting and len(seen.tried) >= plan.edits
+        if enough or early or step >= LAST_EDIT:
             return self._finish(seen, early)
-        return self._try(situation, seen, waiting[0], rng)
+        idea = waiting[0] if waiting else _own_idea(situation, seen, rng)
+        if not idea:
+            return self._finish(seen, early)
+        return self._try(situation, seen, idea, rng)
 
     def _try(self, situation: Situation, seen: Progress, idea: str, rng: random.Random) -> tuple[str, Action]:
         source = seen.best
         primed = idea in situation.ideas
         if not primed and rng.random() < self.slips.bad_idea:
-            idea = rng.choice(bad_ideas(situation.task.kind))
+            idea = rng.choice(_lines(situation))
         if seen.tried and rng.random() < self.slips.repeat:
             idea = seen.tried[-1]
         if rng.random() < self.slips.stale_script:
             source = seen.scripts[-1]
         if rng.random() < self.slips.wrong_script:
             source = "model.py"
-        axis = catalogue.axis_of(idea)
+        axis = axis_of(idea)
         return f"Try {'an' if not axis else f'a {axis}'} idea.", _edit(seen, source, idea)
 
     def _finish(self, seen: Progress, early: bool) -> tuple[str, Action]:
@@ -113,14 +127,49 @@ class ScriptedExpert:
 
 
 def _plan(situation: Situation) -> _Plan:
-    """How to begin and what to try: the primed ideas first, then some of its own."""
     rng = random.Random(f"expert/{situation.seed}/plan")
     looks = rng.sample(_LOOKS, rng.choices((0, 1, 2), (4, 5, 1))[0])
-    own = [idea for idea in own_ideas(situation.task.kind) if idea not in situation.ideas]
-    count = max(rng.randint(*_EDITS) - len(situation.ideas), 1)
-    chosen = set(rng.sample(own, min(count, len(own))))
-    # In the repertoire's order, as a person works: few different scripts, and a habit that can be learned.
-    return _Plan(tuple(looks), (*situation.ideas, *(idea for idea in own if idea in chosen)))
+    return _Plan(tuple(looks), max(rng.randint(*_EDITS), len(situation.ideas)))
+
+
+def _lines(situation: Situation) -> tuple[str, ...]:
+    """Every instruction for the kind of task; () for a kind that is not known."""
+    kind = kind_of(situation.task.kind)
+    return lines(kind, goal_of(situation.task.kind)) if kind else ()
+
+
+def _own_idea(situation: Situation, seen: Progress, rng: random.Random) -> str:
+    """An operation that changes the best script, drawn at random; "" if there is none.
+
+    Of a script that is no pipeline's it cannot tell, and draws any for the kind of task.
+    """
+    pipeline = _pipeline_of(situation, seen.best)
+    if pipeline is None:
+        untried = [line for line in _lines(situation) if line not in seen.tried]
+        return rng.choice(untried) if untried else ""
+    while True:
+        operation, values, _ = random_operation(pipeline, rng)
+        idea = operation.say(values, rng.choice(operation.taught))
+        if idea not in seen.tried:
+            return idea
+
+
+def _pipeline_of(situation: Situation, script: str) -> Pipeline | None:
+    """What a script of the workspace is, told from the starter and the edits made so far; None if it cannot be."""
+    try:
+        known = {STARTER: read(situation.task.starter)}
+    except PipelineError:
+        return None
+    for step in situation.steps:
+        given = step.action.arguments if step.action is not None and step.action.tool == EDIT else {}
+        source = known.get(str(given.get("script_name", "")))
+        if source is None or not step.diff:
+            continue
+        try:
+            known[str(given["save_name"])] = perform(source, str(given["edit_instruction"]))
+        except PipelineError:
+            known.pop(str(given["save_name"]), None)  # another coder's work
+    return known.get(script)
 
 
 _LOOKS = (

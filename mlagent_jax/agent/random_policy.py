@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlagent_jax.agent import progress
-from mlagent_jax.agent.edits import catalogue
 from mlagent_jax.agent.policy import Response, Situation
 from mlagent_jax.agent.response import Thoughts, render
 from mlagent_jax.environment.state import Action
@@ -21,6 +20,8 @@ from mlagent_jax.environment.tools import (
     TOOLS,
     UNDERSTAND,
 )
+from mlagent_jax.pipelines.instructions import lines
+from mlagent_jax.pipelines.pipeline import goal_of, kind_of
 
 _THOUGHTS = Thoughts("None.", "Act at random.", "None.", "Draw a tool.")
 
@@ -46,7 +47,8 @@ def _draw(situation: Situation) -> Action:
     scripts = progress.read_progress(situation).scripts
     script = rng.choice(scripts)
     start = rng.randint(1, 30)
-    instructions = catalogue.ideas(situation.task.kind) or catalogue.ideas(None)
+    kind = situation.task.kind
+    instructions = lines(kind_of(kind) or "table", goal_of(kind))
     arguments: dict[str, dict[str, object]] = {
         LIST_FILES: {"dir_path": rng.choice((".", "data"))},
         COPY_FILE: {"source": script, "destination": "copy.py"},

@@ -141,7 +141,7 @@ def test_the_starter_runs_within_its_limits_and_is_graded(task, sandbox):
     job = Job({"train.py": task.starter.encode()}, "train.py", task.data_dir, task.data_digest, task.limits)
     result = sandbox.run(job)
     assert result.status is Status.OK, result.output
-    assert re.fullmatch(rf"validation {task.metric}: \d+\.\d{{4}}\n", result.output)
+    assert re.fullmatch(rf"validation {task.metric}: -?\d+\.\d{{4}}\n", result.output)
     graded = grade(task, result.files[task.submission])
     assert isinstance(graded, Graded), graded
     assert task.m_init is not None
@@ -156,32 +156,13 @@ def test_the_starter_runs_within_its_limits_and_is_graded(task, sandbox):
         assert better(graded.private, nothing.private) == graded.private
 
 
-@of(QUICKSTART)
-def test_the_starter_keeps_to_the_idioms_that_edits_look_for(task):
-    lines = task.starter.splitlines()
-    assert 25 <= len(lines) <= 50
-    for line in (
-        r'train = pd\.read_csv\("data/train\.csv"\)\.head\(\d+\)',
-        r'test = pd\.read_csv\("data/test\.csv"\)',
-        rf'target = "{task.target_columns[0]}"',
-        r"y = train\[target\]",
-        r"X_fit, X_valid, y_fit, y_valid = train_test_split\(X, y, test_size=0\.4, random_state=0\)",
-        r"model = \w+\(.*\)",
-        r"model\.fit\(X_fit, y_fit\)",
-        r"(features|text_columns|train_images) = .*",
-        rf'print\(f"validation {task.metric}: {{score:\.4f}}"\)',
-        r'submission\.to_csv\("submission\.csv", index=False\)',
-    ):
-        assert len([found for found in lines if re.fullmatch(line, found)]) == 1, line
-
-
 @every_task
 def test_the_brief_says_what_the_agent_must_know(task):
     direction = "higher" if METRICS[task.metric].higher_is_better else "lower"
     assert task.kind in task.brief.lower()
     assert f"Metric {task.metric}, {direction} is better." in task.brief
     assert (task.target_array or task.target_columns[0]) in task.brief
-    assert "train.py: " in task.brief
+    assert "train.py" not in task.brief
     assert task.metric in task.description
     for part in ("train", "test"):
         assert f"{len(pd.read_csv(task.data_dir / f'{part}.csv')):,}" in task.description

@@ -52,7 +52,8 @@ def test_it_runs_as_a_program():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert (
-        done.stderr == "error: 'hop' is not a command; there are list, prepare, check, grade, new, metrics\n"
+        done.stderr
+        == "error: 'hop' is not a command; there are list, prepare, check, grade, explore, new, metrics\n"
     )
 
 
@@ -87,7 +88,7 @@ def test_a_task_that_cannot_be_prepared_keeps_no_other_from_it(run, tasks_dir):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["hop"], "'hop' is not a command; there are list, prepare, check, grade, new, metrics"),
+        (["hop"], "'hop' is not a command; there are list, prepare, check, grade, explore, new, metrics"),
         ([], "'' is not a command"),
         (["list", "none"], "there is no task 'none'; tasks in .*: toy"),
         (["list", ""], "there is no task ''; tasks in .*: toy"),
