@@ -1,4 +1,4 @@
-"""The embedded coder: it changes pipelines' scripts by the operations that instructions ask for."""
+"""The built-in coder, which edits the scripts of pipelines by the operations that instructions name."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _SHOWN_COLUMNS = 12
 
 
 class ScriptedCoder:
-    """Implements `Coder`. Deterministic; it writes nothing but what pipelines render to."""
+    """Implements `Coder`. Deterministic; everything it writes is the rendering of a pipeline."""
 
     name = "scripted"
     writes_free_code = False
 
     def edit(self, script: str, instruction: str) -> str:
-        """The script itself if all is already so.
+        """Returns the edited script; the script itself if it already is as the instruction says.
 
-        Raises CoderError for a script that is no pipeline's, an instruction that is none, or one that does not apply.
+        Raises CoderError if the script is not a pipeline's, or the instruction is unknown or does not apply.
         """
         try:
             with PARSE_LOCK:
@@ -31,7 +31,7 @@ class ScriptedCoder:
             raise CoderError(f"{error}.") from None
 
     def understand(self, text: str, question: str) -> str:
-        """A summary of the pipeline, whatever the question; of another file its size and form."""
+        """A fixed summary for any question: of the pipeline, or else of the file's size and columns."""
         try:
             with PARSE_LOCK:
                 return summarise(read(text))

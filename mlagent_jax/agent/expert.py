@@ -1,9 +1,9 @@
-"""The embedded expert: it explores, like a careful person, and knows no answers.
+"""The built-in expert, which explores like a careful person and knows no answers.
 
-It tries the ideas that it is primed with and then operations drawn at random among those that apply, each from the
-best script so far, keeps what helps and mends what fails. Slips are separate, and `NO_SLIPS` has none. Its plan for an
-episode follows from the episode's seed, what it draws and its slips from seed and step. What it knows of results is in
-`progress`. Its responses are terse and of few forms, so that a small model can learn them.
+It first tries the ideas that it is given, and then random operations that apply. It edits the best script so far, keeps
+what helps, and fixes what fails. It also makes mistakes (`Slips`), unless it has `NO_SLIPS`. The episode's seed
+determines its plan; seed and step determine its random operations and its slips. It knows the results that `progress`
+sees in the feedback. Its responses are terse and follow a few patterns, so that a small model can learn them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mlagent_jax.agent import progress
 from mlagent_jax.agent.policy import Response, Situation
-from mlagent_jax.agent.progress import Progress
-from mlagent_jax.agent.repertoire import repair
+from mlagent_jax.agent.progress import Progress, read_progress
+from mlagent_jax.agent.repairs import repair
 from mlagent_jax.agent.response import Thoughts, render
 from mlagent_jax.environment.state import Action
 from mlagent_jax.environment.tools import (
@@ -33,13 +32,13 @@ from mlagent_jax.pipelines.pipeline import Pipeline, PipelineError, goal_of, kin
 from mlagent_jax.pipelines.reading import read
 from mlagent_jax.pipelines.sampling import random_operation
 
-_EDITS = (3, 5)  # ideas tried in an episode, at least and at most
-LAST_EDIT = 12  # steps after which it only finishes, so that an episode stays well below 15
+_EDITS = (3, 5)  # the smallest and the largest number of ideas in an episode
+LAST_EDIT = 12  # from this step on it only finishes, so that episodes stay well below 15 steps
 
 
 @dataclass(frozen=True)
 class Slips:
-    """Chances, per step, of the mistakes it makes; those of a small model are of the same sorts."""
+    """The probability of each mistake per step. A small model makes mistakes of the same kinds."""
 
     bad_json: float = 0.02
     unknown_tool: float = 0.02
@@ -55,7 +54,7 @@ NO_SLIPS = Slips(0, 0, 0, 0, 0, 0, 0)
 
 @dataclass(frozen=True)
 class _Plan:
-    """How an episode begins, and how many ideas are tried in it."""
+    """What an episode looks at first, and how many ideas it tries."""
 
     looks: tuple[Action, ...]
     edits: int
@@ -63,7 +62,7 @@ class _Plan:
 
 @dataclass(frozen=True)
 class ScriptedExpert:
-    """Implements `Policy`. `thought`: six fields, or only the last two."""
+    """Implements `Policy`. thought: whether responses have all six fields, or only the last two."""
 
     slips: Slips = field(default_factory=Slips)
     thought: bool = True
@@ -74,18 +73,18 @@ class ScriptedExpert:
         return True
 
     def respond(self, situations: Sequence[Situation]) -> list[Response]:
-        return [Response(self._say(situation)) for situation in situations]
+        return [Response(self._respond(situation)) for situation in situations]
 
-    def _say(self, situation: Situation) -> str:
+    def _respond(self, situation: Situation) -> str:
         rng = random.Random(f"expert/{situation.seed}/{len(situation.steps)}")
-        seen = progress.read_progress(situation)
+        seen = read_progress(situation)
         thought, action = self._decide(situation, seen, rng)
         slip = rng.random()
         if slip < self.slips.unknown_tool:
             action = Action(_MISNAMED[action.tool], action.arguments)
         text = render(action, _thoughts(seen, thought) if self.thought else None)
         if self.slips.unknown_tool <= slip < self.slips.unknown_tool + self.slips.bad_json:
-            text = text[:-1]  # without its last brace
+            text = text[:-1]  # drops the closing brace
         return text
 
     def _decide(self, situation: Situation, seen: Progress, rng: random.Random) -> tuple[str, Action]:
@@ -93,9 +92,9 @@ class ScriptedExpert:
         step = len(situation.steps)
         if step < len(plan.looks):
             return "Look first.", plan.looks[step]
-        mend = repair(situation.steps[-1].output) if seen.failed_script and rng.random() < 0.5 else ""
-        if mend and mend not in seen.tried and step < LAST_EDIT:
-            return "Mend it.", _edit(seen, seen.failed_script, mend)
+        fix = repair(situation.steps[-1].output) if seen.failed_script and rng.random() < 0.5 else ""
+        if fix and fix not in seen.tried and step < LAST_EDIT:
+            return "Mend it.", _edit_action(seen, seen.failed_script, fix)
         waiting = [idea for idea in situation.ideas if idea not in seen.tried]
         early = bool(seen.tried) and rng.random() < self.slips.finish_early
         enough = not waiting and len(seen.tried) >= plan.edits
@@ -110,7 +109,7 @@ class ScriptedExpert:
         source = seen.best
         primed = idea in situation.ideas
         if not primed and rng.random() < self.slips.bad_idea:
-            idea = rng.choice(_lines(situation))
+            idea = rng.choice(_instructions(situation))
         if seen.tried and rng.random() < self.slips.repeat:
             idea = seen.tried[-1]
         if rng.random() < self.slips.stale_script:
@@ -118,7 +117,7 @@ class ScriptedExpert:
         if rng.random() < self.slips.wrong_script:
             source = "model.py"
         axis = axis_of(idea)
-        return f"Try {'an' if not axis else f'a {axis}'} idea.", _edit(seen, source, idea)
+        return f"Try {'an' if not axis else f'a {axis}'} idea.", _edit_action(seen, source, idea)
 
     def _finish(self, seen: Progress, early: bool) -> tuple[str, Action]:
         if seen.standing != seen.best and not early:
@@ -132,20 +131,20 @@ def _plan(situation: Situation) -> _Plan:
     return _Plan(tuple(looks), max(rng.randint(*_EDITS), len(situation.ideas)))
 
 
-def _lines(situation: Situation) -> tuple[str, ...]:
-    """Every instruction for the kind of task; () for a kind that is not known."""
+def _instructions(situation: Situation) -> tuple[str, ...]:
+    """Every instruction for the kind of task; () for an unknown kind."""
     kind = kind_of(situation.task.kind)
     return lines(kind, goal_of(situation.task.kind)) if kind else ()
 
 
 def _own_idea(situation: Situation, seen: Progress, rng: random.Random) -> str:
-    """An operation that changes the best script, drawn at random; "" if there is none.
+    """A random instruction that changes the best script; "" if there is none.
 
-    Of a script that is no pipeline's it cannot tell, and draws any for the kind of task.
+    If that script is not a pipeline's, this is any instruction for the kind of task.
     """
     pipeline = _pipeline_of(situation, seen.best)
     if pipeline is None:
-        untried = [line for line in _lines(situation) if line not in seen.tried]
+        untried = [line for line in _instructions(situation) if line not in seen.tried]
         return rng.choice(untried) if untried else ""
     while True:
         operation, values, _ = random_operation(pipeline, rng)
@@ -155,7 +154,7 @@ def _own_idea(situation: Situation, seen: Progress, rng: random.Random) -> str:
 
 
 def _pipeline_of(situation: Situation, script: str) -> Pipeline | None:
-    """What a script of the workspace is, told from the starter and the edits made so far; None if it cannot be."""
+    """The pipeline of a script, derived from the starter and the edits so far; None if it is not a pipeline's."""
     try:
         known = {STARTER: read(situation.task.starter)}
     except PipelineError:
@@ -168,7 +167,7 @@ def _pipeline_of(situation: Situation, script: str) -> Pipeline | None:
         try:
             known[str(given["save_name"])] = perform(source, str(given["edit_instruction"]))
         except PipelineError:
-            known.pop(str(given["save_name"]), None)  # another coder's work
+            known.pop(str(given["save_name"]), None)  # another coder wrote it
     return known.get(script)
 
 
@@ -182,7 +181,7 @@ _LOOKS = (
 )
 
 
-def _edit(seen: Progress, source: str, idea: str) -> Action:
+def _edit_action(seen: Progress, source: str, idea: str) -> Action:
     save_name = f"train_{len(seen.scripts)}.py"
     return Action(EDIT, {"script_name": source, "edit_instruction": idea, "save_name": save_name})
 

@@ -12,7 +12,7 @@ from mlagent_jax.agent.episode import EpisodeRequest, Stepper, run_episodes
 from mlagent_jax.agent.expert import NO_SLIPS, ScriptedExpert, Slips
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.progress import read
-from mlagent_jax.agent.repertoire import repair
+from mlagent_jax.agent.repairs import repair
 from mlagent_jax.agent.response import parse
 from mlagent_jax.environment.feedback import BAD_ACTION, BAD_RESPONSE, CODER_FAILED
 from mlagent_jax.environment.mdp import Environment

@@ -1,4 +1,4 @@
-"""What the scripted expert knows about errors: which operation mends a script that ended with one."""
+"""What the scripted expert knows about errors: which operation fixes a script that failed with one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from mlagent_jax.pipelines.operations import catalogue
 
-# A pattern of the last lines of a failed run, and the operation that mends it.
+# A pattern in the last lines of a failed run, and the operation that fixes it.
 _REPAIRS = (
     (r"contains NaN|missing values", "gaps.median"),
     (r"could not convert string|non-numeric data", "encoding.one_hot"),
@@ -19,7 +19,7 @@ _REPAIRS = (
 
 
 def repair(output: str) -> str:
-    """The instruction that mends a script which ended with this output; "" if none is known."""
+    """The edit instruction that fixes a script which failed with this output; "" if none is known."""
     known = next((identity for pattern, identity in _REPAIRS if re.search(pattern, output[-400:])), "")
     if not known:
         return ""
