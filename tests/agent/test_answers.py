@@ -1,4 +1,4 @@
-"""What chat models answer, in the forms that they give it."""
+"""Answers of chat models in the formats that they use."""
 
 import pytest
 from hypothesis import given
@@ -173,7 +173,7 @@ def test_edits_that_change_much_are_whole_all_the_same():
 
 
 def test_an_answer_that_repeats_itself_without_end_is_read_in_time():
-    """What a model that got stuck says: each try costs a parse, and none is to be made for each pair of lines."""
+    """Each attempt costs a parse, so their number must stay linear in the length of the answer."""
     tries = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(whole_script, "why_not_whole", lambda *given: tries.append(given) or "no")

@@ -1,4 +1,4 @@
-"""Endpoints that answer in part, in vain, late or with an error: a real HTTP server, through the real client."""
+"""Endpoints whose answers are partial, useless, late or errors: the real client with a real HTTP server."""
 
 import json
 import logging
@@ -298,7 +298,7 @@ def test_what_is_refused_is_not_tried_again(server, status):
     ],
 )
 def test_a_request_that_is_too_long_is_known_as_such(server, tmp_path, status, message):
-    """By OpenAI's form of errors, or by what else servers send."""
+    """Errors in OpenAI's form, and in those of other servers."""
     forms = {str: error, dict: lambda status, body: (status, {}, json.dumps(body)), bytes: _plainly}
     server.answers = [forms[type(message)](status, message)]
     with pytest.raises(CoderError, match="too long"):

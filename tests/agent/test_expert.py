@@ -30,7 +30,7 @@ OWN = set(lines("table", "regression"))
 
 
 def quality(text: str) -> float:
-    """Lower is better, as rmsle: any other script is better or worse, as chance has it."""
+    """Lower is better, as for rmsle: any other script is better or worse at random."""
     return 1 + int(hashlib.sha256(f"3{text}".encode()).hexdigest(), 16) % 997 / 997
 
 
@@ -115,7 +115,7 @@ def test_what_it_says_is_taught_and_its_own_ideas_change_the_script_that_they_ar
 
 
 def test_it_explores_and_knows_no_answers(tmp_path):
-    """Of what applies nothing is preferred: over many episodes most operations are tried, none often."""
+    """No applicable operation is preferred: over many episodes most are tried, and none often."""
     done = episodes(tmp_path, ScriptedExpert(NO_SLIPS), 120, ideas=())
     mends = repair("Input X contains NaN")
     said = [step.action.arguments["edit_instruction"] for trajectory in done for step in edits(trajectory)]
@@ -155,7 +155,7 @@ def test_it_ends_with_its_best_script_standing(tmp_path):
 
 
 def test_where_no_score_is_shown_it_goes_by_what_scripts_print(tmp_path):
-    """Which here is the opposite of the score."""
+    """The printed score, which here is the opposite of the public one."""
     for trajectory in episodes(tmp_path, ScriptedExpert(NO_SLIPS), show_public_score=False):
         ran = [step for step in trajectory.steps if step.status == "ok"]
         printed = [float(step.output.split(":")[1]) for step in ran]
@@ -181,7 +181,7 @@ def test_slips_of_every_sort_happen_and_are_rare(tmp_path):
     assert any(step.action.arguments["script_name"] == "model.py" for step in changed)
     told = [[step.action.arguments["edit_instruction"] for step in edits(trajectory)] for trajectory in done]
     assert any(len(set(lines)) < len(lines) for lines in told)
-    assert any(step.feedback.startswith(CODER_FAILED) for step in changed)  # drawn without a look
+    assert any(step.feedback.startswith(CODER_FAILED) for step in changed)  # whose plan starts without a look
     short = [trajectory for trajectory in done if len(edits(trajectory)) < 3]
     assert 0 < len(short) < 40
 
@@ -211,7 +211,7 @@ def test_a_kind_that_it_does_not_know(tmp_path):
 
 
 def test_a_starter_that_is_no_pipeline(tmp_path):
-    """What the scripted coder then says is an error; the expert goes on and ends."""
+    """The scripted coder answers with an error, and the expert continues to the end."""
     for trajectory in episodes(tmp_path, ScriptedExpert(NO_SLIPS), 3, ideas=(), starter="print(1)"):
         assert trajectory.ended == "final_answer" and len(edits(trajectory)) >= 3
         assert all(step.feedback.startswith(CODER_FAILED) for step in edits(trajectory))
@@ -223,7 +223,7 @@ def test_progress_before_anything_is_done(tmp_path):
 
 
 def test_progress_follows_the_last_feedback(tmp_path):
-    """Better or worse than the score before, as feedback says; a new best only against the best."""
+    """Compared with the previous score, as in feedback; a new best is compared with the best."""
     for trajectory in episodes(tmp_path, ScriptedExpert(NO_SLIPS), 10):
         task = make(tmp_path / f"{trajectory.index}").task
         best = trajectory.m_init_public

@@ -1,4 +1,4 @@
-"""The blind baseline: plausible, varied and fixed by seed and step."""
+"""The random baseline: plausible, varied and determined by seed and step."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""The response format: what parses, what does not, and that each fault is told apart."""
+"""The response format: what is parsed, what is not, and a distinct message for each fault."""
 
 import json
 import re
@@ -44,7 +44,7 @@ def test_a_good_response():
     ],
 )
 def test_harmless_differences_are_tolerated(text):
-    # " :  " also changes the JSON's own colons, which JSON does not mind.
+    # " :  " also changes the colons in the JSON, which stays valid.
     assert parse(text) == EDIT
 
 

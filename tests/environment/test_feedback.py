@@ -1,4 +1,4 @@
-"""Feedback is short, and its end says what counts."""
+"""Feedback is short, and what matters most comes last."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""What a submission must be to count, and that nothing an agent can write makes grading fail."""
+"""Which submissions are valid, and that nothing an agent can write makes grading fail."""
 
 import csv
 import io
@@ -213,7 +213,7 @@ TWO_SUBMISSION = b"id,z,y\na,0.9,0.8\nb,0.7,0.1\nc,0.2,0.4\nd,0.8,0.3\ne,0.5,0.5
 
 def test_ids_may_be_text_targets_several_and_some_rows_not_scored(tmp_path):
     task = make_task(tmp_path, "mean_column_auc", TWO, target_columns=("y", "z"))
-    # Private: y in order, z the wrong way round.
+    # Private: y in order, z in reverse order.
     assert grade(task, TWO_SUBMISSION) == Graded(public=1.0, private=0.5)
     assert "lacks 1 row of 5, the first for id 'e'" in reason(task, TWO_SUBMISSION[:-10])
     # Of all four at once: y has every pair in order but b above neither; z has 1 of 4 pairs wrong.
@@ -224,7 +224,7 @@ def test_further_metrics_are_reported_of_the_same_submission(tmp_path):
     task = make_task(tmp_path, "auc", BINARY, also_metrics=("binary_accuracy",))
     graded = grade(task, rows("0.4", "0.1", "0.2", "0.9").encode())
     assert graded == Graded(1.0, 1.0, {"binary_accuracy": (0.5, 1.0)})
-    # What one of them refuses is refused.
+    # A submission that one metric refuses is refused.
     assert "'2'; expected a number from 0 to 1" in reason(task, rows("1", "0", "2", "1"))
 
 

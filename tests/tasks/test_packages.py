@@ -1,4 +1,4 @@
-"""Package files by pip, offline: a hand-made wheel in a local folder stands in for the index."""
+"""Package files fetched by pip offline: a hand-made wheel in a local folder stands in for the index."""
 
 import hashlib
 import io
@@ -139,7 +139,7 @@ esac
 
 @pytest.fixture
 def npm(tmp_path, monkeypatch):
-    """A tarball, and an `npm` that gives it to who asks for tinydata 1.0.0."""
+    """A tarball, and an `npm` that returns it for tinydata 1.0.0."""
     tarball = tmp_path / "published.tgz"
     with tarfile.open(tarball, "w:gz") as archive:
         info = tarfile.TarInfo("package/table.csv")

@@ -1,4 +1,4 @@
-"""Prepared data: nothing shared, nothing told, whole or not there at all, and never overwritten."""
+"""Prepared data share no rows, leak no labels, are written atomically and never overwritten."""
 
 import json
 import multiprocessing
@@ -58,7 +58,7 @@ def test_ids_and_order_say_nothing_about_where_a_row_came_from(tmp_path):
     assert train["id"].tolist() == list(range(60))
     labels = pd.read_csv(task.labels_path)
     runs = (labels["split"] != labels["split"].shift()).sum()
-    assert 10 < runs < 35  # public and private are mixed: ids don't tell them apart
+    assert 10 < runs < 35  # public and private rows are mixed: ids do not separate them
 
 
 def test_rows_with_the_same_features_are_kept_once(tmp_path):
@@ -328,7 +328,7 @@ def test_links_name_rows_by_their_new_ids(tmp_path):
     edges = pd.read_csv(task.data_dir / "edges.csv")
     n = dict(zip(node["id"], node["n"], strict=True))
     assert {abs(n[a] - n[b]) for a, b in edges.itertuples(index=False)} == {1}
-    assert len(edges) == 99  # the pair that stood twice stands once
+    assert len(edges) == 99  # the repeated pair occurs once
     assert edges.equals(edges.sort_values(["id_a", "id_b"], ignore_index=True))
     bad = GRAPH.replace("[[1, 0]]", "[[1, 100]]")
     with pytest.raises(PreparationError, match="links 'edges' that are not pairs"):

@@ -1,4 +1,4 @@
-"""The offline tasks: real data, starters that leave headroom, nothing that gives answers away.
+"""The offline tasks have real data, starters that leave headroom, and no leaks.
 
 Those of the quickstart are tested always; the others, whose packages are 210 MB, among the slow tests.
 """
@@ -35,7 +35,7 @@ NAMES = list_tasks(TASKS_DIR)
 
 @pytest.fixture(scope="module")
 def data_root():
-    """The user's own: what is fetched once stays fetched."""
+    """The user's own cache, so that nothing is downloaded twice."""
     root = default_cache_dir() / "data"
     (root / "public").mkdir(parents=True, exist_ok=True)
     return root
@@ -148,7 +148,7 @@ def test_the_starter_runs_within_its_limits_and_is_graded(task, sandbox):
     assert abs(graded.public - task.m_init) <= 0.05 * abs(task.m_best - task.m_init)
     better = max if METRICS[task.metric].higher_is_better else min
     assert better(graded.public, task.m_best) == task.m_best
-    # A person's first try beats knowing nothing.
+    # The starter beats an uninformed guess.
     for submission in (task_checks.constant_submission(task), task_checks.shuffled_submission(task)):
         nothing = grade(task, submission)
         assert isinstance(nothing, Graded)
@@ -229,7 +229,7 @@ def test_the_graph_is_that_of_the_package(task):
     assert len(edges) == 3949
     assert (edges["id_a"] < edges["id_b"]).all()
     assert edges.max().max() < len(rows)
-    # Friends are of one taste: linked artists share their genre much more often than others do.
+    # Linked artists share their genre much more often than others do.
     genre = rows.set_index("id")["genre"]
     same = (edges["id_a"].map(genre) == edges["id_b"].map(genre)).mean()
     assert same > 2 * (genre.value_counts(normalize=True) ** 2).sum()

@@ -1,4 +1,4 @@
-"""Checks of tasks find what they are for: leaks, empty headroom, figures that are not what was recorded."""
+"""Checks of tasks find leaks, missing headroom, and scores that differ from the recorded ones."""
 
 import io
 from dataclasses import replace
@@ -90,8 +90,8 @@ def submission(task, error):
         (1.0, 1.0, 0.5, set()),
         (1.2, 1.0, 0.5, {"m_init"}),
         (1.0, 1.0, 0.6, {"headroom"}),  # not m_best
-        (0.6, 0.6, 0.5, {"headroom"}),  # too near to the starter
-        (9.0, 9.0, 0.5, {"constant submission", "true labels, shuffled"}),  # worse than knowing nothing
+        (0.6, 0.6, 0.5, {"headroom"}),  # too close to the starter
+        (9.0, 9.0, 0.5, {"constant submission", "true labels, shuffled"}),  # worse than an uninformed guess
     ],
 )
 def test_scores_are_held_against_what_is_recorded(tmp_path, m_init, starter, reference, failed):

@@ -1,4 +1,4 @@
-"""Every mistake in a task folder ends in one sentence that names the file and the field."""
+"""For every mistake in a task folder, the error is one sentence that names the file and the field."""
 
 import shutil
 

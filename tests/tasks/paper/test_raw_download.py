@@ -1,4 +1,4 @@
-"""Raw archives: every way in which they can be missing or wrong ends in one sentence with the remedy."""
+"""Raw archives: whatever is missing or wrong, the error is one sentence with the remedy."""
 
 import hashlib
 import threading
@@ -80,7 +80,7 @@ def test_says_what_kaggle_wants(files, kaggle, script, said):
     kaggle(script)
     with pytest.raises(RawDataError, match=said):
         archive().unpack(files)
-    assert list(folder(files).iterdir()) == []  # nothing half-done stays
+    assert list(folder(files).iterdir()) == []  # no partial files are left
 
 
 def test_says_how_to_do_without_the_command(files, monkeypatch, tmp_path):
@@ -144,7 +144,7 @@ def test_names_that_leave_the_folder_are_not_unpacked(files):
 
 @pytest.fixture
 def served(tmp_path):
-    """A loopback address that serves tmp_path/served."""
+    """A loopback URL that serves tmp_path/served."""
     (tmp_path / "served").mkdir()
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
     handler.log_message = lambda *_: None

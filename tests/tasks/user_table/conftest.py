@@ -10,7 +10,7 @@ from mlagent_jax.tasks.user_table.new_task import NewTask, write_new_task
 
 @pytest.fixture
 def make(tmp_path):
-    """A task of the bytes or text of a CSV file."""
+    """Makes a task from the bytes or text of a CSV file."""
 
     def made(content, target="y", metric="accuracy", name="rows.csv", **options):
         path = tmp_path / name

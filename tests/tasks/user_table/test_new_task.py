@@ -1,4 +1,4 @@
-"""A task made of a user's table: it runs and is graded, and every fault of a table is named."""
+"""A task made from a user's table runs and is graded, and every fault of a table is reported."""
 
 import contextlib
 import io
@@ -107,7 +107,7 @@ def test_a_column_that_numbers_rows_and_infinite_cells_are_told(tmp_path):
     data = table()
     data.loc[[3, 4], "size"] = np.inf
     path = tmp_path / "rows.csv"
-    data.to_csv(path)  # with the index, as data frames are by default
+    data.to_csv(path)  # with the index, as by default
     notes = write_new_task(NewTask(tmp_path / "mine", path, "stars", "qwk"))
     assert "left out the first column, which has no name" in notes[0]
     assert "emptied 2 infinite cells in the column 'size'" in notes[1]
@@ -119,7 +119,7 @@ def test_a_column_that_numbers_rows_and_infinite_cells_are_told(tmp_path):
 
 def test_a_class_that_only_one_half_would_have_is_named(tmp_path):
     sold = np.array([0, 1] * 100)
-    for seed in range(40):  # until the split leaves a half of the test rows without the rare class
+    for seed in range(40):  # until one split of the test rows lacks the rare class
         rare = np.zeros(200, dtype=int)
         rare[np.random.default_rng(seed).choice(200, 10, replace=False)] = 1
         try:

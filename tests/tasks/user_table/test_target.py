@@ -1,4 +1,4 @@
-"""Classes of a user's table stay the text that they are, and a submission that names them counts."""
+"""The classes of a user's table keep their text, and submissions that name them are valid."""
 
 import pandas as pd
 import pytest

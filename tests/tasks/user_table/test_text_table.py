@@ -1,4 +1,4 @@
-"""A user's file is read as the text that it is, or refused by the line that does not fit."""
+"""A user's file is read as text without changes, or refused with the line that is wrong."""
 
 import bz2
 import csv

@@ -48,13 +48,13 @@ class Made(NamedTuple):
     notes: list[str]
 
     def cells(self, name: str) -> list[list[str]]:
-        """Of train.csv or test.csv, or the labels: read by Python's csv."""
+        """The cells of train.csv, test.csv or the labels, as Python's csv module reads them."""
         path = self.task.labels_path if name == "labels" else self.task.data_dir / f"{name}.csv"
         with any_length():
             return list(csv.reader(io.StringIO(path.read_bytes().decode(), newline="")))
 
     def column(self, name: str) -> list[str]:
-        """Of all rows, sorted."""
+        """The cells of one column in all rows, sorted."""
         found = []
         for part in ("train", "test"):
             header, *rows = self.cells(part)
@@ -64,7 +64,7 @@ class Made(NamedTuple):
         return sorted(found)
 
     def run_starter(self) -> bytes:
-        """What train.py hands in."""
+        """The submission of train.py."""
         work = self.task.data_dir.parents[1] / f"work-{self.task.name}"
         work.mkdir(exist_ok=True)
         if not (work / "data").exists():
@@ -81,7 +81,7 @@ class Made(NamedTuple):
 
 
 def csv_of(names, *columns):
-    """As a careful writer writes it."""
+    """A CSV file with every cell quoted."""
     buffer = io.StringIO(newline="")
     csv.writer(buffer, quoting=csv.QUOTE_ALL).writerows([names, *zip(*columns, strict=True)])
     return buffer.getvalue()
@@ -92,6 +92,6 @@ def numbers(seed=0, n=N):
 
 
 def labels(of, *classes):
-    """A class for each number: by its sign, then by turns."""
+    """A class for each number, by its sign and then alternating."""
     names = classes or ("no", "yes")
     return [names[(float(value) > 0) + 2 * (i % (len(names) // 2))] for i, value in enumerate(of)]
