@@ -140,7 +140,7 @@ def test_whole_numbers_as_floats_count_as_their_class(tmp_path):
     [
         ("mae", "id,y\n1,2\n", "split"),
         ("mae", "id,y,split\n1,x,public\n2,1,private\n", "could not convert"),
-        ("mae", "id,y,split\n1,2,public\n1,2,private\n", "same id twice"),
+        ("mae", "id,y,split\n1,2,public\n1,2,private\n", "repeat an id"),
         ("mae", "id,y,split\n1,2,public\n", "no private row"),
         ("mae", "id,y,split\n1,inf,public\n2,1,private\n", "not a finite number"),
         ("rmsle", "id,y,split\n1,-2,public\n2,1,private\n", "below 0"),

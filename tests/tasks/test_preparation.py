@@ -143,13 +143,13 @@ def test_two_processes_may_prepare_at_once(tmp_path):
 
 def test_the_one_who_comes_second_leaves_nothing_behind(tmp_path, monkeypatch):
     folder, root = write_task(tmp_path / "toy"), tmp_path / "data"
-    write = preparation._write
+    write = preparation._write_data
 
     def interrupted_by_another(*arguments):
         write(*arguments)
         write(*arguments)
 
-    monkeypatch.setattr(preparation, "_write", interrupted_by_another)
+    monkeypatch.setattr(preparation, "_write_data", interrupted_by_another)
     prepare_task(folder, tmp_path, root)
     assert sorted(path.name for path in root.iterdir()) == ["labels", "manifests", "public"]
 

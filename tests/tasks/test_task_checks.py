@@ -45,7 +45,7 @@ def test_a_telling_order_is_found(tmp_path, monkeypatch):
 def test_a_shared_row_is_found(tmp_path, monkeypatch):
     data = pd.concat([toy.rows(50)] * 2)
     folder = toy.write_task(tmp_path / "twins", data=data)
-    monkeypatch.setattr(splitting, "_first_of_each", lambda features, arrays: [*range(len(features))])
+    monkeypatch.setattr(splitting, "_distinct_rows", lambda features, arrays: [*range(len(features))])
     prepare_task(folder, tmp_path, tmp_path / "data")
     assert not leak_checks.shared_rows(load_task("twins", tmp_path, tmp_path / "data")).passed
 

@@ -137,7 +137,8 @@ def test_an_m_init_that_is_not_the_starters_is_marked_with_its_source(run, tasks
     assert "†" not in run("list", "toy")
     printed = run("check", "other", code=1)
     assert re.search(
-        r"-    m_init: not applicable because the recorded 2.5 does not come from .* \(\d.*\): a paper", printed
+        r"-    m_init: not applicable because the recorded 2.5 does not come from .* \(\d.*\): a paper",
+        printed,
     )
     assert "-    headroom: not applicable because there is no reference solution" in printed
     assert re.search(r"checks failed, 1 tasks; 2 do not apply, as said above", printed)

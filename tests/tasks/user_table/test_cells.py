@@ -184,6 +184,7 @@ def test_cells_of_random_tables_survive(tmp_path_factory, data, columns):
     made.score()
 
 
+@settings(deadline=None)
 @given(st.lists(CELL, min_size=1, max_size=20))
 def test_a_column_of_numbers_is_read_as_just_these_numbers(cells):
     column = classify("x", pd.Series(cells, dtype=object))
