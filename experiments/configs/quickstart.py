@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.tasks = ConfigDict(
         {
             "held_in": ("ames", "digits8", "foods"),
-            "held_out": ("hotel_rates", "mnist5k", "tate"),
+            "held_out": ("hotel_rates", "textures10", "tate"),
             "data_dir": "",
             "micro": False,
         }
