@@ -25,7 +25,7 @@ model = make_pipeline(
         ),
         remainder="passthrough",
     ),
-    HistGradientBoostingRegressor(max_iter=100, learning_rate=0.01, loss="absolute_error", random_state=0),
+    HistGradientBoostingRegressor(max_iter=50, learning_rate=0.01, loss="absolute_error", random_state=0),
 )
 model.fit(X_fit, y_fit)
 
