@@ -175,7 +175,8 @@ class SamplingSettings:
     """Lengths and batch sizes of sampling, in rollouts and evaluation.
 
     max_new_tokens: of a response. batch: responses sampled at once. max_length: tokens of a prompt with its response; a
-    prompt that leaves no room for a response ends its episode. cache_tokens, prefill_chunks, block_kv: as in `generate.config`.
+    prompt that leaves no room for a response ends its episode. cache_tokens, prefill_chunks, block_kv: as in
+    `generate.config`.
     """
 
     max_new_tokens: int = setting(512, at_least=1)

@@ -13,9 +13,9 @@ NAME is a folder in --tasks_dir, or the path (with a "/") of a task folder anywh
 task's m_init and m_best are the public scores printed here, unless it states another source. Checks that do not apply
 are printed with the reason. `grade` prints a submission's scores on the public, the private and all test rows.
 `explore` searches the space of pipelines, at random or by Optuna, for what is reachable from a starter; its executions
-are kept in --store, which any number of explorations may share, so the same command resumes after an interruption. `new`
-creates a task folder from a CSV file, whose cells it keeps as text, and prints what it dropped or changed. `metrics`
-describes the inputs of each metric, and how it treats clipping and ties.
+are kept in --store, which any number of explorations may share, so the same command resumes after an interruption.
+`new` creates a task folder from a CSV file, whose cells it keeps as text, and prints what it dropped or changed.
+`metrics` describes the inputs of each metric, and how it treats clipping and ties.
 """
 
 from __future__ import annotations
