@@ -1,4 +1,4 @@
-"""Puts tests/ on the path, for `fakes`, and checks the shapes and dtypes in signatures at run time.
+"""Puts tests/ on the path, checks the shapes and dtypes in signatures at run time, and keeps compiled programs.
 
 In the packages below, arguments and results are checked against jaxtyping's annotations; an axis has the same size
 wherever its name occurs within a call. Jitted functions are checked while they are traced, so compiled code does not

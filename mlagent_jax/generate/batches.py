@@ -17,13 +17,13 @@ MAX_STOP_IDS = 32  # of one request: a checkpoint's own list of eos ids, and tho
 class PrefillBatch(NamedTuple, Generic[ArrayT]):
     """One chunk of a prompt in each of R rows.
 
-    tokens: C of them, padded. start: the position of the first one. count: how many are not padding; 0 for a row
+    tokens: C of them, padded. start: the position of the first one. num_tokens: how many are not padding; 0 for a row
     without a chunk. page_tables: NULL_PAGE after the request's own pages.
     """
 
     tokens: Int32[ArrayT, "R C"]
     start: Int32[ArrayT, " R"]
-    count: Int32[ArrayT, " R"]
+    num_tokens: Int32[ArrayT, " R"]
     page_tables: Int32[ArrayT, "R n"]
 
 

@@ -263,7 +263,7 @@ class Engine:
                 continue
             count = end - pending.computed
             batch.tokens[row, :count] = pending.request.prompt[pending.computed : end]
-            batch.start[row], batch.count[row] = pending.computed, count
+            batch.start[row], batch.num_tokens[row] = pending.computed, count
             batch.page_tables[row, : len(pending.pages)] = pending.pages
             pending.computed = end
             full = end // self.config.page_size

@@ -17,11 +17,11 @@ def engine_prefill(setup: EngineSetup, weights: Params, cache: KVCache, batch: P
     """The cache with the batch's tokens. Each chunk must start at the beginning of a page."""
     size, page_size = batch.tokens.shape[1], setup.engine.page_size
     offsets = jnp.arange(size)
-    is_token = offsets < batch.count[:, None]
+    is_token = offsets < batch.num_tokens[:, None]
     positions = batch.start[:, None] + offsets
     chunk_pages = jnp.arange(size // page_size)
     pages = jnp.take_along_axis(batch.page_tables, batch.start[:, None] // page_size + chunk_pages, axis=1)
-    pages = jnp.where(chunk_pages * page_size < batch.count[:, None], pages, NULL_PAGE)
+    pages = jnp.where(chunk_pages * page_size < batch.num_tokens[:, None], pages, NULL_PAGE)
     query_positions = jnp.where(is_token, positions, -1)
     block_sizes = setup.prefill_block_sizes(size)
 

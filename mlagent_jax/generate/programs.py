@@ -74,7 +74,8 @@ def compile_programs(model: Qwen2Config, engine: EngineConfig, mesh: Mesh) -> En
 def engine_load(setup: EngineSetup, params: Params) -> Params:
     """The engine's weights. Raises ValueError where `params` are not those of the engine's model."""
     model = setup.model
-    if jax.tree.structure(params) != jax.tree.structure(abstract_params(model)):
+    structure: object = jax.tree.structure(abstract_params(model))
+    if jax.tree.structure(params) != structure:
         raise ValueError(f"these are not the parameters, adapters included, of the engine's model {model}")
     params = jax.tree.map(lambda leaf: leaf.astype(model.dtype), params)
     layers = unstack_layers(model, params)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -18,6 +16,7 @@ from mlagent_jax.models.params import Params
 from mlagent_jax.models.qwen2 import forward, unembedding
 from mlagent_jax.nn.losses import cross_entropy
 from mlagent_jax.nn.precision import AS_WRITTEN
+from mlagent_jax.parallel.jitted import Jitted
 from mlagent_jax.training.state import TrainState, take_step
 
 Batch = dict[str, Shaped[Array, "B T"]]
@@ -91,7 +90,7 @@ def _reduced_in_own_dtype(grads: Params) -> Params:
 
 def compile_train_step(
     config: Qwen2Config, optimiser: optax.GradientTransformation, shardings: TrainState
-) -> Callable[[TrainState, MicroBatches], tuple[TrainState, Metrics]]:
+) -> Jitted[[TrainState, MicroBatches], tuple[TrainState, Metrics]]:
     """`train_step` jitted, on the mesh of `shardings`; the state passed in is donated."""
     mesh = shardings.step.mesh
 
@@ -105,7 +104,7 @@ def compile_train_step(
 
 def compile_eval_step(
     config: Qwen2Config, mesh: Mesh
-) -> Callable[[Params, Batch], tuple[Float[Array, ""], Float[Array, ""]]]:
+) -> Jitted[[Params, Batch], tuple[Float[Array, ""], Float[Array, ""]]]:
     """`loss_sum` jitted."""
 
     def sft_eval_step(params: Params, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
