@@ -15,6 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mlagent_jax.agent.baselines import BASELINES
 from mlagent_jax.agent.endpoint import EndpointConfig
 from mlagent_jax.agent.prompt import PromptFormat
 from mlagent_jax.environment.mdp import EpisodeLimits
@@ -34,7 +35,7 @@ from mlagent_jax.sft.config import SFTConfig
 from mlagent_jax.tracking.tracker import DEFAULT as DEFAULT_TRACKERS
 from mlagent_jax.tracking.tracker import TRACKERS
 
-AGENTS = ("starter", "random", "expert", "sft", "ppo", "endpoint")
+AGENTS = (*BASELINES, "expert", "sft", "ppo", "endpoint")
 ROLES = ("scripted", "endpoint")
 SIZES = ("", "0.5b", "1.5b", "3b", "7b", "14b", "32b", "72b")
 MAX_SEED = 2**31 - 1
