@@ -60,4 +60,4 @@ $(STAMP)-test: pyproject.toml $(if $(PINNED),constraints.txt) | $(VENV)/bin/pyth
 	touch $@ $(STAMP)
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs .pytest_cache

@@ -38,7 +38,6 @@ from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import make_mesh, param_shardings, put
 from mlagent_jax.sandbox.cache import CachedSandbox
 from mlagent_jax.sandbox.open import open_sandbox
-from mlagent_jax.sft.loop import load_params
 from mlagent_jax.tasks.loader import load_task
 from mlagent_jax.tasks.packages import default_cache_dir
 from mlagent_jax.tasks.preparation import prepare_task
@@ -46,6 +45,7 @@ from mlagent_jax.tasks.task import Task
 from mlagent_jax.text.chat import Message, check_trainable
 from mlagent_jax.text.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, unused_ids
 from mlagent_jax.tracking.tracker import Tracking
+from mlagent_jax.training.stage_checkpoints import load_params
 
 
 class Experiment:

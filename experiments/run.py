@@ -3,7 +3,7 @@
     python -m experiments.run --config=experiments/configs/quickstart.py --workdir=DIR
     python -m experiments.run --config=... --workdir=DIR --stages=sft,ppo --config.ppo.updates=20
 
-The same command resumes a run that was interrupted, at whatever point. Under SLURM and on TPU VMs it is started once
+The same command resumes a run that was interrupted at any point. Under SLURM and on TPU VMs it is started once
 per host; elsewhere, name the processes by --coordinator_address, --num_processes and --process_id.
 """
 

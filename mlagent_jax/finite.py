@@ -1,7 +1,7 @@
-"""One guard for every training loop: what is not finite is never saved, exported, sampled from or counted.
+"""Checks for NaN and infinity in every training loop, so that such numbers are never saved, exported or sampled from.
 
-A training step reports on the device whether its results are finite (`all_finite`), the loop raises at the first
-that is not (`Guard`), and where weights enter or leave the loops they are looked through by name (`not_finite`).
+A training step reports on the device whether its results are finite (`all_finite`), and the loop raises an error at the
+first that is not (`Guard`). Where weights enter or leave a loop, `not_finite` names the arrays that are not.
 """
 
 from __future__ import annotations
@@ -13,24 +13,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jaxtyping import Bool, Shaped
 
 from mlagent_jax.errors import UserError
 
 
 class NotFiniteError(UserError):
-    """Training diverged, or was given numbers that are not finite; the message names which, and the way out."""
+    """Training diverged, or was given numbers that are not finite. The message names them and says what to do."""
 
 
-def all_finite(tree: Any) -> jax.Array:
-    """Bool scalar: whether every number of every array in `tree` is finite. For use inside `jax.jit`."""
+def all_finite(tree: Any) -> Bool[Array, ""]:
+    """Whether every number of every array in `tree` is finite. For use inside `jax.jit`."""
     flags = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if _is_inexact(leaf)]
     return jnp.stack(flags).all() if flags else jnp.bool_(True)
 
 
 def not_finite(tree: Any) -> list[str]:
-    """Names such as "layers/q_proj/kernel" of the arrays in `tree` that hold a number that is not finite.
+    """Names, such as "layers/q_proj/kernel", of the arrays in `tree` that contain a number that is not finite.
 
-    The arrays may lie on any mesh; all its processes must call this, and get the same names.
+    The arrays may be on any mesh. All its processes must call this; they get the same names.
     """
     leaves = [(path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if _is_inexact(leaf)]
     flags = _finite_flags([leaf for _, leaf in leaves])
@@ -46,16 +48,16 @@ def require_finite(tree: Any, what: str, remedy: str) -> None:
 
 
 def leaf_name(path: tuple[Any, ...]) -> str:
-    """ "params/layers/kernel" for any mixture of dictionaries, sequences and named tuples."""
+    """The path of a leaf, such as "params/layers/kernel", in nested dictionaries, sequences, tuples and dataclasses."""
     parts = (getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))) for key in path)
     return "/".join(str(part) for part in parts)
 
 
 @dataclass(frozen=True)
 class Guard:
-    """Watches one network as it learns.
+    """Raises an error when a network diverges in training.
 
-    network: its name in messages, such as "the critic". setting: the field that holds its learning rate.
+    network: its name in messages, such as "the critic". setting: the name of the setting of its learning rate.
     """
 
     network: str
@@ -64,8 +66,8 @@ class Guard:
     def require(self, quantities: Mapping[str, Any], when: str, learning_rate: float) -> None:
         """Raises NotFiniteError for the first quantity that is not finite.
 
-        quantities: by their names in messages, numbers or arrays to be finite, or bools that say whether they are.
-        when: such as "at step 12".
+        quantities: by their names in messages: numbers or arrays, or bools that say whether something is finite.
+        when: for example "at step 12".
         """
         for name, value in quantities.items():
             array = np.asarray(value)
@@ -74,18 +76,18 @@ class Guard:
                 found = f" ({float(array)})" if array.ndim == 0 and array.dtype != bool else ""
                 raise NotFiniteError(
                     f"{self.network} diverged: {name} {_verb(name)} not finite{found} {when}, at learning rate "
-                    f"{learning_rate:g}. Nothing of it was saved, and the checkpoints before it are finite. Lower "
+                    f"{learning_rate:g}. Nothing of this step was saved, and earlier checkpoints are finite. Lower "
                     f"{self.setting} and start again in another work directory"
                 )
 
 
-def is_finite_on_host(array: np.ndarray) -> bool:
-    """Of any floating dtype. By its sum there is no second array of its size, as `isfinite` would make one."""
+def is_finite_on_host(array: Shaped[np.ndarray, ...]) -> bool:
+    """For any floating dtype. Uses the sum, because `isfinite` would allocate a second array of the same shape."""
     return bool(np.isfinite(np.sum(array, dtype=np.float64)))
 
 
 @jax.jit
-def _finite_flags(leaves: list[Any]) -> list[jax.Array]:
+def _finite_flags(leaves: list[Any]) -> list[Array]:
     return [jnp.isfinite(leaf).all() for leaf in leaves]
 
 

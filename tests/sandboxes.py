@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import time
@@ -117,13 +118,13 @@ def descendants(pid: int | None = None) -> set[int]:
     found: set[int] = set()
     unvisited = [pid or os.getpid()]
     while unvisited:
-        for task in Path(f"/proc/{unvisited.pop()}/task").glob("*"):
-            try:
-                children = {int(child) for child in (task / "children").read_text().split()}
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            unvisited += children - found
-            found |= children
+        # Any of them may end at any moment.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for task in list(Path(f"/proc/{unvisited.pop()}/task").iterdir()):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    children = {int(child) for child in (task / "children").read_text().split()}
+                    unvisited += children - found
+                    found |= children
     return found
 
 

@@ -1,4 +1,4 @@
-"""Memory that is kept is not faulted in again."""
+"""Memory that is kept causes no further page faults."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-# Allocates and frees a block in a thread, as XLA does for a step's temporaries, and counts the second time's faults.
+# Twice allocates and frees a block in a thread, as XLA does for a step's temporaries; prints the second time's faults.
 PROGRAM = """
 import resource, sys, threading
 import numpy as np
@@ -31,10 +31,10 @@ print(faults[1])
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has a setting to keep memory")
 def test_a_second_step_finds_its_memory_in_place() -> None:
     def second_faults(how: str) -> int:
-        # The kernel may hand out pages in larger units than 4 KiB where it is set to, so few faults are no proof alone.
+        # Some kernels provide pages larger than 4 KiB, so a small number of faults alone would prove nothing.
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True
         )

@@ -1,4 +1,4 @@
-"""Rewards against the figures of the paper's formulas, worked out apart from our code."""
+"""Rewards, compared with values of the paper's formulas that were computed independently of this code."""
 
 import math
 
@@ -23,7 +23,7 @@ M, E, C, N, S = Outcome.MALFORMED, Outcome.ERROR, Outcome.CORNER, Outcome.NEUTRA
 )
 def test_outcomes_without_a_graded_edit(config, table):
     for outcome, expected in table.items():
-        # Execute Script may change the score, and is neutral all the same.
+        # Execute Script may change the score, but is neutral anyway.
         assert reward(config, ACCURACY, outcome, 0.6, 0.9) == expected
 
 
@@ -38,7 +38,7 @@ def test_the_sigmoid_saturates_as_computed_from_the_paper(scale, part, expected)
 
 
 @pytest.mark.parametrize("scale", [ACCURACY, RMSLE])
-def test_linear_is_the_part_of_the_way(scale):
+def test_linear_is_the_fraction_of_the_scale(scale):
     better = scale.m_init + 0.25 * (scale.m_best - scale.m_init)
     assert reward(LINEAR, scale, S, scale.m_init, better) == pytest.approx(0.25)
     assert reward(LINEAR, scale, S, better, scale.m_init) == pytest.approx(-0.25)
@@ -51,7 +51,7 @@ def test_lower_is_better_improves_downwards():
         assert reward(config, ACCURACY, S, 0.50, 0.45) < neutral < reward(config, ACCURACY, S, 0.45, 0.50)
 
 
-def test_a_diverged_run_is_clipped_to_the_range():
+def test_an_extreme_score_is_clipped_to_the_range():
     assert reward(LINEAR, RMSLE, S, 0.5, 1e300) == -1.0
     wide = RewardConfig(form="linear", low=-2.0, high=0.5)
     assert reward(wide, RMSLE, S, 0.5, 1e9) == -2.0
@@ -67,7 +67,7 @@ def test_sigmoid_is_the_logistic_function(before, after):
     assert reward(SIGMOID, scale, S, before, after) == pytest.approx(expected, abs=1e-12)
 
 
-def test_faults_of_ours_have_no_reward():
+def test_infrastructure_failures_have_no_reward():
     for config in (SIGMOID, LINEAR, RewardConfig(ml_specific=False)):
         assert reward(config, ACCURACY, Outcome.INFRASTRUCTURE, 0.6, 0.6) is None
 
@@ -94,7 +94,7 @@ def test_without_corner_exhaustion_is_an_error():
         assert reward(config, ACCURACY, N, 0.6, 0.6) == neutral
 
 
-def test_without_the_ml_specific_reward_only_a_raised_score_pays():
+def test_without_the_ml_specific_reward_only_a_better_score_is_rewarded():
     config = RewardConfig(ml_specific=False)
     assert reward(config, RMSLE, S, 0.5, 0.4999) == 1.0
     assert reward(config, RMSLE, S, 0.5, 0.5) == reward(config, RMSLE, S, 0.5, 0.6) == 0.0

@@ -17,3 +17,4 @@ RUN_STAGE: dict[str, Callable[[Experiment], None]] = {
 }
 STAGES = tuple(RUN_STAGE)
 ACTING = ("collect", "ppo", "evaluate")  # the stages that run scripts
+TRACKED = ("sft", "ppo", "evaluate")  # the stages that log to trackers

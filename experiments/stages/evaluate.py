@@ -40,7 +40,7 @@ def _run_trained(experiment: Experiment, agent: str) -> list[Trajectory]:
     engine = experiment.engine
     engine.load(experiment.trained_params(agent, needed_by=STAGE))
     policy = experiment.policy(agent, experiment.settings.evaluate.temperature)
-    trajectories = engine.leading(lambda: _run(experiment, policy))
+    trajectories = engine.on_main(lambda: _run(experiment, policy))
     engine.unload()
     return trajectories
 

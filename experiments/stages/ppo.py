@@ -61,7 +61,7 @@ def _collector(experiment: Experiment, policy: ModelPolicy) -> Collector:
             "%d of %d states of the expert's episodes are not in the pool: %s",
             pool.total - len(pool),
             pool.total,
-            pool.told,
+            pool.left_out_summary,
         )
     return StateCollector(pool, experiment.stepper)
 

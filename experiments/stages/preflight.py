@@ -9,7 +9,7 @@ from absl import logging
 
 from experiments.experiment import Experiment
 from experiments.settings import Settings, SettingsError
-from experiments.stages import STAGES
+from experiments.stages import STAGES, TRACKED
 from experiments.workdir import Workdir
 from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import check_batch_fits, check_model_fits
@@ -50,7 +50,8 @@ def check_inputs(settings: Settings, workdir: Workdir, stages: Sequence[str]) ->
 def check_setup(experiment: Experiment, stages: Sequence[str]) -> None:
     """Raises UserError if the trackers, the tasks, the model or the devices do not suit the settings."""
     settings = experiment.settings
-    distributed.on_main(experiment.tracking.check)
+    if not set(TRACKED).isdisjoint(stages):
+        distributed.on_main(experiment.tracking.check)
     folder = Path(settings.tasks.folder)
     for name in (*settings.tasks.held_in, *settings.tasks.held_out):
         read_task_file(name, folder)

@@ -131,9 +131,9 @@ def reward_change(records: Sequence[Record]) -> Record | None:
 
 def _mean_variance(record: Record) -> float | None:
     """Variance of an update's mean reward, from the standard deviation over its scored actions."""
-    actions, masked, deviation = (record.get(name) for name in _REWARD_STATISTICS)
-    if not (_is_number(actions) and _is_number(masked) and _is_number(deviation)):
+    if not all(_is_number(record.get(name)) for name in _REWARD_STATISTICS):
         return None
+    actions, masked, deviation = (record[name] for name in _REWARD_STATISTICS)
     scored = actions - masked
     return deviation**2 / (scored - 1) if scored > 1 else None
 

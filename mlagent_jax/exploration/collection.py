@@ -1,4 +1,4 @@
-"""Which expert episodes to run: their tasks, ideas and seeds."""
+"""Plans the expert's episodes: their tasks, ideas and seeds."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mlagent_jax.tasks.task import Task
 def plan_episodes(
     tasks: Sequence[Task], pools: Mapping[str, IdeaPool], per_task: int, seed: int
 ) -> list[EpisodeRequest]:
-    """`per_task` episodes of each task, tasks in turn, each primed with ideas drawn from its task's pool.
+    """`per_task` episodes of each task, in turn, each with ideas drawn from the task's pool.
 
-    An episode's ideas and seed depend on (seed, task, index) alone, so a larger plan begins as a smaller one
-    does. Raises IdeaError for a task without a pool.
+    The ideas and the seed of an episode are a function of (seed, task, index), so a larger plan starts with the
+    episodes of a smaller one. Raises IdeaError for a task without a pool.
     """
     for task in tasks:
         if task.name not in pools:

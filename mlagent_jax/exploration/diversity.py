@@ -1,17 +1,20 @@
-"""Choosing a diverse few out of many: both published rules, over cosine distances.
+"""Selects a diverse subset by either of the two published rules, using cosine distances.
 
-Version 1 of the paper keeps the 10 ideas with the largest mean distance to all others; version 2 keeps K per
-axis by farthest-point sampling (arXiv 2505.23723, section 4.1 of either version). The first can pick a tight
-cluster of outliers; the second cannot.
+Version 1 of the paper keeps the 10 ideas with the largest mean distance to all others. Version 2 keeps K ideas for each
+axis by farthest-point sampling (arXiv 2505.23723, section 4.1 of either version). Version 1 can select a tight cluster
+of outliers; version 2 cannot.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float, Real
+
+Embeddings = Real[np.ndarray, "n d"]
 
 
-def cosine_distances(embeddings: np.ndarray) -> np.ndarray:
-    """Pairwise 1 - cosine similarity: (n, d) -> (n, n). A zero row is at distance 1 from every other row."""
+def cosine_distances(embeddings: Embeddings) -> Float[np.ndarray, "n n"]:
+    """Pairwise 1 - cosine similarity. A zero row has distance 1 to every other row."""
     embeddings = np.asarray(embeddings, np.float64)
     norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
     units = embeddings / np.where(norms > 0, norms, 1.0)
@@ -20,8 +23,8 @@ def cosine_distances(embeddings: np.ndarray) -> np.ndarray:
     return distances
 
 
-def top_by_mean_distance(embeddings: np.ndarray, k: int) -> list[int]:
-    """The k rows of (n, d) with the largest mean distance to the other rows, farthest first; ties by index.
+def top_by_mean_distance(embeddings: Embeddings, k: int) -> list[int]:
+    """Indices of the k rows with the largest mean distance to the other rows, farthest first; ties by index.
 
     Raises ValueError if k exceeds n.
     """
@@ -30,11 +33,11 @@ def top_by_mean_distance(embeddings: np.ndarray, k: int) -> list[int]:
     return np.argsort(-means, kind="stable")[:k].tolist()
 
 
-def farthest_point(embeddings: np.ndarray, k: int, start: int | None = None) -> list[int]:
-    """Greedy k-centre choice (Gonzalez 1985): each next row is the one farthest from those already chosen.
+def farthest_point(embeddings: Embeddings, k: int, start: int | None = None) -> list[int]:
+    """Greedy k-centre selection (Gonzalez 1985): each next row is the one farthest from those already selected.
 
-    start: index of the first row; by default that with the largest mean distance. Ties: lower index.
-    Returns k distinct indices in the order chosen. Raises ValueError if k exceeds n or `start` is no row.
+    start: index of the first row; by default the one with the largest mean distance. Ties go to the lower index.
+    Returns k distinct indices in the order of selection. Raises ValueError if k exceeds n or `start` is out of range.
     """
     _check(len(embeddings), k)
     if k == 0:
@@ -47,7 +50,7 @@ def farthest_point(embeddings: np.ndarray, k: int, start: int | None = None) -> 
     chosen = [start]
     nearest = distances[start].copy()
     for _ in range(k - 1):
-        nearest[chosen] = -1.0  # duplicates of a chosen row are still eligible, the row itself is not
+        nearest[chosen] = -1.0  # a duplicate of a chosen row is still eligible, the row itself is not
         chosen.append(int(np.argmax(nearest)))
         nearest = np.minimum(nearest, distances[chosen[-1]])
     return chosen

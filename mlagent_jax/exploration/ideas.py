@@ -1,19 +1,21 @@
-"""Who writes candidate ideas: one line each, on one of three axes or on any."""
+"""Writers of candidate ideas: one line each, on one of three axes or on all."""
 
 from __future__ import annotations
 
 import random
 from typing import Protocol
 
-from mlagent_jax.agent.edits import catalogue
 from mlagent_jax.errors import UserError
+from mlagent_jax.pipelines import instructions
+from mlagent_jax.pipelines.operations import AXES
+from mlagent_jax.pipelines.pipeline import TASK_KINDS, goal_of, kind_of
 from mlagent_jax.tasks.task import Task
 
-AXES = catalogue.AXES
+__all__ = ["AXES", "IdeaError", "IdeaWriter", "ScriptedIdeaWriter"]
 
 
 class IdeaError(UserError):
-    """There are no ideas, or too few, for a task."""
+    """There are no ideas for a task, or too few."""
 
 
 class IdeaWriter(Protocol):
@@ -21,16 +23,16 @@ class IdeaWriter(Protocol):
     def name(self) -> str: ...
 
     def write(self, task: Task, axis: str | None, count: int) -> list[str]:
-        """At most `count` one-line ideas, on an axis of `AXES` or on all. Raises IdeaError if none."""
+        """At most `count` one-line ideas, on an axis of `AXES` or on all. Raises IdeaError if there are none."""
         ...
 
     def forget(self, task: str) -> None:
-        """Says that what was written for a task is stored, so that nothing has to be kept for a second start."""
+        """Called once a task's ideas are stored: the writer may drop what it kept to resume an interrupted run."""
         ...
 
 
 class ScriptedIdeaWriter:
-    """Draws on the scripted coder's catalogue, good, bad and faulty ideas alike, shuffled by the seed."""
+    """Draws on the operations of pipelines, good and bad alike, shuffled by the seed."""
 
     name = "scripted"
 
@@ -39,15 +41,15 @@ class ScriptedIdeaWriter:
 
     def write(self, task: Task, axis: str | None, count: int) -> list[str]:
         """Tasks of a kind share their wordings. Raises IdeaError for a kind without ideas."""
-        lines = catalogue.ideas(task.kind, axis)
-        if not lines:
-            kinds = ", ".join(sorted({kind for edit in catalogue.CATALOGUE for kind in edit.kinds}))
+        kind = kind_of(task.kind)
+        if not kind:
             raise IdeaError(
-                f"the scripted idea writer has no ideas for task {task.name} of kind {task.kind!r}; "
-                f"it knows {kinds}; use an endpoint as idea writer, or change the task's kind"
+                f"the scripted idea writer has no ideas for task {task.name} of kind {task.kind!r}; it knows kinds "
+                f"that begin with {', '.join(TASK_KINDS)}; use an endpoint as idea writer, or change the task's kind"
             )
+        lines = list(instructions.lines(kind, goal_of(task.kind), axis))
         random.Random(f"{self._seed}/{task.name}/{axis}").shuffle(lines)
         return lines[:count]
 
     def forget(self, task: str) -> None:
-        """It keeps nothing."""
+        """This writer keeps nothing."""

@@ -1,6 +1,6 @@
-"""Idea pools: a fixed, diverse set of one-line ideas per task, from which episodes are primed.
+"""Idea pools: a fixed, diverse set of one-line ideas for each task, from which an episode's ideas are drawn.
 
-Version 1: one pool. Version 2: three axes, one pool each (arXiv 2505.23723, section 4.1; v2, algorithm 1).
+Version 1 has one pool. Version 2 has one for each of three axes (arXiv 2505.23723, section 4.1; v2, algorithm 1).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_DRAWN = 3
 
 @dataclass(frozen=True)
 class PoolConfig:
-    """version: "v1" or "v2". candidates, keep: of the one pool (v1; the paper: 100, 10) or per axis (v2)."""
+    """version: "v1" or "v2". candidates, keep: for the one pool (v1; in the paper 100 and 10) or for each axis (v2)."""
 
     version: str = setting("v2", choices=("v1", "v2"))
     candidates: int = setting(40, at_least=1)
@@ -41,7 +41,7 @@ class PoolConfig:
 
 @dataclass(frozen=True)
 class IdeaPool:
-    """What was kept, and what it was kept from. `kept` and `candidates` map an axis to its ideas."""
+    """The ideas that were kept, and the candidates they were selected from, by axis."""
 
     task: str
     version: str
@@ -52,12 +52,12 @@ class IdeaPool:
     candidates: Mapping[str, tuple[str, ...]]
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dictionary; `from_json` is its inverse."""
+        """A JSON-ready dictionary, which `from_json` reads."""
         return {"schema": SCHEMA_VERSION, **asdict(self)}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
-        """Raises KeyError, TypeError or ValueError for a record that is not of `SCHEMA_VERSION`'s form."""
+        """Raises KeyError, TypeError or ValueError for a record of another schema."""
         if record["schema"] != SCHEMA_VERSION:
             raise ValueError(f"idea pool schema {record['schema']}, but this version reads {SCHEMA_VERSION}")
         fields = {name: value for name, value in record.items() if name != "schema"}
@@ -67,19 +67,18 @@ class IdeaPool:
 
 
 def build_pool(task: Task, writer: IdeaWriter, embedder: Embedder, config: PoolConfig, seed: int) -> IdeaPool:
-    """Candidates from `writer`, then the version's diversity rule. Deterministic in its arguments.
+    """Gets candidates from `writer` and selects by the version's rule. Deterministic in its arguments.
 
-    seed: the first idea of each axis (v2), from which the others are the farthest.
-
-    Raises IdeaError if the writer has fewer distinct ideas than are to be kept.
+    seed: for the first idea of each axis (v2); the others are those farthest from it. Raises IdeaError if the writer
+    has fewer distinct ideas than are to be kept.
     """
     rng = np.random.default_rng(seed)
     axes = (SINGLE_POOL,) if config.version == "v1" else AXES
     candidates: dict[str, tuple[str, ...]] = {}
     kept: dict[str, tuple[str, ...]] = {}
     for axis in axes:
-        wanted = None if axis == SINGLE_POOL else axis
-        lines = tuple(dict.fromkeys(writer.write(task, wanted, config.candidates)))
+        requested = None if axis == SINGLE_POOL else axis
+        lines = tuple(dict.fromkeys(writer.write(task, requested, config.candidates)))
         if len(lines) < config.keep:
             raise IdeaError(
                 f"task {task.name!r}: {writer.name} wrote {len(lines)} distinct ideas on axis {axis!r}, "
@@ -96,7 +95,7 @@ def build_pool(task: Task, writer: IdeaWriter, embedder: Embedder, config: PoolC
 
 
 def draw(pool: IdeaPool, rng: np.random.Generator) -> tuple[str, ...]:
-    """1 to 3 ideas for one episode: of the one pool (v1), or one each of as many axes, shuffled (v2)."""
+    """1 to 3 ideas for one episode: from the one pool (v1), or one from each of as many axes, shuffled (v2)."""
     if pool.version == "v1":
         ideas = pool.kept[SINGLE_POOL]
         count = min(int(rng.integers(1, MAX_DRAWN + 1)), len(ideas))

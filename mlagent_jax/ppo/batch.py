@@ -1,4 +1,4 @@
-"""Rollouts as packed rows, minibatch by minibatch, with all that an update needs beside each token."""
+"""Rollouts packed into rows, minibatch by minibatch, with what an update needs for each token."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Shaped
 
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.losses import token_weights
@@ -13,17 +14,18 @@ from mlagent_jax.ppo.rollout import Rollout
 from mlagent_jax.text.chat import Encoded
 from mlagent_jax.text.packing import PackedRows, pack, pad_rows
 
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, Shaped[np.ndarray, "B T"]]
 
 
 @dataclass(frozen=True)
 class PPOBatch:
-    """arrays: [R,T] each, laid out where predictions are made (see `text.packing`):
+    """The rows of one update.
 
-    tokens, targets, segment_ids, positions int32; mask bool, action tokens that count; ends bool, action
-    tokens after which no reward comes; rewards float32, at each action's last token; sampler_logprobs
-    float32; weights float32, of each token in its minibatch's mean. minibatches: [start, stop) of each one's
-    rows.
+    arrays: [B,T] each, aligned with the position that predicts a token (see `text.packing`). tokens, targets,
+        segment_ids and positions, int32. mask, bool: action tokens that are trained on. ends, bool: action tokens after
+        which no further reward counts. rewards, float32, at each action's last token. sampler_logprobs, float32.
+        weights, float32: of each token in its minibatch's loss.
+    minibatches: [start, stop) of each minibatch's rows.
     """
 
     arrays: Arrays
@@ -31,7 +33,7 @@ class PPOBatch:
 
 
 def make_batch(config: PPOConfig, rollouts: Sequence[Rollout], update: int) -> PPOBatch:
-    """Deals the rollouts out to minibatches (by seed and update) and packs each into rows of its own.
+    """Shuffles the rollouts (by seed and update), splits them into minibatches and packs each into rows of its own.
 
     Raises ValueError for a rollout longer than `row_length`: cutting it would lose its reward.
     """
@@ -54,7 +56,7 @@ def _pack_minibatch(config: PPOConfig, rollouts: Sequence[Rollout]) -> Arrays:
     packed = pad_rows(pack([_encoded(rollout) for rollout in rollouts], config.row_length), config.micro_rows)
     shape = packed.tokens.shape
     mask, ends = np.zeros(shape, bool), np.zeros(shape, bool)
-    # Rewards are floats from here to the loss: an integer array would cut 0.7 down to 0.
+    # Rewards are floats from here to the loss: an integer array would turn 0.7 into 0.
     rewards, sampler_logprobs = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     lengths = np.zeros(shape, np.int32)
     for rollout, place in zip(rollouts, packed.placements, strict=True):

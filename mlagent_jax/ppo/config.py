@@ -1,4 +1,4 @@
-"""Settings of PPO, with the paper's values where it prints them and veRL's defaults where it does not."""
+"""Settings of PPO: the paper's values where it states them, otherwise verl's defaults."""
 
 from __future__ import annotations
 
@@ -23,26 +23,29 @@ def _adamw(learning_rate: float) -> OptimiserConfig:
 class PPOConfig:
     """arXiv 2505.23723, section 4.2 and appendix C.1.
 
-    updates: policy updates. batch_size: states (or episodes) sampled for each. minibatch_size: of those, in
+    updates: policy updates. batch_size: states (or episodes) sampled for each. minibatch_size: how many of them make
         one optimiser step. epochs: passes over a batch.
-    row_length: tokens in a packed row; at least the longest prompt and response. micro_rows: rows at a time.
-    temperature: of sampling, and of the log-probs that are trained on; below 0.01 float32 would not hold their digits.
-    gamma, lam: discount and GAE's lambda, per token. reward_to_go: whether an action's return counts the
-        rewards of later actions of its episode (step-wise there are none).
+    row_length: tokens in a packed row; at least the longest prompt with its response. micro_rows: rows in a
+        micro-batch, over which gradients are accumulated.
+    temperature: of sampling, and of the log-probs in the loss. Below 0.01 float32 is too coarse for these.
+    gamma, lam: discount and GAE's lambda, per token. reward_to_go: whether the return of an action includes the
+        rewards of later actions of its episode (in step-wise RL there are none).
     normalise_advantages: to mean 0 and deviation 1 over the batch's action tokens.
-    clip_low, clip_high: the ratio stays in [1 - low, 1 + high]. dual_clip: the constant c > 1 of arXiv
-        1912.09729, verl's `clip_ratio_c`, 0 for none. value_clip: how far a value may move from the old one, 0 for no
-        limit.
-    aggregation: mean over the minibatch's tokens, or over its actions' own token means.
-    kl_coefficient: fixed, of the KL to the SFT model, by `kl_estimator`, in the "reward" or the "loss".
-    critic: a "separate" network that starts as the SFT model, a value head that "shared"s the actor's trunk,
-        or "none", where the batch's mean is all the baseline there is.
-    critic_trunk_gradient: whether the shared head's loss moves the trunk.
-    critic_start: "zero", or "expert": a value head fitted to what the expert's actions earned, with the ridge
-        penalty `critic_ridge`. critic_warmup: first updates in which only the critic learns.
-    target_kl: no further epoch once the KL to the old policy, measured over the batch after each epoch, is above it;
-        0 for no such stop. It needs `epochs` of 2 or more.
-    shuffle_rewards: a control: rewards are permuted within the batch, and nothing should be learnt.
+    clip_low, clip_high: the ratio is clipped to [1 - low, 1 + high]. dual_clip: the constant c > 1 of arXiv 1912.09729,
+        verl's `clip_ratio_c`; 0 for none. value_clip: how far a value may move from the old one; 0 for no limit.
+    aggregation: "token_mean", the mean over the minibatch's tokens; "action_mean", the mean over its actions of each
+        one's token mean.
+    kl_coefficient: of the KL to the SFT model, estimated by `kl_estimator`. kl_in: whether it is part of the "reward"
+        or of the "loss".
+    critic: "separate", a network that starts as the SFT model; "shared", a value head on the actor's trunk; "none", no
+        baseline other than the batch's mean.
+    critic_trunk_gradient: whether the loss of a shared value head also trains the trunk.
+    critic_start: "zero", or "expert": a value head fitted to the rewards of the expert's actions, with the ridge
+        penalty `critic_ridge`. critic_warmup: number of first updates in which only the critic is trained.
+    target_kl: the epochs of an update end once the KL to the old policy, computed over the batch after each epoch,
+        exceeds this; 0 for no early stopping. It needs `epochs` of 2 or more.
+    shuffle_rewards: a control: rewards are permuted within the batch, so nothing should be learned.
+    keep: checkpoints kept.
     """
 
     updates: int = setting(39, at_least=1)
@@ -83,6 +86,6 @@ class PPOConfig:
         check(self, "ppo")
         if self.target_kl and self.epochs == 1:
             raise UserError(
-                f"ppo.target_kl is {self.target_kl}, but there is no epoch that it could stop: ppo.epochs is 1; set "
+                f"ppo.target_kl is {self.target_kl}, but there is no further epoch to stop: ppo.epochs is 1; set "
                 "ppo.epochs to 2 or more, or ppo.target_kl to 0"
             )

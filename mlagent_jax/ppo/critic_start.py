@@ -1,24 +1,24 @@
-"""Where the critic starts: a value head fitted to what the expert's own actions earned.
+"""The critic's start: a value head fitted to the rewards of the expert's actions.
 
-PPO at this scale has few updates, too few for a critic of zeros to learn which states pay. The expert's steps are
-states of the same pool with known rewards, and the SFT model that the actor starts from imitates the expert, so
-their least-squares fit is close to the value of the first policy.
+PPO at this scale has few updates, too few for a critic of zeros to learn which states are worth more. The expert's
+steps are states of the same pool with known rewards, and the SFT model that the actor starts from imitates the expert.
+So a least-squares fit to these rewards is close to the value function of the first policy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Bool, Float
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.finite import require_finite
 from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.params import Params
 from mlagent_jax.models.qwen2 import forward
-from mlagent_jax.models.value_head import ValueParams
 from mlagent_jax.nn.precision import AS_WRITTEN
 from mlagent_jax.parallel.mesh import batch_sharding, put, replicated
 from mlagent_jax.ppo.batch import make_batch
@@ -27,17 +27,17 @@ from mlagent_jax.ppo.rollout import Rollout
 
 
 def fit_value_head(
-    config: PPOConfig, model: Qwen2Config, params: Any, demonstrations: Sequence[Rollout], mesh: Mesh
-) -> ValueParams:
-    """Ridge regression of each action's reward on the trunk's output at each of its tokens.
+    config: PPOConfig, model: Qwen2Config, params: Params, demonstrations: Sequence[Rollout], mesh: Mesh
+) -> Params:
+    """Ridge regression of each action's reward on the trunk's hidden state at each of its tokens.
 
-    params: of the trunk, laid out over `mesh`. demonstrations: rollouts whose actions have rewards; their
-    log-probs do not matter. `config.critic_ridge` is the penalty, per observation. The bias is not penalised.
-    Raises UserError where there is no such fit.
+    params: the trunk's, on `mesh`. demonstrations: rollouts whose actions have rewards; their log-probs are not used.
+    The penalty is `config.critic_ridge` per token; the bias is not penalised. Raises UserError if the regression has no
+    unique solution.
     """
     arrays = make_batch(config, demonstrations, update=0).arrays
-    targets = _earned(arrays["rewards"], arrays["mask"])
-    hidden_of = jax.jit(
+    targets = _reward_of_each_token(arrays["rewards"], arrays["mask"])
+    hidden_states = jax.jit(
         lambda p, rows: forward(model, p, rows["tokens"], rows["positions"], rows["segment_ids"], mesh),
         out_shardings=replicated(mesh),
         compiler_options=AS_WRITTEN,
@@ -47,7 +47,7 @@ def fit_value_head(
     for start in range(0, len(targets), config.micro_rows):
         chunk = slice(start, start + config.micro_rows)
         rows = {name: arrays[name][chunk] for name in ("tokens", "positions", "segment_ids")}
-        hidden = np.asarray(hidden_of(params, put(rows, batch_sharding(mesh))), np.float64)
+        hidden = np.asarray(hidden_states(params, put(rows, batch_sharding(mesh))), np.float64)
         chosen = hidden[arrays["mask"][chunk]]
         features = np.concatenate([chosen, np.ones((len(chosen), 1))], axis=1)
         gram += features.T @ features
@@ -59,7 +59,7 @@ def fit_value_head(
     except np.linalg.LinAlgError:
         raise UserError(
             f"the critic's start cannot be fitted to {count} of the expert's tokens with ppo.critic_ridge "
-            f"{config.critic_ridge}: raise it, to 0.01 for example, or set ppo.critic_start to 'zero'"
+            f"{config.critic_ridge}: raise it, for example to 0.01, or set ppo.critic_start to 'zero'"
         ) from None
     head = {"kernel": solution[:-1], "bias": solution[-1]}
     require_finite(
@@ -70,12 +70,14 @@ def fit_value_head(
     return head
 
 
-def _earned(rewards: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """[R,T]: at each action token, the reward that stands at the action's last one.
+def _reward_of_each_token(
+    rewards: Float[np.ndarray, "B T"], mask: Bool[np.ndarray, "B T"]
+) -> Float[np.ndarray, "B T"]:
+    """At each action token the reward of its action, which `rewards` holds at the action's last token only.
 
-    An action's mask is a run of positions that ends where its reward stands, and a gap follows it.
+    The mask of an action is a run of positions that ends where its reward is, followed by a gap.
     """
-    earned = np.zeros(rewards.shape, np.float64)
+    spread = np.zeros(rewards.shape, np.float64)
     for row, columns in enumerate(mask):
         current = 0.0
         for column in range(len(columns) - 1, -1, -1):
@@ -83,5 +85,5 @@ def _earned(rewards: np.ndarray, mask: np.ndarray) -> np.ndarray:
                 continue
             if column + 1 == len(columns) or not columns[column + 1]:
                 current = float(rewards[row, column])
-            earned[row, column] = current
-    return earned
+            spread[row, column] = current
+    return spread

@@ -1,4 +1,4 @@
-"""The numbers by which one sees whether PPO is well: all from arrays on the host."""
+"""PPO's metrics, computed from arrays on the host. `tracking/METRICS.md` explains each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Line = dict[str, float]
 
 
 def rollout_metrics(rollouts: Sequence[Rollout]) -> Line:
-    """Rewards, outcomes and lengths of an update's actions; the masked ones are those our infrastructure failed."""
+    """Rewards, outcomes and lengths of an update's actions; masked actions met an infrastructure failure."""
     actions = [action for rollout in rollouts for action in rollout.actions]
     scored = [action for action in actions if action.reward is not None]
     rewards = np.array([action.reward for action in scored], np.float64)
@@ -53,18 +53,18 @@ def task_metrics(records: Sequence[Mapping[str, Any]]) -> Line:
     return line
 
 
-def update_metrics(batch: Arrays, learnt: Arrays, config: PPOConfig) -> Line:
-    """How far the policy moved and what the critic knew; arrays [R,T], of the batch and of the last epoch.
+def update_metrics(batch: Arrays, aux: Arrays, config: PPOConfig) -> Line:
+    """Metrics of the policy, the critic and the losses, from arrays [R,T] of the batch and of the last epoch.
 
-    batch: those of `PPOBatch` and `measure`, advantages not yet normalised. learnt: `Updater.update`'s second result.
+    batch: a `PPOBatch` with its experience, advantages not normalised. aux: the auxiliary outputs of `Updater.update`.
 
     `actor/ratio`, `actor/ppo_kl` and the clip fractions are those of the loss: of each row when its gradient was taken,
-    so of the policy before that step. With one minibatch and one epoch they are 1, 0 and 0, whatever the step does;
-    `after_step` measures what it did.
+    so of the policy before that step. With one minibatch and one epoch they are always 1, 0 and 0. `after_step`
+    measures how far the step moved the policy.
     """
     mask = batch["mask"]
     of = {name: array[mask].astype(np.float64) for name, array in batch.items() if array.dtype == np.float32}
-    new = {name: array[mask].astype(np.float64) for name, array in learnt.items()}
+    new = {name: array[mask].astype(np.float64) for name, array in aux.items()}
     ratio = np.exp(new["logprobs"] - of["old_logprobs"])
     weights = of["weights"] / of["weights"].sum()
     clipped, lower = clipped_tokens(

@@ -1,8 +1,7 @@
-"""The episode-wise baseline: whole episodes from the task description, every action of them learnt from.
+"""The episode-wise baseline: whole episodes from the task description, with every action trained on.
 
-This is what the paper's step-wise RL is compared with (arXiv 2505.23723, section 5.3). An episode that a fault of ours
-cut short is run again, and if that does not help, nothing of it is learnt from: what its actions would still have
-earned is unknown.
+The paper compares its step-wise RL with this (arXiv 2505.23723, section 5.3). An episode that an infrastructure failure
+ends early is run again. If it fails again, none of it is trained on, since its remaining rewards are unknown.
 """
 
 from __future__ import annotations
@@ -20,16 +19,17 @@ from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.prompt import messages
 from mlagent_jax.agent.trajectory import Trajectory
-from mlagent_jax.ppo.rollout import Collected, Rollout, action_record, action_sample
+from mlagent_jax.ppo.rollout import Rollout, RolloutBatch, action_record, action_sample
 from mlagent_jax.text.chat import encode_chat
 
 _log = logging.getLogger("mlagent_jax")
 
 
 class EpisodeCollector:
-    """`count` episodes an update, the tasks taken in turn, `parallel` at a time.
+    """Runs `count` episodes for an update, `parallel` at a time, taking the tasks in turn.
 
-    retries: further attempts at an episode that a fault of ours cut short; it comes out as without the fault.
+    retries: further attempts at an episode that an infrastructure failure ended early. An episode that succeeds on a
+    retry is the one that there would have been without the failure.
     """
 
     def __init__(self, tasks: Sequence[str], stepper: Stepper, parallel: int = 8, retries: int = 1):
@@ -38,7 +38,7 @@ class EpisodeCollector:
         self._parallel = parallel
         self._retries = retries
 
-    def collect(self, policy: ModelPolicy, count: int, seed: int, update: int) -> Collected:
+    def collect(self, policy: ModelPolicy, count: int, seed: int, update: int) -> RolloutBatch:
         seeds = np.random.SeedSequence([seed, 6, update]).generate_state(count)
         first = count * update
         requests = [
@@ -59,34 +59,34 @@ class EpisodeCollector:
         }
         if counts["rollout/masked_episodes"]:
             _log.warning(
-                "PPO update %d: %d of %d episodes were cut short by faults of the infrastructure, also when repeated; "
-                "nothing of them is learnt from",
+                "PPO update %d: %d of %d episodes were ended early by infrastructure failures, also when repeated; "
+                "they are not trained on",
                 update + 1,
                 counts["rollout/masked_episodes"],
                 len(episodes),
             )
         if counts["rollout/episodes_without_room"]:
             _log.warning(
-                "PPO update %d: %d of %d episodes have no step, since their first prompt leaves no room for a response",
+                "PPO update %d: %d of %d episodes have no step, because the first prompt leaves no room for a response",
                 update + 1,
                 counts["rollout/episodes_without_room"],
                 len(episodes),
             )
         records = [record for episode in episodes for record in _records(episode)]
         rollouts = [self._rollout(policy, episode) for episode in whole if episode.steps]
-        return Collected(rollouts, records, seconds, counts)
+        return RolloutBatch(rollouts, records, seconds, counts)
 
     def _run(self, policy: ModelPolicy, requests: Sequence[EpisodeRequest]) -> tuple[list[Trajectory], int]:
-        """The episodes by index, and how many had to be repeated."""
-        waiting, found, repeated = list(requests), dict[int, Trajectory](), set[int]()
+        """The episodes, ordered by index, and how many of them were repeated."""
+        pending, finished, repeated = list(requests), dict[int, Trajectory](), set[int]()
         for _ in range(1 + self._retries):
-            for episode in run_episodes(policy, waiting, self._stepper, self._parallel):
-                found[episode.index] = episode
-            waiting = [request for request in waiting if found[request.index].is_masked]
-            if not waiting:
+            for episode in run_episodes(policy, pending, self._stepper, self._parallel):
+                finished[episode.index] = episode
+            pending = [request for request in pending if finished[request.index].is_masked]
+            if not pending:
                 break
-            repeated |= {request.index for request in waiting}
-        return [found[index] for index in sorted(found)], len(repeated)
+            repeated |= {request.index for request in pending}
+        return [finished[index] for index in sorted(finished)], len(repeated)
 
     def _rollout(self, policy: ModelPolicy, episode: Trajectory) -> Rollout:
         task = self._stepper.environments[episode.task].task
@@ -96,12 +96,12 @@ class EpisodeCollector:
             action_sample(policy, step, start)
             for step, (start, _) in zip(episode.steps, encoded.spans, strict=True)
         )
-        # What comes after the last action explains nothing any more.
+        # No later token has a loss.
         return Rollout(encoded.tokens[: actions[-1].span[1]], actions)
 
 
 def _records(episode: Trajectory) -> list[dict[str, Any]]:
-    """Of an episode that is masked without rewards, since none of them was learnt from."""
+    """One record for each action; without rewards if the episode is masked, since none was trained on."""
     steps = [replace(step, reward=None) for step in episode.steps] if episode.is_masked else episode.steps
     return [
         action_record(episode.key, episode.task, index, episode.seed, step)

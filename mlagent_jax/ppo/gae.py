@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float, Real
 
 
 def generalised_advantages(
-    rewards: jax.Array, values: jax.Array, mask: jax.Array, ends: jax.Array, gamma: float, lam: float
-) -> tuple[jax.Array, jax.Array]:
-    """Advantages and returns (advantage + value), float32 [B,T], 0 outside of `mask`.
+    rewards: Real[Array, "B T"],
+    values: Real[Array, "B T"],
+    mask: Bool[Array, "B T"],
+    ends: Bool[Array, "B T"],
+    gamma: float,
+    lam: float,
+) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
+    """Advantages and returns (advantage + value), float32, 0 outside of `mask`.
 
-    rewards, values: float [B,T] at action tokens. mask: bool [B,T], action tokens; time passes over all
-    others as if they were not there. ends: bool [B,T], action tokens after which nothing more is to come.
+    mask: action tokens; all other positions are skipped, as if they did not exist. rewards, values: read at action
+    tokens only. ends: action tokens that end a trajectory, after which value and advantage are 0.
 
-    delta_t = r_t + gamma * V_{t+1} - V_t;  A_t = delta_t + gamma * lam * A_{t+1}, t counting action tokens.
+    delta_t = r_t + gamma * V_{t+1} - V_t;  A_t = delta_t + gamma * lam * A_{t+1}, where t counts action tokens.
     """
 
-    def back(later: tuple[jax.Array, jax.Array], now: tuple[jax.Array, ...]) -> tuple:
+    def back(later: tuple[Array, Array], now: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
         next_value, next_advantage = later
         reward, value, acts, end = now
-        going_on = 1.0 - end
-        delta = reward + gamma * going_on * next_value - value
-        advantage = delta + gamma * lam * going_on * next_advantage
+        continues = 1.0 - end
+        delta = reward + gamma * continues * next_value - value
+        advantage = delta + gamma * lam * continues * next_advantage
         later = (jnp.where(acts, value, next_value), jnp.where(acts, advantage, next_advantage))
         return later, jnp.where(acts, advantage, 0.0)
 
-    # float32 whatever comes in: integer rewards would make integer advantages.
+    # Always float32: integer rewards would make integer advantages.
     rewards, values = rewards.astype(jnp.float32), values.astype(jnp.float32)
-    nothing = jnp.zeros(rewards.shape[0], jnp.float32)
+    zeros = jnp.zeros(rewards.shape[0], jnp.float32)
     by_time = tuple(array.T for array in (rewards, values, mask, ends.astype(jnp.float32)))
-    backwards: jax.Array
-    _, backwards = jax.lax.scan(back, (nothing, nothing), by_time, reverse=True)
-    advantages = backwards.T
+    by_time_advantages: Array
+    _, by_time_advantages = jax.lax.scan(back, (zeros, zeros), by_time, reverse=True)
+    advantages = by_time_advantages.T
     return advantages, jnp.where(mask, advantages + values, 0.0)

@@ -1,4 +1,4 @@
-"""What must be finite in a PPO update, in the order in which it can go wrong, and who is to blame where it is not."""
+"""Checks that the numbers of a PPO update are finite; each error names the network that diverged."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Shaped
 
 from mlagent_jax.finite import Guard, NotFiniteError
+from mlagent_jax.ppo.actor_critic import LearningRates
 from mlagent_jax.ppo.rollout import Rollout
-from mlagent_jax.ppo.step import Learners
 
 ACTOR = Guard("the PPO actor", "ppo.actor_optimiser.learning_rate")
 CRITIC = Guard("the PPO critic", "ppo.critic_optimiser.learning_rate")
@@ -19,31 +20,33 @@ _SHARED_TRUNK = Guard(
     "ppo.critic_optimiser.learning_rate or ppo.actor_optimiser.learning_rate",
 )
 
-Arrays = Mapping[str, np.ndarray]
+Arrays = Mapping[str, Shaped[np.ndarray, "B T"]]
 
 
 def check_rollouts(rollouts: Sequence[Rollout], when: str, actor_rate: float) -> None:
-    """Raises NotFiniteError for a log-prob that was sampled with or a reward that is not finite."""
+    """Raises NotFiniteError for a sampler's log-prob or a reward that is not finite."""
     actions = [action for rollout in rollouts for action in rollout.actions]
     sampled = [logprob for action in actions for logprob in action.logprobs]
     ACTOR.require({"the log-probs that it sampled with": np.array(sampled, np.float64)}, when, actor_rate)
-    strange = [
+    not_finite = [
         action.reward for action in actions if action.reward is not None and not math.isfinite(action.reward)
     ]
-    if strange:
+    if not_finite:
         raise NotFiniteError(
-            f"{len(strange)} of {len(actions)} rewards are not finite {when} (the first is {strange[0]}), since a "
-            "score is not: correct the metric or m_best of the tasks"
+            f"{len(not_finite)} of {len(actions)} rewards are not finite {when} (the first is {not_finite[0]}), since "
+            "a score is not: correct the metric or m_best of the tasks"
         )
 
 
-def check_measured(measured: Arrays, mask: np.ndarray, when: str, rates: Learners) -> None:
-    """Of `Updater.measure`, at the action tokens `mask`. rates: learning rates of the networks' last steps.
+def check_experience(
+    experience: Arrays, mask: Bool[np.ndarray, "B T"], when: str, rates: LearningRates
+) -> None:
+    """Checks the result of `Updater.compute_experience` at the action tokens `mask`. Raises NotFiniteError.
 
-    The actor comes first, since a shared critic reads its hidden states. What is not finite after its log-probs is the
-    critic's: rewards are finite. Raises NotFiniteError.
+    rates: learning rates of the networks' last steps, for the message. The actor is checked first, since a shared
+    critic reads its hidden states. If its log-probs are finite, as rewards are, anything else is due to the critic.
     """
-    of = {name: array[mask] for name, array in measured.items()}
+    of = {name: array[mask] for name, array in experience.items()}
     ACTOR.require(
         {
             "the log-probs of its tokens": of["old_logprobs"],
@@ -64,23 +67,24 @@ def check_measured(measured: Arrays, mask: np.ndarray, when: str, rates: Learner
 
 
 def check_step(
-    learnt: Arrays,
-    mask: np.ndarray,
+    aux: Arrays,
+    mask: Bool[np.ndarray, "B T"],
     norms: Mapping[str, Any],
     when: str,
-    rates: Learners,
+    rates: LearningRates,
     shared_trunk: bool = False,
 ) -> None:
-    """Of one optimiser step: `step.loss`'s second result at the action tokens, and what `apply_gradients` tells.
+    """Checks one optimiser step. Raises NotFiniteError.
 
-    shared_trunk: whether the critic's loss is in the actor's gradient as well.
+    aux: the auxiliary outputs of `step.loss`, checked at the action tokens `mask`. norms: the scalars of
+    `step.apply_gradients`. shared_trunk: whether the critic's loss is also part of the actor's gradient.
     """
-    of = {name: array[mask] for name, array in learnt.items()}
+    of = {name: array[mask] for name, array in aux.items()}
     actor = {"the log-probs of its tokens": of["logprobs"], "its policy loss": of["policy_loss"]}
     ACTOR.require(actor | {"its entropy": of["entropy"]}, when, rates.actor)
     CRITIC.require({"its value loss": of["value_loss"]}, when, rates.critic)
-    moved = _SHARED_TRUNK if shared_trunk else ACTOR
-    for name, guard, rate in (("critic", CRITIC, rates.critic), ("actor", moved, rates.actor)):
+    actor_guard = _SHARED_TRUNK if shared_trunk else ACTOR
+    for name, guard, rate in (("critic", CRITIC, rates.critic), ("actor", actor_guard, rates.actor)):
         quantities = {
             "its gradient's norm": norms[f"{name}_grad_norm"],
             "its parameters": norms[f"{name}_params_finite"],

@@ -1,4 +1,4 @@
-"""The PPO loop: sample, act, measure, update, write down. No update is ever lost or done twice."""
+"""The PPO loop: collect rollouts, update, log, save. A run that is killed resumes with no update lost or repeated."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Bool
 
 from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.errors import UserError
@@ -18,24 +19,29 @@ from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.jsonl import append_jsonl, drop_after
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import partition
+from mlagent_jax.models.params import Params
 from mlagent_jax.models.qwen2 import with_adapters
 from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import check_batch_fits
 from mlagent_jax.ppo import guards
+from mlagent_jax.ppo.actor_critic import ActorCritic, LearningRates, TrainStates
 from mlagent_jax.ppo.batch import make_batch
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.critic_start import fit_value_head
 from mlagent_jax.ppo.diagnostics import after_step, rollout_metrics, task_metrics, update_metrics
 from mlagent_jax.ppo.rollout import Collector, Rollout, shuffled_rewards
-from mlagent_jax.ppo.step import Learners
 from mlagent_jax.ppo.update import Updater
-from mlagent_jax.run_folder import CHECKPOINTS, ROLLOUTS
+from mlagent_jax.run_folder import ROLLOUTS
 from mlagent_jax.tracking.tracker import Tracking
 from mlagent_jax.training.checkpoints import CheckpointError, Checkpoints
 from mlagent_jax.training.progress import ProgressBar
+from mlagent_jax.training.stage_checkpoints import (
+    SavedState,
+    open_checkpoints,
+    resume_state,
+    save_state,
+)
 from mlagent_jax.training.state import TrainState
-
-CHECKPOINT_ITEMS = ("params", "training")
 
 _log = logging.getLogger("mlagent_jax")
 
@@ -43,27 +49,29 @@ _log = logging.getLogger("mlagent_jax")
 def train(
     config: PPOConfig,
     model: Qwen2Config,
-    params: Any,
+    params: Params,
     collector: Collector | None,
     policy: ModelPolicy,
     workdir: Path,
     mesh: Mesh,
     demonstrations: Sequence[Rollout] = (),
     tracking: Tracking = Tracking(),
-) -> Any:
-    """Trains from the SFT model `params`, which stays the KL's reference; returns the actor's parameters.
+) -> Params:
+    """Trains from the SFT model `params`, which remains the reference of the KL; returns the actor's parameters.
 
-    With `model.lora`, actor and critic are adapters beside `params`, which start as its own, or as fresh ones where it
-    has none. What is sampled from, saved for later stages and returned is `params` with the actor's; the engine of
-    `policy` is one of `model`.
-    collector: step-wise (`StateCollector`) or episode-wise (`EpisodeCollector`); needed on the main process
-    only, which acts; all of them sample together. policy: how to sample; its engine's weights and its temperature
-    are set here.
-    demonstrations: the expert's actions and rewards, the same on every process, for `critic_start` "expert".
-    Goes on from the newest checkpoint in `workdir`, to the same bits as an uninterrupted run. Writes
-    checkpoints, rollouts.jsonl and what `tracking` chooses there; the metrics are those of tracking/METRICS.md.
-    Raises UserError for settings that cannot work, and where not one action of an update could be scored, and
-    NotFiniteError where actor or critic diverges: what was saved before stays, and nothing is written of that update.
+    With `model.lora`, actor and critic are adapters beside `params`. They start as the adapters in `params`, or as new
+    ones if it has none. The model that is sampled, saved and returned is `params` with the actor's adapters.
+
+    collector: step-wise (`StateCollector`) or episode-wise (`EpisodeCollector`). It is needed on the main process only,
+    which runs the environment; all processes sample together. policy: its engine is one of `model`; the engine's
+    weights and the temperature are set here. demonstrations: the expert's actions and rewards, the same on every
+    process, for `critic_start` "expert".
+
+    Resumes from the newest checkpoint in `workdir`, with the same bits as an uninterrupted run. Writes checkpoints,
+    rollouts.jsonl and what `tracking` chooses there; the metrics are those of tracking/METRICS.md.
+
+    Raises UserError for settings that cannot work, or if no action of an update could be scored. Raises NotFiniteError
+    if actor or critic diverges: nothing of that update is written, and earlier checkpoints are kept.
     """
     check(config, policy.engine.config, mesh)
     policy = policy.with_sampling(config.temperature)
@@ -73,7 +81,7 @@ def train(
     states = updater.initial_states(_value_head(config, model, params, demonstrations, mesh))
     main = distributed.is_main()
     rollouts_path = workdir / ROLLOUTS
-    with Checkpoints(workdir / CHECKPOINTS, CHECKPOINT_ITEMS, config.keep) as checkpoints:
+    with open_checkpoints(workdir, config.keep) as checkpoints:
         start, states = resume(checkpoints, states, updater.policy_params(states))
         if main:
             drop_after(rollouts_path, start)
@@ -97,7 +105,7 @@ def train(
                 }
                 if line["rollout/masked_actions"]:
                     _log.warning(
-                        "PPO update %d: %d of %d actions met faults of the infrastructure and are not learnt from",
+                        "PPO update %d: %d of %d actions met infrastructure failures and are not trained on",
                         update + 1,
                         line["rollout/masked_actions"],
                         line["rollout/actions"],
@@ -113,8 +121,9 @@ def train(
 
 
 def _value_head(
-    config: PPOConfig, model: Qwen2Config, params: Any, demonstrations: Sequence[Rollout], mesh: Mesh
-) -> Any:
+    config: PPOConfig, model: Qwen2Config, params: Params, demonstrations: Sequence[Rollout], mesh: Mesh
+) -> Params | None:
+    """The critic's start; None for zeros."""
     if config.critic == "none" or config.critic_start == "zero":
         return None
     if not demonstrations:
@@ -123,7 +132,7 @@ def _value_head(
 
 
 def check(config: PPOConfig, engine: EngineConfig, mesh: Mesh) -> None:
-    """Raises UserError where settings of the engine, the mesh and PPO do not go together."""
+    """Raises UserError if the settings of engine, mesh and PPO do not fit together."""
     config.validate()
     if engine.max_length > config.row_length:
         raise UserError(
@@ -136,35 +145,35 @@ def check(config: PPOConfig, engine: EngineConfig, mesh: Mesh) -> None:
 def learn(
     config: PPOConfig,
     updater: Updater,
-    states: Learners,
+    states: TrainStates,
     rollouts: Sequence[Rollout],
     update: int,
     clock: _Clock | None = None,
-) -> tuple[Learners, dict[str, float]]:
-    """One update from given rollouts: the new states (the old ones are donated) and its metrics."""
+) -> tuple[TrainStates, dict[str, float]]:
+    """One update from given rollouts: the new states (the old ones are donated) and the update's metrics."""
     clock = clock or _Clock()
     line = rollout_metrics(rollouts)
     if config.shuffle_rewards:
         rollouts = shuffled_rewards(rollouts, config.seed, update)
     batch = make_batch(config, rollouts, update)
-    measured = updater.measure(states, batch)
+    experience = updater.compute_experience(states, batch)
     mask = batch.arrays["mask"]
-    guards.check_measured(measured, mask, f"before update {update + 1}", updater.learning_rates(states))
+    guards.check_experience(experience, mask, f"before update {update + 1}", updater.learning_rates(states))
     clock.lap("old_log_prob")
-    states, learnt, norms = updater.update(states, batch, measured, update)
+    states, aux, scalars = updater.update(states, batch, experience, update)
     clock.lap("update_actor")
-    line |= update_metrics(batch.arrays | measured, learnt, config) | norms
-    # Finite weights may be too large to compute with, so some rows are measured again before anything is saved.
-    rows = _some_rows(config, mask, update)
-    after, tried = updater.measure(states, batch, rows), mask[rows]
-    guards.check_measured(after, tried, f"after update {update + 1}", updater.learning_rates(states))
-    line |= after_step(measured["old_logprobs"][rows][tried], after["old_logprobs"][tried])
+    line |= update_metrics(batch.arrays | experience, aux, config) | scalars
+    # Finite weights can still be too large to compute with: some rows are computed again before anything is saved.
+    rows = _rows_to_check(config, mask, update)
+    after, checked = updater.compute_experience(states, batch, rows), mask[rows]
+    guards.check_experience(after, checked, f"after update {update + 1}", updater.learning_rates(states))
+    line |= after_step(experience["old_logprobs"][rows][checked], after["old_logprobs"][checked])
     clock.lap("post_update_check")
     return states, line
 
 
-def _some_rows(config: PPOConfig, mask: np.ndarray, update: int) -> slice:
-    """A micro-batch of rows with an action in it, another one in each update."""
+def _rows_to_check(config: PPOConfig, mask: Bool[np.ndarray, "B T"], update: int) -> slice:
+    """A micro-batch that contains an action; a different one in each update."""
     starts = [
         start
         for start in range(0, len(mask), config.micro_rows)
@@ -174,28 +183,33 @@ def _some_rows(config: PPOConfig, mask: np.ndarray, update: int) -> slice:
     return slice(start, start + config.micro_rows)
 
 
-def save(checkpoints: Checkpoints, update: int, states: Learners, policy: Any) -> None:
-    """The policy (`Updater.policy_params`) apart from the rest, so that a later stage can read it alone."""
-    actor, critic = states
-    checkpoints.save(update, params=policy, training=(actor.opt_state, actor.step, critic))
+def save(checkpoints: Checkpoints, update: int, states: TrainStates, policy_params: Params) -> None:
+    """Saves the states after `update`, the actor's parameters as those of the whole policy."""
+    save_state(checkpoints, SavedState(update, policy_params, _other_than_policy(states)))
 
 
-def resume(checkpoints: Checkpoints, states: Learners, policy: Any) -> tuple[int, Learners]:
-    """The newest whole states and their update, with the shardings of `states` and of their policy
-    (`Updater.policy_params`); 0 and `states` where none was saved.
+def resume(checkpoints: Checkpoints, states: TrainStates, policy_params: Params) -> tuple[int, TrainStates]:
+    """The number of updates done and the states after them, from the newest intact checkpoint.
+
+    They get the shardings of `states` and of `policy_params`, the policy's parameters in `states`. Returns 0 and
+    `states` if nothing has been saved. Raises CheckpointError.
     """
-    actor, critic = states
-    found = checkpoints.resume(params=policy, training=(actor.opt_state, actor.step, critic))
-    if found is None:
+    saved = resume_state(checkpoints, policy_params, _other_than_policy(states))
+    if saved is None:
         return 0, states
-    update, saved = found
-    opt_state, step, critic = saved["training"]
+    update = saved.step
+    opt_state, step, critic = saved.training
     if not update <= int(critic.step) or int(step) > int(critic.step):
         raise CheckpointError(
             f"checkpoint {update} of PPO holds an actor of {int(step)} steps and a critic of {int(critic.step)}, which "
-            "are not of one update: delete its folder to go on from the one before"
+            "are not of one update: delete its folder to resume from the one before"
         )
-    return update, Learners(TrainState(partition(saved["params"])[0], opt_state, step), critic)
+    return update, ActorCritic(TrainState(partition(saved.params)[0], opt_state, step), critic)
+
+
+def _other_than_policy(states: TrainStates) -> tuple[Any, ...]:
+    """What a checkpoint holds besides the policy's parameters."""
+    return states.actor.opt_state, states.actor.step, states.critic
 
 
 def _collect(
@@ -203,28 +217,28 @@ def _collect(
     collector: Collector | None,
     policy: ModelPolicy,
     update: int,
-    rates: Learners,
+    rates: LearningRates,
     clock: _Clock,
 ) -> tuple[list[Rollout], list[dict[str, Any]], dict[str, int]]:
-    """The update's rollouts and further metrics, the same on every process; on the main one the actions' records."""
+    """The update's rollouts, the records of its actions (on the main process only) and further metrics."""
     engine = policy.engine
     records: list[dict[str, Any]] = []
 
-    def work() -> tuple[list[Rollout], dict[str, float], dict[str, int]]:
+    def collect() -> tuple[list[Rollout], dict[str, float], dict[str, int]]:
         assert collector is not None, "the main process needs a collector"
-        got = collector.collect(policy, config.batch_size, config.seed, update)
-        records.extend(got.records)
-        return got.rollouts, got.seconds, got.counts
+        collected = collector.collect(policy, config.batch_size, config.seed, update)
+        records.extend(collected.records)
+        return collected.rollouts, collected.seconds, collected.counts
 
-    rollouts, seconds, counts = engine.leading(work)
+    rollouts, seconds, counts = engine.on_main(collect)
     engine.unload()
     clock.note(seconds)
     guards.check_rollouts(rollouts, f"while update {update + 1} was sampled", rates.actor)
     scored = sum(action.reward is not None for rollout in rollouts for action in rollout.actions)
     if not scored:
         raise UserError(
-            f"none of the rollouts of PPO update {update + 1} could be scored: all met a failure of our own "
-            "infrastructure; mend the sandbox and run the same command again"
+            f"none of the rollouts of PPO update {update + 1} could be scored: all met infrastructure failures; repair "
+            "the sandbox and run the same command again"
         )
     return rollouts, records, counts
 

@@ -1,24 +1,25 @@
-"""PPO's losses (arXiv 1707.06347), token by token; what they are summed with is the caller's `weights`."""
+"""PPO's losses (arXiv 1707.06347), token by token, and the weights with which they are summed."""
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jaxtyping import Bool, Float, Int
 
-Floats = jax.Array | np.ndarray
+Tokens = Float[Array | np.ndarray, "*tokens"]  # one number for each token; any shape
 _MAX_LOG_RATIO = 20.0  # as in verl: beyond it exp might overflow, and the clipped loss has no gradient anyway
 
 
 def policy_loss(
-    logprobs: jax.Array,
-    old_logprobs: jax.Array,
-    advantages: jax.Array,
+    logprobs: Tokens,
+    old_logprobs: Tokens,
+    advantages: Tokens,
     clip_low: float,
     clip_high: float,
     dual_clip: float = 0.0,
-) -> jax.Array:
-    """-min(r A, clip(r, 1 - low, 1 + high) A) with r = pi / pi_old, per token, any shape.
+) -> Float[Array, "*tokens"]:
+    """-min(r A, clip(r, 1 - low, 1 + high) A) with r = pi / pi_old, for each token.
 
     dual_clip: c > 1 bounds the loss of tokens with A < 0 by -c A (arXiv 1912.09729, equation 5); 0 for none.
     """
@@ -30,52 +31,57 @@ def policy_loss(
     return loss
 
 
-def probability_ratio(logprobs: Floats, old_logprobs: Floats) -> jax.Array:
-    """pi / pi_old, per token, any shape."""
+def probability_ratio(logprobs: Tokens, old_logprobs: Tokens) -> Float[Array, "*tokens"]:
+    """pi / pi_old, for each token."""
     return jnp.exp(jnp.clip(logprobs - old_logprobs, -_MAX_LOG_RATIO, _MAX_LOG_RATIO))
 
 
 def clipped_tokens(
-    logprobs: Floats,
-    old_logprobs: Floats,
-    advantages: Floats,
+    logprobs: Tokens,
+    old_logprobs: Tokens,
+    advantages: Tokens,
     clip_low: float,
     clip_high: float,
     dual_clip: float = 0.0,
-) -> tuple[jax.Array, jax.Array]:
-    """Where `policy_loss` of the same arguments is bounded, bools of any shape: by the range, and by `dual_clip`.
+) -> tuple[Bool[Array, "*tokens"], Bool[Array, "*tokens"]]:
+    """Where `policy_loss` of the same arguments is clipped: by the ratio's range, and by `dual_clip`.
 
     Their means are verl's `pg_clipfrac` and `pg_clipfrac_lower`.
     """
     ratio = probability_ratio(logprobs, old_logprobs)
-    free = -ratio * advantages
-    ranged = -jnp.clip(ratio, 1.0 - clip_low, 1.0 + clip_high) * advantages
-    lower = jnp.logical_and(advantages < 0, jnp.maximum(free, ranged) > -dual_clip * advantages)
-    return ranged > free, lower & bool(dual_clip)
+    unclipped = -ratio * advantages
+    clipped = -jnp.clip(ratio, 1.0 - clip_low, 1.0 + clip_high) * advantages
+    lower = jnp.logical_and(advantages < 0, jnp.maximum(unclipped, clipped) > -dual_clip * advantages)
+    return clipped > unclipped, lower & bool(dual_clip)
 
 
-def value_loss(values: jax.Array, old_values: jax.Array, returns: jax.Array, clip: float) -> jax.Array:
-    """Half the squared error; with `clip` > 0 the larger of it and that of a value within `clip` of the
-    old.
+def value_loss(values: Tokens, old_values: Tokens, returns: Tokens, clip: float) -> Float[Array, "*tokens"]:
+    """Half the squared error of each token's value.
+
+    With `clip` > 0, the larger of this and the same for the value clipped to within `clip` of the old one.
     """
     error = jnp.square(values - returns)
     if clip:
-        near = old_values + jnp.clip(values - old_values, -clip, clip)
-        error = jnp.maximum(error, jnp.square(near - returns))
+        clipped = old_values + jnp.clip(values - old_values, -clip, clip)
+        error = jnp.maximum(error, jnp.square(clipped - returns))
     return 0.5 * error
 
 
-def clipped_values(values: Floats, old_values: Floats, returns: Floats, clip: float) -> jax.Array:
-    """Where `value_loss` of the same arguments takes the bounded value, bools; their mean is verl's `vf_clipfrac`."""
-    near = old_values + jnp.clip(values - old_values, -clip, clip)
-    return (jnp.square(near - returns) > jnp.square(values - returns)) & bool(clip)
+def clipped_values(
+    values: Tokens, old_values: Tokens, returns: Tokens, clip: float
+) -> Bool[Array, "*tokens"]:
+    """Where `value_loss` of the same arguments uses the clipped value; the mean is verl's `vf_clipfrac`."""
+    clipped = old_values + jnp.clip(values - old_values, -clip, clip)
+    return (jnp.square(clipped - returns) > jnp.square(values - returns)) & bool(clip)
 
 
-def token_weights(mask: np.ndarray, action_lengths: np.ndarray, aggregation: str) -> np.ndarray:
-    """Float32 weights that sum to 1 over a whole minibatch, so that a sum over any split of it is the mean.
+def token_weights(
+    mask: Bool[np.ndarray, "B T"], action_lengths: Int[np.ndarray, "B T"], aggregation: str
+) -> Float[np.ndarray, "B T"]:
+    """Float32 weights that sum to 1 over a minibatch: weighted sums over its micro-batches add up to its mean.
 
-    mask: bool [R,T], tokens that count. action_lengths: int [R,T], such tokens in the action that each is
-        part of.
+    mask: the tokens that count. action_lengths: how many such tokens there are in each token's action. Raises
+    ValueError for another aggregation.
     """
     if aggregation == "token_mean":
         weights = mask.astype(np.float64)

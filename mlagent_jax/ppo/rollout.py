@@ -1,13 +1,14 @@
-"""What was sampled for an update: token sequences whose actions carry their log-probs and rewards."""
+"""Rollouts: sampled token sequences, with the log-probs and the reward of each action."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
+from jaxtyping import Int32
 
 from mlagent_jax.agent.episode import Stepper
 from mlagent_jax.agent.model_policy import ModelPolicy
@@ -21,8 +22,8 @@ from mlagent_jax.text.chat import Encoded
 class ActionSample:
     """One response within a rollout.
 
-    span: [start, end) of its tokens. logprobs: the sampler's, one a token. reward: None where our own
-    infrastructure failed, which is masked out. truncated: cut at the length limit before its end of turn.
+    span: [start, end) of its tokens. logprobs: the sampler's, one for each token. reward: None after an infrastructure
+    failure; the action is then masked out of the loss. truncated: cut at the length limit before its end of turn.
     """
 
     span: tuple[int, int]
@@ -34,15 +35,18 @@ class ActionSample:
 
 @dataclass(frozen=True)
 class Rollout:
-    """One sequence: a state and one action from it, or a whole episode. tokens: int32 (T,)."""
+    """One sequence: a state and one action from it, or a whole episode."""
 
-    tokens: np.ndarray
+    tokens: Int32[np.ndarray, " T"]
     actions: tuple[ActionSample, ...]
 
 
 @dataclass(frozen=True)
-class Collected:
-    """Rollouts of one update; records: one JSON-ready line for each action; seconds by phase; counts: more metrics."""
+class RolloutBatch:
+    """The rollouts of one update.
+
+    records: one JSON-ready object for each action. seconds: by phase. counts: further metrics.
+    """
 
     rollouts: list[Rollout]
     records: list[dict[str, Any]]
@@ -51,21 +55,21 @@ class Collected:
 
 
 class Collector(Protocol):
-    """Where rollouts come from; called on the main process only."""
+    """Collects rollouts; called on the main process only."""
 
-    def collect(self, policy: ModelPolicy, count: int, seed: int, update: int) -> Collected:
-        """`count` rollouts that depend on the policy, seed and update alone."""
+    def collect(self, policy: ModelPolicy, count: int, seed: int, update: int) -> RolloutBatch:
+        """`count` rollouts that depend on nothing but the policy, the seed and the update."""
         ...
 
 
 class StateCollector:
-    """Step-wise: states from the pool, one action each."""
+    """Step-wise RL: states from the pool, one action from each."""
 
     def __init__(self, pool: StatePool, stepper: Stepper):
         self.pool = pool
         self._stepper = stepper
 
-    def collect(self, policy: ModelPolicy, count: int, seed: int, update: int) -> Collected:
+    def collect(self, policy: ModelPolicy, count: int, seed: int, update: int) -> RolloutBatch:
         states = self.pool.sample(count, seed, update)
         began = time.monotonic()
         responses = policy.respond([state.turn.situation for state in states])
@@ -74,11 +78,14 @@ class StateCollector:
         acted = time.monotonic()
         rollouts = [_one_action(policy, state, step) for state, step in zip(states, steps, strict=True)]
         records = [_record(state, step) for state, step in zip(states, steps, strict=True)]
-        return Collected(rollouts, records, {"gen": sampled - began, "env": acted - sampled})
+        return RolloutBatch(rollouts, records, {"gen": sampled - began, "env": acted - sampled})
 
 
 def action_sample(policy: ModelPolicy, step: Step, start: int) -> ActionSample:
-    """The action of a step whose tokens begin at `start` of its sequence."""
+    """The action of a step whose tokens begin at position `start` of the sequence.
+
+    Raises ValueError for a response that was not sampled from a local model.
+    """
     if step.tokens is None or step.logprobs is None:
         raise ValueError("a rollout needs the token ids and log-probs that the response was sampled with")
     return ActionSample(
@@ -91,7 +98,7 @@ def action_sample(policy: ModelPolicy, step: Step, start: int) -> ActionSample:
 
 
 def demonstration(encoded: Encoded, rewards: Sequence[float | None]) -> Rollout:
-    """An agent's episode as a rollout: what its actions were and earned. They were not sampled here."""
+    """An expert's episode as a rollout, with the rewards of its actions. Their log-probs are unknown and set to 0."""
     actions = tuple(
         ActionSample((start, stop), (0.0,) * (stop - start), reward, "demonstration", False)
         for (start, stop), reward in zip(encoded.spans, rewards, strict=False)
@@ -100,7 +107,7 @@ def demonstration(encoded: Encoded, rewards: Sequence[float | None]) -> Rollout:
 
 
 def action_record(trajectory: str, task: str, index: int, seed: int, step: Step) -> dict[str, Any]:
-    """What `rollouts.jsonl` keeps of an action, so that every reward can be traced to what earned it."""
+    """The line of `rollouts.jsonl` for an action, so that every reward can be traced to what earned it."""
     return {
         "task": task,
         "trajectory": trajectory,
@@ -118,18 +125,17 @@ def action_record(trajectory: str, task: str, index: int, seed: int, step: Step)
 
 
 def shuffled_rewards(rollouts: Sequence[Rollout], seed: int, update: int) -> list[Rollout]:
-    """A control: the same rewards, handed to each other's actions at random."""
-    earned = [
+    """A control: the same rewards, permuted at random among the actions that have one."""
+    rewards = [
         action.reward for rollout in rollouts for action in rollout.actions if action.reward is not None
     ]
-    mixed = iter(np.random.default_rng([seed, 4, update]).permutation(np.array(earned, np.float64)).tolist())
+    rng = np.random.default_rng([seed, 4, update])
+    shuffled = iter(rng.permutation(np.array(rewards, np.float64)).tolist())
     return [
         Rollout(
             rollout.tokens,
             tuple(
-                action
-                if action.reward is None
-                else ActionSample(action.span, action.logprobs, next(mixed), action.outcome, action.truncated)
+                action if action.reward is None else replace(action, reward=next(shuffled))
                 for action in rollout.actions
             ),
         )

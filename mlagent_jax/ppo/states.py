@@ -1,6 +1,6 @@
-"""The pool of states for step-wise RL: every step of the expert's trajectories that an action can follow.
+"""The pool of states for step-wise RL: the state before every step of the expert's trajectories.
 
-The objective is the expectation over this fixed distribution (arXiv 2505.23723, equation 4):
+The objective is an expectation over this fixed distribution (arXiv 2505.23723, equation 4):
 J(theta) = E_{s ~ d_expert, a ~ pi_theta(.|s)} [R(s, a)].
 """
 
@@ -19,12 +19,12 @@ from mlagent_jax.errors import UserError
 from mlagent_jax.tasks.task import Task
 
 TOO_LONG = "too long for the policy's context (sampling.max_length)"
-AFTER_A_FAULT = "after a fault of the infrastructure"
+AFTER_A_FAILURE = "after an infrastructure failure"
 
 
 @dataclass(frozen=True)
 class PoolState:
-    """Step `index` of stored episode `trajectory`, about to be acted from anew."""
+    """The state before step `index` of the stored episode `trajectory`, from which a new action is sampled."""
 
     trajectory: str
     index: int
@@ -32,9 +32,9 @@ class PoolState:
 
 
 class StatePool:
-    """Uniform over steps, so longer episodes weigh more, as in the expert's own state distribution.
+    """Uniform over steps, so longer episodes have more weight, as in the expert's own state distribution.
 
-    total: states of the trajectories. left_out: how many of them are not in the pool, by reason. told: that in words.
+    total: how many states the trajectories have. left_out: how many of them are not in the pool, by reason.
     """
 
     def __init__(
@@ -43,10 +43,9 @@ class StatePool:
         tasks: Mapping[str, Task],
         fits: Callable[[Situation], bool],
     ):
-        """tasks: by name; trajectories of others are left out. fits: leaves out states too long for the
-        policy.
+        """tasks: by name; trajectories of other tasks are ignored. fits: whether the context has room for a state.
 
-        Raises UserError where nothing is left.
+        Raises UserError if no state is left.
         """
         self._trajectories = [trajectory for trajectory in trajectories if trajectory.task in tasks]
         self._tasks = tasks
@@ -56,12 +55,11 @@ class StatePool:
             for index, step in enumerate(trajectory.steps)
             if not step.before.done
         ]
-        sound = [where for where in every if not _met_a_fault(self._trajectories[where[0]], where[1])]
-        self.steps = [where for where in sound if fits(self._turn(*where, seed=0).situation)]
+        valid = [place for place in every if not _follows_a_failure(self._trajectories[place[0]], place[1])]
+        self.steps = [place for place in valid if fits(self._turn(*place, seed=0).situation)]
         self.total = len(every)
-        counts = {TOO_LONG: len(sound) - len(self.steps), AFTER_A_FAULT: len(every) - len(sound)}
+        counts = {TOO_LONG: len(valid) - len(self.steps), AFTER_A_FAILURE: len(every) - len(valid)}
         self.left_out = {reason: count for reason, count in counts.items() if count}
-        self.told = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items())
         if not self.steps:
             raise UserError(
                 f"no state to learn from: {len(self._trajectories)} of {len(trajectories)} trajectories are "
@@ -73,10 +71,15 @@ class StatePool:
     def __len__(self) -> int:
         return len(self.steps)
 
-    def sample(self, count: int, seed: int, update: int) -> list[PoolState]:
-        """`count` states with the seeds of their responses; the same for the same seed and update.
+    @property
+    def left_out_summary(self) -> str:
+        """`left_out` in words; empty if no state was left out."""
+        return ", ".join(f"{count} {reason}" for reason, count in self.left_out.items())
 
-        Without replacement within a pass over the pool: update u takes the u-th part of a shuffled stream.
+    def sample(self, count: int, seed: int, update: int) -> list[PoolState]:
+        """`count` states, each with a seed for its response; the same for the same seed and update.
+
+        Without replacement within a pass over the pool: update u takes the u-th part of an endless shuffled stream.
         """
         size, start = len(self.steps), count * update
         chosen = []
@@ -94,6 +97,6 @@ class StatePool:
         return turn_at(trajectory, index, self._tasks[trajectory.task], seed)
 
 
-def _met_a_fault(trajectory: Trajectory, index: int) -> bool:
-    """A state whose history holds a fault of ours would show the policy what no agent should learn from."""
+def _follows_a_failure(trajectory: Trajectory, index: int) -> bool:
+    """Whether the state's history contains an infrastructure failure, from which the policy should not learn."""
     return any(step.outcome is Outcome.INFRASTRUCTURE for step in trajectory.steps[:index])

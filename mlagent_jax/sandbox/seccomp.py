@@ -145,10 +145,8 @@ _CLONE_NEW_FLAGS = 0x7E020000  # cgroup, uts, ipc, user, pid, net and mount
 _MAP_HUGETLB = 0x40000
 _RWF_NOWAIT = 0x8
 _F_GETLK, _F_OFD_GETLK, _F_SETLEASE, _F_NOTIFY, _F_SETPIPE_SZ = 5, 36, 1024, 1026, 1031
-_F_OFD_SETLK, _F_OFD_SETLKW = (
-    37,
-    38,
-)  # no process owns such a lock, so one could stay hidden in a queued message
+# No process owns such a lock, so one could stay hidden in a queued message.
+_F_OFD_SETLK, _F_OFD_SETLKW = 37, 38
 _SOL_SOCKET, _SO_BUFFER_SIZES = 1, (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, SO_SNDBUFFORCE, SO_RCVBUFFORCE
 
 _RULES: tuple[_Rule, ...] = (

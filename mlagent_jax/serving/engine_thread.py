@@ -85,9 +85,8 @@ class EngineThread:
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._streams: dict[Sample, tuple[TokenStream, int]] = {}
         self._sent: dict[Sample, int] = {}  # how many tokens of a sample its stream has got
-        self._lock = (
-            threading.Lock()
-        )  # guards the next two, so that no stream is opened unnoticed while the thread ends
+        # Guards the next two, so that no stream is opened unnoticed while the thread ends.
+        self._lock = threading.Lock()
         self._open: set[TokenStream] = set()
         self._ended: EngineEndedError | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)

@@ -1,4 +1,4 @@
-"""Which trajectories are trained on in which step, and in which packed rows: a function of seed and step alone."""
+"""Batches of packed rows: which trajectories each step trains on, as a function of seed and step alone."""
 
 from __future__ import annotations
 
@@ -7,31 +7,34 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+from jaxtyping import Int, Shaped
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.sft.config import SFTConfig
 from mlagent_jax.text.chat import Encoded, require_supervision
 from mlagent_jax.text.packing import PackedRows, cut_at_step, pack, pad_rows, rows_needed
 
+RowArrays = dict[str, Shaped[np.ndarray, "B T"]]
+
 _log = logging.getLogger("mlagent_jax")
 
 
 class Batches(Protocol):
-    """per_epoch: how many steps go through all training trajectories once."""
+    """per_epoch: how many steps make one pass over the training trajectories."""
 
     per_epoch: float
 
-    def rows(self, step: int) -> dict[str, np.ndarray]:
-        """The arrays of `text.packing` for a step (from 0), [R,T] each; R is the same in every step."""
+    def rows(self, step: int) -> RowArrays:
+        """The arrays of `text.packing` for a step (counted from 0); the number of rows is the same in every step."""
         ...
 
     def tokens(self, start: int, stop: int) -> int:
-        """How many the steps from `start` up to `stop` train on."""
+        """The number of tokens in the steps from `start` up to, not including, `stop`."""
         ...
 
 
 def make_batches(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[Batches, PackedRows | None]:
-    """Batches of what is trained on, and the rows of what is held out, if anything is. Raises UserError."""
+    """Batches of the training trajectories, and the rows of the held-out ones, if there are any. Raises UserError."""
     if config.batch_sequences:
         training, held_out = _split(config, sequences)
         return SequenceBatches(config, training), _held_out_rows(config, held_out)
@@ -40,39 +43,39 @@ def make_batches(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[Batch
 
 
 def make_rows(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[PackedRows, PackedRows | None]:
-    """Training and held-out rows; whole sequences are held out, at least one if `eval_fraction` is not 0."""
+    """Training and held-out rows. Whole sequences are held out, at least one unless `eval_fraction` is 0."""
     training, held_out = _split(config, sequences)
     return pack(training, config.row_length), _held_out_rows(config, held_out)
 
 
 def cut_counts(sequences: Sequence[Encoded], length: int) -> tuple[int, int]:
-    """How many sequences are longer than a row and so cut at a step, and how many of those have no action left."""
+    """How many sequences are longer than a row, and so cut at a step; how many of those have no action left."""
     kept = [cut_at_step(sequence, length) for sequence in sequences]
     cut = sum(len(a.tokens) < len(b.tokens) for a, b in zip(kept, sequences, strict=True))
     return cut, sum(len(sequence.tokens) == 0 for sequence in kept)
 
 
 class RowBatches:
-    """`batch_rows` rows a step, however many trajectories those hold; every trajectory keeps its row."""
+    """`batch_rows` rows in each step, however many trajectories they contain. The packing never changes."""
 
     def __init__(self, config: SFTConfig, rows: PackedRows):
         self._config, self._rows = config, rows
         self._row_tokens = (rows.segment_ids > 0).sum(1)
         self.per_epoch = len(rows.tokens) / config.batch_rows
 
-    def rows(self, step: int) -> dict[str, np.ndarray]:
-        return self._rows.take(self._chosen(step, step + 1))
+    def rows(self, step: int) -> RowArrays:
+        return self._rows.take(self._indices(step, step + 1))
 
     def tokens(self, start: int, stop: int) -> int:
-        return int(self._row_tokens[self._chosen(start, stop)].sum())
+        return int(self._row_tokens[self._indices(start, stop)].sum())
 
-    def _chosen(self, start: int, stop: int) -> np.ndarray:
+    def _indices(self, start: int, stop: int) -> Int[np.ndarray, " rows"]:
         size = self._config.batch_rows
         return shuffled(self._config.seed, len(self._rows.tokens), start * size, stop * size)
 
 
 class SequenceBatches:
-    """`batch_sequences` trajectories a step, packed into as many rows as the fullest step of the run needs."""
+    """`batch_sequences` trajectories in each step, packed into as many rows as the fullest step of the run needs."""
 
     def __init__(self, config: SFTConfig, sequences: Sequence[Encoded]):
         kept = [cut_at_step(sequence, config.row_length) for sequence in sequences]
@@ -81,24 +84,24 @@ class SequenceBatches:
         self._sizes = np.array([len(sequence.tokens) for sequence in self._sequences])
         self.per_epoch = len(self._sequences) / config.batch_sequences
         steps = config.steps or max(1, round(config.epochs * self.per_epoch))
-        most = max(rows_needed(self._sizes[self._chosen(step)], config.row_length) for step in range(steps))
-        self._count = -(-most // config.micro_rows) * config.micro_rows
+        most = max(rows_needed(self._sizes[self._indices(step)], config.row_length) for step in range(steps))
+        self._row_count = -(-most // config.micro_rows) * config.micro_rows
 
-    def rows(self, step: int) -> dict[str, np.ndarray]:
-        members = [self._sequences[i] for i in self._chosen(step)]
-        packed = pad_rows(pack(members, self._config.row_length), self._count)
-        return packed.take(np.arange(self._count))
+    def rows(self, step: int) -> RowArrays:
+        members = [self._sequences[i] for i in self._indices(step)]
+        packed = pad_rows(pack(members, self._config.row_length), self._row_count)
+        return packed.take(np.arange(self._row_count))
 
     def tokens(self, start: int, stop: int) -> int:
-        return sum(int(self._sizes[self._chosen(step)].sum()) for step in range(start, stop))
+        return sum(int(self._sizes[self._indices(step)].sum()) for step in range(start, stop))
 
-    def _chosen(self, step: int) -> np.ndarray:
+    def _indices(self, step: int) -> Int[np.ndarray, " sequences"]:
         size = self._config.batch_sequences
         return shuffled(self._config.seed, len(self._sequences), step * size, (step + 1) * size)
 
 
-def shuffled(seed: int, count: int, start: int, stop: int) -> np.ndarray:
-    """Members `start` to `stop` of an endless stream of permutations of `count` things, one an epoch."""
+def shuffled(seed: int, count: int, start: int, stop: int) -> Int[np.ndarray, " members"]:
+    """Members `start` to `stop` of an endless stream of permutations of range(count), one for each epoch."""
     epochs = range(start // count, -(-stop // count))
     stream = [np.random.default_rng([seed, 1, epoch]).permutation(count) for epoch in epochs]
     offset = start // count * count
@@ -106,7 +109,7 @@ def shuffled(seed: int, count: int, start: int, stop: int) -> np.ndarray:
 
 
 def _split(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[list[Encoded], list[Encoded]]:
-    """What is trained on, and what is held out. Raises UserError where there is nothing to learn from."""
+    """Training and held-out sequences. Raises UserError if there is nothing to train on."""
     for number, sequence in enumerate(sequences):
         require_supervision(sequence, f"trajectory {number}")
     order = np.random.default_rng([config.seed, 0]).permutation(len(sequences))
@@ -124,7 +127,8 @@ def _split(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[list[Encode
     cut, dropped = cut_counts(sequences, config.row_length)
     if cut:
         _log.warning(
-            "%d of %d trajectories are longer than sft.row_length %d: cut at a step, %d of them away",
+            "%d of %d trajectories are longer than sft.row_length %d and are cut at a step; %d of these have no action "
+            "left",
             cut,
             len(sequences),
             config.row_length,

@@ -13,13 +13,15 @@ from mlagent_jax.training.optimisers import OptimiserConfig
 class SFTConfig:
     """The paper's values where it has them (arXiv 2505.23723, appendix C.1).
 
-    row_length: tokens in a packed row. batch_rows: packed rows in an optimiser step, however many trajectories they
-        hold; `micro_rows` of them at a time. batch_sequences: if not 0, a step is of that many trajectories instead, as
-        the paper's batch of 64 is, packed into as many rows as they need.
-    epochs: passes over what is trained on, to the nearest whole step; `steps`, if not 0, says how many steps instead.
-    eval_fraction: share of the trajectories held out for the evaluation loss, taken every `eval_every` steps.
-    checkpoint_every, log_every: steps. keep: checkpoints kept.
-    seed: of the held-out share and the order of rows.
+    row_length: tokens in a packed row.
+    batch_rows: packed rows in an optimiser step, however many trajectories they contain. micro_rows: rows in a
+        micro-batch, over which gradients are accumulated.
+    batch_sequences: if not 0, a step has this many trajectories instead, like the paper's batch of 64, packed into as
+        many rows as they need.
+    epochs: passes over the training trajectories, rounded to whole steps. steps: if not 0, the number of steps instead.
+    eval_fraction: share of the trajectories held out for the evaluation loss, computed every `eval_every` steps.
+    checkpoint_every, log_every: in steps. keep: checkpoints kept.
+    seed: of the held-out share and of the order of rows.
     """
 
     row_length: int = setting(15_000, at_least=2)
@@ -43,7 +45,7 @@ class SFTConfig:
         check(self, "sft")
         if not self.batch_sequences and self.batch_rows % self.micro_rows:
             raise UserError(
-                f"sft.batch_rows is {self.batch_rows}, no multiple of sft.micro_rows {self.micro_rows}"
+                f"sft.batch_rows is {self.batch_rows}, which is not a multiple of sft.micro_rows {self.micro_rows}"
             )
         if not self.steps and not self.epochs:
             raise UserError(

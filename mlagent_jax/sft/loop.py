@@ -1,11 +1,10 @@
-"""The supervised fine-tuning loop: resumable at any step, the same result however often it was killed."""
+"""The supervised fine-tuning loop. It can be killed at any step and resumes to the same result."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optax
@@ -13,42 +12,50 @@ from jax.sharding import Mesh
 
 from mlagent_jax.finite import Guard, require_finite
 from mlagent_jax.models.config import Qwen2Config
-from mlagent_jax.models.qwen2 import abstract_params, with_adapters
+from mlagent_jax.models.params import Params
+from mlagent_jax.models.qwen2 import with_adapters
 from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import batch_sharding, check_batch_fits, param_shardings, put
-from mlagent_jax.run_folder import CHECKPOINTS
-from mlagent_jax.sft.batches import make_batches
+from mlagent_jax.sft.batches import RowArrays, make_batches
 from mlagent_jax.sft.config import SFTConfig
-from mlagent_jax.sft.step import Metrics, compile_eval_step, compile_train_step
+from mlagent_jax.sft.step import Metrics, MicroBatches, compile_eval_step, compile_train_step
 from mlagent_jax.text.chat import Encoded
 from mlagent_jax.text.packing import PackedRows
 from mlagent_jax.tracking.tracker import Tracking
 from mlagent_jax.training.checkpoints import CheckpointError, Checkpoints
 from mlagent_jax.training.optimisers import make_optimiser, make_schedule
 from mlagent_jax.training.progress import ProgressBar
-from mlagent_jax.training.state import TrainState, init_state, state_shardings, with_shardings
+from mlagent_jax.training.stage_checkpoints import (
+    SavedState,
+    open_checkpoints,
+    resume_state,
+    save_state,
+)
+from mlagent_jax.training.state import TrainState, init_state, state_shardings
 
-CHECKPOINT_ITEMS = ("params", "training")
 GUARD = Guard("SFT", "sft.optimiser.learning_rate")
 
 
 def train(
     config: SFTConfig,
     model: Qwen2Config,
-    params: Any,
+    params: Params,
     sequences: Sequence[Encoded],
     workdir: Path,
     mesh: Mesh,
     tracking: Tracking = Tracking(),
-) -> Any:
-    """Fine-tunes `params` on `sequences` (one a trajectory) and returns the result, laid out over the mesh.
+) -> Params:
+    """Fine-tunes `params` on `sequences`, one for each trajectory, and returns the result, sharded over the mesh.
 
-    params: where to start from, the same on every process. With `model.lora` they stay as they are, adapters are
-    trained beside them, and the result has both. Goes on from the newest checkpoint in `workdir`,
-    to the same bits as an uninterrupted run: the order of the rows follows from seed and step. Writes
-    `workdir/checkpoints/` and what `tracking` chooses; the metrics are those of tracking/METRICS.md.
-    Raises UserError for settings or sequences that cannot work, and NotFiniteError where training diverges: what was
-    saved before stays, and nothing is written of the step that did.
+    params: where to start from, the same on every process. With `model.lora` they are frozen, adapters are trained
+    beside them, and the result has both.
+
+    Resumes from the newest checkpoint in `workdir`, with the same bits as an uninterrupted run: the order of the rows
+    is a function of seed and step. Writes `workdir/checkpoints/` and what `tracking` chooses; the metrics are those
+    of tracking/METRICS.md.
+
+    Raises UserError for settings or sequences that cannot work. Raises NotFiniteError if training diverges: nothing of
+    that step is written, and earlier checkpoints are kept.
     """
     check(config, mesh)
     batches, eval_rows = make_batches(config, sequences)
@@ -59,12 +66,12 @@ def train(
     require_finite(params, "the weights that SFT starts from", "start from others")
     params = put(with_adapters(model, params, config.seed), shardings)
     state = init_state(params, shardings, optimiser, mesh)
-    del params  # the state has copies; where the caller keeps none, these need not last as long as training
+    del params  # the state has copies: if the caller keeps none, this memory is free during training
     layout = state_shardings(state.params, shardings, optimiser, mesh)
     step_function = compile_train_step(model, optimiser, layout)
     evaluate = _Evaluation(config, model, eval_rows, mesh)
 
-    with Checkpoints(workdir / CHECKPOINTS, CHECKPOINT_ITEMS, config.keep) as checkpoints:
+    with open_checkpoints(workdir, config.keep) as checkpoints:
         state = resume(checkpoints, state)
         start = int(state.step)
         main = distributed.is_main()
@@ -107,10 +114,12 @@ def train(
                     note = ""
                 if done % config.checkpoint_every == 0 or done == total:
                     _check(unchecked, schedule)
-                    # Finite weights may be too large to compute with: they are tried before they are saved.
-                    tried = evaluate.loss(state.params, rows)
+                    # Finite weights can still be too large to compute with: a loss is computed before they are saved.
+                    new_loss = evaluate.loss(state.params, rows)
                     GUARD.require(
-                        {"the loss with the new weights": tried}, f"after step {done}", float(schedule(step))
+                        {"the loss with the new weights": new_loss},
+                        f"after step {done}",
+                        float(schedule(step)),
                     )
                     save(checkpoints, state)
                 bar.advance(note)
@@ -118,44 +127,33 @@ def train(
 
 
 def check(config: SFTConfig, mesh: Mesh) -> None:
-    """Raises UserError where the settings cannot work, alone or on this mesh."""
+    """Raises UserError for settings that cannot work, on any mesh or on this one."""
     config.validate()
     check_batch_fits(config.micro_rows, config.row_length, mesh, "sft")
 
 
-def load_params(folder: Path, model: Qwen2Config, mesh: Mesh) -> Any:
-    """What the stage that wrote `folder/checkpoints` learnt last, "sft" or "ppo", laid out over the mesh.
-
-    model: as that stage was given it, with adapters if it had any.
-
-    Raises CheckpointError where there is none, or it is of another model.
-    """
-    target = with_shardings(abstract_params(model), param_shardings(model, mesh))
-    with Checkpoints(folder / CHECKPOINTS, CHECKPOINT_ITEMS) as checkpoints:
-        return checkpoints.restore(params=target)["params"]
-
-
 def save(checkpoints: Checkpoints, state: TrainState) -> None:
-    """Params apart from the rest, so that a later stage can read them alone."""
-    checkpoints.save(int(state.step), params=state.params, training=(state.opt_state, state.step))
+    save_state(checkpoints, SavedState(int(state.step), state.params, (state.opt_state, state.step)))
 
 
 def resume(checkpoints: Checkpoints, state: TrainState) -> TrainState:
-    """The newest whole state that was saved, with the shardings of `state`; `state` where there is none."""
-    found = checkpoints.resume(params=state.params, training=(state.opt_state, state.step))
-    if found is None:
+    """The state in the newest intact checkpoint, with the shardings of `state`; `state` if nothing has been saved.
+
+    Raises CheckpointError.
+    """
+    saved = resume_state(checkpoints, state.params, (state.opt_state, state.step))
+    if saved is None:
         return state
-    number, saved = found
-    resumed = TrainState(saved["params"], *saved["training"])
-    if int(resumed.step) != number:
+    resumed = TrainState(saved.params, *saved.training)
+    if int(resumed.step) != saved.step:
         raise CheckpointError(
-            f"checkpoint {number} of SFT holds step {int(resumed.step)}: it was renamed; give it its number back"
+            f"checkpoint {saved.step} of SFT holds step {int(resumed.step)}: its folder was renamed; rename it back"
         )
     return resumed
 
 
 def _check(unchecked: list[tuple[int, Metrics]], schedule: optax.Schedule) -> None:
-    """Raises NotFiniteError for the first of these steps that diverged; empties the list."""
+    """Raises NotFiniteError for the first of these steps that diverged. Empties the list."""
     for step, metrics in unchecked:
         quantities = {
             "the loss": metrics["loss"],
@@ -167,13 +165,15 @@ def _check(unchecked: list[tuple[int, Metrics]], schedule: optax.Schedule) -> No
     unchecked.clear()
 
 
-def _device_batch(config: SFTConfig, rows: dict[str, np.ndarray], mesh: Mesh) -> Any:
+def _device_batch(config: SFTConfig, rows: RowArrays, mesh: Mesh) -> MicroBatches:
     shape = (-1, config.micro_rows, config.row_length)
-    return put({name: array.reshape(shape) for name, array in rows.items()}, batch_sharding(mesh, leading=1))
+    micro_batches = {name: array.reshape(shape) for name, array in rows.items()}
+    on_device: MicroBatches = put(micro_batches, batch_sharding(mesh, leading=1))
+    return on_device
 
 
 class _Evaluation:
-    """Losses without a step. Called, the mean over the held-out action tokens, whose rows are put on the mesh once."""
+    """Losses without an optimiser step. Calling it gives the mean loss over all held-out action tokens."""
 
     def __init__(self, config: SFTConfig, model: Qwen2Config, rows: PackedRows | None, mesh: Mesh):
         self._mesh, self._micro_rows = mesh, config.micro_rows
@@ -184,11 +184,11 @@ class _Evaluation:
             [put(rows.take(chunk), batch_sharding(mesh)) for chunk in chunks] if rows is not None else []
         )
 
-    def loss(self, params: Any, rows: dict[str, np.ndarray]) -> float:
-        """The loss of the first micro-batch of these rows, summed over its tokens."""
+    def loss(self, params: Params, rows: RowArrays) -> float:
+        """The loss of the first micro-batch of these rows, summed over its action tokens."""
         first = {name: array[: self._micro_rows] for name, array in rows.items()}
         return float(self._step(params, put(first, batch_sharding(self._mesh)))[0])
 
-    def __call__(self, params: Any) -> float:
+    def __call__(self, params: Params) -> float:
         sums = [self._step(params, batch) for batch in self._batches]
         return float(sum(float(loss) for loss, _ in sums) / max(sum(float(n) for _, n in sums), 1))

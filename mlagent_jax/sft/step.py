@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
 from jax.sharding import Mesh
+from jaxtyping import Float, Shaped
 
 from mlagent_jax.finite import all_finite
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import join, partition
-from mlagent_jax.models.qwen2 import Params, forward, unembedding
+from mlagent_jax.models.params import Params
+from mlagent_jax.models.qwen2 import forward, unembedding
 from mlagent_jax.nn.losses import cross_entropy
 from mlagent_jax.nn.precision import AS_WRITTEN
+from mlagent_jax.parallel.jitted import Jitted
 from mlagent_jax.training.state import TrainState, take_step
 
-Batch = dict[str, jax.Array]
-Metrics = dict[str, jax.Array]
+Batch = dict[str, Shaped[Array, "B T"]]
+MicroBatches = dict[str, Shaped[Array, "A B T"]]  # A micro-batches of B rows
+Metrics = dict[str, Shaped[Array, ""]]
 
 
 def loss_sum(
     config: Qwen2Config, params: Params, batch: Batch, mesh: Mesh | None = None
-) -> tuple[jax.Array, jax.Array]:
-    """Sum over action tokens of -log pi(token | what is before it in its segment), and their number.
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Sum over action tokens of -log pi(token | the tokens before it in its segment), and the number of these tokens.
 
-    batch: rows of `text.packing`, each array [B,T]. mesh: as in `forward`. L_SFT of arXiv 2505.23723, equation 2.
+    batch: rows of `text.packing`. mesh: as in `forward`. This is L_SFT of arXiv 2505.23723, equation 2.
     """
     hidden = forward(config, params, batch["tokens"], batch["positions"], batch["segment_ids"], mesh)
     weights = batch["action"].astype(jnp.float32)
@@ -41,27 +43,27 @@ def train_step(
     config: Qwen2Config,
     optimiser: optax.GradientTransformation,
     state: TrainState,
-    batch: Batch,
+    batch: MicroBatches,
     mesh: Mesh | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """One optimiser step over batch arrays [A,B,T]: A micro-batches of B rows, one after the other.
+    """One optimiser step, whose gradient is accumulated over the micro-batches.
 
-    The loss is the mean over all action tokens of the A*B rows, however they are spread: the sum of each
-    micro-batch is divided by the whole batch's count, so the split changes nothing. Of a model with adapters,
-    these alone are trained. Metrics ending in `_finite` are bools for `finite.Guard`.
+    The loss is the mean over all action tokens of the whole batch: the sum of each micro-batch is divided by the whole
+    batch's number of action tokens, so the split into micro-batches does not matter. If the model has adapters, only
+    these are trained. Metrics whose names end in `_finite` are bools for `finite.Guard`.
     """
     count = jnp.maximum(batch["action"].sum(), 1).astype(jnp.float32)
 
     trained, frozen = partition(state.params)
 
-    def micro(total: tuple[Params, jax.Array], rows: Batch) -> tuple[tuple[Params, jax.Array], None]:
+    def accumulate(total: tuple[Params, Array], rows: Batch) -> tuple[tuple[Params, Array], None]:
         loss, grads = jax.value_and_grad(lambda p: loss_sum(config, join(p, frozen), rows, mesh)[0] / count)(
             trained
         )
-        return jax.tree.map(jnp.add, total, (_summed_as_they_are(grads), loss)), None
+        return jax.tree.map(jnp.add, total, (_reduced_in_own_dtype(grads), loss)), None
 
     zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), trained)
-    (grads, loss), _ = jax.lax.scan(micro, (zeros, jnp.float32(0)), batch)
+    (grads, loss), _ = jax.lax.scan(accumulate, (zeros, jnp.float32(0)), batch)
     after = take_step(optimiser, TrainState(trained, state.opt_state, state.step), grads)
     metrics = {
         "loss": loss,
@@ -74,11 +76,11 @@ def train_step(
     return after._replace(params=join(after.params, frozen)), metrics
 
 
-def _summed_as_they_are(grads: Params) -> Params:
-    """The same, added over devices in their own dtype, before they are made float32.
+def _reduced_in_own_dtype(grads: Params) -> Params:
+    """Keeps the all-reduce of the gradients over devices before their conversion to float32.
 
-    XLA may move that sum out of the loop over micro-batches; behind a conversion its pass for TPUs (libtpu 0.0.42)
-    fails: "while_loop_all_reduce_code_motion.cc: RET_CHECK user->opcode() == HloOpcode::kAdd".
+    XLA may move the all-reduce out of the loop over micro-batches. Behind a conversion, its pass for TPUs fails (libtpu
+    0.0.42): "while_loop_all_reduce_code_motion.cc: RET_CHECK user->opcode() == HloOpcode::kAdd".
     """
     return jax.tree.map(
         lambda g: g if g.dtype == jnp.float32 else jax.lax.optimization_barrier(g),
@@ -88,11 +90,11 @@ def _summed_as_they_are(grads: Params) -> Params:
 
 def compile_train_step(
     config: Qwen2Config, optimiser: optax.GradientTransformation, shardings: TrainState
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+) -> Jitted[[TrainState, MicroBatches], tuple[TrainState, Metrics]]:
     """`train_step` jitted, on the mesh of `shardings`; the state passed in is donated."""
     mesh = shardings.step.mesh
 
-    def sft_train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def sft_train_step(state: TrainState, batch: MicroBatches) -> tuple[TrainState, Metrics]:
         return train_step(config, optimiser, state, batch, mesh)
 
     return jax.jit(
@@ -100,10 +102,12 @@ def compile_train_step(
     )
 
 
-def compile_eval_step(config: Qwen2Config, mesh: Mesh) -> Callable[[Any, Batch], tuple[jax.Array, jax.Array]]:
+def compile_eval_step(
+    config: Qwen2Config, mesh: Mesh
+) -> Jitted[[Params, Batch], tuple[Float[Array, ""], Float[Array, ""]]]:
     """`loss_sum` jitted."""
 
-    def sft_eval_step(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    def sft_eval_step(params: Params, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
         return loss_sum(config, params, batch, mesh)
 
     return jax.jit(sft_eval_step, compiler_options=AS_WRITTEN)

@@ -45,9 +45,8 @@ class IncrementalDetokenizer:
         hide_last: the last token of the answer is not part of its text.
         """
         texts = []
-        for number, token in enumerate(
-            ids, 1
-        ):  # one by one: the token that completes a stop string is the last
+        # One by one, because the token that completes a stop string is the last one.
+        for number, token in enumerate(ids, 1):
             is_last = last and number == len(ids)
             self.tokens += 1
             is_shown = token not in self._hidden_token_ids and not (hide_last and is_last)

@@ -1,4 +1,4 @@
-"""What a tracker does, and what it is told about the stage that it tracks."""
+"""What a tracker does, and what it knows about the stage that it tracks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every metric that a run logs: its unit, where its formula stands, and its name in verl. METRICS.md is made from it.
+"""Every metric that a run logs: its unit, the place of its formula, and its name in verl. METRICS.md is made from it.
 
     python -m mlagent_jax.tracking.glossary
 
@@ -121,7 +121,7 @@ GLOSSARY: dict[str, tuple[Metric, ...]] = {
             "rewards of the update's actions, from the environment alone",
             _ROLLOUT,
             SAME,
-            "one score a sequence; here one an action",
+            "one score per sequence; here one per action",
         ),
         Metric(
             "critic/score/{std,p10,p90}",
@@ -135,7 +135,7 @@ GLOSSARY: dict[str, tuple[Metric, ...]] = {
             "the same less the KL to the SFT model, if that is in the reward",
             _REWARDS,
             SAME,
-            "one reward a sequence; here one an action",
+            "one reward per sequence; here one per action",
         ),
         Metric("reward/TASK/mean", "reward", "mean reward of the actions on one task", _TASKS),
         Metric("reward/TASK/actions", "actions", "how many that mean is over", _TASKS),
@@ -149,7 +149,7 @@ GLOSSARY: dict[str, tuple[Metric, ...]] = {
         Metric(
             "rollout/masked_actions",
             "actions",
-            "those that met a failure of the infrastructure and are not learnt from",
+            "those that an infrastructure failure met; they are not trained on",
             _ROLLOUT,
         ),
         Metric("rollout/masked_ratio", "share", "masked_actions / actions", _ROLLOUT),
@@ -371,7 +371,7 @@ def page() -> str:
         "`WORKDIR/STAGE/metrics.jsonl` has a line for each step of a stage, and the trackers of `config.tracking`",
         "get the same names. Names are verl's where it has the metric.",
         "",
-        "Rewards are those of `config.reward`. Action tokens are the sampled tokens that are learnt from.",
+        "Rewards are those of `config.reward`. Action tokens are the sampled tokens that are trained on.",
     ]
     titles = {SFT: "Supervised fine-tuning (`sft`)", PPO: "PPO (`ppo`)"}
     for stage, metrics in GLOSSARY.items():

@@ -75,7 +75,7 @@ class Tracker:
         assert self._record is not None
         try:
             self._backends[name] = _backend_class(name)(stage, run_id)
-        except Exception as error:  # whatever a tracker's package may raise
+        except Exception as error:  # a tracker may raise anything
             self._report(name, error)
             return
         for record in self._record.records():
@@ -87,7 +87,7 @@ class Tracker:
         try:
             call(self._backends[name])
             return True
-        except Exception as error:  # whatever a tracker's package may raise
+        except Exception as error:  # a tracker may raise anything
             del self._backends[name]
             self._report(name, error)
             return False
@@ -108,7 +108,7 @@ class Tracker:
 
 @dataclass(frozen=True)
 class Tracking:
-    """Which trackers a run uses, and what they are told about it.
+    """Which trackers a run uses, and what they know about it.
 
     names: some of `TRACKERS`. run: the run's name; by default its folder's. config: its settings by full names.
     """

@@ -42,4 +42,4 @@ class TrackioBackend:
 
     def close(self, failed: bool) -> None:
         with redirect_stdout(sys.stderr):
-            self._run.finish()
+            trackio.finish()  # this run, as only one is open at a time

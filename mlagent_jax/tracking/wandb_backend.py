@@ -1,7 +1,7 @@
-"""Weights & Biases, which is told by its own variables where to send a run, such as WANDB_PROJECT and WANDB_ENTITY.
+"""Weights & Biases. Its own variables choose where a run goes, such as WANDB_PROJECT and WANDB_ENTITY.
 
-With WANDB_MODE=offline a run is kept in `wandb/` of the stage's folder, one part for each start, and `wandb sync` sends
-the parts later.
+With WANDB_MODE=offline a run is kept in `wandb/` of the stage's folder, and `wandb sync` sends it later. Each start of
+the stage makes a new part there, which has the whole history: the newest one is enough.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from mlagent_jax.tracking.backend import PROJECT, Cell, Stage
 class WandbBackend:
     def __init__(self, stage: Stage, run_id: str | None) -> None:
         self.run_id = run_id or uuid.uuid4().hex[:12]
-        self.last_step = stage.logged if run_id else 0
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             id=self.run_id,
@@ -33,6 +32,9 @@ class WandbBackend:
             reinit="create_new",  # a run of the caller's own goes on
             settings=wandb.Settings(console="off"),
         )
+        # wandb keeps what it has not sent or written yet in a process that ends with this one, so after kill -9 the
+        # server may have less than was logged, and an offline part may be empty.
+        self.last_step = 0 if self._run.offline else self._run.starting_step - 1
 
     @staticmethod
     def check() -> None:

@@ -16,9 +16,8 @@ from mlagent_jax.fields import check, setting
 OPTIMISERS = ("adamw", "muon")
 SCHEDULES = ("constant", "linear", "cosine")
 MU_DTYPES = ("float32", "bfloat16")
-_MOST_IN_BFLOAT16 = (
-    0.95  # of b1: with less than a 20th of a gradient at a time, rounding holds a moment 8% off
-)
+# With a larger b1, less than a 20th of a gradient is added at a time, and rounding keeps a bfloat16 moment 8% off.
+_MAX_B1_IN_BFLOAT16 = 0.95
 TRAINABLE = frozenset({"float32", "bfloat16"})
 _ORTHOGONALISED = frozenset({"kernel", "lora_a", "lora_b"})
 _DECAYED = frozenset({"kernel", "embed", "lm_head", "lora_a", "lora_b"})
@@ -28,14 +27,14 @@ _DECAYED = frozenset({"kernel", "embed", "lm_head", "lora_a", "lora_b"})
 class OptimiserConfig:
     """One optax chain: clip by global norm, then the optimiser.
 
-    learning_rate: peak. Muon's matrix updates are scaled to the size of AdamW's (arXiv 2502.16982), so that
-        one value serves both.
-    schedule: after `warmup_steps` of linear warm-up, "constant", or "linear" / "cosine" decay to
-        `final_fraction` of the peak over the rest.
-    clip_norm: of the global gradient norm; 0 for no clipping.
-    mu_dtype: of the first moments, "float32" or "bfloat16". Second moments are float32, whatever the parameters are:
-        in bfloat16 x * b2 is x again, so that they would never decay.
-    b1, b2, eps: AdamW's; Muon's own momentum is 0.95, as published.
+    learning_rate: the peak. Muon's matrix updates are scaled to the size of AdamW's (arXiv 2502.16982), so that the
+        same value suits both.
+    schedule: after `warmup_steps` of linear warm-up, "constant", or "linear" / "cosine" decay to `final_fraction` of
+        the peak over the remaining steps.
+    clip_norm: limit of the global gradient norm; 0 for no clipping.
+    mu_dtype: of the first moments, "float32" or "bfloat16". Second moments are always float32: in bfloat16 x * b2
+        rounds back to x, so they would never decay.
+    b1, b2, eps: AdamW's. Muon's own momentum is 0.95, as published.
     """
 
     name: str = setting("adamw", choices=OPTIMISERS)
@@ -53,15 +52,15 @@ class OptimiserConfig:
     def validate(self, where: str = "optimiser") -> None:
         """Raises UserError naming the field and its value."""
         check(self, where)
-        if self.mu_dtype == "bfloat16" and self.b1 > _MOST_IN_BFLOAT16:
+        if self.mu_dtype == "bfloat16" and self.b1 > _MAX_B1_IN_BFLOAT16:
             raise UserError(
-                f"{where}.b1 is {self.b1}, but first moments in bfloat16 follow the gradients up to "
-                f"{_MOST_IN_BFLOAT16} only; lower it, or set {where}.mu_dtype to float32"
+                f"{where}.b1 is {self.b1}, but first moments in bfloat16 only follow the gradients up to "
+                f"{_MAX_B1_IN_BFLOAT16}; lower it, or set {where}.mu_dtype to float32"
             )
 
 
 def make_schedule(config: OptimiserConfig, total_steps: int) -> optax.Schedule:
-    """Learning rate by step (0-based); the decay ends at `total_steps`."""
+    """The learning rate at each step, counted from 0; the decay ends at `total_steps`."""
     peak, end = config.learning_rate, config.learning_rate * config.final_fraction
     rest = max(total_steps - config.warmup_steps, 1)
     after: optax.Schedule
@@ -73,17 +72,17 @@ def make_schedule(config: OptimiserConfig, total_steps: int) -> optax.Schedule:
         after = optax.cosine_decay_schedule(peak, rest, config.final_fraction)
     if not config.warmup_steps:
         return after
-    # From peak / steps, not from 0: no step should be without effect.
+    # From peak / steps, not from 0: every step should have an effect.
     first = peak / config.warmup_steps
     warmup = optax.linear_schedule(first, peak, max(config.warmup_steps - 1, 1))
     return optax.join_schedules([warmup, after], [config.warmup_steps])
 
 
 def make_optimiser(config: OptimiserConfig, total_steps: int) -> optax.GradientTransformation:
-    """Weight decay acts on matrices only, never on norms, biases or heads' biases.
+    """The optimiser that `config` describes. Weight decay applies to matrices only, not to norms or biases.
 
-    The state's arrays have the same dtypes before and after an update, and updates are float32. Raises UserError, in
-    `init`, for parameters of a dtype that cannot be trained.
+    An update keeps the dtypes of the state's arrays, and updates are float32. `init` raises UserError for parameters of
+    a dtype that cannot be trained.
     """
     config.validate()
     schedule = make_schedule(config, total_steps)
@@ -113,18 +112,20 @@ def make_optimiser(config: OptimiserConfig, total_steps: int) -> optax.GradientT
 
 
 def _in_float32(rule: optax.GradientTransformation) -> optax.GradientTransformation:
-    """The same rule, which sees parameters and gradients as float32; optax gives moments their dtypes by theirs."""
+    """`rule` with parameters and gradients cast to float32, from which optax takes the dtypes of the moments."""
 
-    def init(params: Any) -> Any:
-        wrong = {str(leaf.dtype) for leaf in jax.tree.leaves(params)} - TRAINABLE
-        if wrong:
+    def init(params: optax.Params) -> optax.OptState:
+        untrainable = {str(leaf.dtype) for leaf in jax.tree.leaves(params)} - TRAINABLE
+        if untrainable:
             raise UserError(
-                f"parameters in {', '.join(sorted(wrong))} cannot be trained; set config.model.shape.param_dtype to "
-                f"one of {', '.join(sorted(TRAINABLE))}"
+                f"parameters in {', '.join(sorted(untrainable))} cannot be trained; set config.model.shape.param_dtype "
+                f"to one of {', '.join(sorted(TRAINABLE))}"
             )
         return rule.init(optax.tree.cast(params, jnp.float32))
 
-    def update(updates: Any, state: Any, params: Any = None) -> Any:
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
         return rule.update(optax.tree.cast(updates, jnp.float32), state, optax.tree.cast(params, jnp.float32))
 
     return optax.GradientTransformation(init, update)
@@ -134,15 +135,15 @@ def _leaf_name(path: tuple[Any, ...]) -> str:
     return str(getattr(path[-1], "key", path[-1])) if path else ""
 
 
-def _matrices(params: Any) -> Any:
-    """True for kernels and embeddings. By name: stacked over layers, norms and biases have two axes too."""
+def _matrices(params: optax.Params) -> Any:
+    """True for kernels and embeddings. By name, because norms and biases stacked over layers have two axes as well."""
     return jax.tree_util.tree_map_with_path(lambda path, _: _leaf_name(path) in _DECAYED, params)
 
 
-def _muon_axes(params: Any) -> Any:
-    """Muon for the layers' matrices [..., in, out], kernels or adapters.
+def _muon_axes(params: optax.Params) -> Any:
+    """Which parameters Muon updates: the layers' matrices [..., in, out], kernels or adapters.
 
-    Embeddings and vectors stay with AdamW, as published: so all of a critic that is a value head alone.
+    AdamW updates embeddings and vectors, as published; these include all of a critic that is only a value head.
     """
 
     def axes(path: tuple[Any, ...], leaf: Any) -> contrib.MuonDimensionNumbers | None:

@@ -1,4 +1,4 @@
-"""How far a long loop has come: a bar with the time left on a terminal, else a log line now and then."""
+"""Progress of a long loop: on a terminal a bar with the time left, otherwise a log line every few seconds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 class ProgressBar:
     """`with ProgressBar("sft", total, start) as bar: ... bar.advance("loss 1.2")`.
 
-    start: what earlier, interrupted work has done. shown: False on all but the main process.
+    start: how much an earlier, interrupted run has done. shown: False on all but the main process.
     """
 
     def __init__(self, name: str, total: int, start: int = 0, shown: bool = True):
@@ -50,7 +50,7 @@ class ProgressBar:
         return self
 
     def advance(self, note: str = "", by: int = 1) -> None:
-        """note: a few words on how it goes, with their units."""
+        """note: a short status to show, with units."""
         self._done += by
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, note=note)

@@ -1,4 +1,4 @@
-"""What a training step takes and gives back."""
+"""The state of one network in training, and one optimiser step of it."""
 
 from __future__ import annotations
 
@@ -7,50 +7,53 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
 from jax.sharding import Mesh
+from jaxtyping import Float, Float32, Key
 
 from mlagent_jax.models.lora import partition
-from mlagent_jax.parallel.mesh import optimiser_shardings, replicated
+from mlagent_jax.models.params import Params
+from mlagent_jax.parallel.mesh import optimiser_shardings, replicated, with_shardings
 from mlagent_jax.training.rounding import round_stochastically
 
 
 class TrainState(NamedTuple):
-    """params and opt_state: trees of arrays. step: int32 scalar array, updates done.
+    """Parameters and optimiser state; also a tree of their shapes, or of their shardings, in place of the arrays.
 
-    opt_state: of those parameters that are trained, the first part of `models.lora.partition`; in the dtypes that
-        `training.optimisers` says, from the first step on.
+    opt_state: of the parameters that are trained, which are the first part of `models.lora.partition`.
+    step: int32 scalar, the number of optimiser steps done.
     """
 
-    params: Any
-    opt_state: Any
+    params: Params
+    opt_state: optax.OptState
     step: Any
 
 
 def init_state(
-    params: Any, shardings: Any, optimiser: optax.GradientTransformation, mesh: Mesh
+    params: Params, shardings: Params, optimiser: optax.GradientTransformation, mesh: Mesh
 ) -> TrainState:
-    """A state at step 0 around `params`, which lie on the mesh with `shardings`; moments are split alike.
+    """A state at step 0 with copies of `params`, which are on the mesh with `shardings`. Moments are sharded like them.
 
-    The state holds copies, so that it may be donated while `params` live on.
+    The copies may be donated while `params` stay valid.
     """
     return jax.jit(
-        lambda p: _first_state(p, optimiser),
+        lambda p: _state_at_step_0(p, optimiser),
         out_shardings=state_shardings(params, shardings, optimiser, mesh),
     )(params)
 
 
-def take_step(optimiser: optax.GradientTransformation, state: TrainState, gradients: Any) -> TrainState:
-    """One optimiser step of parameters that are all trained; every leaf keeps its dtype.
+def take_step(optimiser: optax.GradientTransformation, state: TrainState, gradients: Params) -> TrainState:
+    """One optimiser step of a state whose parameters are all trained. Every leaf keeps its dtype.
 
-    Parameters in bfloat16 are rounded stochastically, by the number of the step: most updates are smaller than the
-    distance to the next such number.
+    Parameters in bfloat16 are rounded stochastically, with the step as seed: most updates are smaller than the distance
+    to the next bfloat16 number.
     """
     updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
     key = jax.random.fold_in(jax.random.key(0), state.step)
     leaves, tree = jax.tree.flatten(state.params)
     numbers = jax.tree.unflatten(tree, range(len(leaves)))
     params = jax.tree.map(
-        lambda leaf, update, number: _moved(leaf, update, jax.random.fold_in(key, number)),
+        lambda leaf, update, number: _add_update(leaf, update, jax.random.fold_in(key, number)),
         state.params,
         updates,
         numbers,
@@ -58,13 +61,15 @@ def take_step(optimiser: optax.GradientTransformation, state: TrainState, gradie
     return TrainState(params, opt_state, state.step + 1)
 
 
-def _moved(leaf: jax.Array, update: jax.Array, key: jax.Array) -> jax.Array:
-    after = leaf.astype(jnp.float32) + update
-    return after if leaf.dtype == jnp.float32 else round_stochastically(after, key)
+def _add_update(
+    leaf: Float[Array, "*shape"], update: Float32[Array, "*shape"], key: Key[Array, ""]
+) -> Float[Array, "*shape"]:
+    updated = leaf.astype(jnp.float32) + update
+    return updated if leaf.dtype == jnp.float32 else round_stochastically(updated, key)
 
 
 def state_shardings(
-    params: Any, shardings: Any, optimiser: optax.GradientTransformation, mesh: Mesh
+    params: Params, shardings: Params, optimiser: optax.GradientTransformation, mesh: Mesh
 ) -> TrainState:
     """Shardings for every leaf of a TrainState."""
     moments = optimiser_shardings(optimiser, partition(params)[0], shardings, mesh)
@@ -72,21 +77,12 @@ def state_shardings(
 
 
 def abstract_state(
-    params: Any, shardings: Any, optimiser: optax.GradientTransformation, mesh: Mesh
+    params: Params, shardings: Params, optimiser: optax.GradientTransformation, mesh: Mesh
 ) -> TrainState:
-    """`init_state` as `jax.ShapeDtypeStruct`s with shardings, from params as shapes; allocates nothing."""
-    state = jax.eval_shape(lambda p: _first_state(p, optimiser), params)
+    """`init_state` of shapes: a tree of `jax.ShapeDtypeStruct`s with shardings. Allocates nothing."""
+    state = jax.eval_shape(lambda p: _state_at_step_0(p, optimiser), params)
     return with_shardings(state, state_shardings(params, shardings, optimiser, mesh))
 
 
-def with_shardings(shapes: Any, shardings: Any) -> Any:
-    """A tree of shapes as `jax.ShapeDtypeStruct`s laid out by a tree of shardings."""
-    return jax.tree.map(
-        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
-        shapes,
-        shardings,
-    )
-
-
-def _first_state(params: Any, optimiser: optax.GradientTransformation) -> TrainState:
+def _state_at_step_0(params: Params, optimiser: optax.GradientTransformation) -> TrainState:
     return TrainState(params, optimiser.init(partition(params)[0]), jnp.int32(0))

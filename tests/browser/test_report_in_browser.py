@@ -324,6 +324,6 @@ def low_contrast(page) -> list[str]:
 
 def test_a_run_that_has_done_nothing(empty_page) -> None:
     text = find(empty_page, "main").text
-    assert "The ppo stage has not recorded any update yet." in text
+    assert "The ppo stage has not logged an update yet." in text
     assert "No trajectory has been stored yet." in text
     find(empty_page, "#theme").click()

@@ -124,11 +124,11 @@ def test_an_empty_work_directory_is_reported_as_that(tmp_path) -> None:
     text = write_report(tmp_path, tmp_path / "report.html").read_text()
     page = Page(text)
     for words in (
-        "The sft stage has not recorded anything yet.",
-        "The ppo stage has not recorded any update yet.",
+        "The sft stage has not logged anything yet.",
+        "The ppo stage has not logged an update yet.",
         "The evaluation has not been scored yet",
         "No trajectory has been stored yet.",
-        "config.json is not there.",
+        "There is no config.json.",
     ):
         assert words in page.text
     assert page.text.count("not run yet") == 5
@@ -137,7 +137,7 @@ def test_an_empty_work_directory_is_reported_as_that(tmp_path) -> None:
 def test_a_run_without_ppo_says_so_and_shows_the_rest(tmp_path) -> None:
     write_workdir(tmp_path / "run", ppo=False, text="")
     page = Page(write_report(tmp_path / "run", tmp_path / "report.html").read_text())
-    assert "The ppo stage has not recorded any update yet." in page.text
+    assert "The ppo stage has not logged an update yet." in page.text
     assert "SFT + PPO" not in page.text
     assert "No verdict on ppo against sft: ppo was not evaluated." in page.text
     assert "minus Expert" not in page.text  # nobody stands in
@@ -303,6 +303,22 @@ def test_metrics_that_were_not_recorded_are_named() -> None:
     assert [chart["title"] for chart in drawn] == ["Mean step reward"]
     assert "KL to the SFT model" in absent
     assert [chart["title"] for chart in others(records, PPO)] == ["something_new"]
+
+
+def test_metrics_of_an_older_version_are_not_an_empty_page(tmp_path) -> None:
+    """Of a run that was written before the names were verl's, and of one that was resumed since."""
+    write_workdir(tmp_path / "run", text="")
+    page = Page(write_report(tmp_path / "run", tmp_path / "new.html").read_text())
+    assert "An older version logged" not in page.text
+    old = [{"step": step, "loss": 1 / step, "tokens": 100 * step} for step in (1, 2, 3)]
+    write_lines(tmp_path / "run/sft/metrics.jsonl", old)
+    page = Page(write_report(tmp_path / "run", tmp_path / "old.html").read_text())
+    assert page.text.count("An older version logged these metrics under other names") == 1
+    assert "2 more logged values" in page.text
+    resumed = [{"step": step, "train/loss": 1 / step, "train/total_tokens": 100 * step} for step in (4, 5)]
+    write_lines(tmp_path / "run/sft/metrics.jsonl", old + resumed)
+    page = Page(write_report(tmp_path / "run", tmp_path / "both.html").read_text())
+    assert page.text.count("An older version logged some of these metrics under other names") == 1
 
 
 def test_number_formats() -> None:

@@ -144,7 +144,7 @@ def test_bad_input_is_refused_by_name() -> None:
     task = make_task("digits8")
     with pytest.raises(UserError, match="'mnist5k'"):
         score_trajectories([make_trajectory("sft", "mnist5k", 0, 0.5)], [task])
-    with pytest.raises(UserError, match="sft/digits8/3 has private score nan"):
+    with pytest.raises(UserError, match="sft/digits8/3 has the private score nan"):
         score_trajectories([make_trajectory("sft", "digits8", 3, math.nan)], [task])
     disagreeing = [
         make_trajectory("sft", "digits8", 0, 0.5, m_init=0.5),

@@ -136,10 +136,10 @@ def test_what_is_wrong_is_said_once_and_whole(changes, said):
         ({"tasks.held_in": ("ames",), "tasks.held_out": ("./tasks/ames",)}, "config.tasks.held_out has"),
         ({"tasks.held_in": ("",)}, "config.tasks.held_in has ''"),
         ({"sampling.max_new_tokens": 512}, "config.sampling.max_new_tokens is 512"),
-        ({"sampling.chunks": (100,)}, "must be multiples of its page"),
-        ({"sampling.chunks": (64, 64)}, "config.sampling.chunks names 64 twice"),
+        ({"sampling.prefill_chunks": (100,)}, "must be multiples of its page_size"),
+        ({"sampling.prefill_chunks": (64, 64)}, "config.sampling.prefill_chunks names 64 twice"),
         ({"sampling.cache_tokens": 64}, "cache_tokens 64"),
-        ({"sft.batch_rows": 3}, "config.sft.batch_rows is 3, no multiple of sft.micro_rows 2"),
+        ({"sft.batch_rows": 3}, "config.sft.batch_rows is 3, which is not a multiple of sft.micro_rows 2"),
         ({"sft.steps": 0, "sft.epochs": 0.0}, "config.sft.steps is 0 and sft.epochs 0.0"),
         (
             {"ppo.minibatch_size": 7},

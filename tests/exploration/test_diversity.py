@@ -1,4 +1,4 @@
-"""Both selection rules against plain loops over SciPy's cosine distance."""
+"""Both selection rules, compared with plain loops over SciPy's cosine distance."""
 
 import itertools
 
@@ -70,7 +70,7 @@ def test_v1_can_keep_a_cluster_of_outliers_where_v2_does_not():
     assert sum(i >= 40 for i in farthest_point(vectors, 3, start=0)) == 1
 
 
-def test_duplicates_can_fill_up_what_is_asked_for():
+def test_duplicates_may_be_selected():
     vectors = np.ones((4, 2))
     assert sorted(farthest_point(vectors, 4)) == [0, 1, 2, 3]
 
@@ -86,7 +86,7 @@ def test_no_such_start():
         farthest_point(np.eye(2), 1, start=5)
 
 
-def test_tfidf_puts_like_beside_like():
+def test_tfidf_puts_similar_ideas_close_together():
     lines = ["Use a random forest with 50 trees", "Use a random forest with 200 trees", "Deskew the images"]
     distances = cosine_distances(TfidfEmbedder().embed(lines))
     assert distances[0, 1] < distances[0, 2]

@@ -77,9 +77,8 @@ def test_trees_are_collected_and_written_back(
         grow(seed)
         with contextlib.suppress(workspace.TooMuchOutputError):
             files, left_out = workspace.collect_files(str(place), 200, 64 << 20, limits)
-            assert len(files) + sum(left_out.values()) == _count(
-                place, "", limits.output
-            )  # nothing is dropped silently
+            # Nothing is dropped silently.
+            assert len(files) + sum(left_out.values()) == _count(place, "", limits.output)
             check_job(Job({**files, _AGAIN: b""}, _AGAIN, place))
             workspace.write_files(str(other), files)
             assert workspace.collect_files(str(other), 200, 64 << 20, limits) == (files, {})

@@ -28,6 +28,7 @@ def main() -> None:
     from mlagent_jax.sft.config import SFTConfig
     from mlagent_jax.text.chat import Encoded
     from mlagent_jax.training.optimisers import OptimiserConfig
+    from mlagent_jax.training.stage_checkpoints import load_params
 
     # Rows over four of the eight devices, each row and the parameters over two and four.
     mesh = make_mesh(MeshConfig(data=-1, fsdp=processes, sequence=processes))
@@ -40,7 +41,7 @@ def main() -> None:
     ]
     config = SFTConfig(row_length=16, batch_rows=8, micro_rows=4, steps=3, eval_every=3, optimiser=rule)
     sft.train(config, bandit.MODEL, init_params(bandit.MODEL, 0), sequences, folder / "sft", mesh)
-    params = sft.load_params(folder / "sft", bandit.MODEL, mesh)
+    params = load_params(folder / "sft", bandit.MODEL, mesh)
 
     config = dataclasses.replace(
         bandit.CONFIG,

@@ -1,6 +1,6 @@
-"""The smallest thing that PPO can learn: after the prompt "1 c", say c + 1. Partial credit, so rewards are fractions.
+"""The smallest task that PPO can learn: after the prompt "1 c", say c + 1. Partial credit makes rewards fractions.
 
-Run as a program, it trains in the folder given, and kills itself with -9 once update KILL_AT is on paper.
+As a program, it trains in the given folder and kills itself with SIGKILL once update KILL_AT is logged.
 """
 
 import dataclasses
@@ -21,13 +21,13 @@ from mlagent_jax.models.qwen2 import init_params
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.loop import train
-from mlagent_jax.ppo.rollout import ActionSample, Collected, Rollout
+from mlagent_jax.ppo.rollout import ActionSample, Rollout, RolloutBatch
 from mlagent_jax.tracking.tracker import Tracker
 from mlagent_jax.training.optimisers import OptimiserConfig
 
 V, STOP = 10, 0
 MODEL = Qwen2Config(V, 16, 32, 1, 2, 1, tie_word_embeddings=True, initializer_range=0.1)
-ENGINE = EngineConfig(slots=16, max_length=4, page=2, chunks=(2,), span=2, steps=2)
+ENGINE = EngineConfig(slots=16, max_length=4, page_size=2, prefill_chunks=(2,), block_kv=2, decode_steps=2)
 CONFIG = PPOConfig(
     updates=30,
     batch_size=64,
@@ -58,7 +58,7 @@ class BanditCollector:
             records.append(
                 {"task": "toy", "prompt": prompt, "response": list(answer.tokens), "reward": reward}
             )
-        return Collected(rollouts, records, {"gen": 0.0, "env": 0.0})
+        return RolloutBatch(rollouts, records, {"gen": 0.0, "env": 0.0})
 
 
 def make_policy(mesh, model=MODEL):

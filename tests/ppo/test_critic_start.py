@@ -1,4 +1,4 @@
-"""The critic's start against scikit-learn's ridge regression on the same features."""
+"""The critic's start, compared with scikit-learn's ridge regression on the same features."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CONFIG = PPOConfig(row_length=64, micro_rows=2, critic="shared", critic_start="e
 
 
 def episodes():
-    """Two actions each, with rewards that are no whole numbers; one was never scored."""
+    """Two actions each, with fractional rewards; one has no reward."""
     rng = np.random.default_rng(0)
     for number in range(9):
         length = int(rng.integers(20, 30))
@@ -68,8 +68,8 @@ def test_an_unknown_start_is_refused():
         PPOConfig(critic_start="ones").validate()
 
 
-def test_a_fit_that_does_not_exist_is_refused():
-    """A trunk that says 0 of everything, and no penalty to choose among the heads that fit alike."""
+def test_a_fit_without_a_unique_solution_is_refused():
+    """With hidden states of 0 and no penalty, every kernel fits equally well."""
     mesh = make_mesh(MeshConfig())
     params = put(jax.tree.map(np.zeros_like, init_params(MODEL, 3)), param_shardings(MODEL, mesh))
     tokens = np.zeros(8, np.int32)

@@ -1,4 +1,4 @@
-"""PPO of adapters beside a frozen model: the same loss as of the merged models, and nothing else changes."""
+"""PPO with adapters beside a frozen model: the same loss as with merged models, and only adapters change."""
 
 import dataclasses
 
@@ -14,12 +14,12 @@ from mlagent_jax.models.lora import LoRAConfig, join, partition
 from mlagent_jax.models.qwen2 import init_adapters, init_params
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, param_shardings, put
 from mlagent_jax.ppo import step
+from mlagent_jax.ppo.actor_critic import ActorCritic
 from mlagent_jax.ppo.batch import make_batch
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.rollout import ActionSample, Rollout
-from mlagent_jax.ppo.step import Learners
 from mlagent_jax.ppo.update import Updater
-from mlagent_jax.sft.loop import load_params
+from mlagent_jax.training.stage_checkpoints import load_params
 
 PLAIN = Qwen2Config(30, 16, 24, 1, 2, 1, initializer_range=0.3)
 MODEL = PLAIN.replace(lora=LoRAConfig(rank=2, alpha=4.0))
@@ -41,13 +41,13 @@ def test_loss_and_gradient_are_those_of_the_merged_models(critic):
     config = dataclasses.replace(CONFIG, critic=critic)
     base = init_params(PLAIN, 0)
     actor = noise(init_adapters(MODEL, 1), 2)
-    params = Learners(actor, noise(step.init_critic(config, MODEL, actor), 3))
+    params = ActorCritic(actor, noise(step.init_critic(config, MODEL, actor), 3))
 
     def whole(p):
         critic = dict(p.critic)
         if "trunk" in critic:
             critic["trunk"] = merged(MODEL.lora, join(critic["trunk"], base))
-        return Learners(merged(MODEL.lora, join(p.actor, base)), critic)
+        return ActorCritic(merged(MODEL.lora, join(p.actor, base)), critic)
 
     rng = np.random.default_rng(0)
     samples = [
@@ -56,29 +56,31 @@ def test_loss_and_gradient_are_those_of_the_merged_models(critic):
     ]
     rows = {name: jnp.asarray(array) for name, array in make_batch(config, samples, 0).arrays.items()}
     reference = join(noise(actor, 5), base)  # the SFT model, whose adapters are not the actor's
-    measured = jax.jit(lambda p: step.measure(config, MODEL, p, reference, rows))(params)
+    experience = jax.jit(lambda p: step.compute_experience(config, MODEL, p, reference, rows))(params)
     plain_reference = merged(MODEL.lora, reference)
-    expected = jax.jit(lambda p: step.measure(config, PLAIN, whole(p), plain_reference, rows))(params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), measured, expected)
+    expected = jax.jit(lambda p: step.compute_experience(config, PLAIN, whole(p), plain_reference, rows))(
+        params
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), experience, expected)
 
     after = noise(params, 4, 0.05)
 
     @jax.jit
     @jax.value_and_grad
     def adapted(p):
-        return step.loss(config, MODEL, p, reference, rows | measured)[0]
+        return step.loss(config, MODEL, p, reference, rows | experience)[0]
 
     @jax.jit
     @jax.value_and_grad
     def plain(p):
-        return step.loss(config, PLAIN, whole(p), {}, rows | measured)[0]
+        return step.loss(config, PLAIN, whole(p), {}, rows | experience)[0]
 
     (ours, gradient), (theirs, slope) = adapted(after), plain(after)
     np.testing.assert_allclose(ours, theirs, rtol=1e-4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-3), gradient, slope)
 
 
-def test_training_changes_what_has_adapters_alone_and_resumes(tmp_path):
+def test_training_changes_adapters_only_and_resumes(tmp_path):
     lora = LoRAConfig(rank=2, targets=("q_proj", "down_proj"))
     run = lambda name, updates: bandit.run(  # noqa: E731
         tmp_path / name, lora=lora, updates=updates, critic="separate", kl_coefficient=0.01
@@ -93,8 +95,8 @@ def test_training_changes_what_has_adapters_alone_and_resumes(tmp_path):
     assert all(np.asarray(leaf).any() for leaf in jax.tree.leaves(trained)), "B starts at zero"
 
 
-def test_it_goes_on_from_the_adapters_it_is_given():
-    """Those of fine-tuning are what the first policy acts by, and what the reference is."""
+def test_it_starts_from_the_adapters_it_is_given():
+    """The adapters of fine-tuning are the first policy and the reference."""
     mesh = make_mesh(MeshConfig())
     given = join(noise(init_adapters(MODEL, 1), 2), init_params(PLAIN, 0))
     updater = Updater(CONFIG, MODEL, put(given, param_shardings(MODEL, mesh)), mesh)
@@ -104,5 +106,5 @@ def test_it_goes_on_from_the_adapters_it_is_given():
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, 30, 9).astype(np.int32)
     batch = make_batch(CONFIG, [Rollout(tokens, (ActionSample((3, 9), (-1.0,) * 6, 0.5, "", False),))], 0)
-    measured = updater.measure(states, batch)
-    np.testing.assert_allclose(measured["old_logprobs"], measured["reference_logprobs"], atol=1e-6)
+    experience = updater.compute_experience(states, batch)
+    np.testing.assert_allclose(experience["old_logprobs"], experience["reference_logprobs"], atol=1e-6)

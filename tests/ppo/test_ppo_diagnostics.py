@@ -12,7 +12,7 @@ from mlagent_jax.ppo.update import normalised
 
 
 def arrays(seed=0, shape=(8, 50)):
-    """An update whose raw advantages are nearly all positive, as where a critic starts at zero and all steps pay."""
+    """An update whose raw advantages are nearly all positive, as with a critic of zeros and positive rewards."""
     rng = np.random.default_rng(seed)
     f32 = lambda x: x.astype(np.float32)  # noqa: E731
     mask = rng.random(shape) < 0.7
@@ -87,9 +87,10 @@ def test_a_token_counts_as_clipped_where_its_loss_has_no_gradient():
 
 
 def test_a_log_ratio_too_large_for_exp_leaves_the_loss_finite():
-    loss = policy_loss(np.float32(0.0), np.float32(-200.0), np.array([1.0, -1.0, 0.0], np.float32), 0.2, 0.2)
+    zeros = np.zeros(3, np.float32)
+    loss = policy_loss(zeros, zeros - 200, np.array([1.0, -1.0, 0.0], np.float32), 0.2, 0.2)
     assert np.isfinite(loss).all() and float(loss[2]) == 0.0
-    assert np.isfinite(value_loss(np.float32(1e3), np.float32(0), np.float32(0), 0.5))
+    assert np.isfinite(value_loss(zeros + 1e3, zeros, zeros, 0.5)).all()
 
 
 def test_what_a_step_did_is_measured_after_it():

@@ -1,4 +1,4 @@
-"""PPO that diverges names the network that did; what was saved before is finite and stays."""
+"""If PPO diverges, the error names the network; checkpoints saved before that are finite and are kept."""
 
 import dataclasses
 
@@ -10,10 +10,10 @@ import pytest
 from mlagent_jax.finite import NotFiniteError
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 from mlagent_jax.ppo import guards
+from mlagent_jax.ppo.actor_critic import ActorCritic
 from mlagent_jax.ppo.rollout import ActionSample, Rollout
-from mlagent_jax.ppo.step import Learners
-from mlagent_jax.sft.loop import load_params
 from mlagent_jax.training.optimisers import OptimiserConfig
+from mlagent_jax.training.stage_checkpoints import load_params
 
 SMALL = {"batch_size": 8, "minibatch_size": 8, "epochs": 1, "updates": 3}
 
@@ -35,7 +35,7 @@ def test_a_critic_that_diverges_is_named_and_never_saved(tmp_path):
     assert not (tmp_path / "wild" / "metrics.jsonl").exists()
 
 
-def test_an_actor_that_diverges_is_named_and_checkpoints_stay(tmp_path):
+def test_an_actor_that_diverges_is_named_and_checkpoints_are_kept(tmp_path):
     bandit.run(tmp_path, **SMALL | {"updates": 1})
     before = load_params(tmp_path, bandit.MODEL, make_mesh(MeshConfig()))
     wild = OptimiserConfig(learning_rate=3e38)
@@ -47,7 +47,7 @@ def test_an_actor_that_diverges_is_named_and_checkpoints_stay(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, after, before)
 
 
-def measured(**changes):
+def experience(**changes):
     names = ("old_logprobs", "reference_logprobs", "old_values", "advantages", "returns")
     arrays = {name: np.ones((2, 3), np.float32) for name in names}
     return arrays | {name: np.full((2, 3), value, np.float32) for name, value in changes.items()}
@@ -69,19 +69,19 @@ def measured(**changes):
         ({"reference_logprobs": -np.inf}, "the PPO actor diverged: the log-probs under its reference"),
     ],
 )
-def test_each_quantity_is_laid_at_the_right_door(changes, message):
+def test_the_error_names_the_network_that_diverged(changes, message):
     everywhere, nowhere = np.ones((2, 3), bool), np.zeros((2, 3), bool)
     with pytest.raises(NotFiniteError, match=message):
-        guards.check_measured(measured(**changes), everywhere, "at update 2", Learners(0.1, 0.2))
-    guards.check_measured(measured(**changes), nowhere, "at update 2", Learners(0.1, 0.2))
+        guards.check_experience(experience(**changes), everywhere, "at update 2", ActorCritic(0.1, 0.2))
+    guards.check_experience(experience(**changes), nowhere, "at update 2", ActorCritic(0.1, 0.2))
 
 
 @pytest.mark.parametrize("shared_trunk", [False, True])
-def test_an_actor_that_the_critic_moves_is_not_blamed_alone(shared_trunk):
-    """A critic at 1e15 with `critic_trunk_gradient`: values are finite, but not the gradient in the common trunk."""
+def test_a_critic_that_trains_the_actors_trunk_is_named_too(shared_trunk):
+    """A critic at 1e15 with `critic_trunk_gradient`: values are finite, but the shared trunk's gradient is not."""
     everywhere = np.ones((2, 3), bool)
     names = ("logprobs", "policy_loss", "entropy", "value_loss")
-    learnt = {name: np.ones((2, 3), np.float32) for name in names}
+    aux = {name: np.ones((2, 3), np.float32) for name in names}
     norms = {f"{name}_grad_norm": np.float32(1) for name in ("actor", "critic")} | {
         f"{name}_{part}_finite": np.bool_(True)
         for name in ("actor", "critic")
@@ -89,7 +89,7 @@ def test_an_actor_that_the_critic_moves_is_not_blamed_alone(shared_trunk):
     }
     norms["actor_grad_norm"] = np.float32(np.inf)
     with pytest.raises(NotFiniteError, match="its gradient's norm is not finite") as error:
-        guards.check_step(learnt, everywhere, norms, "in update 2", Learners(0.1, 0.2), shared_trunk)
+        guards.check_step(aux, everywhere, norms, "in update 2", ActorCritic(0.1, 0.2), shared_trunk)
     assert ("ppo.critic_optimiser.learning_rate" in str(error.value)) == shared_trunk
     assert "ppo.actor_optimiser.learning_rate" in str(error.value)
 
@@ -104,4 +104,4 @@ def test_an_actor_that_the_critic_moves_is_not_blamed_alone(shared_trunk):
 def test_what_was_sampled_must_be_finite(change, message):
     action = dataclasses.replace(ActionSample((1, 3), (-0.5, -0.5), 0.5, "success", False), **change)
     with pytest.raises(NotFiniteError, match=message):
-        guards.check_rollouts([Rollout(np.arange(3), (action,))], "at update 1", 0.1)
+        guards.check_rollouts([Rollout(np.arange(3, dtype=np.int32), (action,))], "at update 1", 0.1)

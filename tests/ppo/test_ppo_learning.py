@@ -1,4 +1,4 @@
-"""PPO on a toy: the true reward is learnt, a shuffled one is not, and kill -9 changes nothing."""
+"""PPO on a toy task: the true reward is learned, a shuffled one is not, and kill -9 changes nothing."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ def test_the_true_reward_is_learnt_and_a_shuffled_one_is_not(tmp_path):
     true, shuffled = lines(tmp_path / "true"), lines(tmp_path / "shuffled")
     rewards = [line["critic/score/mean"] for line in true]
     control = [line["critic/score/mean"] for line in shuffled]
-    assert rewards[0] == control[0]  # they differ in what they learn from, not in where they start
+    assert rewards[0] == control[0]  # they start alike and differ only in the rewards that they learn from
     assert np.mean(rewards[-5:]) > 0.6 > 0.4 > np.mean(rewards[:2])
     assert np.mean(control[-5:]) < 0.45
     for line in true:
@@ -44,7 +44,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
 
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert program(whole).returncode == 0
-    # Update 3 is logged with its rollouts, but the newest checkpoint is of update 2: both are taken back.
+    # Update 3 is logged with its rollouts, but the newest checkpoint is of update 2: both are removed on resuming.
     assert program(broken, kill_at=3).returncode == -9
     assert [line["step"] for line in lines(broken)] == [1, 2, 3]
     resumed = program(broken)

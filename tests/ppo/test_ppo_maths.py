@@ -1,4 +1,4 @@
-"""GAE, losses and KL estimators against loops and closed forms written straight from the papers."""
+"""GAE, losses and KL estimators, compared with loops and closed forms written directly from the papers."""
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ def test_gae_is_its_definition_over_masks_and_ends(seed, gamma, lam, density):
     mask = rng.random(shape) < density
     ends = mask & (rng.random(shape) < 0.3)
     rewards = np.where(mask, rng.normal(size=shape), 0.0).astype(np.float32)
-    values = rng.normal(size=shape).astype(np.float32)  # also where nothing acts: it must not matter
+    values = rng.normal(size=shape).astype(np.float32)  # also outside of the mask, where they must not matter
     advantages, returns = GAE(rewards, values, mask, ends, gamma, lam)
     expected = advantages_by_definition(rewards, values, mask, ends, gamma, lam)
     np.testing.assert_allclose(advantages, expected, atol=2e-5)
@@ -52,9 +52,7 @@ def test_gae_is_its_definition_over_masks_and_ends(seed, gamma, lam, density):
 
 
 def test_rewards_stay_floats():
-    """A published library scatters scores into an array of token ids' type: 0.7 becomes 0 and 1.6 becomes
-    1.
-    """
+    """A published library writes scores into an array with the dtype of token ids: 0.7 becomes 0 and 1.6 becomes 1."""
     mask = np.ones((1, 3), bool)
     ends = np.array([[False, False, True]])
     values = np.zeros((1, 3), np.int32)
@@ -89,8 +87,7 @@ def test_policy_loss_and_gradient_token_by_token(low, high, dual):
         lambda x: policy_loss(x, jnp.array(old), jnp.array(advantages), low, high, dual).sum()
     )
     ratio = np.exp(logprobs - old)
-    # The published cases: no gradient once the ratio has left the range on the side that the advantage
-    # favours.
+    # The published cases: no gradient once the ratio has left the range on the side that the advantage favours.
     dead = ((ratio > 1 + high) & (advantages > 0)) | ((ratio < 1 - low) & (advantages < 0))
     if dual:
         dead |= (ratio > dual) & (advantages < 0)
@@ -126,9 +123,7 @@ REFERENCE = jax.nn.log_softmax(jnp.array([1.0, 0.0, 0.5, -0.5]))
 
 
 def expected_estimate(logits, estimator):
-    """E over pi of the estimator, enumerated, with pi's weights held still: what averaging samples would
-    give.
-    """
+    """The estimator's expectation over pi, enumerated, without the gradient of pi's weights: the limit of sampling."""
     logprobs = jax.nn.log_softmax(logits)
     return jnp.sum(jax.lax.stop_gradient(jnp.exp(logprobs)) * kl_estimate(logprobs, REFERENCE, estimator))
 

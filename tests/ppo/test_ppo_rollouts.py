@@ -1,4 +1,4 @@
-"""States from stored episodes, sampled actions and their consequences: real runs, real grading, a tiny model."""
+"""States from stored episodes, sampled actions and their results, with real runs, real grading and a tiny model."""
 
 import dataclasses
 
@@ -108,8 +108,8 @@ def test_pool_leaves_out_what_cannot_be_learnt_from(expert, tasks):
     faulty = dataclasses.replace(first, steps=(first.steps[0], fault, *first.steps[2:]))
     pool = StatePool([faulty], tasks, lambda situation: len(situation.steps) < 1)
     assert len(pool) == 1 and pool.total == 4
-    assert pool.told == (
-        "1 too long for the policy's context (sampling.max_length), 2 after a fault of the infrastructure"
+    assert pool.left_out_summary == (
+        "1 too long for the policy's context (sampling.max_length), 2 after an infrastructure failure"
     )
     assert len(StatePool([faulty], tasks, fits)) == 2
     with pytest.raises(UserError, match="0 of 3 trajectories are of the tasks other"):
@@ -141,11 +141,11 @@ def test_policy_says_when_the_context_is_full(policy, expert, tasks):
     assert policy.fits(Situation(tasks["toy"], ())) and not policy.fits(long)
 
 
-class Dictated:
-    """A ModelPolicy that says what it is told, with made-up log-probs."""
+class FixedResponses:
+    """A ModelPolicy with given responses and made-up log-probs."""
 
     def __init__(self, policy, lines):
-        self.stop_ids, self.tokenizer, self.form, self.name = policy.stop_ids, policy.tokenizer, FORM, "told"
+        self.stop_ids, self.tokenizer, self.form, self.name = policy.stop_ids, policy.tokenizer, FORM, "fixed"
         self.prompt, self.fits, self.lines = policy.prompt, policy.fits, lines
 
     def respond(self, situations):
@@ -158,9 +158,9 @@ class Dictated:
 
 
 def test_state_collector_acts_once_from_each_state(policy, expert, tasks, stepper):
-    told = Dictated(policy, [fakes.say(fakes.edit(fakes.script(11.5)))])
+    fixed = FixedResponses(policy, [fakes.say(fakes.edit(fakes.script(11.5)))])
     pool = StatePool(expert, tasks, fits)
-    got = StateCollector(pool, stepper).collect(told, 6, seed=0, update=1)
+    got = StateCollector(pool, stepper).collect(fixed, 6, seed=0, update=1)
     states = pool.sample(6, seed=0, update=1)
     for state, rollout, record in zip(states, got.rollouts, got.records, strict=True):
         prompt = policy.prompt(state.turn.situation)
@@ -183,31 +183,31 @@ def test_state_collector_acts_once_from_each_state(policy, expert, tasks, steppe
     )
 
 
-def test_failures_of_ours_have_no_reward(policy, expert, tasks, tmp_path):
+def test_infrastructure_failures_have_no_reward(policy, expert, tasks, tmp_path):
     broken = fakes.PlainSandbox()
     environment = fakes.make_environment(tmp_path, broken)
-    environment.initial_state()  # the starter runs; after it nothing does
+    environment.initial_state()  # the starter runs; every later job fails
     broken.run = lambda job: Result(Status.SANDBOX_ERROR, error="the sandbox is gone")
-    told = Dictated(policy, [fakes.say(fakes.edit(fakes.script(11.5)))])
+    fixed = FixedResponses(policy, [fakes.say(fakes.edit(fakes.script(11.5)))])
     pool = StatePool(expert, tasks, fits)
-    # The states' snapshots are in the other environment's store: only the start is in this one's.
+    # Only the initial state has its snapshot in this environment's store; the others are in another store.
     first = [state for state in pool.sample(12, 0, 0) if state.index == 0][:1]
     with Stepper({"toy": environment}, RewardConfig(), threads=1, retries=1, retry_seconds=0.0) as stepper:
         collector = StateCollector(pool, stepper)
         pool.sample = lambda *_: first
-        got = collector.collect(told, 1, 0, 0)
+        got = collector.collect(fixed, 1, 0, 0)
     assert got.rollouts[0].actions[0].reward is None
     assert got.records[0]["outcome"] == "infrastructure" and got.records[0]["reward"] is None
 
 
 def test_episode_collector_learns_from_every_action_of_whole_episodes(policy, stepper):
-    told = Dictated(policy, LINES)
-    got = EpisodeCollector(["toy"], stepper, parallel=2).collect(told, 3, seed=0, update=2)
+    fixed = FixedResponses(policy, LINES)
+    got = EpisodeCollector(["toy"], stepper, parallel=2).collect(fixed, 3, seed=0, update=2)
     assert len(got.rollouts) == 3 and len(got.records) == 12
-    assert sorted({record["trajectory"] for record in got.records}) == [f"told/toy/{i}" for i in (6, 7, 8)]
+    assert sorted({record["trajectory"] for record in got.records}) == [f"fixed/toy/{i}" for i in (6, 7, 8)]
     for rollout in got.rollouts:
         said = [
-            told.tokenizer.decode(rollout.tokens[slice(*action.span)].tolist()) for action in rollout.actions
+            fixed.tokenizer.decode(rollout.tokens[slice(*action.span)].tolist()) for action in rollout.actions
         ]
         assert said == [line + "<|im_end|>" for line in LINES]
         assert [action.reward for action in rollout.actions] == [2.5 / 4.0, 0.0, -1.0, 0.0]
@@ -219,7 +219,7 @@ def test_episode_collector_learns_from_every_action_of_whole_episodes(policy, st
 
 
 class FailingSandbox(fakes.PlainSandbox):
-    """Fails `faults` runs, and has a fault of its own in each."""
+    """Its first `faults` runs fail."""
 
     faults = 0
 
@@ -231,21 +231,21 @@ class FailingSandbox(fakes.PlainSandbox):
 
 
 @pytest.mark.parametrize("faults, masked, repeated", [(10**9, 2, 2), (1, 0, 1)])
-def test_episodes_that_a_fault_of_ours_cut_short_are_repeated_or_left_out(
+def test_episodes_that_the_infrastructure_fails_are_repeated_or_left_out(
     policy, environment, tmp_path, faults, masked, repeated
 ):
     broken = FailingSandbox()
     other = fakes.make_environment(tmp_path, broken, fakes.make_task(tmp_path, "other"))
     other.initial_state()
     broken.faults = faults
-    told = Dictated(policy, LINES)
+    fixed = FixedResponses(policy, LINES)
     with Stepper({"toy": environment, "other": other}, RewardConfig(), threads=1, retries=0) as stepper:
-        got = EpisodeCollector(["toy", "other"], stepper).collect(told, 4, seed=0, update=0)
+        got = EpisodeCollector(["toy", "other"], stepper).collect(fixed, 4, seed=0, update=0)
     assert got.counts["rollout/episodes"] == 4
     assert got.counts["rollout/masked_episodes"] == masked
     assert got.counts["rollout/repeated_episodes"] == repeated
     assert len(got.rollouts) == 4 - masked
-    for rollout in got.rollouts:  # not one action of an episode that was cut short, before the fault or at it
+    for rollout in got.rollouts:  # no action of a failed episode, neither before the failure nor at it
         assert [action.reward for action in rollout.actions] == [2.5 / 4.0, 0.0, -1.0, 0.0]
     lost = [record for record in got.records if record["outcome"] == "infrastructure"]
     assert len(lost) == masked and all(record["reward"] is None for record in lost)
@@ -253,9 +253,9 @@ def test_episodes_that_a_fault_of_ours_cut_short_are_repeated_or_left_out(
 
 
 def test_episode_prompts_are_those_of_the_states(policy, stepper, tasks):
-    """What PPO trains on is what the policy saw: each action's context is the prompt it was sampled after."""
-    told = Dictated(policy, LINES)
-    (episode,) = run_episodes(told, [EpisodeRequest("toy", 0, 0)], stepper)
+    """PPO trains on what the policy saw: the context of each action is the prompt that it was sampled from."""
+    fixed = FixedResponses(policy, LINES)
+    (episode,) = run_episodes(fixed, [EpisodeRequest("toy", 0, 0)], stepper)
     encoded = encode_chat(policy.tokenizer, messages(FORM, Situation(tasks["toy"], episode.steps)))
     for n, (start, _) in enumerate(encoded.spans):
         prompt = encode_prompt(policy.tokenizer, messages(FORM, Situation(tasks["toy"], episode.steps[:n])))

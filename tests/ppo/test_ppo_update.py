@@ -1,4 +1,4 @@
-"""A whole PPO update of a tiny Qwen2 against a plain numpy PPO, one sequence and one token at a time."""
+"""A whole PPO update of a tiny Qwen2, compared with a plain numpy PPO of one sequence and one token at a time."""
 
 import dataclasses
 from functools import lru_cache
@@ -13,11 +13,11 @@ from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import forward, init_params, unembedding
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 from mlagent_jax.ppo import step
+from mlagent_jax.ppo.actor_critic import ActorCritic, params_of
 from mlagent_jax.ppo.batch import make_batch
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.loop import learn
 from mlagent_jax.ppo.rollout import ActionSample, Rollout, shuffled_rewards
-from mlagent_jax.ppo.step import Learners
 from mlagent_jax.ppo.update import Updater, normalised
 from mlagent_jax.training.optimisers import OptimiserConfig
 
@@ -78,9 +78,9 @@ PARAMS = init_params(MODEL, 0)
 REFERENCE = perturbed(PARAMS, 1)
 
 
-def learners(config, seed=0):
+def actor_critic(config, seed=0):
     critic = perturbed(step.init_critic(config, MODEL, PARAMS), seed + 2)
-    return Learners(PARAMS, critic)
+    return ActorCritic(PARAMS, critic)
 
 
 @jax.jit
@@ -130,7 +130,7 @@ class NumpyPPO:
         c, rows = self.config, []
         for rollout in rollouts:
             old, _, old_values = self.tokens(old_params, rollout)
-            reference, _, _ = self.tokens(old_params._replace(actor=REFERENCE), rollout)
+            reference, _, _ = self.tokens(dataclasses.replace(old_params, actor=REFERENCE), rollout)
             new, entropy, new_values = self.tokens(new_params, rollout)
             advantages = self.advantages(old, reference, old_values, rollout)
             rows.append(np.stack([old, reference, old_values, new, entropy, new_values, advantages]))
@@ -152,12 +152,12 @@ class NumpyPPO:
 
 
 def packed_loss(config, old, new, samples):
-    """Our loss and gradient of `samples` for parameters `new`, everything measured with `old`."""
+    """Our loss of `samples` and its gradient for parameters `new`, with the experience of `old`."""
     batch = make_batch(config, samples, update=0)
     rows = {name: jnp.asarray(array) for name, array in batch.arrays.items()}
-    measured = jax.jit(lambda p, r: step.measure(config, MODEL, p, REFERENCE, r))(old, rows)
-    arrays = rows | measured
-    arrays["advantages"] = jnp.asarray(normalised(np.asarray(measured["advantages"]), batch.arrays["mask"]))
+    experience = jax.jit(lambda p, r: step.compute_experience(config, MODEL, p, REFERENCE, r))(old, rows)
+    arrays = rows | experience
+    arrays["advantages"] = jnp.asarray(normalised(np.asarray(arrays["advantages"]), batch.arrays["mask"]))
 
     @jax.jit
     def loss(params):
@@ -176,7 +176,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_loss_is_that_of_a_plain_numpy_ppo(case):
     config = CASES[case]
-    old = learners(config)
+    old = actor_critic(config)
     new = perturbed(old, 5, 0.1)
     samples = rollouts()
     assert len(make_batch(config, samples, 0).arrays["tokens"]) < len(samples)  # some share a row
@@ -187,7 +187,7 @@ def test_loss_is_that_of_a_plain_numpy_ppo(case):
 def test_gradient_is_the_slope_of_the_numpy_ppo():
     config = dataclasses.replace(CONFIG, critic="shared", critic_trunk_gradient=True, kl_in="loss")
     config = dataclasses.replace(config, kl_estimator="k2")
-    old, samples = learners(config), rollouts()
+    old, samples = actor_critic(config), rollouts()
     new = perturbed(old, 5, 0.02)
     _, gradient = packed_loss(config, old, new, samples)
     direction = perturbed(jax.tree.map(jnp.zeros_like, new), 6, 1.0)
@@ -202,7 +202,7 @@ def test_gradient_is_the_slope_of_the_numpy_ppo():
 
 
 @pytest.mark.parametrize("changes", [{"micro_rows": 1}, {"micro_rows": 4}, {"row_length": 16}])
-def test_split_packing_and_padding_change_no_update(changes):
+def test_micro_batches_packing_and_padding_do_not_change_an_update(changes):
     config = dataclasses.replace(CONFIG, critic="shared", aggregation="action_mean")
     a, b = (updated(c, rollouts()) for c in (config, dataclasses.replace(config, **changes)))
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), a[0], b[0])
@@ -229,7 +229,7 @@ def updated(config, samples, update=0):
     config = dataclasses.replace(config, actor_optimiser=rule, critic_optimiser=rule)
     updater = updater_for(config)
     states, line = learn(config, updater, updater.initial_states(), samples, update)
-    return Learners(states.actor.params, states.critic.params), line
+    return params_of(states), line
 
 
 def test_an_infrastructure_failure_has_no_part_in_the_loss():
@@ -252,8 +252,10 @@ def test_fractional_rewards_reach_the_returns():
     batch = make_batch(config, [Rollout(sample.tokens, (action,))], 0)
     assert batch.arrays["rewards"].dtype == np.float32
     rows = {name: jnp.asarray(array) for name, array in batch.arrays.items()}
-    measured = jax.jit(lambda p, r: step.measure(config, MODEL, p, REFERENCE, r))(learners(config), rows)
-    np.testing.assert_allclose(np.asarray(measured["returns"])[batch.arrays["mask"]], 0.7, rtol=1e-6)
+    experience = jax.jit(lambda p, r: step.compute_experience(config, MODEL, p, REFERENCE, r))(
+        actor_critic(config), rows
+    )
+    np.testing.assert_allclose(np.asarray(experience["returns"])[batch.arrays["mask"]], 0.7, rtol=1e-6)
 
 
 def test_critic_warmup_leaves_the_actor_alone():
@@ -264,7 +266,7 @@ def test_critic_warmup_leaves_the_actor_alone():
 
 
 def test_no_further_epoch_beyond_the_target_kl():
-    # One minibatch: until a second epoch every gradient is taken of the old policy itself, and its KL is 0.
+    # With one minibatch, the gradients of the first epoch are those of the old policy itself, whose KL is 0.
     config = dataclasses.replace(CONFIG, epochs=4, target_kl=1e-12)
     _, line = updated(config, rollouts())
     assert line["training/ppo_epochs"] == 1
@@ -303,7 +305,7 @@ def test_shuffled_rewards_are_the_same_rewards_elsewhere():
         ({"dual_clip": 0.5}, "ppo.dual_clip is 0.5"),
         (
             {"target_kl": 0.01},
-            "ppo.target_kl is 0.01, but there is no epoch that it could stop: ppo.epochs is 1",
+            "ppo.target_kl is 0.01, but there is no further epoch to stop: ppo.epochs is 1",
         ),
         ({"temperature": 0.0}, "ppo.temperature is 0.0"),
         ({"temperature": 1e-9}, "ppo.temperature is 1e-09"),

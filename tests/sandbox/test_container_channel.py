@@ -112,11 +112,8 @@ def test_breaker_opens_lets_one_try_through_and_closes() -> None:
         ({}, None, False),
         ({}, 1e12, True),
         ({"owner": "another-boot/1/1/1"}, None, False),
-        (
-            {"owner": owner.process_identity().rpartition("/")[0] + "/1"},
-            None,
-            True,
-        ),  # an earlier process with our pid
+        # An earlier process with our pid.
+        ({"owner": owner.process_identity().rpartition("/")[0] + "/1"}, None, True),
         ({"owner": "/".join([*owner.process_identity().split("/")[:2], "4194304", "1"])}, None, True),
         ({"owner": "nonsense"}, None, False),
         ({"deadline": "soon"}, None, False),

@@ -1,4 +1,4 @@
-"""A step of `batch_sequences` is of that many trajectories, as a paper's batch is; one of `batch_rows` is of rows."""
+"""A step has `batch_sequences` trajectories, like the paper's batch, or `batch_rows` rows."""
 
 import json
 
@@ -18,7 +18,7 @@ CONFIG = SFTConfig(row_length=16, batch_sequences=4, micro_rows=2, epochs=2.0, e
 
 
 def sequences(count=12, seed=0):
-    """The first token of each is its number, so that one can see where it went."""
+    """The first token of each is its number, so that tests can find it in the rows."""
     rng = np.random.default_rng(seed)
     out = []
     for number, length in enumerate(rng.integers(5, 15, count).tolist()):
@@ -63,18 +63,19 @@ def test_training_counts_the_action_tokens_of_its_trajectories(tmp_path):
         assert line["train/action_tokens"] == sum(lengths[number] for number in members(batches.rows(step)))
 
 
-def test_what_is_cut_is_counted(caplog):
+def test_cut_trajectories_are_counted(caplog):
     long = Encoded(np.zeros(30, np.int32), np.ones(30, bool), ((2, 8), (20, 30)))
     hopeless = Encoded(np.zeros(30, np.int32), np.ones(30, bool), ((20, 30),))
     assert cut_counts([*sequences(), long, hopeless], 16) == (2, 1)
     make_batches(CONFIG, [*sequences(), long, hopeless])
     assert (
-        "2 of 14 trajectories are longer than sft.row_length 16: cut at a step, 1 of them away" in caplog.text
+        "2 of 14 trajectories are longer than sft.row_length 16 and are cut at a step; 1 of these have no action left"
+        in caplog.text
     )
 
 
 @pytest.mark.parametrize("batch_sequences", [0, 2])
-def test_held_out_trajectories_that_are_cut_away_are_no_evaluation_of_zero(batch_sequences, caplog):
+def test_held_out_trajectories_without_an_action_give_no_evaluation_loss(batch_sequences, caplog):
     config = SFTConfig(
         row_length=16, batch_sequences=batch_sequences, batch_rows=2, micro_rows=2, eval_fraction=0.3
     )
@@ -84,12 +85,13 @@ def test_held_out_trajectories_that_are_cut_away_are_no_evaluation_of_zero(batch
     mixed = [hopeless if i in held_out else sequence for i, sequence in enumerate(sequences())]
     assert rows is not None and make_batches(config, mixed)[1] is None
     assert (
-        "4 of 12 trajectories are longer than sft.row_length 16: cut at a step, 4 of them away" in caplog.text
+        "4 of 12 trajectories are longer than sft.row_length 16 and are cut at a step; 4 of these have no action left"
+        in caplog.text
     )
     assert "no evaluation loss: none of the 4 held-out trajectories has an action" in caplog.text
 
 
-def test_the_evaluation_loss_is_taken_when_it_is_asked_for_whatever_is_logged(tmp_path):
+def test_the_evaluation_loss_does_not_depend_on_log_every(tmp_path):
     model = Qwen2Config(30, 16, 24, 1, 2, 1)
     config = SFTConfig(
         row_length=16, batch_rows=2, micro_rows=2, steps=5, eval_fraction=0.2, eval_every=2, log_every=3

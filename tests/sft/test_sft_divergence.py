@@ -1,4 +1,4 @@
-"""Fine-tuning that diverges ends with a sentence; what was saved before it is finite and stays."""
+"""Fine-tuning that diverges ends with one clear error; checkpoints saved before that are finite and are kept."""
 
 import jax
 import numpy as np
@@ -9,9 +9,10 @@ from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import init_params
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 from mlagent_jax.sft.config import SFTConfig
-from mlagent_jax.sft.loop import load_params, train
+from mlagent_jax.sft.loop import train
 from mlagent_jax.text.chat import Encoded
 from mlagent_jax.training.optimisers import OptimiserConfig
+from mlagent_jax.training.stage_checkpoints import load_params
 
 MODEL = Qwen2Config(30, 16, 24, 1, 2, 1)
 MESH = make_mesh(MeshConfig())
@@ -53,14 +54,14 @@ def test_a_learning_rate_that_is_far_too_high(learning_rate, cadence, tmp_path):
     assert saved_steps(tmp_path) == []
 
 
-def test_checkpoints_before_it_are_not_rotated_out(tmp_path):
+def test_earlier_checkpoints_are_kept(tmp_path):
     run(tmp_path, 1e-3, steps=2)
     before = load_params(tmp_path, MODEL, MESH)
     with pytest.raises(NotFiniteError, match=r"SFT diverged: .* step 3, at learning rate 1e\+25"):
         run(tmp_path, 1e25, steps=4)
     assert saved_steps(tmp_path) == [1, 2]
     jax.tree.map(np.testing.assert_array_equal, load_params(tmp_path, MODEL, MESH), before)
-    run(tmp_path, 1e-3, steps=4)  # and training goes on from them
+    run(tmp_path, 1e-3, steps=4)  # training resumes from them
     assert saved_steps(tmp_path) == [3, 4]
 
 

@@ -63,7 +63,7 @@ def run(folder, kill_at=0):
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert run(whole).returncode == 0
-    # Step 5 is logged, but the newest checkpoint is of step 4: the line has to be taken back.
+    # Step 5 is logged, but the newest checkpoint is of step 4: the line must be removed.
     assert run(broken, kill_at=5).returncode == -9
     assert [line["step"] for line in metrics(broken)] == [1, 2, 3, 4, 5]
     resumed = run(broken)
@@ -104,7 +104,11 @@ def test_a_trajectory_without_an_action_is_refused_by_number():
     "config, count, message",
     [
         (SFTConfig(row_length=0), 8, "sft.row_length is 0"),
-        (SFTConfig(batch_rows=3, micro_rows=2), 8, "sft.batch_rows is 3, no multiple of sft.micro_rows 2"),
+        (
+            SFTConfig(batch_rows=3, micro_rows=2),
+            8,
+            "sft.batch_rows is 3, which is not a multiple of sft.micro_rows 2",
+        ),
         (SFTConfig(optimiser=OptimiserConfig(name="sgd")), 8, "sft.optimiser.name is 'sgd'"),
         (SFTConfig(eval_fraction=0.5), 1, "1 trajectories leave none to train on"),
         (SFTConfig(row_length=7), 8, "none of 7 trajectories has an action within sft.row_length 7"),

@@ -133,9 +133,8 @@ def test_actions_are_answers_with_their_end_of_turn(folders, name):
 @pytest.mark.parametrize("name", ["qwen", "llama", "zephyr"])
 def test_states_are_prefixes_with_the_ids_that_were_sampled(folders, name):
     tokenizer = load_tokenizer(folders[name])
-    odd = tuple(
-        tokenizer.encode(letter)[0] for letter in "Thought"
-    )  # unlike the tokenizer's encoding of the text
+    # Letter by letter, unlike the tokenizer's encoding of the text.
+    odd = tuple(tokenizer.encode(letter)[0] for letter in "Thought")
     end = tokenizer.stop_ids[0]
     chat = [
         Message("system", "Be brief."),

@@ -106,9 +106,8 @@ def test_stop_strings_have_no_effect_before_min_tokens():
     ids = [ord(character) for character in "ab..ab..ab"]
     stream = IncrementalDetokenizer(CountingTokenizer(), ["b."], min_tokens=3)
     assert stream.push(ids, last=True) == "ab..a" and stream.tokens == 7
-    stream = IncrementalDetokenizer(
-        CountingTokenizer(), ["b."], min_tokens=2
-    )  # begins within them, ends after
+    # The stop string begins within them and ends after.
+    stream = IncrementalDetokenizer(CountingTokenizer(), ["b."], min_tokens=2)
     assert stream.push(ids, last=True) == "a" and stream.tokens == 3
 
 

@@ -127,9 +127,8 @@ def test_the_file_takes_precedence_over_the_models_class(digits_in_threes):
     for text in ("2023", "in 2048 and 1999", *TEXTS[:3]):
         assert tokenizer.encode(text) == theirs.encode(text).ids
     assert [tokenizer.decode([i]) for i in tokenizer.encode("2023")] == ["202", "3"]
-    assert (
-        len(AutoTokenizer.from_pretrained(digits_in_threes).tokenize("2023")) == 4
-    )  # otherwise this test would prove nothing
+    # Otherwise this test would prove nothing.
+    assert len(AutoTokenizer.from_pretrained(digits_in_threes).tokenize("2023")) == 4
 
 
 def test_an_export_has_the_original_files(digits_in_threes, tmp_path):

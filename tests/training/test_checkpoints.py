@@ -31,7 +31,7 @@ def test_newest_are_kept_and_each_item_is_read_alone(tmp_path):
             checkpoints.restore(1, training=STATE)
 
 
-def test_absence_and_other_shapes_are_one_clear_sentence(tmp_path):
+def test_absence_and_other_shapes_give_one_clear_error(tmp_path):
     with Checkpoints(tmp_path, ("params",)) as checkpoints:
         with pytest.raises(CheckpointError, match=r"no checkpoint in .*: run the stage that writes it first"):
             checkpoints.restore(params=STATE)
@@ -86,7 +86,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_checkpoint_is_named_and_training_goes_on_from_the_whole_one(damage, tmp_path, caplog):
+def test_a_damaged_checkpoint_is_named_and_training_resumes_from_the_intact_one(damage, tmp_path, caplog):
     folder = tmp_path / "sft" / "checkpoints"
     params = {"w": jax.random.normal(jax.random.key(0), (64, 64))}
     with Checkpoints(folder, ("params", "training")) as checkpoints:
@@ -95,23 +95,23 @@ def test_a_damaged_checkpoint_is_named_and_training_goes_on_from_the_whole_one(d
     DAMAGE[damage](folder / "2")
     (tmp_path / "sft" / "done.json").write_text("{}")
     with Checkpoints(folder, ("params", "training")) as checkpoints:
-        # A later stage would go on from less than was learnt, so it is told how to make it whole.
+        # A later stage would silently lose training, so it gets an error that says how to repair the checkpoint.
         with pytest.raises(DamagedCheckpointError) as error:
             checkpoints.restore(params=params, training=STATE)
         assert f"checkpoint {folder / '2'} is damaged" in str(error.value)
         assert f"delete that folder and {tmp_path / 'sft' / 'done.json'}, then run" in str(error.value)
-        # Training itself loses no more than the steps since, and says so.
+        # Training itself loses only the steps since then, with a warning.
         step, items = checkpoints.resume(params=params, training=STATE)
         assert step == 1
         np.testing.assert_array_equal(items["params"]["w"], params["w"] + 1)
         assert f"checkpoint {folder / '2'} is damaged" in caplog.text
-        assert f"put aside in {folder}.damaged, going on from step 1" in caplog.text
+        assert f"moved to {folder}.damaged, resuming from step 1" in caplog.text
         checkpoints.save(2, params=params, training=STATE)
     with Checkpoints(folder, ("params", "training")) as checkpoints:
         assert checkpoints.resume(params=params, training=STATE)[0] == 2
 
 
-def test_where_none_is_whole_that_is_said_and_nothing_is_touched(tmp_path):
+def test_if_no_checkpoint_is_intact_the_error_says_so_and_nothing_moves(tmp_path):
     with Checkpoints(tmp_path, ("params",)) as checkpoints:
         assert checkpoints.resume(params=STATE) is None
         checkpoints.save(1, params=STATE)
@@ -119,14 +119,14 @@ def test_where_none_is_whole_that_is_said_and_nothing_is_touched(tmp_path):
     with (
         Checkpoints(tmp_path, ("params",)) as checkpoints,
         pytest.raises(
-            CheckpointError, match=f"none of the checkpoints in {re.escape(str(tmp_path))} is whole"
+            CheckpointError, match=f"none of the checkpoints in {re.escape(str(tmp_path))} is intact"
         ),
     ):
         checkpoints.resume(params=STATE)
     assert (tmp_path / "1").is_dir()
 
 
-def test_another_model_is_not_taken_for_damage(tmp_path):
+def test_a_checkpoint_of_another_model_does_not_count_as_damaged(tmp_path):
     with Checkpoints(tmp_path, ("params",)) as checkpoints:
         checkpoints.save(1, params=STATE)
         with pytest.raises(CheckpointError, match="is of another model or optimiser") as error:
@@ -134,7 +134,7 @@ def test_another_model_is_not_taken_for_damage(tmp_path):
         assert not isinstance(error.value, DamagedCheckpointError)
 
 
-def test_what_is_not_finite_is_not_saved_and_rotates_nothing_out(tmp_path):
+def test_a_state_that_is_not_finite_is_not_saved_and_replaces_nothing(tmp_path):
     poisoned = {"kernel": STATE["kernel"].at[1, 2].set(jnp.inf), "step": jnp.int32(8)}
     with Checkpoints(tmp_path, ("params",), keep=1) as checkpoints:
         checkpoints.save(1, params=STATE)

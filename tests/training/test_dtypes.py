@@ -1,4 +1,4 @@
-"""Parameters and moments keep the dtypes that are claimed: from the start through steps and a restore, by value too."""
+"""Parameters and moments keep their documented dtypes: at the start, through steps and after a restore."""
 
 import itertools
 
@@ -12,9 +12,11 @@ from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import LoRAConfig
 from mlagent_jax.models.qwen2 import abstract_params, init_params, with_adapters
 from mlagent_jax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, param_shardings, put
+from mlagent_jax.ppo.actor_critic import params_of
+from mlagent_jax.ppo.compilation import compile_update
 from mlagent_jax.ppo.config import CRITICS, PPOConfig
-from mlagent_jax.ppo.step import Learners, apply_gradients
-from mlagent_jax.ppo.update import Updater, compile_update
+from mlagent_jax.ppo.step import apply_gradients
+from mlagent_jax.ppo.update import Updater
 from mlagent_jax.sft.step import compile_train_step
 from mlagent_jax.training.checkpoints import Checkpoints
 from mlagent_jax.training.optimisers import MU_DTYPES, OPTIMISERS, OptimiserConfig, make_optimiser
@@ -31,7 +33,7 @@ def dtypes(tree):
 
 
 def test_ppo_rounds_first_moments_where_the_code_does():
-    """As the operations do one by one; a fusion that kept more digits would differ in a third of them."""
+    """Each operation rounds its own result; a fusion that keeps more digits would change a third of the moments."""
     config = OptimiserConfig(learning_rate=1e-2, mu_dtype="bfloat16")
     config = PPOConfig(critic="shared", actor_optimiser=config, critic_optimiser=config)
     updater = Updater(config, MODEL, init_params(MODEL, 0), mesh_of_one())
@@ -39,10 +41,11 @@ def test_ppo_rounds_first_moments_where_the_code_does():
     expected = states = jax.tree.map(jnp.copy, states)
     for seed in range(2):
         rng = np.random.default_rng(seed)
-        params = Learners(states.actor.params, states.critic.params)
-        gradients = jax.tree.map(lambda p, rng=rng: jnp.float32(0.01 * rng.normal(size=p.shape)), params)
+        gradients = jax.tree.map(
+            lambda p, rng=rng: jnp.float32(0.01 * rng.normal(size=p.shape)), params_of(states)
+        )
         expected, _ = apply_gradients(functions.optimisers, expected, gradients, True)
-        states, _ = functions.apply(jax.tree.map(jnp.copy, states), gradients, True)
+        states, _ = functions.apply_gradients(jax.tree.map(jnp.copy, states), gradients, True)
     pairs = zip(_moments(states.actor.opt_state), _moments(expected.actor.opt_state), strict=True)
     moments = [(got, wanted) for (_, got), (_, wanted) in pairs if got.dtype == jnp.bfloat16]
     assert moments
@@ -56,7 +59,7 @@ def mesh_of_one():
 
 @pytest.mark.parametrize(("name", "mu_dtype"), EVERY)
 @pytest.mark.parametrize("param_dtype", ["float32", "bfloat16"])
-def test_of_a_state_before_and_after_a_step_and_a_restore(tmp_path, name, mu_dtype, param_dtype):
+def test_a_state_keeps_its_dtypes_through_steps_and_a_restore(tmp_path, name, mu_dtype, param_dtype):
     config = OptimiserConfig(name=name, learning_rate=1e-2, mu_dtype=mu_dtype, weight_decay=0.1)
     optimiser = make_optimiser(config, 10)
     params = {
@@ -101,15 +104,16 @@ def _moments(opt_state):
 @pytest.mark.parametrize("lora", [None, LORA], ids=["whole", "adapters"])
 @pytest.mark.parametrize("critic", CRITICS)
 def test_every_optimiser_steps_actor_and_critic(name, mu_dtype, param_dtype, lora, critic):
-    """Shapes alone, of the very function that PPO compiles: what comes out is what went in."""
+    """With shapes only, in the function that PPO compiles: the outputs have the dtypes of the inputs."""
     rule = OptimiserConfig(name=name, mu_dtype=mu_dtype)
     model = MODEL.replace(param_dtype=param_dtype, lora=lora)
     config = PPOConfig(critic=critic, actor_optimiser=rule, critic_optimiser=rule)
     functions = compile_update(config, model, mesh_of_one())
     states = functions.states
-    gradients = jax.eval_shape(functions.zeros, type(states)(states.actor.params, states.critic.params))
+    gradients = jax.eval_shape(functions.zero_gradients, params_of(states))
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(gradients)} == {"float32"}
-    after, _ = jax.eval_shape(lambda s, g: functions.apply.__wrapped__(s, g, True), states, gradients)
+    apply_gradients = functions.apply_gradients.__wrapped__
+    after, _ = jax.eval_shape(lambda s, g: apply_gradients(s, g, True), states, gradients)
     assert dtypes(after) == dtypes(states)
     small = [states.critic.params["head"]] + ([states.actor.params] if lora else [])
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(small)} == {"float32"}
@@ -117,7 +121,7 @@ def test_every_optimiser_steps_actor_and_critic(name, mu_dtype, param_dtype, lor
 
 @pytest.mark.parametrize("name", OPTIMISERS)
 @pytest.mark.parametrize("lora", [None, LORA], ids=["whole", "adapters"])
-def test_every_optimiser_fine_tunes_by_one_program(name, lora):
+def test_every_optimiser_fine_tunes_with_one_program(name, lora):
     model = MODEL.replace(param_dtype="bfloat16", lora=lora)
     optimiser = make_optimiser(OptimiserConfig(name=name, learning_rate=1e-2, mu_dtype="bfloat16"), 3)
     mesh = mesh_of_one()
@@ -125,7 +129,7 @@ def test_every_optimiser_fine_tunes_by_one_program(name, lora):
     params = with_adapters(model, init_params(model.replace(lora=None), 0), 0)
     state = init_state(put(params, shardings), shardings, optimiser, mesh)
     planned = abstract_state(abstract_params(model), shardings, optimiser, mesh)
-    assert dtypes(state) == dtypes(planned), "the plan's memory is of the state that runs"
+    assert dtypes(state) == dtypes(planned), "the planner counts the state that training has"
     step = compile_train_step(model, optimiser, jax.tree.map(lambda leaf: leaf.sharding, planned))
     rows = np.arange(16, dtype=np.int32).reshape(1, 2, 8)
     batch = {"tokens": rows, "targets": rows, "positions": rows % 8, "segment_ids": np.ones_like(rows)}
@@ -137,8 +141,8 @@ def test_every_optimiser_fine_tunes_by_one_program(name, lora):
 
 
 @pytest.mark.parametrize("mu_dtype", MU_DTYPES)
-def test_second_moments_decay_whatever_the_parameters_are(mu_dtype):
-    """A gradient of 1 once, and then none for 1,000 steps: in bfloat16 0.999 x is x again."""
+def test_second_moments_decay_for_bfloat16_parameters(mu_dtype):
+    """A gradient of 1 once, and then none for 1,000 steps: in bfloat16 0.999 x rounds back to x."""
     optimiser = make_optimiser(OptimiserConfig(clip_norm=0.0, mu_dtype=mu_dtype), 10)
     params = {"embed": jnp.ones((2, 2), jnp.bfloat16)}
 

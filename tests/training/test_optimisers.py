@@ -41,7 +41,7 @@ def test_weight_decay_is_on_matrices_only(name):
     assert not updates["layers"]["q_proj"]["bias"].any() and not updates["norm"]["scale"].any()
 
 
-def test_clipping_is_of_the_global_norm():
+def test_clipping_is_by_the_global_norm():
     config = OptimiserConfig(learning_rate=1.0, clip_norm=1.0, eps=1.0, b1=0.0, b2=0.0)
     optimiser = make_optimiser(config, 10)
     gradient = {"embed": jnp.full((4, 3), 100.0)}

@@ -11,7 +11,7 @@ def test_plain_lines_when_there_is_no_terminal(caplog, monkeypatch):
         for _ in range(6):
             now[0] += 6.0
             bar.advance("loss 1.0")
-    # Every ten seconds at most, and at the end; time left from what this start has done.
+    # At most every ten seconds, and at the end. The time left is estimated from the work since the start.
     assert [record.getMessage() for record in caplog.records] == [
         "sft 4/8, 12 s, 24 s left, loss 1.0",
         "sft 6/8, 24 s, 12 s left, loss 1.0",
@@ -19,7 +19,7 @@ def test_plain_lines_when_there_is_no_terminal(caplog, monkeypatch):
     ]
 
 
-def test_silent_where_it_is_not_the_main_process(caplog):
+def test_silent_on_all_but_the_main_process(caplog):
     with caplog.at_level(logging.INFO, "mlagent_jax"), ProgressBar("sft", total=1, shown=False) as bar:
         bar.advance()
     assert not caplog.records
@@ -28,7 +28,7 @@ def test_silent_where_it_is_not_the_main_process(caplog):
 def test_a_bar_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
     with ProgressBar("ppo", total=3) as bar:
-        bar.advance("reward [0.5]")  # brackets are no markup
+        bar.advance("reward [0.5]")  # brackets are not markup
         bar.advance()
     shown = capsys.readouterr().err
     assert "ppo" in shown and "2/3" in shown

@@ -276,9 +276,8 @@ class ContainerPool:
         with self._lock:
             if self._closed:
                 return
-            before = self._leased.pop(
-                (lease, kind), None
-            )  # from a job of the same lease that ran at the same time
+            # Another job of the same lease may have run at the same time.
+            before = self._leased.pop((lease, kind), None)
             self._leased[lease, kind] = container
             oldest = self._leased.popitem(last=False)[1] if len(self._leased) > self._max_leased else None
         for evicted in (before, oldest):

@@ -201,10 +201,9 @@ class _Quota:
 
 def _address_space(pid: int) -> int:
     """In bytes, as the kernel compares it with RLIMIT_AS; 0 for a process that is gone."""
+    # A program is waiting, and Python's file objects are much slower.
     try:
-        descriptor = os.open(
-            f"/proc/{pid}/statm", os.O_RDONLY
-        )  # a program is waiting, and Python's file objects are much slower
+        descriptor = os.open(f"/proc/{pid}/statm", os.O_RDONLY)
         try:
             return int(os.read(descriptor, 128).split()[0]) * namespaces.PAGE_BYTES
         finally:
