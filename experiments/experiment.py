@@ -34,8 +34,9 @@ from mlagent_jax.grading.grade import grade
 from mlagent_jax.models.config import Qwen2Config, qwen2_5
 from mlagent_jax.models.hf import load_config, load_hf, save_hf
 from mlagent_jax.models.qwen2 import init_params
+from mlagent_jax.models.sharding import param_shardings
 from mlagent_jax.parallel import distributed
-from mlagent_jax.parallel.mesh import make_mesh, param_shardings, put
+from mlagent_jax.parallel.mesh import make_mesh, put
 from mlagent_jax.sandbox.cache import CachedSandbox
 from mlagent_jax.sandbox.open import open_sandbox
 from mlagent_jax.tasks.loader import load_task

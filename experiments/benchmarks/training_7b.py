@@ -171,7 +171,8 @@ def _ours() -> Result:
     import numpy as np
 
     from mlagent_jax.models.qwen2 import abstract_params, init_params
-    from mlagent_jax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, param_shardings, put
+    from mlagent_jax.models.sharding import param_shardings
+    from mlagent_jax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, put
     from mlagent_jax.sft.step import compile_train_step
     from mlagent_jax.training.optimisers import OptimiserConfig, make_optimiser
     from mlagent_jax.training.state import TrainState, state_shardings

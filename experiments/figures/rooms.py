@@ -38,6 +38,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "training": ("optimisers, checkpoints", "learning"),
     "tracking": ("metrics, trackers, glossary", "learning"),
     "agent": ("prompts, policies, episodes", "environment"),
+    "pipelines": ("scripts as values, edits, grammar", "environment"),
     "rewards": ("a step's score as a reward", "environment"),
     "environment": ("the MDP: states, tools, feedback", "environment"),
     "tasks": ("task folders and their data", "environment"),

@@ -11,8 +11,9 @@ from experiments.experiment import Experiment
 from experiments.settings import Settings, SettingsError
 from experiments.stages import STAGES, TRACKED
 from experiments.workdir import Workdir
+from mlagent_jax.models.sharding import check_model_fits
 from mlagent_jax.parallel import distributed
-from mlagent_jax.parallel.mesh import check_batch_fits, check_model_fits
+from mlagent_jax.parallel.mesh import check_batch_fits
 from mlagent_jax.ppo.loop import check as check_ppo
 from mlagent_jax.tasks.task_file import read_task_file
 

@@ -25,9 +25,10 @@ from mlagent_jax.generate.prefill import engine_prefill
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.params import Params
 from mlagent_jax.models.qwen2 import abstract_params, logical_axes, unstack_layers
+from mlagent_jax.models.sharding import check_model_fits
 from mlagent_jax.nn.precision import AS_WRITTEN
 from mlagent_jax.parallel.jitted import Jitted
-from mlagent_jax.parallel.mesh import check_model_fits, replicated, with_shardings
+from mlagent_jax.parallel.mesh import replicated, with_shardings
 from mlagent_jax.parallel.rules import spec
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +16,6 @@ from jaxtyping import PyTree
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.fields import check, setting
-from mlagent_jax.models.config import Qwen2Config
-from mlagent_jax.models.qwen2 import logical_axes
 from mlagent_jax.parallel.rules import AXES, RULES, spec
 
 
@@ -63,18 +60,6 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     return Mesh(arranged, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def check_model_fits(config: Qwen2Config, mesh: Mesh) -> None:
-    """Raises UserError where a dimension of the model cannot be split evenly over the mesh."""
-    tensor, sequence = mesh.shape["tensor"], mesh.shape["sequence"]
-    over_tensor = ("num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size")
-    sizes = {name: getattr(config, name) for name in over_tensor}
-    _check_degree("mesh.tensor", tensor, sizes)
-    heads = sizes["num_attention_heads"] // tensor
-    _check_degree("mesh.sequence", sequence, {"num_attention_heads / mesh.tensor": heads})
-    parts = mesh.shape["fsdp"] * sequence
-    _check_degree("mesh.fsdp x mesh.sequence", parts, {"hidden_size": config.hidden_size})
-
-
 def check_batch_fits(rows: int, length: int, mesh: Mesh, where: str) -> None:
     """Raises UserError where `rows` rows of `length` tokens cannot be split evenly over the mesh.
 
@@ -90,30 +75,6 @@ def check_batch_fits(rows: int, length: int, mesh: Mesh, where: str) -> None:
             f"{where}.row_length is {length}, but rows are split over {mesh.shape['sequence']} devices "
             "(mesh.sequence); make it a multiple of that"
         )
-
-
-def _check_degree(where: str, degree: int, sizes: dict[str, int]) -> None:
-    failing = [f"{name} {size}" for name, size in sizes.items() if size % degree]
-    if failing:
-        common = math.gcd(*sizes.values())
-        fitting = [str(n) for n in range(1, min(common, 128) + 1) if common % n == 0]
-        raise UserError(
-            f"{where} is {degree}, which does not divide the model's {' and '.join(failing)}; "
-            f"choose one of {', '.join(fitting)}"
-        )
-
-
-def param_shardings(config: Qwen2Config, mesh: Mesh) -> PyTree[NamedSharding]:
-    """The tree of the model's parameters with a sharding for each, by `RULES`.
-
-    Raises UserError as `check_model_fits` does.
-    """
-    check_model_fits(config, mesh)
-    return jax.tree.map(
-        lambda names: NamedSharding(mesh, spec(names)),
-        logical_axes(config),
-        is_leaf=lambda node: isinstance(node, tuple),
-    )
 
 
 def optimiser_shardings(

@@ -9,7 +9,8 @@ from jax.sharding import Mesh
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import partition
 from mlagent_jax.models.qwen2 import abstract_params
-from mlagent_jax.parallel.mesh import batch_sharding, param_shardings
+from mlagent_jax.models.sharding import param_shardings
+from mlagent_jax.parallel.mesh import batch_sharding
 from mlagent_jax.planner.flops import executed_training_flops, forward_flops, training_flops
 from mlagent_jax.planner.programs import Program, Work, bytes_per_device, shaped
 from mlagent_jax.planner.traffic import forward_bytes, training_bytes

@@ -12,10 +12,11 @@ from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import partition
 from mlagent_jax.models.params import Params
 from mlagent_jax.models.qwen2 import abstract_params
+from mlagent_jax.models.sharding import param_shardings
 from mlagent_jax.models.value_head import value_head_axes
 from mlagent_jax.nn.precision import AS_WRITTEN
 from mlagent_jax.parallel.jitted import Jitted
-from mlagent_jax.parallel.mesh import param_shardings, replicated, with_shardings
+from mlagent_jax.parallel.mesh import replicated, with_shardings
 from mlagent_jax.parallel.rules import spec
 from mlagent_jax.ppo import step
 from mlagent_jax.ppo.actor_critic import (

@@ -14,8 +14,9 @@ from mlagent_jax.finite import Guard, require_finite
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.params import Params
 from mlagent_jax.models.qwen2 import with_adapters
+from mlagent_jax.models.sharding import param_shardings
 from mlagent_jax.parallel import distributed
-from mlagent_jax.parallel.mesh import batch_sharding, check_batch_fits, param_shardings, put
+from mlagent_jax.parallel.mesh import batch_sharding, check_batch_fits, put
 from mlagent_jax.sft.batches import RowArrays, make_batches
 from mlagent_jax.sft.config import SFTConfig
 from mlagent_jax.sft.step import Metrics, MicroBatches, compile_eval_step, compile_train_step

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.params import Params
 from mlagent_jax.models.qwen2 import abstract_params
-from mlagent_jax.parallel.mesh import param_shardings
+from mlagent_jax.models.sharding import param_shardings
 from mlagent_jax.run_folder import CHECKPOINTS
 from mlagent_jax.training.checkpoints import Checkpoints
 from mlagent_jax.training.state import with_shardings

@@ -15,7 +15,7 @@ from experiments.workdir import Workdir
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.hf import load_hf, save_hf
 from mlagent_jax.models.qwen2 import init_params
-from mlagent_jax.parallel.mesh import param_shardings
+from mlagent_jax.models.sharding import param_shardings
 from mlagent_jax.text.chat_template import ChatTemplateError
 from mlagent_jax.text.tokenizer import TokenizerError, train_sentencepiece
 

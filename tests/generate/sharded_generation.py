@@ -16,7 +16,8 @@ from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import LoRAConfig
 from mlagent_jax.models.params import Params
 from mlagent_jax.models.qwen2 import init_params
-from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, param_shardings, put
+from mlagent_jax.models.sharding import param_shardings
+from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, put
 
 MODEL = Qwen2Config(96, 32, 48, 2, 8, 4, initializer_range=0.3)
 ADAPTED = MODEL.replace(lora=LoRAConfig(rank=2, targets=("q_proj", "v_proj", "o_proj", "up_proj")))

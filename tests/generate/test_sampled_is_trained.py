@@ -13,7 +13,8 @@ from mlagent_jax.generate.sampling import SamplingParams, sample
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import LoRAConfig, join
 from mlagent_jax.models.qwen2 import init_adapters, init_params
-from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, param_shardings, put
+from mlagent_jax.models.sharding import param_shardings
+from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, put
 from mlagent_jax.ppo.batch import make_batch
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.rollout import ActionSample, Rollout

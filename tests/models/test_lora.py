@@ -12,7 +12,8 @@ from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.hf import load_hf, save_hf
 from mlagent_jax.models.lora import LoRAConfig, join, partition
 from mlagent_jax.models.qwen2 import abstract_params, forward, init_adapters, init_params
-from mlagent_jax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, param_shardings, put
+from mlagent_jax.models.sharding import param_shardings
+from mlagent_jax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, put
 from mlagent_jax.sft.config import SFTConfig
 from mlagent_jax.sft.loop import train
 from mlagent_jax.sft.step import compile_train_step

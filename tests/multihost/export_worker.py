@@ -19,7 +19,8 @@ def main() -> None:
     from mlagent_jax.models.hf import load_hf, save, save_hf
     from mlagent_jax.models.hf.checkpoint import StoredTensor
     from mlagent_jax.models.qwen2 import init_params
-    from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, param_shardings, put, to_local
+    from mlagent_jax.models.sharding import param_shardings
+    from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, put, to_local
 
     config = Qwen2Config(64, 32, 48, 2, 4, 2)
     mesh = make_mesh(MeshConfig(fsdp=processes, tensor=2))

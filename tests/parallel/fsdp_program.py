@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import abstract_params
-from mlagent_jax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, param_shardings
+from mlagent_jax.models.sharding import param_shardings
+from mlagent_jax.parallel.mesh import MeshConfig, batch_sharding, make_mesh
 from mlagent_jax.sft.step import compile_train_step
 from mlagent_jax.training.optimisers import OptimiserConfig, make_optimiser
 from mlagent_jax.training.state import TrainState, state_shardings

@@ -12,9 +12,10 @@ from jax.sharding import NamedSharding
 
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import forward, init_params, unembedding
+from mlagent_jax.models.sharding import param_shardings
 from mlagent_jax.models.value_head import init_value_head, value_head_axes, values
 from mlagent_jax.nn.losses import cross_entropy, token_logprobs
-from mlagent_jax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, param_shardings, put, replicated
+from mlagent_jax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, put, replicated
 from mlagent_jax.parallel.rules import spec
 
 MODEL = Qwen2Config(48, 32, 48, 2, 8, 4, initializer_range=0.3, logits_chunk=6, query_chunk=8)

@@ -8,14 +8,13 @@ from jax.sharding import PartitionSpec as P
 from mlagent_jax.errors import UserError
 from mlagent_jax.models.config import Qwen2Config, qwen2_5
 from mlagent_jax.models.qwen2 import abstract_params
+from mlagent_jax.models.sharding import check_model_fits, param_shardings
 from mlagent_jax.parallel.mesh import (
     MeshConfig,
     batch_sharding,
     check_batch_fits,
-    check_model_fits,
     make_mesh,
     optimiser_shardings,
-    param_shardings,
     put,
 )
 from mlagent_jax.parallel.rules import AXES

@@ -12,7 +12,8 @@ from sklearn.linear_model import Ridge
 from mlagent_jax.errors import UserError
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.qwen2 import forward, init_params
-from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, param_shardings, put
+from mlagent_jax.models.sharding import param_shardings
+from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, put
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.critic_start import fit_value_head
 from mlagent_jax.ppo.rollout import demonstration

@@ -12,7 +12,8 @@ from adapters import merged
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import LoRAConfig, join, partition
 from mlagent_jax.models.qwen2 import init_adapters, init_params
-from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, param_shardings, put
+from mlagent_jax.models.sharding import param_shardings
+from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, put
 from mlagent_jax.ppo import step
 from mlagent_jax.ppo.actor_critic import ActorCritic
 from mlagent_jax.ppo.batch import make_batch

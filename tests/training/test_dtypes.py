@@ -11,7 +11,8 @@ from mlagent_jax.errors import UserError
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import LoRAConfig
 from mlagent_jax.models.qwen2 import abstract_params, init_params, with_adapters
-from mlagent_jax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, param_shardings, put
+from mlagent_jax.models.sharding import param_shardings
+from mlagent_jax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, put
 from mlagent_jax.ppo.actor_critic import params_of
 from mlagent_jax.ppo.compilation import compile_update
 from mlagent_jax.ppo.config import CRITICS, PPOConfig

@@ -29,7 +29,8 @@ from mlagent_jax.models.hf.checkpoint import (
 from mlagent_jax.models.hf.names import HfTensor, hf_tensors
 from mlagent_jax.models.params import Params
 from mlagent_jax.models.qwen2 import abstract_params
-from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, param_shardings
+from mlagent_jax.models.sharding import param_shardings
+from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 
 
 def load_config(folder: str | Path, **execution: Any) -> Qwen2Config:
