@@ -35,19 +35,18 @@ _SHARPNESS = 100.0  # alpha_i (m_best - m_init) of v1
 
 @dataclass(frozen=True)
 class Form:
-    """One shape of the reward, a row of the table above in each field.
+    """One form of the reward: a column of the table above, its lines from top to bottom.
 
-    bad: of what is malformed or fails. neutral: of what neither gains nor loses.
-    graded: of an edit that ran and was graded, by the settings and its gain (see `Scale.gain`).
+    graded: the reward of an edit that ran and was graded, by the settings and its gain (see `Scale.gain`).
     """
 
-    bad: float
+    lowest: float
     neutral: float
     graded: Callable[[RewardConfig, float], float]
 
 
 def _sigmoid(config: RewardConfig, gain: float) -> float:
-    # By tanh, which does not overflow.
+    # tanh does not overflow.
     return 0.5 * (1.0 + math.tanh(0.5 * _SHARPNESS * gain))
 
 
@@ -59,7 +58,7 @@ FORMS: dict[str, Form] = {
     "sigmoid": Form(0.0, 0.5, _sigmoid),
     "linear": Form(-1.0, 0.0, _clipped),
 }
-"""By the name that `config.reward.form` takes."""
+"""By the name in `config.reward.form`."""
 
 
 class RewardScaleError(UserError):
@@ -142,9 +141,9 @@ def reward(
     if outcome is Outcome.CORNER and not config.corner:
         outcome = Outcome.ERROR
     if outcome in {Outcome.MALFORMED, Outcome.ERROR}:
-        return form.bad if config.format else form.neutral
+        return form.lowest if config.format else form.neutral
     if outcome in {Outcome.NEUTRAL, Outcome.CORNER}:
         return form.neutral
     if not config.performance:
-        return form.neutral if gain == 0 else 1.0 if gain > 0 else form.bad
+        return form.neutral if gain == 0 else 1.0 if gain > 0 else form.lowest
     return form.graded(config, gain)

@@ -78,11 +78,13 @@ def _reachable(graph: Graph, start: str) -> set[str]:
 
 def draw(graph: Graph, widths: Mapping[str, float], gap: float) -> Drawing:
     """Places the nodes of an acyclic graph. widths: of the nodes' boxes. gap: between neighbours in a layer."""
-    layer: dict[Place, int] = dict(_layers(graph))
+    layer = _layers(graph)
     routes: dict[Ends, list[Place]] = {}
     for tail in sorted(graph):
         for head in sorted(graph[tail]):
-            bends = {(tail, head, number): number for number in range(layer[tail] + 1, layer[head])}
+            bends: dict[Place, int] = {
+                (tail, head, number): number for number in range(layer[tail] + 1, layer[head])
+            }
             layer |= bends
             routes[tail, head] = [tail, *bends, head]
     links = [pair for route in routes.values() for pair in itertools.pairwise(route)]
@@ -91,7 +93,7 @@ def draw(graph: Graph, widths: Mapping[str, float], gap: float) -> Drawing:
     return Drawing(_positions(rows, links, half, gap), layer, routes)
 
 
-def _layers(graph: Graph) -> dict[str, int]:
+def _layers(graph: Graph) -> dict[Place, int]:
     """Longest path from the bottom; a node that uses nothing stands right below its lowest user."""
     height: dict[str, int] = {}
 

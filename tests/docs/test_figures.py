@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 from documents import ROOT
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.figures import result, rooms
@@ -77,6 +77,7 @@ def test_what_a_longer_path_implies_is_left_out():
     assert transitive_reduction(graph) == {"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": set()}
 
 
+@settings(deadline=None)
 @given(st.integers(2, 9), st.data())
 def test_arrows_point_down_and_boxes_do_not_overlap(size, data):
     nodes = [f"n{number}" for number in range(size)]
