@@ -47,10 +47,10 @@ CACHE_TOKENS = flags.DEFINE_integer(
     lower_bound=0,
 )
 TENSOR = flags.DEFINE_integer("tensor", 1, "Devices that a layer's heads are split over.", lower_bound=1)
-READS = flags.DEFINE_integer(
-    "reads",
+MAX_PREFILLS_PER_STEP = flags.DEFINE_integer(
+    "max_prefills_per_step",
     1,
-    "Pieces of prompts read before answers under way go on; 0: every prompt that has a slot.",
+    "Chunks of prompts prefilled before answers in progress go on; 0: every prompt that has a slot.",
     lower_bound=0,
 )
 MAX_REQUESTS = flags.DEFINE_integer(
@@ -108,8 +108,8 @@ def _engine_config(trained_for: int, folder: str) -> EngineConfig:
     return EngineConfig(
         slots=SLOTS.value,
         max_length=max_length,
-        cache_tokens=CACHE_TOKENS.value or usual + EngineConfig.page,  # it is allocated in whole pages
-        reads=READS.value,
+        cache_tokens=CACHE_TOKENS.value or usual + EngineConfig.page_size,  # it is given out in whole pages
+        max_prefills_per_step=MAX_PREFILLS_PER_STEP.value,
         logprobs_mode=LOGPROBS_MODE.value,
     )
 

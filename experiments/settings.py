@@ -15,6 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mlagent_jax.agent.baselines import BASELINES
 from mlagent_jax.agent.endpoint import EndpointConfig
 from mlagent_jax.agent.prompt import PromptFormat
 from mlagent_jax.environment.mdp import EpisodeLimits
@@ -34,7 +35,7 @@ from mlagent_jax.sft.config import SFTConfig
 from mlagent_jax.tracking.tracker import DEFAULT as DEFAULT_TRACKERS
 from mlagent_jax.tracking.tracker import TRACKERS
 
-AGENTS = ("starter", "random", "expert", "sft", "ppo", "endpoint")
+AGENTS = (*BASELINES, "expert", "sft", "ppo", "endpoint")
 ROLES = ("scripted", "endpoint")
 SIZES = ("", "0.5b", "1.5b", "3b", "7b", "14b", "32b", "72b")
 MAX_SEED = 2**31 - 1
@@ -175,17 +176,18 @@ class SamplingSettings:
     """Lengths and batch sizes of sampling, in rollouts and evaluation.
 
     max_new_tokens: of a response. batch: responses sampled at once. max_length: tokens of a prompt with its response; a
-    prompt that leaves no room for a response ends its episode. cache_tokens, chunks, span: as in `generate.config`.
+    prompt that leaves no room for a response ends its episode. cache_tokens, prefill_chunks, block_kv: as in
+    `generate.config`.
     """
 
     max_new_tokens: int = setting(512, at_least=1)
     batch: int = setting(32, at_least=1, at_most=65_536, defines_run=False)
     max_length: int = setting(15_000, at_least=2)
     cache_tokens: int = setting(0, at_least=0, defines_run=False)
-    chunks: tuple[int, ...] = setting(
+    prefill_chunks: tuple[int, ...] = setting(
         (128, 512, 2048), at_least=1, filled=True, distinct=True, defines_run=False
     )
-    span: int = setting(512, at_least=1, defines_run=False)
+    block_kv: int = setting(512, at_least=1, defines_run=False)
 
     def __post_init__(self) -> None:
         if self.max_new_tokens >= self.max_length:
@@ -200,8 +202,8 @@ class SamplingSettings:
             slots=self.batch,
             max_length=self.max_length,
             cache_tokens=self.cache_tokens,
-            chunks=self.chunks,
-            span=self.span,
+            prefill_chunks=self.prefill_chunks,
+            block_kv=self.block_kv,
         )
 
 

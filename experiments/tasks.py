@@ -4,29 +4,37 @@
     python -m experiments.tasks prepare [NAME ...] [--suite=offline] [--micro]
     python -m experiments.tasks check [NAME ...] [--suite=offline] [--micro]
     python -m experiments.tasks grade NAME FILE
+    python -m experiments.tasks explore [NAME ...] [--search=tpe] [--executions=100] [--store=FILE]
     python -m experiments.tasks new DIR --csv=FILE --target=COLUMN --metric=NAME
     python -m experiments.tasks metrics
 
 NAME is a folder in --tasks_dir, or the path (with a "/") of a task folder anywhere; without a NAME, all tasks of
 --suite. `check` runs the starter and the reference solution (--references/NAME.py), grades both, and looks for leaks; a
 task's m_init and m_best are the public scores printed here, unless it states another source. Checks that do not apply
-are printed with the reason. `grade` prints a submission's scores on the public, the private and all test rows. `new`
-creates a task folder from a CSV file, whose cells it keeps as text, and prints what it dropped or changed. `metrics`
-describes the inputs of each metric, and how it treats clipping and ties.
+are printed with the reason. `grade` prints a submission's scores on the public, the private and all test rows.
+`explore` searches the space of pipelines, at random or by Optuna, for what is reachable from a starter; its executions
+are kept in --store, which any number of explorations may share, so the same command resumes after an interruption.
+`new` creates a task folder from a CSV file, whose cells it keeps as text, and prints what it dropped or changed.
+`metrics` describes the inputs of each metric, and how it treats clipping and ties.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from absl import flags
 
 from experiments.cli.program import refuse_unread, run_program
+from experiments.explore import explore
 from mlagent_jax.errors import UserError
+from mlagent_jax.files import write_atomically
 from mlagent_jax.grading.grade import Invalid, grade, grade_whole
 from mlagent_jax.grading.metrics import METRICS
+from mlagent_jax.pipelines.search import SEARCHES
+from mlagent_jax.sandbox.cache import CachedSandbox
 from mlagent_jax.sandbox.open import open_sandbox
 from mlagent_jax.tasks.checks import check_micro, check_task
 from mlagent_jax.tasks.listing import describe, markdown_table, plain_table, summaries
@@ -47,6 +55,15 @@ REFERENCES = flags.DEFINE_string(
 )
 MICRO = flags.DEFINE_bool("micro", False, "Small versions, with at most 100 training and 100 test rows.")
 MARKDOWN = flags.DEFINE_bool("markdown", False, "list: as a table for a Markdown document.")
+SEARCH = flags.DEFINE_enum("search", "random", SEARCHES, "explore: how pipelines are chosen.")
+EXECUTIONS = flags.DEFINE_integer("executions", 50, "explore: scripts run for each task.", lower_bound=1)
+SEED = flags.DEFINE_integer("seed", 0, "explore: of the search.")
+STORE = flags.DEFINE_string(
+    "store", "", "explore: file of executions; by default in the user's cache folder."
+)
+SCRIPTS = flags.DEFINE_string(
+    "scripts", "", "explore: folder for the best script of each task; none by default."
+)
 CSV = flags.DEFINE_string("csv", "", "new: the table.")
 TARGET = flags.DEFINE_string("target", "", "new: the column to predict.")
 METRIC = flags.DEFINE_string("metric", "", "new: the metric.")
@@ -64,6 +81,7 @@ READS = {
     "prepare": _OF_TASKS,
     "check": (*_OF_TASKS, "references"),
     "grade": ("tasks_dir", "data_root", "micro"),
+    "explore": (*_OF_TASKS, "search", "executions", "seed", "store", "scripts"),
     "new": ("csv", "target", "metric", "positive", "encoding", "delimiter", "missing"),
     "metrics": (),
 }
@@ -89,6 +107,8 @@ def main(argv: Sequence[str]) -> int:
             return _check(_names(arguments, tasks_dir), tasks_dir, data_root)
         case "grade":
             return _grade(arguments, tasks_dir, data_root)
+        case "explore":
+            return _explore(_names(arguments, tasks_dir), tasks_dir, data_root)
         case "new":
             _new(arguments)
         case "metrics":
@@ -159,6 +179,28 @@ def _grade(arguments: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
     for metric, score in whole.items():
         public, private = graded.also.get(metric, (graded.public, graded.private))
         print(f"{metric}: public {public:.6f}, private {private:.6f}, all rows {score:.6f}")
+    return 0
+
+
+def _explore(names: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
+    if _prepare(names, tasks_dir, data_root):
+        return 1
+    store = Path(STORE.value).expanduser() if STORE.value else default_cache_dir() / "executions.sqlite"
+    backend = open_sandbox("auto", 1, data_root / "public", allow_unisolated=False, writes_free_code=False)
+    with closing(CachedSandbox(backend, store)) as sandbox:
+        for name in names:
+            task = load_task(name, tasks_dir, data_root, MICRO.value)
+            found = explore(task, sandbox, SEARCH.value, EXECUTIONS.value, SEED.value)
+            reached = (found.best - found.starter) / (task.m_best - found.starter)
+            print(
+                f"{task.name}: {task.metric} {found.starter:.4f} -> {found.best:.4f}, {reached:.0%} of the way to"
+                f" m_best {task.m_best:g}; {found.executions} executions, {found.failed} without a score,"
+                f" {found.skipped} known to fail and not run",
+                flush=True,
+            )
+            if SCRIPTS.value:
+                write_atomically(Path(SCRIPTS.value) / f"{task.name}.py", found.script)
+        print(f"{sandbox.misses} run, {sandbox.hits} found in {store}")
     return 0
 
 

@@ -1,9 +1,9 @@
-"""A content-addressed store of bytes, which threads, processes and kinds of records may share.
+"""A content-addressed store of bytes, which threads and processes can share.
 
     ROOT/ab/abcd...   zlib-compressed, named by the SHA-256 of the content
 
-Equal contents are stored once. A file appears whole or not at all and never changes afterwards, so no locks are
-needed, and kill -9 leaves nothing to repair: whoever refers to a blob does so after it lies there.
+Equal contents are stored once. Files are written atomically and never change, and a blob is stored before anything
+refers to it. So no locks are needed, and kill -9 leaves nothing to repair.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from mlagent_jax.files import write_atomically
 
 _LEVEL = 6
-# One that was put so lately may be about to be referred to by whoever put it.
+# The writer of a more recent blob may be about to refer to it.
 GRACE_SECONDS = 3600.0
 
 
@@ -28,19 +28,19 @@ class BlobStore:
         self._root = root
 
     def put(self, content: bytes) -> str:
-        """Stores bytes, mends what is damaged there, and returns their id."""
+        """Stores bytes, replacing a damaged file, and returns their id."""
         identity = hashlib.sha256(content).hexdigest()
         path = self.path(identity)
         if self.get(identity) is None:
-            # Waiting for the disk would cost more than many a script; hashes tell what a power cut took.
+            # Waiting for the disk would take longer than many scripts; hashes reveal what a power cut destroyed.
             write_atomically(path, zlib.compress(content, _LEVEL), sync=False)
         else:
-            with contextlib.suppress(OSError):  # another's file, say
+            with contextlib.suppress(OSError):  # the file may belong to another user
                 os.utime(path)
         return identity
 
     def get(self, identity: str) -> bytes | None:
-        """The content, or None where it is missing or not what its name says."""
+        """The content, or None if it is missing or does not match its name."""
         try:
             content = zlib.decompress(self.path(identity).read_bytes())
         except (FileNotFoundError, zlib.error):
@@ -51,20 +51,23 @@ class BlobStore:
         return self._root / identity[:2] / identity
 
     def identities(self) -> Iterator[str]:
-        """All that lie here."""
+        """The ids of all stored blobs."""
         for folder in self._root.glob("??"):
             for path in folder.iterdir():
                 if len(path.name) == 64:
                     yield path.name
 
     def remove_all_but(self, kept: Collection[str], grace_seconds: float = GRACE_SECONDS) -> tuple[int, int]:
-        """Removes what is not in `kept` and was not put lately. Returns how many files and bytes went."""
+        """Removes blobs that are not in `kept` and are older than the grace period, in seconds.
+
+        Returns the numbers of removed files and bytes.
+        """
         count = size = 0
         for identity in list(self.identities()):
             if identity in kept:
                 continue
             path = self.path(identity)
-            with contextlib.suppress(FileNotFoundError):  # removed by another meanwhile
+            with contextlib.suppress(FileNotFoundError):  # another process may have removed it
                 status = path.stat()
                 if time.time() - status.st_mtime >= grace_seconds:
                     path.unlink()

@@ -1,8 +1,8 @@
-"""The base of every error that is the user's to mend."""
+"""The base class of all errors that the user can fix."""
 
 
 class UserError(Exception):
-    """Something that the person running this can put right: one sentence with what, which value, and the remedy.
+    """An error that the person running the program can fix. The message says what is wrong, where, and what to do.
 
     Command-line programs print it without a traceback and exit with status 1.
     """

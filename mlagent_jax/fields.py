@@ -1,7 +1,7 @@
-"""Fields of settings that say, beside their default, what they may be and whether they define a run.
+"""Fields of settings: besides a default, they have rules for their values and say whether they define a run.
 
-A setting is a field of a frozen dataclass made by `setting`; its type is the annotation's. `build` makes such a
-dataclass, and those nested in it, of a mapping; it reports everything that is wrong at once, by full names.
+A setting is a field of a frozen dataclass, made by `setting`; its annotation gives its type. `build` makes such a
+dataclass, and those nested in it, from a mapping, and reports everything that is wrong at once, by full names.
 """
 
 from __future__ import annotations
@@ -20,18 +20,17 @@ from mlagent_jax.errors import UserError
 T = TypeVar("T")
 
 _RULE = "rule"
-_INT32 = 2**31 - 1  # of whatever JAX counts in
+_INT32 = 2**31 - 1  # the largest integer of JAX's default type
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a field may be, besides of its type; of a tuple, what its entries may be.
+    """Which values a field may have, beyond its type; for a tuple, which values its entries may have.
 
-    at_least, above, at_most, below: bounds of a number. or_value: one outside of them that has a meaning of its own.
-    choices: all the values there are. filled: text or a tuple must hold something. distinct: no entry twice.
-    keys: the dataclass whose fields a mapping may set, but for those named in `without`.
-    defines_run: whether another value makes another run. It does not where results stay the same, or differ in no
-        more than rounding.
+    at_least, above, at_most, below: bounds of a number. or_value: a value outside them that has a special meaning.
+    choices: the only values allowed. filled: text or a tuple must not be empty. distinct: no entry may occur twice.
+    keys: the dataclass whose fields a mapping may set, except those in `without`.
+    defines_run: whether another value makes it another run. False if the results stay the same, up to rounding.
     """
 
     at_least: float | None = None
@@ -47,7 +46,7 @@ class Rule:
     defines_run: bool = True
 
     def range(self) -> str:
-        """Such as "above 0 and at most 1, or -1"; "" without bounds."""
+        """The bounds in words, such as "above 0 and at most 1, or -1"; "" if there are none."""
         names = (("at least", self.at_least), ("above", self.above), ("at most", self.at_most))
         parts = [f"{name} {bound:,}" for name, bound in (*names, ("below", self.below)) if bound is not None]
         if self.at_least is not None and self.at_most is not None:
@@ -65,7 +64,7 @@ class Rule:
 
 
 def setting(default: Any = MISSING, *, make: Any = MISSING, **rule: Any) -> Any:
-    """A dataclass field with a `Rule`. make: a function that makes the default."""
+    """A dataclass field with a `Rule`. make: a function that returns the default."""
     metadata = {_RULE: Rule(**rule)}
     if make is not MISSING:
         return dataclasses.field(default_factory=make, metadata=metadata)
@@ -74,7 +73,7 @@ def setting(default: Any = MISSING, *, make: Any = MISSING, **rule: Any) -> Any:
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a dataclass of settings. kind: its type, without `| None`, which `optional` tells."""
+    """One field of a dataclass of settings. kind: its type, without `| None`. optional: whether it may be None."""
 
     name: str
     kind: Any
@@ -87,7 +86,7 @@ class Field:
         return isinstance(self.kind, type) and dataclasses.is_dataclass(self.kind)
 
     def expected(self) -> str:
-        """In words, such as "a whole number of at least 1"."""
+        """The allowed values in words, such as "a whole number of at least 1"."""
         if self.rule.choices:
             some = "some" if get_origin(self.kind) is tuple else "one"
             names = ", ".join(str(choice) or "''" for choice in self.rule.choices)
@@ -121,13 +120,13 @@ def fields_of(cls: type) -> dict[str, Field]:
 
 
 def keys_of(field: Field) -> dict[str, Field]:
-    """What a mapping with a rule `keys` may hold."""
+    """The keys that a mapping with the rule `keys` may have."""
     assert field.rule.keys is not None
     return {name: key for name, key in fields_of(field.rule.keys).items() if name not in field.rule.without}
 
 
 def leaves(cls: type, where: str = "") -> Iterator[tuple[str, Field]]:
-    """Every field of a dataclass and of those nested in it, by its full name; optional sections come themselves too."""
+    """All fields of a dataclass and of those nested in it, by full name. Optional sections are themselves included."""
     for name, field in fields_of(cls).items():
         full = f"{where}.{name}" if where else name
         if field.nested:
@@ -141,7 +140,7 @@ def leaves(cls: type, where: str = "") -> Iterator[tuple[str, Field]]:
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str, problems: list[str]) -> T | None:
-    """The dataclass with these values, nested ones too; or None, and what is wrong added to `problems`."""
+    """Makes a dataclass, with those nested in it, from a mapping. Returns None and adds to `problems` if it cannot."""
     if not isinstance(values, Mapping):
         problems.append(f"{where} is {values!r}, but must be settings by name")
         return None
@@ -149,7 +148,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str, problems: list[st
     given: dict[str, Any] = {}
     for name, value in values.items():
         if name not in fields:
-            problems.append(unknown(f"{where}.{name}", [f"{where}.{known}" for known in fields]))
+            problems.append(unknown_setting(f"{where}.{name}", [f"{where}.{known}" for known in fields]))
         else:
             given[name] = _value(fields[name], value, f"{where}.{name}", problems)
     problems += [
@@ -168,28 +167,28 @@ def build(cls: type[T], values: Mapping[str, Any], where: str, problems: list[st
 
 
 def check(settings: Any, where: str) -> None:
-    """Checks the fields of a dataclass, and of those nested in it, one by one. Raises UserError."""
-    raise_for(_wrong(settings, where))
+    """Checks the fields of a dataclass and of those nested in it. Raises UserError with everything that is wrong."""
+    raise_for(_problems(settings, where))
 
 
 def raise_for(problems: Sequence[str], error: type[UserError] = UserError) -> None:
-    """Raises `error` with all of the problems, if there are any."""
+    """Raises `error` with all the problems, if there are any."""
     if len(problems) == 1:
         raise error(problems[0])
     if problems:
         raise error(f"{len(problems)} settings are wrong:" + "".join(f"\n  {line}" for line in problems))
 
 
-def unknown(name: str, known: Sequence[str]) -> str:
-    """A sentence for a setting that does not exist, with the nearest that does."""
+def unknown_setting(name: str, known: Sequence[str]) -> str:
+    """A message for a setting that does not exist, which suggests the most similar one."""
     close = nearest(name, known)
     return f"{name} is not a setting" + (
-        f"; is {close} meant?" if close else f"; there are {', '.join(known)}"
+        f"; did you mean {close}?" if close else f"; the settings are {', '.join(known)}"
     )
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """The full name that was likely meant: by its last part, in whatever section, or by the whole; "" for none."""
+    """The known full name that is most similar, by its last part in any section or as a whole; "" if none is."""
     last = name.rpartition(".")[2]
     by_last = [full for full in known if full.rpartition(".")[2] == last]
     if by_last:
@@ -201,7 +200,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def flat(settings: Any, where: str = "", only_of_run: bool = False) -> dict[str, Any]:
-    """All values by full names, none of a section that is None. only_of_run: those alone that define a run."""
+    """All values by full name, without sections that are None. only_of_run: only those that define a run."""
     found: dict[str, Any] = {}
     for name, field in fields_of(type(settings)).items():
         if only_of_run and not field.rule.defines_run:
@@ -221,19 +220,19 @@ def flat(settings: Any, where: str = "", only_of_run: bool = False) -> dict[str,
     return found
 
 
-def _wrong(settings: Any, where: str) -> list[str]:
+def _problems(settings: Any, where: str) -> list[str]:
     problems: list[str] = []
     for name, field in fields_of(type(settings)).items():
         value = getattr(settings, name)
         if field.nested and value is not None:
-            problems += _wrong(value, f"{where}.{name}")
+            problems += _problems(value, f"{where}.{name}")
         else:
             _value(field, value, f"{where}.{name}", problems)
     return problems
 
 
 def _value(field: Field, value: Any, where: str, problems: list[str]) -> Any:
-    """The value as the dataclass holds it."""
+    """The value as the dataclass stores it. Adds to `problems` if it is not allowed."""
     if field.optional and (value is None or (field.nested and value == {})):
         return None
     if field.nested:
@@ -256,7 +255,7 @@ def _mapping(field: Field, value: Any, where: str, problems: list[str]) -> Any:
     keys, made = keys_of(field), {}
     for name, inner in value.items():
         if name not in keys:
-            problems.append(unknown(f"{where}.{name}", [f"{where}.{known}" for known in keys]))
+            problems.append(unknown_setting(f"{where}.{name}", [f"{where}.{known}" for known in keys]))
         else:
             made[name] = _value(keys[name], inner, f"{where}.{name}", problems)
     return made
@@ -279,7 +278,7 @@ def _tuple(field: Field, value: Any, where: str, problems: list[str]) -> Any:
 
 
 def _is_one(kind: Any, rule: Rule, value: Any) -> bool:
-    """Whether `value` is of this type, finite, and what the rule allows."""
+    """Whether the value has this type, is finite, and is allowed by the rule."""
     if rule.choices and value not in rule.choices:
         return False
     if kind is bool or kind is str:
@@ -293,7 +292,7 @@ def _is_one(kind: Any, rule: Rule, value: Any) -> bool:
 
 
 def _float32(value: float) -> float:
-    """The value as the float32 that it will be: 1e-60 is 0 there, and 1e60 infinite."""
+    """The value rounded to float32, in which 1e-60 is 0 and 1e60 is infinite."""
     try:
         return float(struct.unpack("f", struct.pack("f", value))[0])
     except OverflowError:
@@ -301,10 +300,11 @@ def _float32(value: float) -> float:
 
 
 def _hint(value: Any, field: Field) -> str:
+    """What else to say about a number that the machine's types cannot hold."""
     if field.kind is int and isinstance(value, int) and not isinstance(value, bool) and abs(value) > _INT32:
         return "" if field.rule.at_most is not None else f" and at most {_INT32:,}"
     if field.kind is float and isinstance(value, float) and not isinstance(value, bool):
-        return "" if math.isfinite(value) and 1e-37 < abs(value) < 1e38 else ", one that float32 can hold"
+        return "" if math.isfinite(value) and 1e-37 < abs(value) < 1e38 else " that float32 can represent"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a restart after kill -9, never sees half of one."""
+"""Atomic writing of files: neither a reader nor a restart after kill -9 ever sees a partial file."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: str | bytes, sync: bool = True) -> None:
-    """Writes `content` beside `path` and renames it into place; makes the parent folder if needed.
+    """Writes a file next to `path` and renames it into place. Creates the parent folder if needed.
 
-    sync: wait until it is on disk, so that it outlives a crash of the machine too, not only of the program.
+    sync: return only once the content is on disk, so that it survives a crash of the machine, not just of the program.
     """
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Replacing a whole folder, so that a reader finds the old one or the new one and never half of either."""
+"""Atomic replacement of folders: a reader finds either the old or the new one, never a mixture."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of renameat2(2)
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """Gives an empty folder beside `folder`, which takes its place when the block ends well.
+    """Yields an empty folder next to `folder`, which replaces it when the block ends without an exception.
 
-    If the block raises, or the machine dies, `folder` stays as it was; what a killed attempt left beside it
-    is removed by the next.
+    If the block raises, or the machine dies, `folder` stays as it was. What a killed attempt leaves behind is removed
+    by the next one.
     """
     folder = folder.resolve()
     aside = folder.parent / f".{folder.name}.partial"
@@ -34,11 +34,11 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
             _exchange(aside, folder)
         _sync(folder.parent)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)  # the unfinished one, or the old one
+        shutil.rmtree(aside, ignore_errors=True)  # the unfinished folder, or the old one
 
 
 def _exchange(aside: Path, folder: Path) -> None:
-    """Swaps the two in one step where the kernel and the file system can, else in two."""
+    """Swaps the two folders, in one step if the kernel and the file system support that, else in two."""
     if not _renameat2(aside, folder):
         old = folder.parent / f".{folder.name}.previous"
         shutil.rmtree(old, ignore_errors=True)
@@ -48,7 +48,8 @@ def _exchange(aside: Path, folder: Path) -> None:
 
 
 def _renameat2(one: Path, other: Path) -> bool:
-    call = getattr(ctypes.CDLL(None), "renameat2", None)  # not in every C library
+    """Exchanges two paths with renameat2(2). Returns whether that worked."""
+    call = getattr(ctypes.CDLL(None), "renameat2", None)  # not every C library has it
     if call is None:
         return False
     paths = os.fsencode(one), os.fsencode(other)

@@ -20,6 +20,7 @@ of a loss gets no reward for it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlagent_jax.environment.state import Outcome
@@ -28,9 +29,36 @@ from mlagent_jax.fields import check, setting
 from mlagent_jax.grading.metrics import METRICS
 from mlagent_jax.tasks.task import Task
 
-FORMS = ("sigmoid", "linear")
 EPISODE_BASELINES = ("best", "previous")
 _SHARPNESS = 100.0  # alpha_i (m_best - m_init) of v1
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form of the reward: a column of the table above, its lines from top to bottom.
+
+    graded: the reward of an edit that ran and was graded, by the settings and its gain (see `Scale.gain`).
+    """
+
+    lowest: float
+    neutral: float
+    graded: Callable[[RewardConfig, float], float]
+
+
+def _sigmoid(config: RewardConfig, gain: float) -> float:
+    # tanh does not overflow.
+    return 0.5 * (1.0 + math.tanh(0.5 * _SHARPNESS * gain))
+
+
+def _clipped(config: RewardConfig, gain: float) -> float:
+    return float(min(max(gain, config.low), config.high))
+
+
+FORMS: dict[str, Form] = {
+    "sigmoid": Form(0.0, 0.5, _sigmoid),
+    "linear": Form(-1.0, 0.0, _clipped),
+}
+"""By the name in `config.reward.form`."""
 
 
 class RewardScaleError(UserError):
@@ -53,7 +81,7 @@ class RewardConfig:
         benchmark.
     """
 
-    form: str = setting("linear", choices=FORMS)
+    form: str = setting("linear", choices=tuple(FORMS))
     low: float = setting(-1.0, below=0)
     high: float = setting(1.0, above=0)
     performance: bool = True
@@ -109,19 +137,13 @@ def reward(
     gain = scale.gain(m_before, m_after)
     if not config.ml_specific:
         return 1.0 if outcome is Outcome.SUCCESS and gain > 0 else 0.0
-    sigmoid = config.form == "sigmoid"
-    lowest, neutral = (0.0, 0.5) if sigmoid else (-1.0, 0.0)
+    form = FORMS[config.form]
     if outcome is Outcome.CORNER and not config.corner:
         outcome = Outcome.ERROR
     if outcome in {Outcome.MALFORMED, Outcome.ERROR}:
-        return lowest if config.format else neutral
+        return form.lowest if config.format else form.neutral
     if outcome in {Outcome.NEUTRAL, Outcome.CORNER}:
-        return neutral
+        return form.neutral
     if not config.performance:
-        return neutral if gain == 0 else 1.0 if gain > 0 else lowest
-    return _sigma(_SHARPNESS * gain) if sigmoid else float(min(max(gain, config.low), config.high))
-
-
-def _sigma(x: float) -> float:
-    # tanh does not overflow.
-    return 0.5 * (1.0 + math.tanh(0.5 * x))
+        return form.neutral if gain == 0 else 1.0 if gain > 0 else form.lowest
+    return form.graded(config, gain)

@@ -1,4 +1,4 @@
-"""The tasks whose starters the scripted coder can edit: the quickstart's."""
+"""The quickstart's tasks, whose data are fetched always, and their starters."""
 
 from pathlib import Path
 

@@ -12,7 +12,15 @@ import openai
 from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.serving.http_server import HttpServer
 
-CONFIG = EngineConfig(slots=8, max_length=512, cache_tokens=1024, page=16, chunks=(32, 128), span=64, steps=4)
+CONFIG = EngineConfig(
+    slots=8,
+    max_length=512,
+    cache_tokens=1024,
+    page_size=16,
+    prefill_chunks=(32, 128),
+    block_kv=64,
+    decode_steps=4,
+)
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What does the water do?"}]
 
 

@@ -35,7 +35,7 @@ from mlagent_jax.generate.sampling import SamplingParams
 from mlagent_jax.host_memory import keep_freed_memory
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.hf import load_hf
-from mlagent_jax.models.qwen2 import Params
+from mlagent_jax.models.params import Params
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 
 REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each kind; they take turns.", lower_bound=1)
@@ -209,8 +209,12 @@ def _arrivals(config: Qwen2Config, params: Params) -> None:
             engine.cancel(each)
         return longest, last
 
-    for name, reads, arriving in (("nobody", 0, []), ("8, unbounded", 0, others), ("8, reads=1", 1, others)):
-        sizes = EngineConfig(slots=16, max_length=LONGEST + 512, reads=reads)
+    for name, most, arriving in (
+        ("nobody", 0, []),
+        ("8, unbounded", 0, others),
+        ("8, one a step", 1, others),
+    ):
+        sizes = EngineConfig(slots=16, max_length=LONGEST + 512, max_prefills_per_step=most)
         engine = Engine(config, sizes, make_mesh(MeshConfig()))
         measure(engine, arriving)
         longest, last = np.median([measure(engine, arriving) for _ in range(REPEATS.value)], axis=0)

@@ -25,9 +25,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.cli.program import run_program
+from mlagent_jax.generate.batches import DecodeBatch, empty_decode_batch
 from mlagent_jax.generate.config import EngineConfig
-from mlagent_jax.generate.programs import Slots, compile_programs, empty_slots
+from mlagent_jax.generate.programs import compile_programs
 from mlagent_jax.models.config import Qwen2Config, qwen2_5
+from mlagent_jax.models.params import Params
 from mlagent_jax.models.qwen2 import init_params
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 from mlagent_jax.planner.traffic import cache_bytes
@@ -35,7 +37,7 @@ from mlagent_jax.planner.traffic import cache_bytes
 CONTEXT = flags.DEFINE_integer("context", 4096, "Tokens before the first one that is decoded.")
 BATCHES = flags.DEFINE_multi_integer("batches", [1, 32, 128], "Rows decoded at once.")
 STEPS = flags.DEFINE_integer("steps", 32, "Steps in one call.", lower_bound=1)
-SPAN = flags.DEFINE_integer("span", 512, "Tokens that attention takes at a time.")
+BLOCK_KV = flags.DEFINE_integer("block_kv", 512, "Keys that attention takes at a time.")
 REPEATS = flags.DEFINE_integer("repeats", 7, "Timed calls, after two to compile and warm up.", lower_bound=1)
 TINY = flags.DEFINE_bool("tiny", False, "A toy model, to see that the script runs.")
 GOALS = {1: 0.75, 32: 0.65, 128: 0.65}
@@ -76,7 +78,7 @@ def _context() -> int:
     return 64 if TINY.value else CONTEXT.value
 
 
-def _load(model: Qwen2Config, mesh: jax.sharding.Mesh) -> object:
+def _load(model: Qwen2Config, mesh: jax.sharding.Mesh) -> Params:
     small = EngineConfig(slots=1, max_length=128)
     return compile_programs(model, small, mesh).load(init_params(model, 0))
 
@@ -100,33 +102,36 @@ def _timed(run: Callable[[], object]) -> list[float]:
 
 
 def _seconds_per_step(
-    model: Qwen2Config, weights: object, batch: int, mesh: jax.sharding.Mesh
+    model: Qwen2Config, weights: Params, batch: int, mesh: jax.sharding.Mesh
 ) -> list[float]:
-    span = 64 if TINY.value else SPAN.value
     config = EngineConfig(
-        slots=batch, max_length=_context() + STEPS.value, page=64, span=span, steps=STEPS.value
+        slots=batch,
+        max_length=_context() + STEPS.value,
+        page_size=64,
+        block_kv=64 if TINY.value else BLOCK_KV.value,
+        decode_steps=STEPS.value,
     )
     programs = compile_programs(model, config, mesh)
-    state = programs.reset()
-    slots = _full(config, batch)
+    cache = programs.reset()
+    full = _full(config, batch)
 
     def run() -> None:
-        nonlocal state
-        state, out = programs.decode(weights, state, slots)
-        assert (np.asarray(out.counts) == STEPS.value).all()
+        nonlocal cache
+        cache, output = programs.decode(weights, cache, full)
+        assert (np.asarray(output.counts) == STEPS.value).all()
 
     return [seconds / STEPS.value for seconds in _timed(run)]
 
 
-def _full(config: EngineConfig, batch: int) -> Slots:
+def _full(config: EngineConfig, slots: int) -> DecodeBatch[np.ndarray]:
     """Every slot at the same context, with pages of its own and no stop."""
-    pages = config.pages_of(config.max_length)
-    slots = empty_slots(config, batch)
-    slots.tables[:, :pages] = 1 + np.arange(batch * pages).reshape(batch, pages)
-    slots.length[:] = _context()
-    slots.remaining[:] = STEPS.value
-    slots.knobs.temperature[:] = 1.0
-    return slots
+    pages = config.pages_for(config.max_length)
+    batch = empty_decode_batch(config, slots)
+    batch.page_tables[:, :pages] = 1 + np.arange(slots * pages).reshape(slots, pages)
+    batch.length[:] = _context()
+    batch.remaining[:] = STEPS.value
+    batch.sampling.temperature[:] = 1.0
+    return batch
 
 
 def _verdict(batch: int, share: float) -> str:

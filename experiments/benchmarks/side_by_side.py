@@ -13,7 +13,8 @@ from typing import Any
 from experiments.configs import quickstart
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.hf import save_hf
-from mlagent_jax.models.qwen2 import Params, init_params
+from mlagent_jax.models.params import Params
+from mlagent_jax.models.qwen2 import init_params
 
 
 @dataclass(frozen=True)

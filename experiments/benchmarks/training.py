@@ -27,7 +27,7 @@ from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.generate.engine import Engine
 from mlagent_jax.host_memory import keep_freed_memory
 from mlagent_jax.models.config import Qwen2Config
-from mlagent_jax.models.qwen2 import Params
+from mlagent_jax.models.params import Params
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, param_shardings, put
 from mlagent_jax.sft.step import compile_train_step
 from mlagent_jax.training.optimisers import OptimiserConfig, make_optimiser

@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.tasks = ConfigDict(
         {
             "held_in": ("ames", "digits8", "foods"),
-            "held_out": ("hotel_rates", "mnist5k", "tate"),
+            "held_out": ("hotel_rates", "textures10", "tate"),
             "data_dir": "",
             "micro": False,
         }
@@ -71,7 +71,7 @@ def get_config() -> ConfigDict:
         }
     )
     config.sampling = ConfigDict(
-        {"max_new_tokens": 48, "batch": 32, "max_length": 512, "chunks": (64, 128, 256)}
+        {"max_new_tokens": 48, "batch": 32, "max_length": 512, "prefill_chunks": (64, 128, 256)}
     )
     config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})
 

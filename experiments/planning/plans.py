@@ -163,7 +163,7 @@ def suggest(config: ConfigDict, target: Target, stages: Sequence[str], report: R
         report(f"trying: {name}")
         try:
             adapted = adapt(config, target, stages, changes)
-            plan = make_plan(stage_programs(adapted, stages), target, report, until_problem=True)
+            plan = make_plan(stage_programs(adapted, stages), target, report, stop_at_problem=True)
             attempts.append(Attempt(name, adapted.changes, plan))
         except UserError as error:
             attempts.append(Attempt(name, changes, Plan(target, refusal=str(error))))

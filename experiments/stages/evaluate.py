@@ -9,10 +9,9 @@ import numpy as np
 from experiments.experiment import Experiment
 from experiments.stages.episodes import run_missing
 from experiments.stages.stage import run_on_all
+from mlagent_jax.agent.baselines import BASELINES
 from mlagent_jax.agent.episode import EpisodeRequest
 from mlagent_jax.agent.policy import Policy
-from mlagent_jax.agent.random_policy import RandomPolicy
-from mlagent_jax.agent.starter import StarterPolicy
 from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.evaluation.scores import score_trajectories, write_scores
 from mlagent_jax.evaluation.text_tables import SCORE_COLUMNS, score_rows
@@ -41,7 +40,7 @@ def _run_trained(experiment: Experiment, agent: str) -> list[Trajectory]:
     engine = experiment.engine
     engine.load(experiment.trained_params(agent, needed_by=STAGE))
     policy = experiment.policy(agent, experiment.settings.evaluate.temperature)
-    trajectories = engine.leading(lambda: _run(experiment, policy))
+    trajectories = engine.on_main(lambda: _run(experiment, policy))
     engine.unload()
     return trajectories
 
@@ -80,10 +79,8 @@ def _score(experiment: Experiment, trajectories: list[Trajectory]) -> dict[str, 
 
 
 def _policy(experiment: Experiment, agent: str) -> Policy:
-    if agent == "starter":
-        return StarterPolicy(experiment.settings.prompt.thought)
-    if agent == "random":
-        return RandomPolicy(experiment.settings.prompt.thought)
+    if agent in BASELINES:
+        return BASELINES[agent](experiment.settings.prompt.thought)
     if agent == "expert":
         return experiment.expert
     return experiment.endpoint_policy

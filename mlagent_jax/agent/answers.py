@@ -1,4 +1,4 @@
-"""Reads what chat models answer as a careful person would: thoughts, fences, lists in any of their forms."""
+"""Parses the answers of chat models leniently: thinking tags, code fences, and lists in all their usual forms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 ADVICE = "[advice]"
-MOST_ENDS = 16  # of one fence: a model that repeats itself writes them by the thousand
+MAX_FENCE_ENDS = 16  # per fence, since a model that repeats itself writes thousands
 _ADVICE = re.compile(r"\*{0,3}\[advice\]\*{0,3}:?", re.IGNORECASE)
 
 _THOUGHT = re.compile(r"<(think|thinking|thought|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
@@ -19,7 +19,7 @@ _THOUGHT_END = re.compile(r"\A.*</(?:think|thinking|thought|reasoning)>", re.DOT
 _THOUGHT_START = re.compile(r"<(?:think|thinking|thought|reasoning)>.*\Z", re.DOTALL | re.IGNORECASE)
 _OPENING = re.compile(r"^(?P<before>.*?)(?P<marks>`{3,}|~{3,})[ \t]*(?P<tag>[^`\n]*)$")
 _LIST_MARK = re.compile(r"^\s*(?:[-*+>]|\d+[.)])?\s*$")
-# Marks of an item: "- " and the like; 1.  1)  (1)  1:  **1.**  #1.  Idea 1:  and a)  (a)  a.
+# Markers of an item: "- " and the like; 1.  1)  (1)  1:  **1.**  #1.  Idea 1:  and a)  (a)  a.
 _BULLET = r"[-*+•◦▪‣·–—][ \t]+"
 _NUMBER = r"\**(?:Idea|Advice|Suggestion|Step|Tip|Option)?[ \t]*\#?[(（]?\d{1,3}[ \t]*\\?[.):、．）](?!\d)"
 _LETTER = r"\(?[a-z][.)](?=[ \t])"
@@ -33,7 +33,7 @@ _EMPHASIS = re.compile(r"(\*\*|__|`)(?=\S)(.+?)(?<=\S)\1")
 
 @dataclass(frozen=True)
 class Fence:
-    """A block of code. ends: the lines that may close it, the first being the likeliest; none if it was cut off."""
+    """A code block. ends: the lines that may close it, the likeliest first; empty if it is never closed."""
 
     tag: str
     start: int
@@ -41,21 +41,23 @@ class Fence:
     ends: tuple[int, ...]
 
 
-def excerpt(text: str, most: int = 160) -> str:
-    """On one line, and no longer than that."""
+def excerpt(text: str, max_chars: int = 160) -> str:
+    """The text on one line, shortened to `max_chars` characters."""
     line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[: most - 3]}..."
+    return line if len(line) <= max_chars else f"{line[: max_chars - 3]}..."
 
 
 def without_thinking(text: str) -> str:
-    """Without what a reasoning model thought aloud, closed or not; the opening tag may be the template's."""
-    if _THOUGHT_CLOSED.search(text):  # else each opening tag would be looked for an end in vain
+    """The text without a reasoning model's thinking, whose tags may lack an end or (if in the template) a start."""
+    if _THOUGHT_CLOSED.search(
+        text
+    ):  # otherwise the search for an end at every opening tag is slow and futile
         text = _THOUGHT.sub("", text)
     return _THOUGHT_START.sub("", _THOUGHT_END.sub("", text)).strip()
 
 
 def fences(text: str) -> list[Fence]:
-    """All fences that open, of backticks or tildes, in lists and indented too."""
+    """All code fences, of backticks or tildes, including indented ones and those in lists."""
     lines, found, free = text.split("\n"), [], 0
     for number, line in enumerate(lines):
         match = _OPENING.match(line.rstrip("\r"))
@@ -66,15 +68,15 @@ def fences(text: str) -> list[Fence]:
             continue
         closing = re.compile(rf"^\s*{re.escape(match['marks'][0])}{{{len(match['marks'])},}}\s*$")
         closed = (at for at in range(number + 1, len(lines)) if closing.match(lines[at]))
-        ends = tuple(islice(closed, MOST_ENDS))
+        ends = tuple(islice(closed, MAX_FENCE_ENDS))
         indent = len(match["before"]) if _LIST_MARK.match(match["before"]) else 0
         found.append(Fence(tag, number, indent, ends))
         free = ends[0] + 1 if ends else len(lines)
     return found
 
 
-def code(text: str, fence: Fence, end: int) -> str:
-    """The lines of a fence up to one of its ends, without the fence's own indentation."""
+def fence_content(text: str, fence: Fence, end: int) -> str:
+    """The lines of a fence up to one of its ends, without the indentation of the fence itself."""
     lines = text.split("\n")[fence.start + 1 : end]
     own = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
     cut = min(fence.indent, own)
@@ -82,21 +84,21 @@ def code(text: str, fence: Fence, end: int) -> str:
 
 
 def list_items(answer: str) -> list[str]:
-    """The items of the list after the last marker, or of the whole answer; each idea once, on one line."""
+    """The items of the list after the last marker [advice], or of the whole answer, each once and on one line."""
     text = without_thinking(answer)
     _, *after = _ADVICE.split(text)
     for part in [*reversed(after), text]:
         if items := distinct(
-            [_plain(item) for item in _json_items(part) or _marked_items(_without_code(part))]
+            [_plain_text(item) for item in _json_items(part) or _marked_items(_without_code(part))]
         ):
             return items
     lines = [line.strip() for line in _without_code(after[-1]).splitlines()] if after else []
-    ideas = distinct([_plain(line) for line in lines])
-    return ideas if len(ideas) > 1 else []  # one line may be an excuse
+    ideas = distinct([_plain_text(line) for line in lines])
+    return ideas if len(ideas) > 1 else []  # a single line may be an excuse
 
 
 def distinct(ideas: list[str], known: tuple[str, ...] = ()) -> list[str]:
-    """Without those that differ from an earlier one, or from one that is known, in letter case and signs alone."""
+    """The ideas without those that differ from an earlier or known one only in letter case and punctuation."""
     seen, found = {_key(idea) for idea in known}, []
     for idea in ideas:
         if _key(idea) and not idea.endswith(":") and _key(idea) not in seen:
@@ -110,9 +112,10 @@ def _key(idea: str) -> str:
 
 
 def _marked_items(text: str) -> Iterator[str]:
-    """Items of a list by any marks; of an item with items below it, the whole sentence counts, not a heading.
+    """The items of a list with any kind of marker.
 
-    Deeper items are details of the sentence that they stand below, and ideas of their own below a heading.
+    Nested items are ideas if their parent is a heading. If the parent is a sentence, that is the idea, and the nested
+    items are its details.
     """
     entries: list[tuple[int, str]] = []
     open_item = False
@@ -120,24 +123,24 @@ def _marked_items(text: str) -> Iterator[str]:
         match = _ITEM.match(line)
         if match:
             entries.append((len(match["indent"].replace("\t", "    ")), match["text"]))
-        elif open_item and line[:1].isspace() and line.strip():  # it goes on in the next line
+        elif open_item and line[:1].isspace() and line.strip():  # the item continues on this line
             entries[-1] = (entries[-1][0], f"{entries[-1][1]} {line.strip()}")
         open_item = bool(match) or (open_item and line[:1].isspace() and bool(line.strip()))
-    above: list[tuple[int, bool]] = []  # depth of each item that is open, and whether it is an idea
+    parents: list[tuple[int, bool]] = []  # the depth of each enclosing item, and whether it is an idea
     for index, (depth, item) in enumerate(entries):
-        while above and above[-1][0] >= depth:
-            above.pop()
+        while parents and parents[-1][0] >= depth:
+            parents.pop()
         deeper = index + 1 < len(entries) and entries[index + 1][0] > depth
         titled = item.startswith("**") and item.endswith("**")
-        heading = deeper and (titled or _plain(item).endswith(":") or len(item.split()) <= 2)
-        if not heading and not any(is_idea for _, is_idea in above):
+        heading = deeper and (titled or _plain_text(item).endswith(":") or len(item.split()) <= 2)
+        if not heading and not any(is_idea for _, is_idea in parents):
             yield item
-        above.append((depth, not heading))
+        parents.append((depth, not heading))
 
 
 def _json_items(text: str) -> list[str]:
-    """Of a JSON list of strings or of objects with one, bare, in a fence or below a name."""
-    blocks = [code(text, fence, fence.ends[0]) for fence in fences(text) if fence.ends]
+    """The items of a JSON list of strings or objects, which may be in a fence or in an outer object."""
+    blocks = [fence_content(text, fence, fence.ends[0]) for fence in fences(text) if fence.ends]
     start, end = text.find("["), text.rfind("]")
     if 0 <= start < end:
         blocks.append(text[start : end + 1])
@@ -170,13 +173,13 @@ def _without_code(text: str) -> str:
     lines = text.split("\n")
     for fence in fences(text):
         end = fence.ends[0] if fence.ends else len(lines) - 1
-        if fence.tag in ("", "text", "markdown", "md"):  # a list in a fence is a list
+        if fence.tag in ("", "text", "markdown", "md"):  # may contain the list itself
             continue
         lines[fence.start : end + 1] = [""] * (end + 1 - fence.start)
     return "\n".join(lines)
 
 
-def _plain(item: str) -> str:
-    """On one line, without emphasis and quotes around it."""
+def _plain_text(item: str) -> str:
+    """The item on one line, without emphasis and surrounding quotes."""
     text = _EMPHASIS.sub(r"\2", " ".join(item.split())).replace("**", "").strip(" *_")
     return text[1:-1].strip() if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text

@@ -1,7 +1,7 @@
-"""A chat model behind an OpenAI-compatible address: asked again when that can help, and told apart when it can't.
+"""A client for a chat model behind an OpenAI-compatible API, with retries for transient faults.
 
-The `openai` client could try again on its own, but in silence, and it does not wait when a server asks for more than
-a minute (`Retry-After`); so that is done here.
+The `openai` client has retries of its own, but it does not log them, and it does not wait when a server asks for more
+than a minute (`Retry-After`). So retries are done here.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from mlagent_jax.text.chat import Message
 if TYPE_CHECKING:
     import openai
 
-_BUSY = (408, 409, 425, 429)
-_NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
-_TOO_LONG_STATUS = (400, 413, 422)
-_TOO_LONG = (  # OpenAI's code, and what vLLM, llama.cpp, TGI and others say
+_RETRY_STATUSES = (408, 409, 425, 429)  # and all from 500
+_QUOTA_CODES = ("insufficient_quota", "billing_hard_limit_reached")
+_TOO_LONG_STATUSES = (400, 413, 422)
+_TOO_LONG_PHRASES = (  # OpenAI's error code, and the messages of vLLM, llama.cpp, TGI and others
     "context_length",
     "context length",
     "context size",
@@ -39,43 +39,44 @@ _TOO_LONG = (  # OpenAI's code, and what vLLM, llama.cpp, TGI and others say
     "max_new_tokens",
     "maximum number of tokens",
 )
-_NO_COMPLETION = "sent something else than a chat completion"
-_FILTERED = ("content_filter", "content management policy")
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds
-_MOST_ASKED_FOR = 600.0  # seconds that a server may tell us to wait
-_SAID_CHARS = 400  # of what a server said
+_NO_COMPLETION = "did not send a chat completion"
+_FILTER_PHRASES = ("content_filter", "content management policy")
+_FIRST_PAUSE, _MAX_PAUSE = 0.5, 30.0  # seconds
+_MAX_RETRY_AFTER = 600.0  # seconds that a server can make us wait
+_MAX_MESSAGE_CHARS = 400  # of a server's error message
 
 
 class EndpointError(UserError):
-    """The endpoint cannot be used: its package, address, model, key or a request is wrong, or it is down."""
+    """The endpoint cannot be used: its package, URL, model, key or a request is wrong, or it is down."""
 
 
 class EndpointUnavailableError(EndpointError):
-    """It did not answer, time and again; the fault may pass."""
+    """The endpoint did not answer, despite retries. The fault may be transient."""
 
 
 class TooLongError(Exception):
     """The request is longer than the model's context."""
 
 
-class _PassingError(Exception):
-    """A fault that may pass. pause: seconds that the server asks for, if it does."""
+class _TransientError(Exception):
+    """A fault that may not occur again. retry_after: the seconds that the server asks us to wait, if it does."""
 
-    def __init__(self, fault: str, reason: str, pause: float | None = None) -> None:
+    def __init__(self, fault: str, reason: str, retry_after: float | None = None) -> None:
         super().__init__(reason)
         self.fault = fault
-        self.pause = pause
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True)
 class EndpointConfig:
-    """base_url: e.g. "http://localhost:8000/v1"; "" for OpenAI's own. model: its name there.
+    """How to reach and use a chat model.
 
-    temperature, max_tokens: of a policy's response. coder_max_tokens: of a script, a report or ideas.
-    context_tokens: of the model; episodes end before their history is longer, at 3 characters a token.
-    parallel: requests at a time. timeout_seconds: of one. retries: after the first, with growing pauses or as long as
-    the server asks for.
-    api_key_variable: the environment variable that holds the key; servers of one's own may need none.
+    base_url: such as "http://localhost:8000/v1"; "" for OpenAI's. model: its name at that server.
+    temperature, max_tokens: for a policy's responses. coder_max_tokens: for scripts, reports and ideas.
+    context_tokens: the model's context; an episode ends before its history exceeds it, assuming 3 characters per token.
+    parallel: the number of concurrent requests. timeout_seconds: for one request.
+    retries: after the first attempt, with growing pauses, or those that the server asks for.
+    api_key_variable: the environment variable with the key; your own server may need none.
     """
 
     base_url: str = setting("", defines_run=False)
@@ -92,7 +93,7 @@ class EndpointConfig:
 
 @dataclass(frozen=True)
 class Answer:
-    """text: "" if there is none. problem: why the text is not a whole answer, or ""."""
+    """A chat completion. text: "" if there is none. problem: why the text is not a complete answer, or ""."""
 
     text: str
     usage: Usage
@@ -100,9 +101,9 @@ class Answer:
 
 
 class Endpoint:
-    """A chat model behind an address. Thread-safe. Raises EndpointError if it cannot be used at all.
+    """A chat model behind a URL. Thread-safe. Raises EndpointError if the configuration cannot work.
 
-    prompt_tokens, completion_tokens: as the server counted them so far, for the bill.
+    prompt_tokens, completion_tokens: the totals so far, as counted and billed by the server.
     """
 
     def __init__(self, config: EndpointConfig) -> None:
@@ -115,9 +116,12 @@ class Endpoint:
     def ask(
         self, chat: Sequence[Message], max_tokens: int, temperature: float, seed: int | None = None
     ) -> Answer:
-        """The model's answer, with what may be wrong with it.
+        """Returns the model's answer, which may have a problem; see `Answer`.
 
-        Raises EndpointError; EndpointUnavailableError if trying later may help; TooLongError.
+        Raises:
+            EndpointUnavailableError: no answer despite retries; trying later may help.
+            EndpointError: the server refuses the request.
+            TooLongError: the request is longer than the model's context.
         """
         extra: dict[str, Any] = {} if seed is None else {"seed": seed}
         turns: Any = [{"role": message.role, "content": _as_text(message.content)} for message in chat]
@@ -125,25 +129,26 @@ class Endpoint:
         for attempt in range(self.config.retries + 1):
             try:
                 return self._ask(turns, max_tokens, temperature, extra, began)
-            except _PassingError as error:
+            except _TransientError as error:
                 if attempt >= self.config.retries:
-                    raise EndpointUnavailableError(self._complaint(error.fault, str(error))) from error
-                pause = min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE) if error.pause is None else error.pause
+                    raise EndpointUnavailableError(self._error_message(error.fault, str(error))) from error
+                backoff = min(_FIRST_PAUSE * 2**attempt, _MAX_PAUSE)
+                pause = backoff if error.retry_after is None else error.retry_after
                 logging.warning(
-                    "The endpoint at %s %s (%s); it is asked again in %.1f s, attempt %d of %d.",
+                    "The endpoint at %s %s (%s); retrying in %.1f s, attempt %d of %d.",
                     *(self._client.base_url, error.fault, error, pause, attempt + 2, self.config.retries + 1),
                 )
                 time.sleep(pause)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        raise AssertionError("unreachable: the last attempt has returned or raised")
 
     def complete(
         self, chat: Sequence[Message], max_tokens: int, temperature: float, seed: int | None = None
     ) -> str:
-        """The text of `ask`."""
+        """Returns only the text of `ask`."""
         return self.ask(chat, max_tokens, temperature, seed).text
 
     def _ask(self, turns: Any, max_tokens: int, temperature: float, extra: Any, began: float) -> Answer:
-        """One request. Raises what `ask` does, and _PassingError."""
+        """Makes one request. Raises what `ask` raises, and _TransientError."""
         import openai
 
         try:
@@ -156,38 +161,41 @@ class Endpoint:
             )
         except openai.APITimeoutError as error:
             limit = f"no answer within timeout_seconds = {self.config.timeout_seconds:g}"
-            raise _PassingError("does not answer", limit) from error
+            raise _TransientError("does not answer", limit) from error
         except openai.APIConnectionError as error:
             cause = f"{error} {error.__cause__ or ''}".strip()
-            raise _PassingError("does not answer", cause[:_SAID_CHARS]) from error
+            raise _TransientError("does not answer", cause[:_MAX_MESSAGE_CHARS]) from error
         except openai.APIStatusError as error:
-            return self._refused(error, time.monotonic() - began)
+            return self._handle_status(error, time.monotonic() - began)
         except openai.APIError as error:
-            raise EndpointError(self._complaint("cannot be used", str(error))) from error
-        except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested without end
-            raise _PassingError(_NO_COMPLETION, excerpt(str(error), _SAID_CHARS)) from error
-        return self._answer(completion, max_tokens, time.monotonic() - began)
+            raise EndpointError(self._error_message("cannot be used", str(error))) from error
+        except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
+            raise _TransientError(_NO_COMPLETION, excerpt(str(error), _MAX_MESSAGE_CHARS)) from error
+        return self._parse(completion, max_tokens, time.monotonic() - began)
 
-    def _refused(self, error: openai.APIStatusError, seconds: float) -> Answer:
-        """What an error's status and text mean: an answer only where the model's filter is meant."""
-        text = _said(error)
-        said = f"{error.code} {text}".lower()
-        if error.status_code in _TOO_LONG_STATUS and any(words in said for words in _TOO_LONG):
-            raise TooLongError(excerpt(text, _SAID_CHARS)) from error
-        if error.status_code == 400 and any(words in said for words in _FILTERED):
+    def _handle_status(self, error: openai.APIStatusError, seconds: float) -> Answer:
+        """Raises the exception that fits a status error; returns an empty answer if a content filter caused it."""
+        text = _error_text(error)
+        lower = f"{error.code} {text}".lower()
+        if error.status_code in _TOO_LONG_STATUSES and any(phrase in lower for phrase in _TOO_LONG_PHRASES):
+            raise TooLongError(excerpt(text, _MAX_MESSAGE_CHARS)) from error
+        if error.status_code == 400 and any(phrase in lower for phrase in _FILTER_PHRASES):
             return Answer("", Usage(seconds), "the server's content filter refused the request")
-        reason = f"{type(error).__name__}: {excerpt(text, _SAID_CHARS)}"
-        if error.code not in _NO_MONEY and (error.status_code in _BUSY or error.status_code >= 500):
-            raise _PassingError("is busy or broken", reason, _asked_pause(error.response.headers)) from error
-        raise EndpointError(self._complaint("refuses the request", reason)) from error
+        reason = f"{type(error).__name__}: {excerpt(text, _MAX_MESSAGE_CHARS)}"
+        may_pass = error.status_code in _RETRY_STATUSES or error.status_code >= 500
+        if may_pass and error.code not in _QUOTA_CODES:
+            raise _TransientError(
+                "is busy or broken", reason, _retry_after(error.response.headers)
+            ) from error
+        raise EndpointError(self._error_message("refuses the request", reason)) from error
 
-    def _answer(self, completion: Any, max_tokens: int, seconds: float) -> Answer:
+    def _parse(self, completion: Any, max_tokens: int, seconds: float) -> Answer:
         choices = getattr(completion, "choices", None)
         choice = choices[0] if isinstance(choices, list) and choices else None
         message = getattr(choice, "message", None)
-        text = _content(getattr(message, "content", None))
+        text = _content_text(getattr(message, "content", None))
         if not hasattr(message, "content") or text is None:
-            raise _PassingError(_NO_COMPLETION, excerpt(str(completion), _SAID_CHARS))
+            raise _TransientError(_NO_COMPLETION, excerpt(str(completion), _MAX_MESSAGE_CHARS))
         counts = getattr(completion, "usage", None)
         usage = Usage(seconds, _count(counts, "prompt_tokens"), _count(counts, "completion_tokens"))
         with self._lock:
@@ -197,23 +205,23 @@ class Endpoint:
             text, usage, _problem(text, message, getattr(choice, "finish_reason", None), max_tokens)
         )
 
-    def _complaint(self, fault: str, reason: str) -> str:
+    def _error_message(self, fault: str, reason: str) -> str:
         return (
             f"the endpoint at {self._client.base_url} {fault} for model {self.config.model!r} ({reason}); check "
             f"base_url, model and key ({self.config.api_key_variable}) and start again: finished work is kept"
         )
 
 
-def _said(error: openai.APIStatusError) -> str:
-    """With what the server sent, where the client's own text leaves it out: that has only OpenAI's `message`."""
+def _error_text(error: openai.APIStatusError) -> str:
+    """The error with the server's message, which the client only shows if it is in OpenAI's field `message`."""
     sent = error.body
     if isinstance(sent, dict):
         sent = "" if isinstance(sent.get("message"), str) else sent.get("detail") or sent
     return f"{error} - {sent}" if sent else str(error)
 
 
-def _content(content: Any) -> str | None:
-    """The text. Some servers send parts instead of it, or nothing; None for what can't be read."""
+def _content_text(content: Any) -> str | None:
+    """The text of a message. Some servers send a list of parts, or nothing. None if it is anything else."""
     if isinstance(content, list):
         parts = [part.get("text") if isinstance(part, dict) else part for part in content]
         content = "".join(part for part in parts if isinstance(part, str))
@@ -223,13 +231,13 @@ def _content(content: Any) -> str | None:
 
 
 def _count(usage: Any, name: str) -> int:
-    """0 where the server does not say, or says something else than a number."""
+    """A count from the server's usage; 0 if it is missing or not a number."""
     count = getattr(usage, name, 0)
     return int(count) if isinstance(count, int | float) and 0 <= count < 2**53 else 0
 
 
 def _problem(text: str, message: Any, finish_reason: str | None, max_tokens: int) -> str:
-    """Why this is not a whole answer, or ""."""
+    """Why this is not a complete answer, or ""."""
     if refusal := getattr(message, "refusal", None):
         return f"the model refused: {excerpt(str(refusal))}"
     if finish_reason == "content_filter":
@@ -242,14 +250,14 @@ def _problem(text: str, message: Any, finish_reason: str | None, max_tokens: int
     return ""
 
 
-def _asked_pause(headers: Any) -> float | None:
-    """Seconds that `Retry-After` asks for: a number, or a date."""
+def _retry_after(headers: Any) -> float | None:
+    """The seconds that the header `Retry-After` asks for, as a number or as a date."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        said = headers.get(name, "")
+        value = headers.get(name, "")
         try:
-            seconds = float(said) / unit
+            seconds = float(value) / unit
         except ValueError:
-            date = email.utils.parsedate_tz(said)
+            date = email.utils.parsedate_tz(value)
             if date is None:
                 continue
             try:
@@ -257,7 +265,7 @@ def _asked_pause(headers: Any) -> float | None:
             except (ValueError, OverflowError):  # no such year
                 continue
         if seconds == seconds:
-            return min(max(seconds, 0.0), _MOST_ASKED_FOR)
+            return min(max(seconds, 0.0), _MAX_RETRY_AFTER)
     return None
 
 
@@ -269,20 +277,20 @@ def _client(config: EndpointConfig) -> openai.OpenAI:
             "endpoints need the openai package: pip install 'mlagent-jax[endpoint]'"
         ) from None
     if not config.model:
-        raise EndpointError("no model is named for the endpoint: set its `model`")
+        raise EndpointError("the endpoint has no model: set its `model`")
     if config.base_url and not _is_address(config.base_url):
         raise EndpointError(
-            f"the endpoint's base_url is {config.base_url!r}, expected an address such as http://localhost:8000/v1"
+            f"the endpoint's base_url is {config.base_url!r}, expected a URL such as http://localhost:8000/v1"
         )
     key = os.environ.get(config.api_key_variable, "").strip()
     if not key.isascii() or not key.isprintable():
         raise EndpointError(
-            f"the key in the environment variable {config.api_key_variable} has a character that no key has"
+            f"the key in the environment variable {config.api_key_variable} has a character that is not printable ASCII"
         )
     if not key and not config.base_url:
         raise EndpointError(
-            f"the endpoint needs a key in the environment variable {config.api_key_variable}, "
-            "or the base_url of a server of your own"
+            f"the endpoint needs a key in the environment variable {config.api_key_variable}, or the base_url of your "
+            "own server"
         )
     return openai.OpenAI(
         api_key=key or "none",
@@ -301,5 +309,5 @@ def _is_address(url: str) -> bool:
 
 
 def _as_text(content: str) -> str:
-    """What a script printed or a model said may hold lone surrogates, which files and HTTP cannot."""
+    """Replaces lone surrogates, which a script's output or a model's text may hold, but files and HTTP cannot."""
     return content.encode(errors="replace").decode()

@@ -1,62 +1,42 @@
-"""The embedded coder: it edits starter-like scripts by a closed set of real transformations."""
+"""The built-in coder, which edits the scripts of pipelines by the operations that instructions name."""
 
 from __future__ import annotations
 
-import libcst as cst
-
-from mlagent_jax.agent.edits import catalogue, pipeline, script
-from mlagent_jax.agent.whole_script import ONE_PARSES
+from mlagent_jax.agent.whole_script import PARSE_LOCK
 from mlagent_jax.environment.coder import CoderError
+from mlagent_jax.pipelines.instructions import perform
+from mlagent_jax.pipelines.pipeline import PipelineError
+from mlagent_jax.pipelines.reading import read
+from mlagent_jax.pipelines.rendering import render
+from mlagent_jax.pipelines.summary import summarise
 
 _SHOWN_COLUMNS = 12
 
 
 class ScriptedCoder:
-    """Implements `Coder`. Deterministic; whatever it writes comes from `mlagent_jax.agent.edits`."""
+    """Implements `Coder`. Deterministic; everything it writes is the rendering of a pipeline."""
 
     name = "scripted"
     writes_free_code = False
 
     def edit(self, script: str, instruction: str) -> str:
-        """Raises CoderError if it doesn't understand the instruction or it doesn't fit the script."""
-        with ONE_PARSES:
-            return catalogue.apply(script, instruction)
+        """Returns the edited script; the script itself if it already is as the instruction says.
+
+        Raises CoderError if the script is not a pipeline's, or the instruction is unknown or does not apply.
+        """
+        try:
+            with PARSE_LOCK:
+                return render(perform(read(script), instruction))
+        except PipelineError as error:
+            raise CoderError(f"{error}.") from None
 
     def understand(self, text: str, question: str) -> str:
-        """A fixed summary, whatever the question: of a script, what it reads, fits and prints."""
+        """A fixed summary for any question: of the pipeline, or else of the file's size and columns."""
         try:
-            module = script.parse(text)
-            problem = script.problem(text)
-        except CoderError:
+            with PARSE_LOCK:
+                return summarise(read(text))
+        except PipelineError:
             return _describe_lines(text)
-        return _describe_script(module, problem)
-
-
-def _describe_script(module: cst.Module, problem: script.Problem) -> str:
-    model = pipeline.read(module)
-    train = script.source_of(script.assigned(module, "train"))
-    rows = train.partition(".head(")[2].rstrip(")") or "all"
-    facts = [
-        f"{problem.kind} on {rows} rows",
-        f"inputs: {_inputs(module, problem)}",
-        f"model: {script.source_of(model.estimator)}",
-    ]
-    if model.steps:
-        facts.append(f"after {', '.join(script.source_of(step) for step in model.steps)}")
-    if model.target:
-        facts.append("fitted to a transformed target")
-    printed = module.code.partition("validation ")[2].partition(":")[0]
-    if printed:
-        facts.append(f"prints validation {printed}")
-    return "; ".join(facts) + "."
-
-
-def _inputs(module: cst.Module, problem: script.Problem) -> str:
-    if problem.data == "image":
-        return "pixels"
-    return script.source_of(
-        script.assigned(module, "features" if problem.data == "tabular" else "vectorizer")
-    )
 
 
 def _describe_lines(text: str) -> str:

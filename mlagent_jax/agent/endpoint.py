@@ -1,7 +1,7 @@
-"""A chat model behind an OpenAI-compatible address as policy, as coder and as idea writer.
+"""A chat model behind an OpenAI-compatible API as policy, as coder and as idea writer.
 
-Answers are read as a careful person would (`answers`, `whole_script`, `response.found_response`); one that is of no use
-is asked for again, with a word on what was wrong with it.
+Answers are parsed leniently, as a careful person would read them: see `answers`, `whole_script` and
+`response.extract_response`. An unusable answer is asked for again, with a note on what was wrong with it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mlagent_jax.agent.chat_client import (
 )
 from mlagent_jax.agent.policy import Response, Situation
 from mlagent_jax.agent.prompt import PromptFormat, messages
-from mlagent_jax.agent.response import found_response
+from mlagent_jax.agent.response import extract_response
 from mlagent_jax.agent.whole_script import UnusableAnswerError, find_script
 from mlagent_jax.environment.coder import CoderError, CoderUnavailableError
 from mlagent_jax.files import write_atomically
@@ -44,19 +44,20 @@ __all__ = [
     "EndpointUnavailableError",
 ]
 
-_CHARS_PER_TOKEN = 3  # a low guess, so that a prompt that is said to fit does
-_BLOCK_CHARS = 10_000  # of a file, in one request of Understand File
-_ATTEMPTS = 3  # at an answer that is of use; at new ideas, in a row
-_SECONDS_BETWEEN_LINES = 15.0
-Read = TypeVar("Read")
+_CHARS_PER_TOKEN = 3  # a low estimate, so that a prompt that seems to fit does
+_BLOCK_CHARS = 10_000  # of a file, per request of Understand File
+_ATTEMPTS = 3  # to get a usable answer, or (in a row) any new idea
+_LOG_EVERY_SECONDS = 15.0
+_REMINDER = "Mind what was asked for, and leave out all explanations."
+_PARTIAL = ".partial"  # suffix of the files with unfinished lists of ideas
+T = TypeVar("T")
 
 
 class EndpointPolicy:
-    """Implements `Policy`. Seeds are passed on; whether they fix a response is up to the server.
+    """Implements `Policy`. Passes seeds on; whether they determine a response is up to the server.
 
-    A response is what `found_response` finds in an answer, so what a chat model says around the fields is not held
-    against it. writes_free_code: that of the coder it works with, since what it puts into a workspace goes through
-    that.
+    A response is what `extract_response` finds in an answer, so a chat model may write other text around the fields.
+    writes_free_code: that of the coder it works with, which writes all code in the workspace.
     """
 
     def __init__(
@@ -86,14 +87,14 @@ class EndpointPolicy:
             try:
                 for count, done in enumerate(as_completed(asked), start=1):
                     done.result()
-                    if count < len(asked) and time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+                    if count < len(asked) and time.monotonic() - last >= _LOG_EVERY_SECONDS:
                         last = time.monotonic()
-                        logging.info("%s: %d of %d answers are in", self.name, count, len(asked))
+                        logging.info("%s: %d of %d answers received", self.name, count, len(asked))
             except BaseException:
-                for waiting in asked:
-                    waiting.cancel()
+                for future in asked:
+                    future.cancel()
                 raise
-            return [one.result() for one in asked]
+            return [future.result() for future in asked]
 
     def _respond(self, situation: Situation) -> Response:
         config = self._endpoint.config
@@ -105,15 +106,15 @@ class EndpointPolicy:
                 answer = self._endpoint.ask(chat, config.max_tokens, config.temperature, seed)
             except TooLongError as error:
                 raise EndpointError(
-                    f"a prompt is longer than {config.model!r} takes ({error}); "
+                    f"a prompt is too long for {config.model!r} ({error}); "
                     f"lower the endpoint's context_tokens, now {config.context_tokens}"
                 ) from error
-            text = found_response(answer.text, self._form.thought)
+            text = extract_response(answer.text, self._form.thought)
             if text.strip():
                 break
             logging.warning(
-                "%s on %s, step %d: an answer without a response (%s); max_tokens is %d",
-                *(self.name, situation.task.name, len(situation.steps), _why(answer), config.max_tokens),
+                "%s on %s, step %d: the answer contains no response (%s); max_tokens is %d",
+                *(self.name, situation.task.name, len(situation.steps), _describe(answer), config.max_tokens),
             )
         return Response(text, usage=answer.usage)
 
@@ -122,7 +123,10 @@ class EndpointPolicy:
 
 
 class EndpointCoder:
-    """Implements `Coder`, at temperature 0. A server that is down is our fault, a wrong key the user's."""
+    """Implements `Coder`, at temperature 0.
+
+    Raises CoderUnavailableError if the server is down, and EndpointError if the user's configuration is wrong.
+    """
 
     name = "endpoint"
     writes_free_code = True
@@ -155,18 +159,16 @@ class EndpointCoder:
             "the assistant gave no report",
         )
 
-    def _ask(self, system: str, user: str, read: Callable[[Answer], Read], fault: str) -> Read:
-        """What `read` makes of an answer; asked again with a word on the last one while that is of no use."""
+    def _ask(self, system: str, user: str, parse: Callable[[Answer], T], fault: str) -> T:
+        """What `parse` returns for an answer. If it raises UnusableAnswerError, asks again with a note on why."""
         note, answer = "", None
         for _ in range(_ATTEMPTS):
             answer = self._answer([Message("system", system), Message("user", f"{user}{note}")])
             try:
-                return read(answer)
+                return parse(answer)
             except UnusableAnswerError as error:
                 reason = f"{error}; {answer.problem}" if answer.problem else str(error)
-            logging.warning(
-                "An answer to the coder is of no use (%s): %s", reason, answers.excerpt(answer.text)
-            )
+            logging.warning("The coder's answer is unusable (%s): %s", reason, answers.excerpt(answer.text))
             note = f"\n\nYour last answer can't be used: {reason}. {_REMINDER}"
         began = f"; the last began {answers.excerpt(answer.text)!r}" if answer and answer.text else ""
         raise CoderError(f"{fault} in {_ATTEMPTS} attempts ({reason}{began}); make the instruction simpler.")
@@ -177,12 +179,9 @@ class EndpointCoder:
         except EndpointUnavailableError as error:
             raise CoderUnavailableError(str(error)) from error
         except TooLongError as error:
-            # It may be coder_max_tokens that this model has no room for, which the agent could not know.
-            logging.warning("The coder was not given a file: %s", error)
+            # The cause may be coder_max_tokens, which the agent knows nothing about; so the log has the details.
+            logging.warning("A file is too long for the coder: %s", error)
             raise CoderError("the file is too long for the assistant.") from None
-
-
-_REMINDER = "Mind what was asked for, and leave out all explanations."
 
 
 def _some_text(answer: Answer) -> str:
@@ -192,14 +191,14 @@ def _some_text(answer: Answer) -> str:
     return text
 
 
-def _why(answer: Answer) -> str:
+def _describe(answer: Answer) -> str:
     return answer.problem or answers.excerpt(answer.text) or "it is empty"
 
 
 class EndpointIdeaWriter:
-    """Implements `IdeaWriter`: ideas are gathered over several answers.
+    """Implements `IdeaWriter`. Collects ideas over several answers.
 
-    folder: where what has been gathered outlives a failure, until `forget`.
+    folder: where unfinished lists of ideas are kept, so that they outlive a failure; see `forget`.
     """
 
     name = "endpoint"
@@ -209,20 +208,20 @@ class EndpointIdeaWriter:
         self._folder = folder
 
     def write(self, task: Task, axis: str | None, count: int) -> list[str]:
-        """At most `count` one-line ideas. Raises EndpointError, also if no answer has any."""
-        kept = self._path(task.name, axis)
-        ideas: list[str] = json.loads(kept.read_text()) if kept is not None and kept.exists() else []
-        number = useless = 0
+        """Returns at most `count` one-line ideas. Raises EndpointError, also if no answer contains any."""
+        partial = self._path(task.name, axis)
+        ideas: list[str] = json.loads(partial.read_text()) if partial is not None and partial.exists() else []
+        number = without_ideas = 0
         last = ""
-        while len(ideas) < count and useless < _ATTEMPTS:
+        while len(ideas) < count and without_ideas < _ATTEMPTS:
             number += 1
             answer = self._answer(task, axis, count - len(ideas), ideas)
             new = answers.distinct(answers.list_items(answer.text), tuple(ideas))
-            useless = 0 if new else useless + 1
+            without_ideas = 0 if new else without_ideas + 1
             ideas += new
-            last = _why(answer) if not new else ""
-            if kept is not None and new:
-                write_atomically(kept, json.dumps(ideas, ensure_ascii=False))
+            last = _describe(answer) if not new else ""
+            if partial is not None and new:
+                write_atomically(partial, json.dumps(ideas, ensure_ascii=False))
             logging.info(
                 "ideas: %s, %s: %d of %d after answer %d, %.1f s, %d + %d tokens%s",
                 *(task.name, axis or "all", min(len(ideas), count), count, number, answer.usage.seconds),
@@ -231,13 +230,13 @@ class EndpointIdeaWriter:
             )
         if not ideas:
             raise EndpointError(
-                f"task {task.name}: the endpoint wrote no list of ideas in {number} answers; the last was: {last};"
-                " use another model"
+                f"task {task.name}: none of {number} answers contains a list of ideas; the last was: {last}; use"
+                " another model"
             )
         return ideas[:count]
 
     def forget(self, task: str) -> None:
-        """What was gathered for a task is in its pool by now."""
+        """Removes the unfinished lists of a task, once its idea pool is stored."""
         for path in self._folder.glob(f"*{_PARTIAL}") if self._folder is not None else ():
             if path.name.rpartition("@")[0] == task:
                 path.unlink()
@@ -267,6 +266,3 @@ class EndpointIdeaWriter:
             raise EndpointError(
                 f"task {task.name}: description and starter are too long ({error})"
             ) from error
-
-
-_PARTIAL = ".partial"

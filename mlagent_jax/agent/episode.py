@@ -1,8 +1,8 @@
-"""Episodes: a policy and an environment, turn by turn; and single turns from stored states, for step-wise RL.
+"""Runs episodes, in which a policy and an environment take turns, and single turns from stored states for step-wise RL.
 
-Many episodes go in lock-step: one batch of responses, then all their actions in a pool of threads. Each
-episode is a function of its own request alone (seed and step fix a response, the state fixes what follows),
-so it comes out the same whatever shares its batch.
+Many episodes run in lock-step: one batch of responses, then all their actions in a pool of threads. Each episode
+depends only on its own request, since seed and step determine a response, and the state determines the rest. So an
+episode is the same whatever else is in its batch.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from mlagent_jax.grading.metrics import METRICS
 from mlagent_jax.rewards import RewardConfig, Scale, reward, task_scale
 from mlagent_jax.tasks.task import Task
 
-INFRASTRUCTURE = "infrastructure"  # how an episode ended that failed through no fault of the agent
+INFRASTRUCTURE = "infrastructure"  # `Trajectory.ended` of an episode that an infrastructure fault ended
 
 
 @dataclass(frozen=True)
 class EpisodeRequest:
-    """One episode to run; task, index and the agent's name are its key."""
+    """One episode to run. Its key consists of task, index and the agent's name."""
 
     task: str
     index: int
@@ -41,11 +41,10 @@ class EpisodeRequest:
 
 @dataclass(frozen=True)
 class Turn:
-    """What the agent knows (`situation`) and where the environment stands (`state`) before an action.
+    """What the agent knows (`situation`) and the environment's state before an action.
 
-    lease: see `Job.lease`; a turn without one shares a lease with others of its batch.
-    best: the best public score of the episode so far, which `RewardConfig.episode_baseline` may measure gains over;
-        None for a turn on its own.
+    lease: see `Job.lease`. Turns without one share leases with others of their batch.
+    best: the best public score of the episode so far, for `RewardConfig.episode_baseline`; None for a single turn.
     """
 
     situation: Situation
@@ -55,15 +54,16 @@ class Turn:
 
 
 def turn_at(trajectory: Trajectory, index: int, task: Task, seed: int) -> Turn:
-    """The state before step `index` of a stored episode, without the expert's ideas."""
+    """The turn before step `index` of a stored episode, without the expert's ideas."""
     return Turn(Situation(task, trajectory.steps[:index], (), seed), trajectory.steps[index].before)
 
 
 @dataclass(frozen=True)
 class StepTaken:
-    """What is told of a step when it has been taken. number: from 1. seconds: of the response and the action.
+    """A completed step, for logging.
 
-    Episodes in lock-step share the time that their batch took, but for the response of a remote model.
+    number: counted from 1.
+    seconds: for the response and the action. In lock-step, the whole batch's time; a remote model's own for a response.
     """
 
     request: EpisodeRequest
@@ -74,10 +74,11 @@ class StepTaken:
 
 
 class Stepper:
-    """Takes turns in a pool of `threads`. Close it, or use it in a `with`.
+    """Takes turns in a pool of `threads`. Close it, or use it in a `with` statement.
 
-    thought: whether responses must have all six fields. retries: further attempts, `retry_seconds` apart, at an
-        action that met a fault of ours.
+    thought: whether responses must have all six fields.
+    retries: further attempts at an action after an infrastructure fault. The first pause is `retry_seconds` long, and
+        each following one twice as long.
     """
 
     def __init__(
@@ -97,14 +98,14 @@ class Stepper:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="environment")
 
     def act(self, policy: Policy, turns: Sequence[Turn]) -> list[Step]:
-        """One response and its consequences for each turn, in order."""
+        """Gets a response for each turn and takes the steps, in order."""
         return self.apply(turns, policy.respond([turn.situation for turn in turns])) if turns else []
 
     def apply(self, turns: Sequence[Turn], responses: Sequence[Response]) -> list[Step]:
-        """The consequences of responses already given; an outcome `INFRASTRUCTURE` outlived all retries.
+        """Takes the steps for given responses. An outcome `INFRASTRUCTURE` means that all retries failed.
 
-        Turns without a lease, as those from stored states are, share one for each thread that takes them, until
-        the batch is over: one policy's actions in one batch, as those of an episode are.
+        Turns without a lease, such as those from stored states, share one lease per thread for the time of this batch.
+        Their actions come from one policy, as those of an episode do.
         """
         if len(turns) != len(responses):
             raise ValueError(f"{len(turns)} turns, but {len(responses)} responses")
@@ -123,19 +124,19 @@ class Stepper:
                 self.release(task, lease)
 
     def initial_states(self, names: Sequence[str]) -> list[EnvState]:
-        """Where an episode of each task starts. Raises StarterError; ValueError for a task not given."""
+        """The initial state of each task. Raises StarterError, and ValueError for a task without an environment."""
         for name in names:
             if name not in self.environments:
-                raise ValueError(f"there is no task {name!r} among {', '.join(self.environments)}")
+                raise ValueError(f"there is no task {name!r}; the tasks are {', '.join(self.environments)}")
         return list(self._pool.map(lambda name: self.environments[name].initial_state(), names))
 
     def scale(self, name: str) -> Scale:
-        """What rewards on a task are measured by. Raises RewardScaleError."""
+        """The scale of rewards on a task. Raises RewardScaleError."""
         environment = self.environments[name]
         return task_scale(environment.task, environment.initial_state().public_score)
 
     def release(self, task: str, lease: str) -> None:
-        """Says that no further turn on `task` will name `lease`."""
+        """Tells the environment that no further turn on `task` will use `lease`."""
         self.environments[task].release(lease)
 
     def close(self) -> None:
@@ -186,7 +187,7 @@ class Stepper:
 
 @dataclass
 class _Episode:
-    """An episode under way."""
+    """An unfinished episode."""
 
     request: EpisodeRequest
     task: Task
@@ -244,10 +245,10 @@ def run_episodes(
 ) -> Iterator[Trajectory]:
     """Runs the requested episodes, `parallel` at a time, and yields each as soon as it has ended.
 
-    on_step: told of every step.
+    An episode that an infrastructure fault ended has `ended == "infrastructure"`, `meta["infrastructure"]`, and a last
+    step with that outcome and no reward. Count it, but do not score it.
 
-    An episode that a fault of ours ended has `ended == "infrastructure"`, `meta["infrastructure"]` and a last step
-    with that outcome and no reward: count it, score nothing of it.
+    on_step: called for every step.
     """
     waiting = iter(requests)
     active: list[_Episode] = []

@@ -1,7 +1,9 @@
-"""The embedded expert: tries ideas one by one from the best script so far, like a careful person, with slips.
+"""The built-in expert, which explores like a careful person and knows no answers.
 
-Its plan for an episode follows from the episode's seed, its slips from seed and step. What it knows of
-results is in `progress`. Its responses are terse and of few forms, so that a small model can learn them.
+It first tries the ideas that it is given, and then random operations that apply. It edits the best script so far, keeps
+what helps, and fixes what fails. It also makes mistakes (`Slips`), unless it has `NO_SLIPS`. The episode's seed
+determines its plan; seed and step determine its random operations and its slips. It knows the results that `progress`
+sees in the feedback. Its responses are terse and follow a few patterns, so that a small model can learn them.
 """
 
 from __future__ import annotations
@@ -10,11 +12,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mlagent_jax.agent import progress
-from mlagent_jax.agent.edits import catalogue
 from mlagent_jax.agent.policy import Response, Situation
-from mlagent_jax.agent.progress import Progress
-from mlagent_jax.agent.repertoire import bad_ideas, own_ideas, repair
+from mlagent_jax.agent.progress import Progress, read_progress
+from mlagent_jax.agent.repairs import repair
 from mlagent_jax.agent.response import Thoughts, render
 from mlagent_jax.environment.state import Action
 from mlagent_jax.environment.tools import (
@@ -27,14 +27,18 @@ from mlagent_jax.environment.tools import (
     UNDERSTAND,
 )
 from mlagent_jax.environment.workspace import STARTER
+from mlagent_jax.pipelines.instructions import axis_of, lines, perform
+from mlagent_jax.pipelines.pipeline import Pipeline, PipelineError, goal_of, kind_of
+from mlagent_jax.pipelines.reading import read
+from mlagent_jax.pipelines.sampling import random_operation
 
-_EDITS = (3, 5)  # ideas tried in an episode, at least and at most
-LAST_EDIT = 12  # steps after which it only finishes, so that an episode stays well below 15
+_EDITS = (3, 5)  # the smallest and the largest number of ideas in an episode
+LAST_EDIT = 12  # from this step on it only finishes, so that episodes stay well below 15 steps
 
 
 @dataclass(frozen=True)
 class Slips:
-    """Chances, per step, of the mistakes it makes; those of a small model are of the same sorts."""
+    """The probability of each mistake per step. A small model makes mistakes of the same kinds."""
 
     bad_json: float = 0.02
     unknown_tool: float = 0.02
@@ -45,15 +49,20 @@ class Slips:
     finish_early: float = 0.04
 
 
+NO_SLIPS = Slips(0, 0, 0, 0, 0, 0, 0)
+
+
 @dataclass(frozen=True)
 class _Plan:
+    """What an episode looks at first, and how many ideas it tries."""
+
     looks: tuple[Action, ...]
-    ideas: tuple[str, ...]
+    edits: int
 
 
 @dataclass(frozen=True)
 class ScriptedExpert:
-    """Implements `Policy`. `thought`: six fields, or only the last two."""
+    """Implements `Policy`. thought: whether responses have all six fields, or only the last two."""
 
     slips: Slips = field(default_factory=Slips)
     thought: bool = True
@@ -64,18 +73,18 @@ class ScriptedExpert:
         return True
 
     def respond(self, situations: Sequence[Situation]) -> list[Response]:
-        return [Response(self._say(situation)) for situation in situations]
+        return [Response(self._respond(situation)) for situation in situations]
 
-    def _say(self, situation: Situation) -> str:
+    def _respond(self, situation: Situation) -> str:
         rng = random.Random(f"expert/{situation.seed}/{len(situation.steps)}")
-        seen = progress.read(situation)
+        seen = read_progress(situation)
         thought, action = self._decide(situation, seen, rng)
         slip = rng.random()
         if slip < self.slips.unknown_tool:
             action = Action(_MISNAMED[action.tool], action.arguments)
         text = render(action, _thoughts(seen, thought) if self.thought else None)
         if self.slips.unknown_tool <= slip < self.slips.unknown_tool + self.slips.bad_json:
-            text = text[:-1]  # without its last brace
+            text = text[:-1]  # drops the closing brace
         return text
 
     def _decide(self, situation: Situation, seen: Progress, rng: random.Random) -> tuple[str, Action]:
@@ -83,28 +92,32 @@ class ScriptedExpert:
         step = len(situation.steps)
         if step < len(plan.looks):
             return "Look first.", plan.looks[step]
-        mend = repair(situation.steps[-1].output) if seen.failed_script and rng.random() < 0.5 else ""
-        if mend and mend not in seen.tried and step < LAST_EDIT:
-            return "Mend it.", _edit(seen, seen.failed_script, mend)
-        waiting = [idea for idea in plan.ideas if idea not in seen.tried]
+        fix = repair(situation.steps[-1].output) if seen.failed_script and rng.random() < 0.5 else ""
+        if fix and fix not in seen.tried and step < LAST_EDIT:
+            return "Mend it.", _edit_action(seen, seen.failed_script, fix)
+        waiting = [idea for idea in situation.ideas if idea not in seen.tried]
         early = bool(seen.tried) and rng.random() < self.slips.finish_early
-        if not waiting or early or step >= LAST_EDIT:
+        enough = not waiting and len(seen.tried) >= plan.edits
+        if enough or early or step >= LAST_EDIT:
             return self._finish(seen, early)
-        return self._try(situation, seen, waiting[0], rng)
+        idea = waiting[0] if waiting else _own_idea(situation, seen, rng)
+        if not idea:
+            return self._finish(seen, early)
+        return self._try(situation, seen, idea, rng)
 
     def _try(self, situation: Situation, seen: Progress, idea: str, rng: random.Random) -> tuple[str, Action]:
         source = seen.best
         primed = idea in situation.ideas
         if not primed and rng.random() < self.slips.bad_idea:
-            idea = rng.choice(bad_ideas(situation.task.kind))
+            idea = rng.choice(_instructions(situation))
         if seen.tried and rng.random() < self.slips.repeat:
             idea = seen.tried[-1]
         if rng.random() < self.slips.stale_script:
             source = seen.scripts[-1]
         if rng.random() < self.slips.wrong_script:
             source = "model.py"
-        axis = catalogue.axis_of(idea)
-        return f"Try {'an' if not axis else f'a {axis}'} idea.", _edit(seen, source, idea)
+        axis = axis_of(idea)
+        return f"Try {'an' if not axis else f'a {axis}'} idea.", _edit_action(seen, source, idea)
 
     def _finish(self, seen: Progress, early: bool) -> tuple[str, Action]:
         if seen.standing != seen.best and not early:
@@ -113,14 +126,49 @@ class ScriptedExpert:
 
 
 def _plan(situation: Situation) -> _Plan:
-    """How to begin and what to try: the primed ideas first, then some of its own."""
     rng = random.Random(f"expert/{situation.seed}/plan")
     looks = rng.sample(_LOOKS, rng.choices((0, 1, 2), (4, 5, 1))[0])
-    own = [idea for idea in own_ideas(situation.task.kind) if idea not in situation.ideas]
-    count = max(rng.randint(*_EDITS) - len(situation.ideas), 1)
-    chosen = set(rng.sample(own, min(count, len(own))))
-    # In the repertoire's order, as a person works: few different scripts, and a habit that can be learned.
-    return _Plan(tuple(looks), (*situation.ideas, *(idea for idea in own if idea in chosen)))
+    return _Plan(tuple(looks), max(rng.randint(*_EDITS), len(situation.ideas)))
+
+
+def _instructions(situation: Situation) -> tuple[str, ...]:
+    """Every instruction for the kind of task; () for an unknown kind."""
+    kind = kind_of(situation.task.kind)
+    return lines(kind, goal_of(situation.task.kind)) if kind else ()
+
+
+def _own_idea(situation: Situation, seen: Progress, rng: random.Random) -> str:
+    """A random instruction that changes the best script; "" if there is none.
+
+    If that script is not a pipeline's, this is any instruction for the kind of task.
+    """
+    pipeline = _pipeline_of(situation, seen.best)
+    if pipeline is None:
+        untried = [line for line in _instructions(situation) if line not in seen.tried]
+        return rng.choice(untried) if untried else ""
+    while True:
+        operation, values, _ = random_operation(pipeline, rng)
+        idea = operation.say(values, rng.choice(operation.taught))
+        if idea not in seen.tried:
+            return idea
+
+
+def _pipeline_of(situation: Situation, script: str) -> Pipeline | None:
+    """The pipeline of a script, derived from the starter and the edits so far; None if it is not a pipeline's."""
+    try:
+        known = {STARTER: read(situation.task.starter)}
+    except PipelineError:
+        return None
+    for step in situation.steps:
+        given = step.action.arguments if step.action is not None and step.action.tool == EDIT else {}
+        source = known.get(str(given.get("script_name", "")))
+        if source is None or not step.diff:
+            continue
+        try:
+            known[str(given["save_name"])] = perform(source, str(given["edit_instruction"]))
+        except PipelineError:
+            known.pop(str(given["save_name"]), None)  # another coder wrote it
+    return known.get(script)
 
 
 _LOOKS = (
@@ -133,7 +181,7 @@ _LOOKS = (
 )
 
 
-def _edit(seen: Progress, source: str, idea: str) -> Action:
+def _edit_action(seen: Progress, source: str, idea: str) -> Action:
     save_name = f"train_{len(seen.scripts)}.py"
     return Action(EDIT, {"script_name": source, "edit_instruction": idea, "save_name": save_name})
 

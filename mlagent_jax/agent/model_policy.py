@@ -1,4 +1,4 @@
-"""The JAX policy: prompt format, tokenizer and engine behind the interface that every agent has."""
+"""The JAX policy: a prompt format, a tokenizer and an engine behind the interface of all agents."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Int32
 
 from mlagent_jax.agent.policy import Response, Situation
 from mlagent_jax.agent.prompt import PromptFormat, messages
@@ -18,10 +19,10 @@ from mlagent_jax.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class ModelPolicy:
-    """Samples responses from the weights that `engine` has loaded.
+    """Samples responses with the weights that `engine` has loaded.
 
-    The prompt's ids hold the ids that earlier responses were sampled as, never re-made from text. Response i
-    depends on its situation and seed alone, whatever else is in the batch.
+    Prompts contain earlier responses as the token ids that were sampled, never re-encoded from text. Each response
+    depends only on its situation, which includes the seed, and not on the rest of the batch.
     """
 
     name: str
@@ -31,18 +32,18 @@ class ModelPolicy:
     max_new_tokens: int
     sampling: SamplingParams = field(default_factory=SamplingParams)
 
-    writes_free_code = False  # it writes instructions; code is the coder's
+    writes_free_code = False  # it writes instructions; the coder writes code
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
         return self.tokenizer.stop_ids
 
     def with_sampling(self, temperature: float) -> ModelPolicy:
-        """At this temperature, from the whole vocabulary: then a trainer can repeat the log-probs."""
+        """A copy with this temperature and no truncation, so that a trainer can recompute its log-probs."""
         return dataclasses.replace(self, sampling=SamplingParams(temperature))
 
-    def prompt(self, situation: Situation) -> np.ndarray:
-        """int32 (T,): what the model reads before it answers."""
+    def prompt(self, situation: Situation) -> Int32[np.ndarray, " T"]:
+        """The token ids that the model reads before it responds."""
         return encode_prompt(self.tokenizer, messages(self.form, situation))
 
     def fits(self, situation: Situation) -> bool:
@@ -63,5 +64,5 @@ class ModelPolicy:
 
 
 def response_seed(situation: Situation) -> int:
-    """In [0, 2^32): from the episode's seed and the step, so that every step has randomness of its own."""
+    """A seed in [0, 2^32) from the episode's seed and the step, so that every step has its own randomness."""
     return int(np.random.SeedSequence([situation.seed, len(situation.steps)]).generate_state(1)[0])

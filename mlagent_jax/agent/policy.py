@@ -1,4 +1,4 @@
-"""The one interface behind which experts, baselines, our model and remote endpoints act."""
+"""The interface of all agents: experts, baselines, our model and remote endpoints."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mlagent_jax.tasks.task import Task
 
 @dataclass(frozen=True)
 class Situation:
-    """All that an agent may know before it acts: s_t = (s_0, a_0, f_0, ..., a_{t-1}, f_{t-1}).
+    """Everything that an agent may know before it acts: s_t = (s_0, a_0, f_0, ..., a_{t-1}, f_{t-1}).
 
-    seed: fixes the agent's randomness in this episode; with `len(steps)` it fixes the response, whatever else is
-        in the batch, so that a resumed run repeats nothing and differs in nothing.
+    seed: of the agent's randomness in this episode. Seed and `len(steps)` determine the response, whatever else is in
+        the batch, so that a resumed run gives the same results.
     """
 
     task: Task
@@ -26,7 +26,7 @@ class Situation:
 
 @dataclass(frozen=True)
 class Usage:
-    """What an answer took: seconds, and tokens as its server counted them, 0 if it did not."""
+    """What an answer cost: seconds, and tokens as counted by the server; 0 if it does not say."""
 
     seconds: float
     prompt_tokens: int = 0
@@ -35,7 +35,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Response:
-    """What an agent said; `tokens` and `logprobs` as in `Step`. usage: of a remote model."""
+    """An agent's response. tokens, logprobs: as in `Step`. usage: of a remote model, else None."""
 
     text: str
     tokens: tuple[int, ...] | None = None
@@ -49,13 +49,13 @@ class Policy(Protocol):
 
     @property
     def writes_free_code(self) -> bool:
-        """Whether its actions can put code of its own making into a workspace (then isolation is required)."""
+        """Whether its actions can put arbitrary code into a workspace, which requires an isolated sandbox."""
         ...
 
     def fits(self, situation: Situation) -> bool:
-        """False once the history leaves no room for a response; the episode then ends with "context_limit"."""
+        """False once the history leaves no room for a response, which ends the episode with "context_limit"."""
         ...
 
     def respond(self, situations: Sequence[Situation]) -> list[Response]:
-        """One response for each situation. Each depends on its own situation (seed included) alone."""
+        """One response per situation. Each depends only on its own situation, including the seed."""
         ...

@@ -1,4 +1,4 @@
-"""What an agent can tell of its own progress from what it has been shown, and no more."""
+"""What an agent can know about its own progress, using only what it has been shown."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ _PRINTED = re.compile(r"validation [^:\n]*: *(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)", r
 
 @dataclass(frozen=True)
 class Progress:
-    """best: the script with the best score seen. standing: the script whose submission counts now.
+    """The progress of an episode.
 
-    last: "start", "look" (a valid action without a score), "better", "worse" or "same" (than the score
-        before, as feedback has it), "failed" or "invalid". new_best: whether the last step found `best`.
-    tried: instructions given so far. scripts: those in the workspace, oldest first.
-    failed_script: what the last edit saved, if it failed.
+    best: the script with the best score seen. standing: the script whose submission counts now.
+    last: the last result: "start", "look" (a valid action without a score), "better", "worse" or "same" (compared with
+        the score before), "failed" or "invalid". new_best: whether the last step found `best`.
+    tried: the edit instructions so far. scripts: those in the workspace, oldest first.
+    failed_script: the script that the last step saved, if it failed.
     """
 
     best: str = STARTER
@@ -36,10 +37,10 @@ class Progress:
     failed_script: str = ""
 
 
-def read(situation: Situation) -> Progress:
-    """Raises KeyError for a task with an unknown metric."""
+def read_progress(situation: Situation) -> Progress:
+    """The progress in a situation. Raises KeyError for a task with an unknown metric."""
     task, steps = situation.task, situation.steps
-    # Feedback compares the first score with the starter's, so where scores are shown that is known too.
+    # Feedback compares the first score with the starter's, so an agent that is shown scores knows that one too.
     score = best_score = steps[0].m_before if steps and task.show_public_score else None
     seen = Progress()
     for step in steps:
@@ -65,7 +66,7 @@ def read(situation: Situation) -> Progress:
 
 
 def _scripts(step: Step) -> tuple[str, str]:
-    """The script that the step wrote and the one that it ran, "" for none."""
+    """The script that the step wrote and the script that it ran; "" for none."""
     arguments = step.action.arguments if step.action is not None else {}
     tool = step.action.tool if step.action is not None else ""
     if tool == EDIT and step.diff:
@@ -74,7 +75,7 @@ def _scripts(step: Step) -> tuple[str, str]:
 
 
 def _score(step: Step, task: Task) -> float | None:
-    """What the step told of the script it ran: the public score if it is shown, else what it printed."""
+    """The score that the step showed for its script: the public score, or, if that is hidden, the one it printed."""
     if step.status != Status.OK or step.outcome not in (Outcome.SUCCESS, Outcome.NEUTRAL):
         return None
     if task.show_public_score:

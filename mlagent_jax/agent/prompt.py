@@ -1,8 +1,7 @@
-"""What an agent is shown of a situation: system, task, and then response and feedback in turn.
+"""Turns a situation into chat messages: system, task, and then responses and feedback in turn.
 
-A message depends only on what came before it, so the token ids of a state are a prefix of those of the longer
-episode. `full` is the scaffold for models that can read it; `compact` says the same to a small model that is
-trained on it.
+Each message depends only on what came before it, so the token ids of a state are a prefix of those of the longer
+episode. The style `full` is for models that can follow a long prompt; `compact` is for a small model trained on it.
 """
 
 from __future__ import annotations
@@ -24,8 +23,12 @@ STYLES = ("full", "compact")
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """observation_chars: what is kept of one feedback. thought: six response fields, or the last two.
-    max_steps: what the full prompt says of the episode's length."""
+    """How prompts are written.
+
+    observation_chars: the longest feedback that is shown whole.
+    thought: whether responses have all six fields, or only the last two.
+    max_steps: the length of an episode according to the full prompt.
+    """
 
     style: str = setting("full", choices=STYLES)
     observation_chars: int = setting(5_000, at_least=1)
@@ -37,10 +40,9 @@ class PromptFormat:
 
 
 def messages(form: PromptFormat, situation: Situation, with_ideas: bool = False) -> list[Message]:
-    """The situation as chat messages; the agent's own keep the token ids they were sampled as.
+    """The situation as chat messages. The agent's own messages keep the token ids that were sampled.
 
-    with_ideas: show what the expert is primed with, as when trajectories are collected; never to a trained
-    policy.
+    with_ideas: show the ideas that the expert was given, as in collection; never for a trained policy.
     """
     ideas = situation.ideas if with_ideas else ()
     task = situation.task
@@ -53,7 +55,7 @@ def messages(form: PromptFormat, situation: Situation, with_ideas: bool = False)
 
 
 def observation(form: PromptFormat, step: Step) -> str:
-    """A step's feedback as the agent sees it, its middle cut out if it is long. Compact, it has no diff."""
+    """A step's feedback as the agent sees it: shortened in the middle, and in compact style without the diff."""
     if form.style == "compact":
         return clip_lines(without_diff(step.feedback, step.diff), form.observation_chars)
     return clip(step.feedback, form.observation_chars)

@@ -1,4 +1,4 @@
-"""A baseline: any of the seven tools with plausible arguments, drawn blindly."""
+"""A baseline that calls a random tool with plausible random arguments."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlagent_jax.agent import progress
-from mlagent_jax.agent.edits import catalogue
 from mlagent_jax.agent.policy import Response, Situation
+from mlagent_jax.agent.progress import read_progress
 from mlagent_jax.agent.response import Thoughts, render
 from mlagent_jax.environment.state import Action
 from mlagent_jax.environment.tools import (
@@ -21,13 +20,15 @@ from mlagent_jax.environment.tools import (
     TOOLS,
     UNDERSTAND,
 )
+from mlagent_jax.pipelines.instructions import lines
+from mlagent_jax.pipelines.pipeline import goal_of, kind_of
 
 _THOUGHTS = Thoughts("None.", "Act at random.", "None.", "Draw a tool.")
 
 
 @dataclass(frozen=True)
 class RandomPolicy:
-    """Implements `Policy`. A draw depends on the situation's seed and step. `thought`: six fields, or two."""
+    """Implements `Policy`. Seed and step determine the action. thought: whether responses have all six fields."""
 
     thought: bool = True
     name: str = "random"
@@ -43,10 +44,11 @@ class RandomPolicy:
 
 def _draw(situation: Situation) -> Action:
     rng = random.Random(f"random/{situation.seed}/{len(situation.steps)}")
-    scripts = progress.read(situation).scripts
+    scripts = read_progress(situation).scripts
     script = rng.choice(scripts)
     start = rng.randint(1, 30)
-    instructions = catalogue.ideas(situation.task.kind) or catalogue.ideas(None)
+    kind = situation.task.kind
+    instructions = lines(kind_of(kind) or "table", goal_of(kind))
     arguments: dict[str, dict[str, object]] = {
         LIST_FILES: {"dir_path": rng.choice((".", "data"))},
         COPY_FILE: {"source": script, "destination": "copy.py"},

@@ -31,7 +31,7 @@ _FENCE = re.compile(r"\A```(?:json)?[ \t]*\n(?P<body>.*)\n[ \t]*```\Z", re.DOTAL
 
 @dataclass(frozen=True)
 class Thoughts:
-    """The four fields before the action."""
+    """The four fields that precede the action."""
 
     reflection: str
     plan: str
@@ -40,11 +40,11 @@ class Thoughts:
 
 
 class _FormatError(Exception):
-    """Carries the feedback of a `Malformed`."""
+    """The message is the feedback of a `Malformed`."""
 
 
 def parse(text: str, thought: bool = True) -> Action | Malformed:
-    """The action of a response; its tool and arguments are not checked yet. Never raises.
+    """Parses a response into an action, whose tool and arguments are not checked yet. Never raises.
 
     thought: whether all six fields are required, or only the two of the action.
     """
@@ -56,7 +56,7 @@ def parse(text: str, thought: bool = True) -> Action | Malformed:
 
 
 def split_fields(text: str, labels: tuple[str, ...] = ALL_FIELDS) -> dict[str, str]:
-    """The fields by label, stripped. Raises an exception that `parse` turns into feedback."""
+    """The stripped fields by label. Raises an exception that `parse` turns into feedback."""
     order = ", ".join(f"{label}:" for label in labels)
     ends, starts, position = [], [], 0
     for label in labels:
@@ -75,13 +75,13 @@ def split_fields(text: str, labels: tuple[str, ...] = ALL_FIELDS) -> dict[str, s
     }
 
 
-def found_response(answer: str, thought: bool = True) -> str:
-    """The response that stands in a chat model's answer, in the form that `parse` wants; the answer if there is none.
+def extract_response(answer: str, thought: bool = True) -> str:
+    """Extracts the response from a chat model's answer, in the format that `parse` expects; the answer if it has none.
 
-    For models that were not trained on the format: thoughts in tags are left out, fields may be bold, headings or in
-    a fence, and other words may stand around them; of several whole responses the last counts. It makes up nothing
-    and repairs nothing: what has fields in another order, two tools or broken JSON stays as malformed as it is. So
-    does an answer that goes on to play the environment, since its later actions would rest on made-up observations.
+    For models that were not trained on the format. Thinking tags are removed; fields may be bold, headings or in a
+    fence, with other text around them; of several complete responses the last counts. Nothing is made up or repaired:
+    an answer with fields in another order, two tools or broken JSON stays malformed. So does one that goes on to play
+    the environment, since its later actions rest on invented observations.
     """
     text = without_thinking(answer)
     action = parse(text, thought)
@@ -97,16 +97,16 @@ def found_response(answer: str, thought: bool = True) -> str:
     if _OBSERVATION.search(plain):
         return text
     starts = [match.start() for match in re.finditer(rf"^{re.escape(labels[0])}:", plain, re.MULTILINE)]
-    for start in reversed(starts[-_MOST_TRIED:]):
+    for start in reversed(starts[-_MAX_CANDIDATES:]):
         response = _without_what_follows(plain[start:])
         if isinstance(parse(response, thought), Action):
-            logging.info("A response was found among other words: %s", clip(answer, 200))
+            logging.info("Extracted a response from a longer answer: %s", clip(answer, 200))
             return response
     return text
 
 
 def _without_what_follows(text: str) -> str:
-    """Up to the end of the JSON object of the first Action Input, and with a tool's name bare."""
+    """The text up to the end of the first Action Input's JSON object, without emphasis around the tool's name."""
     text = re.sub(rf"^({ACTION}: )[*_`\"]*(.*?)[*_`\"]*[ \t]*$", r"\1\2", text, count=1, flags=re.MULTILINE)
     match = re.search(rf"^{ACTION_INPUT}:\s*[*_]*\s*(?:```+|~~~+|`)?(?:json)?\s*(?=\{{)", text, re.MULTILINE)
     if match is None:
@@ -118,16 +118,17 @@ def _without_what_follows(text: str) -> str:
     return f"{text[: match.start()]}{ACTION_INPUT}: {text[match.end() : end]}"
 
 
-_MOST_TRIED = 16  # responses of one answer, from the last one on: a model may repeat itself without end
+_MAX_CANDIDATES = (
+    16  # responses that are tried, from the end of an answer: a model may repeat itself endlessly
+)
 _EMPHASIS = "*_`\"' "
 _OBSERVATION = re.compile(r"^[ \t>#*_-]*(?:Observation|Feedback)s?[ \t*_]*:", re.MULTILINE)
 
 
 def render(action: Action, thoughts: Thoughts | None = None) -> str:
-    """The response that `parse` reads as `action`; without thoughts, only the fields of the action.
+    """Writes the response that `parse` reads as `action`. Without thoughts, it has only the fields of the action.
 
-    Raises ValueError for texts that would be read as something else, such as a thought with a line "Action:
-    ...".
+    Raises ValueError if it would be parsed differently, such as for a thought with a line "Action: ...".
     """
     arguments = json.dumps(dict(action.arguments), ensure_ascii=False)
     values = [action.tool, arguments]
@@ -137,7 +138,7 @@ def render(action: Action, thoughts: Thoughts | None = None) -> str:
         labels = ALL_FIELDS
     text = "\n".join(f"{label}: {value}".rstrip() for label, value in zip(labels, values, strict=True))
     if parse(text, thought=thoughts is not None) != action:
-        raise ValueError(f"this response would not be read as it was meant: {text!r}")
+        raise ValueError(f"this response would be parsed as something else: {text!r}")
     return text
 
 

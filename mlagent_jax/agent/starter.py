@@ -1,4 +1,4 @@
-"""The baseline that changes nothing: its score is the starter's."""
+"""A baseline that changes nothing, so its score is the starter's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _THOUGHTS = Thoughts("Nothing was run.", "Keep the starter.", "Nothing to confir
 
 @dataclass(frozen=True)
 class StarterPolicy:
-    """Gives the final answer as its first action. `thought`: six fields, or two."""
+    """Implements `Policy`. Gives its final answer at once. thought: whether responses have all six fields."""
 
     thought: bool = True
     name: str = "starter"

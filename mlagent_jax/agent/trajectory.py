@@ -1,4 +1,4 @@
-"""Trajectories as they are stored: one JSON object a line, every number of the report traceable to one of them."""
+"""Trajectories and their stored form, one JSON object per line. Every number of the report comes from one of them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Step:
-    """One turn of an episode: the state before, what the agent said, what came of it.
+    """One turn of an episode: the state before it, the agent's response, and its result.
 
-    tokens, logprobs: the sampled response ids (T_action,), end-of-turn included, and their log-probs under the
-        sampling distribution; None for agents that do not sample from our model. Ids are kept, never re-made
-        from text.
-    reward: by the run's reward form, and of a whole episode by its `episode_baseline`; None where the outcome is
+    action: None if the response is malformed. outcome, feedback, m_before, m_after, diff, output, status, cached: as in
+        `Transition`.
+    reward: in the run's reward form; in a whole episode, measured by its `episode_baseline`. None if the outcome is
         `INFRASTRUCTURE`.
+    tokens, logprobs: the sampled ids of the response (T_action,), end of turn included, and their log-probs under the
+        sampling distribution; None for agents that do not sample from our model. Ids are never re-encoded from text.
     """
 
     before: EnvState
@@ -43,9 +44,10 @@ class Step:
 class Trajectory:
     """A whole episode.
 
-    ideas: what the expert was primed with; never shown to the trained policy.
-    public_score, private_score: of the final workspace's last valid submission, or the starter's (m_init).
-    valid: whether a submission of the agent's own stands at the end.
+    ideas: those that the expert was given; never shown to a trained policy.
+    public_score, private_score: of the last valid submission in the final workspace, or the starter's (m_init).
+    valid: whether that submission is the agent's own.
+    ended: why it ended; see `EnvState.done`, or "infrastructure".
     """
 
     task: str
@@ -64,12 +66,12 @@ class Trajectory:
 
     @property
     def key(self) -> str:
-        """Identifies the episode within its stage, so that a resumed stage does not repeat it."""
+        """Identifies the episode within its stage, so that a resumed stage does not run it again."""
         return episode_key(self.agent, self.task, self.index)
 
     @property
     def is_masked(self) -> bool:
-        """Whether a fault of ours is in it, so that it says nothing of the agent: it is counted, never scored."""
+        """Whether an infrastructure fault occurred, so that it says nothing about the agent: counted, never scored."""
         return any(step.outcome is Outcome.INFRASTRUCTURE for step in self.steps)
 
 
@@ -78,14 +80,14 @@ def episode_key(agent: str, task: str, index: int) -> str:
 
 
 def to_json(trajectory: Trajectory) -> dict[str, Any]:
-    """A JSON-ready dictionary; `from_json` is its inverse."""
+    """The trajectory as a JSON-serialisable dictionary. `from_json` is the inverse."""
     record = asdict(trajectory)
     record["schema"] = SCHEMA_VERSION
     return record
 
 
 def from_json(record: Mapping[str, Any]) -> Trajectory:
-    """Raises KeyError, TypeError or ValueError for a record that is not of `SCHEMA_VERSION`'s form."""
+    """The trajectory in a record. Raises KeyError, TypeError or ValueError if it does not match `SCHEMA_VERSION`."""
     if record["schema"] != SCHEMA_VERSION:
         raise ValueError(f"trajectory schema {record['schema']}, but this version reads {SCHEMA_VERSION}")
     fields = {name: value for name, value in record.items() if name not in {"schema", "steps", "ideas"}}

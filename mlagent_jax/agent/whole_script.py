@@ -1,4 +1,7 @@
-"""Finds the whole edited script in a coder's answer: never a snippet of it, and never half of one."""
+"""Finds the complete edited script in a coder's answer, and refuses snippets and truncated scripts.
+
+The messages of UnusableAnswerError are shown to the coder and to agents.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ import warnings
 
 from mlagent_jax.agent import answers
 
-# CPython 3.11 counts the depth of `ast.parse` for all threads together and fails when two of them parse at once
-# (SystemError: AST constructor recursion depth mismatch).
-ONE_PARSES = threading.Lock()
+# CPython 3.11 counts the recursion depth of `ast.parse` for all threads together, and fails if two of them parse at
+# once (SystemError: AST constructor recursion depth mismatch).
+PARSE_LOCK = threading.Lock()
 
 _OTHER_LANGUAGES = (
     *(
@@ -38,28 +41,28 @@ _ELISION = re.compile(
     r" (?:here|stays?|remains?|unchanged|goes|continues)|code (?:remains|stays|is) (?:the same|unchanged))",
     re.IGNORECASE,
 )
-_MOST_FENCES = 16  # that are tried, from the last one on
+_MAX_FENCES = 16  # that are tried, starting with the last
 _MARKS = {
     "submission": "writes the submission",
     "data": "reads the data",
-}  # what strings of a script tell of it
+}  # words in the strings of a script, and what they show
 _MODULE_NAMES = {"__file__", "__name__", "__doc__", "__builtins__", "__spec__", "__annotations__"}
 
 
 class UnusableAnswerError(Exception):
-    """Says what is wrong with an answer, as the end of "the answer can't be used: ..."."""
+    """Says what is wrong with an answer. The message completes "the answer can't be used: ..."."""
 
 
 def find_script(answer: str, original: str) -> str:
-    """The last block of the answer that is a whole script in place of `original`. Raises UnusableAnswerError."""
+    """The last code block of the answer that can replace the script `original`. Raises UnusableAnswerError."""
     text = answers.without_thinking(answer)
     found = [fence for fence in answers.fences(text) if fence.tag not in _OTHER_LANGUAGES]
     if found and not found[-1].ends:
         raise UnusableAnswerError("its last fence is never closed")
     problem = ""
-    for fence in reversed(found[-_MOST_FENCES:]):
-        for end in fence.ends:  # a fence inside of a docstring may have ended it too early
-            script = answers.code(text, fence, end)
+    for fence in reversed(found[-_MAX_FENCES:]):
+        for end in fence.ends:  # a fence inside a docstring may end the block too early
+            script = answers.fence_content(text, fence, end)
             fault = why_not_whole(script, original)
             if not fault:
                 return script
@@ -70,7 +73,7 @@ def find_script(answer: str, original: str) -> str:
 
 
 def why_not_whole(script: str, original: str) -> str:
-    """Why `script` cannot stand in place of `original`, or "" if it can."""
+    """Why `script` cannot replace `original`, or "" if it can."""
     if not script.strip():
         return "its fence is empty"
     tree, reason = _parsed(script)
@@ -95,7 +98,7 @@ def why_not_whole(script: str, original: str) -> str:
 
 def _parsed(script: str) -> tuple[ast.Module | None, str]:
     try:
-        with ONE_PARSES, warnings.catch_warnings():
+        with PARSE_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)
             return ast.parse(script), ""
     except SyntaxError as error:
@@ -105,7 +108,7 @@ def _parsed(script: str) -> tuple[ast.Module | None, str]:
 
 
 def _mentions(tree: ast.Module | None, script: str, mark: str) -> bool:
-    """Whether a string of the script has the word; in one that does not parse, whether the script has it."""
+    """Whether a string in the script contains the word; if the script does not parse, whether its text does."""
     if tree is None:
         return mark in script
     return any(
@@ -122,7 +125,7 @@ def _definitions(tree: ast.Module) -> set[str]:
 
 
 def _undefined(tree: ast.Module) -> set[str]:
-    """Names that are read and nowhere bound; none if a star import may bind them."""
+    """The names that are read but never bound; empty if a star import may bind them."""
     bound, read = set(dir(builtins)) | _MODULE_NAMES, set()
     for node in ast.walk(tree):
         match node:

@@ -1,6 +1,6 @@
-"""The coder serves the tools that need to write or read code: Edit Script (AI) and Understand File.
+"""The interface of the coder, which serves the tools Edit Script (AI) and Understand File.
 
-The paper uses Qwen2.5-Coder-32B-Instruct; implementations are in `mlagent_jax.agent`.
+The paper uses Qwen2.5-Coder-32B-Instruct. The implementations are in `mlagent_jax.agent`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from typing import Protocol
 
 
 class CoderError(Exception):
-    """The coder could not do what was asked; the message goes to the agent as feedback (an `ERROR` outcome)."""
+    """The coder could not do what was asked. The agent gets the message as feedback, with the outcome `ERROR`."""
 
 
 class CoderUnavailableError(Exception):
-    """Ours: the endpoint did not answer after retries. An `INFRASTRUCTURE` outcome, never scored."""
+    """The coder's endpoint did not answer, despite retries. The outcome is `INFRASTRUCTURE`, which is never scored."""
 
 
 class Coder(Protocol):
@@ -22,13 +22,13 @@ class Coder(Protocol):
 
     @property
     def writes_free_code(self) -> bool:
-        """False only for a closed set of our own transformations."""
+        """Whether it can write arbitrary code. False only for a closed set of our own transformations."""
         ...
 
     def edit(self, script: str, instruction: str) -> str:
-        """The whole edited script. Raises CoderError, CoderUnavailableError."""
+        """Returns the whole edited script. Raises CoderError, CoderUnavailableError."""
         ...
 
     def understand(self, text: str, question: str) -> str:
-        """An answer about a file's text. Raises CoderError, CoderUnavailableError."""
+        """Answers a question about the text of a file. Raises CoderError, CoderUnavailableError."""
         ...

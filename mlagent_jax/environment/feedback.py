@@ -1,6 +1,6 @@
-"""The texts an agent gets back. Terse, since a small model's context is short; what matters most stands last.
+"""The feedback texts that agents get. They are terse, since the context of a small model is short.
 
-Each kind of failure starts with a prefix of its own, so that a log can be sorted by it.
+What matters most comes last. Each kind of failure starts with its own prefix, by which logs can be sorted.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ NOT_KEPT = "Files not kept:"
 MAX_DIFF_CHARS = 4_000
 MAX_OUTPUT_CHARS = 4_000
 
-# Lines by which a traceback underlines part of the line above: many tokens for little.
+# Lines in which a traceback underlines part of the line above: many tokens for little information.
 _CARETS = re.compile(r"^ +[~^]+ *\n", re.MULTILINE)
 
 
 def clip(text: str, limit: int, head: float = 0.5) -> str:
-    """At most `limit` characters: a cut takes out the middle and leaves `head` of the rest before it."""
+    """Shortens text to `limit` characters by cutting out its middle. head: the share that is kept before the cut."""
     if len(text) <= limit:
         return text
     mark = " ... "
@@ -41,7 +41,7 @@ def clip(text: str, limit: int, head: float = 0.5) -> str:
 
 
 def clip_lines(text: str, limit: int) -> str:
-    """As `clip`, by whole lines: the first and as many of the last as there is room for."""
+    """Shortens text to `limit` characters by whole lines: keeps the first, and as many of the last as fit."""
     if len(text) <= limit:
         return text
     first, *rest = text.split("\n")
@@ -54,30 +54,31 @@ def clip_lines(text: str, limit: int) -> str:
 
 
 def number(score: float) -> str:
-    """A score as shown to agents: four decimals, or six digits where it is large or tiny."""
+    """A score as agents see it: four decimals, or six significant digits if it is large or tiny."""
     return f"{score:.4f}" if score == 0 or 1e-2 <= abs(score) < 1e3 else f"{score:.6g}"
 
 
 def comparison(metric: str, score: float, before: float, higher_is_better: bool) -> str:
-    """E.g. "Public rmsle 0.1523, better than 0.2011."."""
+    """Compares two scores, as in "Public rmsle 0.1523, better than 0.2011."."""
     better = (score > before) == higher_is_better
     word = "same as" if score == before else "better than" if better else "worse than"
     return f"Public {metric} {number(score)}, {word} {number(before)}."
 
 
 def saved(path: str, diff: str) -> str:
+    """Says that an edited script was saved, and what changed."""
     return join(f"Saved to {path}.", _shown(diff))
 
 
 def without_diff(text: str, diff: str) -> str:
-    """The feedback of an edit less its diff, for agents that must be brief: they know what they asked for."""
+    """The feedback of an edit without its diff, for agents with a short context, who know what they asked for."""
     return text.replace(f"\n{_shown(diff)}", "", 1) if diff else text
 
 
-def ran(result: Result, limits: Limits) -> str:
-    """What a script printed, head and tail; of a failure, first its kind and last the error itself."""
+def execution(result: Result, limits: Limits) -> str:
+    """What a script printed, shortened in the middle. For a failure, its kind comes first and the error last."""
     output = clip(_CARETS.sub("", result.output).strip(), MAX_OUTPUT_CHARS)
-    output = join(left_out(result.left_out, limits), output)
+    output = join(files_not_kept(result.left_out, limits), output)
     if result.status is Status.OK:
         return output
     if result.status.is_corner_case:
@@ -86,8 +87,8 @@ def ran(result: Result, limits: Limits) -> str:
     return join(f"{SCRIPT_FAILED} {cause}.", output)
 
 
-def left_out(counts: Mapping[str, int], limits: Limits) -> str:
-    """What a script left in the workspace and later steps will not find; "" for nothing."""
+def files_not_kept(counts: Mapping[str, int], limits: Limits) -> str:
+    """Counts the files that a script wrote and later steps will not find, by reason; "" if there are none."""
     kept_mb = min(limits.kept_mb, limits.workspace_mb / 4)
     reasons = {
         LeftOut.NAME: "with names that cannot be used",
@@ -100,13 +101,13 @@ def left_out(counts: Mapping[str, int], limits: Limits) -> str:
     return f"{NOT_KEPT} {', '.join(found)}." if found else ""
 
 
-def judged(reason: str) -> str:
-    """Why a submission was not accepted."""
+def invalid_submission(reason: str) -> str:
+    """Says why a submission was not accepted."""
     return f"{BAD_SUBMISSION} {reason.rstrip('.')}."
 
 
 def join(*parts: str) -> str:
-    """The parts that are not empty, each on lines of its own."""
+    """The parts that are not empty, each on its own lines."""
     return "\n".join(part for part in parts if part)
 
 

@@ -1,15 +1,15 @@
 """The MDP of ML-engineering (arXiv 2505.23723, section 3): from a state and an action to a transition.
 
-`Environment.step` is a function of its arguments but for the sandbox, whose results are cached by content:
-nothing is kept between steps, so any stored state can be stepped from, in any order and from many threads.
+`Environment.step` keeps nothing between calls, so any stored state can be stepped from, in any order and from many
+threads. Its result depends only on its arguments and on the sandbox, whose results are cached by content.
 
 What stays in the workspace after a run:
-- An edited script stays, even if it failed, as in a real workspace.
-- Files that a script wrote stay if it came to an end of its own, finished or failed. Those of a run that was
-  killed at a limit do not: how far it came is a matter of timing, and a state must not be. Nor do those that
-  cannot be a file of a next job, or are too many or too large; the agent is told.
-- the submission is removed before every run, so that an old one is never graded as new, and is the last
-  valid one afterwards. So where it stands in a workspace, it is the one whose scores the state carries.
+- An edited script stays even if it failed, as in a real workspace.
+- Files that a script wrote stay if the script ended by itself, successfully or not. Those of a run that was killed at a
+  limit do not stay, since how far it got depends on timing, and a state must not. Files that the next job could not
+  have, or that are too many or too large, do not stay either; feedback tells the agent.
+- The submission is removed before every run, so that an old one is never graded as new. Afterwards it is the last
+  valid one. So a submission in a workspace is always the one whose scores the state carries.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ _MIN_WALL_SECONDS = 1.0
 
 
 class StarterError(UserError):
-    """The starter of a task does not run, or its submission is not valid: no episode can begin."""
+    """The starter of a task does not run, or its submission is not valid, so no episode can start."""
 
 
 class _SandboxFault(Exception):
-    """The sandbox, not the program in it, failed."""
+    """The sandbox failed, not the program in it."""
 
 
 @dataclass(frozen=True)
 class EpisodeLimits:
-    """15 steps and 30 minutes as in the paper; `seconds` counts the execution time of scripts."""
+    """The paper's 15 steps and 30 minutes. `seconds` counts the execution time of scripts."""
 
     steps: int = setting(15, at_least=1)
     seconds: float = setting(1800.0, above=0)
@@ -70,9 +70,9 @@ class EpisodeLimits:
 
 @dataclass(frozen=True)
 class _Run:
-    """One execution: what came of it, the workspace after it, and what the submission it wrote is worth.
+    """One execution: its result, the workspace after it, and the grading of its submission.
 
-    verdict: None where the script did not end well. wrote: whether there was a submission to judge.
+    verdict: None if the script failed. wrote: whether it wrote a submission.
     """
 
     result: Result
@@ -83,12 +83,12 @@ class _Run:
 
     @property
     def ended_well(self) -> bool:
-        """Whether the script ran to its end and said that all is well, whatever its submission is worth."""
+        """Whether the script ran to its end with exit code 0. Its submission may still be invalid."""
         return self.result.status is Status.OK
 
     @property
     def status(self) -> str:
-        """As trajectories keep it; see `Transition.status`."""
+        """The status that trajectories store; see `Transition.status`."""
         return (
             INVALID_OUTPUT if self.wrote and isinstance(self.verdict, Invalid) else self.result.status.value
         )
@@ -96,7 +96,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Effect:
-    """What an action does; None leaves the workspace or the scores as they are."""
+    """What an action does. files, run: None if the action changes no file, or runs nothing."""
 
     outcome: Outcome
     feedback: str
@@ -107,7 +107,7 @@ class _Effect:
 
 
 class Environment:
-    """One task to work on. Thread-safe if the sandbox and the coder are."""
+    """The environment of one task. Thread-safe if the sandbox and the coder are."""
 
     def __init__(
         self,
@@ -133,28 +133,32 @@ class Environment:
             tools.INSPECT: self._inspect,
             tools.EXECUTE: self._execute_script,
             tools.UNDERSTAND: self._understand,
-            tools.EDIT: self._edit,
+            tools.EDIT: self._edit_script,
             tools.FINAL_ANSWER: self._final_answer,
         }
 
     def initial_state(self) -> EnvState:
-        """The starter, run once and graded: its scores are m_init. Raises StarterError if that fails."""
+        """The state after the starter has run and been graded; its scores are m_init. Raises StarterError."""
         with self._initial_lock:
             if self._initial is None:
                 self._initial = self._run_starter()
             return self._initial
 
     def step(self, state: EnvState, action: Action | Malformed, lease: str = "") -> Transition:
-        """One action. Raises ValueError for a state that has ended, SnapshotError for a lost workspace.
+        """Takes one action.
 
-        `lease` is the episode's, if there is one; see `Job.lease`. It changes nothing of what comes out.
+        lease: of the episode, if there is one; see `Job.lease`. The result does not depend on it.
+
+        Raises:
+            ValueError: the episode of this state has ended.
+            SnapshotError: the workspace of this state is lost.
         """
         if state.done:
-            raise ValueError(f"this episode has ended ({state.done}): nothing can follow")
+            raise ValueError(f"this episode has ended ({state.done}); no action can follow")
         if isinstance(action, Action):
             action = tools.check(action) or action
         if isinstance(action, Malformed):
-            return self._after(state, _Effect(Outcome.MALFORMED, action.feedback))
+            return self._transition(state, _Effect(Outcome.MALFORMED, action.feedback))
         files = self._store.get(state.snapshot)
         try:
             effect = self._calls[action.tool](state, files, dict(action.arguments), lease)
@@ -165,57 +169,59 @@ class Environment:
         except (CoderUnavailableError, _SandboxFault) as error:
             m = state.public_score
             return Transition(state, Outcome.INFRASTRUCTURE, str(error), m_before=m, m_after=m)
-        return self._after(state, effect)
+        return self._transition(state, effect)
 
     def release(self, lease: str) -> None:
-        """Says that no further step will name `lease`."""
+        """Tells the sandbox that no further step will use this lease."""
         self._sandbox.release(lease)
 
-    def _list_files(self, state: EnvState, files: Files, given: dict, lease: str) -> _Effect:
-        names = "\n".join(list_files(files, given["dir_path"], self.task.data_dir))
+    def _list_files(self, state: EnvState, files: Files, arguments: dict, lease: str) -> _Effect:
+        names = "\n".join(list_files(files, arguments["dir_path"], self.task.data_dir))
         return _Effect(Outcome.NEUTRAL, feedback.clip_lines(names, feedback.MAX_OUTPUT_CHARS))
 
-    def _copy_file(self, state: EnvState, files: Files, given: dict, lease: str) -> _Effect:
-        source, destination = clean_path(given["source"]), writable_path(given["destination"])
+    def _copy_file(self, state: EnvState, files: Files, arguments: dict, lease: str) -> _Effect:
+        source, destination = clean_path(arguments["source"]), writable_path(arguments["destination"])
         content = read_bytes(files, source, self.task.data_dir)
         after = with_file(files, destination, content)
         return _Effect(Outcome.NEUTRAL, f"Copied {source} to {destination}.", after)
 
-    def _inspect(self, state: EnvState, files: Files, given: dict, lease: str) -> _Effect:
-        first, last = given["start_line_number"], given["end_line_number"]
-        lines = inspect_lines(files, given["script_name"], first, last, self.task.data_dir)
+    def _inspect(self, state: EnvState, files: Files, arguments: dict, lease: str) -> _Effect:
+        first, last = arguments["start_line_number"], arguments["end_line_number"]
+        lines = inspect_lines(files, arguments["script_name"], first, last, self.task.data_dir)
         return _Effect(Outcome.NEUTRAL, feedback.clip(lines, feedback.MAX_OUTPUT_CHARS))
 
-    def _understand(self, state: EnvState, files: Files, given: dict, lease: str) -> _Effect:
-        text = read_text(files, given["file_name"], self.task.data_dir)
-        report = self._coder.understand(text, given["things_to_look_for"])
+    def _understand(self, state: EnvState, files: Files, arguments: dict, lease: str) -> _Effect:
+        text = read_text(files, arguments["file_name"], self.task.data_dir)
+        report = self._coder.understand(text, arguments["things_to_look_for"])
         return _Effect(Outcome.NEUTRAL, feedback.clip(report, feedback.MAX_OUTPUT_CHARS))
 
-    def _final_answer(self, state: EnvState, files: Files, given: dict, lease: str) -> _Effect:
+    def _final_answer(self, state: EnvState, files: Files, arguments: dict, lease: str) -> _Effect:
         return _Effect(Outcome.NEUTRAL, "", done="final_answer")
 
-    def _execute_script(self, state: EnvState, files: Files, given: dict, lease: str) -> _Effect:
-        """Neutral if the script ends well: one that submits nothing may be one that looks at the data."""
-        run = self._run(state, files, clean_path(given["script_name"]), lease)
-        text = feedback.join(feedback.ran(run.result, run.limits), self._judgement(state, run))
+    def _execute_script(self, state: EnvState, files: Files, arguments: dict, lease: str) -> _Effect:
+        """The outcome is neutral if the script succeeds: it may just look at the data and submit nothing."""
+        run = self._run(state, files, clean_path(arguments["script_name"]), lease)
+        text = feedback.join(feedback.execution(run.result, run.limits), self._score_text(state, run))
         outcome = Outcome.NEUTRAL if run.ended_well else _failure(run.result)
         return _Effect(outcome, text, run.files, run=run)
 
-    def _edit(self, state: EnvState, files: Files, given: dict, lease: str) -> _Effect:
-        source, target = clean_path(given["script_name"]), writable_path(given["save_name"])
+    def _edit_script(self, state: EnvState, files: Files, arguments: dict, lease: str) -> _Effect:
+        source, target = clean_path(arguments["script_name"]), writable_path(arguments["save_name"])
         if not target.endswith(".py"):
             raise WorkspaceError(
                 f"an edited script is run, so save_name must end with .py, not be {target!r}"
             )
         old = read_text(files, source, self.task.data_dir)
-        new = self._coder.edit(old, given["edit_instruction"])
+        new = self._coder.edit(old, arguments["edit_instruction"])
         edited = with_file(files, target, _encode(new))
         diff = _diff(old, new, source, target)
         if not diff:
             return _Effect(Outcome.NEUTRAL, f"Saved to {target}; the edit changed nothing.", edited)
         run = self._run(state, edited, target, lease)
         text = feedback.join(
-            feedback.saved(target, diff), feedback.ran(run.result, run.limits), self._judgement(state, run)
+            feedback.saved(target, diff),
+            feedback.execution(run.result, run.limits),
+            self._score_text(state, run),
         )
         if not run.ended_well:
             outcome = _failure(run.result)
@@ -224,7 +230,10 @@ class Environment:
         return _Effect(outcome, text, run.files, diff, run)
 
     def _run(self, state: EnvState | None, files: Files, script: str, lease: str = "") -> _Run:
-        """Runs and grades. Raises WorkspaceError for a script that is not there, _SandboxFault for ours."""
+        """Runs a script and grades its submission.
+
+        Raises WorkspaceError if there is no such script, and _SandboxFault if the infrastructure failed.
+        """
         inputs = {path: content for path, content in files.items() if path != self.task.submission}
         if script not in inputs:
             raise WorkspaceError(missing(inputs, script, "script"))
@@ -247,29 +256,30 @@ class Environment:
         return _Run(result, limits, after, verdict, written is not None)
 
     def _grade(self, written: bytes | None) -> Graded | Invalid:
-        """What the submission is worth. Raises _SandboxFault."""
+        """The scores of the submission, or why it is invalid. Raises _SandboxFault."""
         try:
             return self._grader(self.task, written)
         except ParserUnavailableError as error:
             raise _SandboxFault(str(error)) from error
 
     def _limits(self, state: EnvState | None) -> Limits:
-        """The task's, and no longer than the episode still has."""
+        """The limits of the task, with no more time than the episode has left."""
         limits = self.task.limits
         left = self.limits.seconds - (state.seconds if state else 0.0)
         return replace(limits, wall_seconds=min(limits.wall_seconds, max(left, _MIN_WALL_SECONDS)))
 
-    def _judgement(self, state: EnvState, run: _Run) -> str:
+    def _score_text(self, state: EnvState, run: _Run) -> str:
+        """What the agent is told about its submission."""
         if run.verdict is None:
             return ""
         if isinstance(run.verdict, Invalid):
-            return feedback.judged(run.verdict.reason)
+            return feedback.invalid_submission(run.verdict.reason)
         if not self.task.show_public_score:
             return "Submission accepted."
         score, before = run.verdict.public, state.public_score
         return feedback.comparison(self.task.metric, score, before, self._higher_is_better)
 
-    def _after(self, state: EnvState, effect: _Effect) -> Transition:
+    def _transition(self, state: EnvState, effect: _Effect) -> Transition:
         after = replace(state, steps=state.steps + 1)
         if effect.files is not None:
             after = replace(after, snapshot=self._store.put(effect.files))
@@ -300,13 +310,15 @@ class Environment:
         name = self.task.name
         run = self._attempt_starter()
         if not run.ended_well:
-            problem = feedback.clip(feedback.ran(run.result, run.limits), 600)
+            problem = feedback.clip(feedback.execution(run.result, run.limits), 600)
         elif isinstance(run.verdict, Graded):
             snapshot = self._store.put(run.files)
             return EnvState(snapshot, run.verdict.public, run.verdict.private)
         else:
-            problem = feedback.judged(run.verdict.reason if run.verdict else "")
-        raise StarterError(f"the starter of task {name} must run and submit; mend its {STARTER}: {problem}")
+            problem = feedback.invalid_submission(run.verdict.reason if run.verdict else "")
+        raise StarterError(
+            f"the starter of task {name} must run and write a valid submission; fix its {STARTER}: {problem}"
+        )
 
     def _attempt_starter(self) -> _Run:
         faults = []
@@ -339,6 +351,6 @@ def _encode(script: str) -> bytes:
 
 
 def _diff(old: str, new: str, source: str, target: str) -> str:
-    """A unified diff; "" if nothing changed."""
+    """The unified diff; "" if nothing changed."""
     lines = difflib.unified_diff(old.splitlines(), new.splitlines(), source, target, lineterm="")
     return "\n".join(lines)

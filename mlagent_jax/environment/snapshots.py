@@ -1,10 +1,10 @@
-"""A content-addressed store of workspaces, so that any stored state can be restored exactly.
+"""A content-addressed store of workspaces, from which any stored state can be restored exactly.
 
     ROOT/blobs/ab/abcd...        one file's bytes, zlib-compressed, named by the SHA-256 of the bytes
     ROOT/workspaces/ab/abcd...   {"path": "blob id", ...} as sorted JSON, named by the SHA-256 of that JSON
 
-Equal files are stored once, equal workspaces have equal ids on every machine; see `BlobStore`. A workspace is named
-only after all its blobs lie there.
+Equal files are stored once, and equal workspaces have equal ids on every machine; see `BlobStore`. A workspace is
+written only after all of its blobs.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ class SnapshotStore:
         self.workspaces = BlobStore(root / "workspaces")
 
     def put(self, files: Mapping[str, bytes]) -> str:
-        """Stores a workspace (relative path -> content), mends damaged files of it, and returns its id."""
+        """Stores a workspace (relative path -> content), replaces damaged blobs of it, and returns its id."""
         blobs = {path: self.blobs.put(content) for path, content in files.items()}
         return self.workspaces.put(json.dumps(blobs, sort_keys=True).encode())
 
     def get(self, snapshot: str) -> dict[str, bytes]:
-        """The workspace as it was put. Raises SnapshotError if it, or a blob of it, is missing or damaged."""
+        """The workspace with this id. Raises SnapshotError if it, or one of its blobs, is missing or damaged."""
         blobs = json.loads(_get(self.workspaces, snapshot))
         return {path: _get(self.blobs, blob) for path, blob in blobs.items()}
 
     def collect_garbage(
         self, referenced: Collection[str], other_blobs: Collection[str], grace_seconds: float = GRACE_SECONDS
     ) -> tuple[int, int]:
-        """Removes workspaces that are not `referenced`, and blobs that then nobody refers to.
+        """Removes workspaces that are not `referenced`, and blobs that nothing refers to any more.
 
         Args:
-            referenced: ids of workspaces; others among them do no harm.
-            other_blobs: ids of blobs that something beside workspaces refers to.
-            grace_seconds: what was put since is kept: its writer may be about to refer to it.
+            referenced: ids of workspaces; ids of anything else are ignored.
+            other_blobs: ids of blobs that something other than workspaces refers to.
+            grace_seconds: keep what was stored more recently, since its writer may be about to refer to it.
 
         Returns:
-            How many files went, and how many bytes.
+            The numbers of removed files and bytes.
         """
         workspaces, size = self.workspaces.remove_all_but(referenced, grace_seconds)
         needed = set(other_blobs)
@@ -65,7 +65,7 @@ def _get(store: BlobStore, identity: str) -> bytes:
         path = store.path(identity)
         fault = "is damaged" if path.exists() else "is missing"
         raise SnapshotError(
-            f"snapshot file {path} {fault}: put it back from a copy of the run, or collect the "
-            "trajectories anew in another work directory"
+            f"snapshot file {path} {fault}: restore it from a copy of the run, or collect the trajectories again in "
+            "another work directory"
         )
     return content

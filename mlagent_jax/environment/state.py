@@ -1,7 +1,7 @@
 """States, actions and outcomes of the ML-engineering MDP (arXiv 2505.23723, section 3).
 
-`EnvState` is small and serialisable: the workspace itself lies in the content-addressed snapshot store, so any
-stored state can be restored exactly, which step-wise RL needs.
+`EnvState` is small and serialisable. The workspace itself is in the content-addressed snapshot store, so any stored
+state can be restored exactly, as step-wise RL requires.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from dataclasses import dataclass
 
 
 class Outcome(enum.StrEnum):
-    """Classes of feedback that the reward is defined over (paper-level names in brackets)."""
+    """The classes of feedback that the reward is defined on, with the paper's symbols in brackets."""
 
     MALFORMED = "malformed"  # the response could not be parsed into an allowed action [a not in A_valid]
     ERROR = "error"  # allowed, but the tool or the script failed [F_error]
     CORNER = "corner"  # time, memory, processes or disk ran out [F_corner]
     NEUTRAL = "neutral"  # a valid action that edits nothing
     SUCCESS = "success"  # an edit whose script ran and whose submission was graded [A_edit, F_success]
-    INFRASTRUCTURE = "infrastructure"  # our own fault: masked out and counted, never rewarded
+    INFRASTRUCTURE = "infrastructure"  # not the agent's fault: masked out and counted, never rewarded
 
 
-# Status of a script that ended well and left a submission that is not valid: a judgement, which no sandbox makes.
+# The status of a script that succeeded but wrote an invalid submission. Grading finds this, not the sandbox.
 INVALID_OUTPUT = "invalid_output"
 
 
 @dataclass(frozen=True)
 class Action:
-    """A tool call: one of the seven tool names and its arguments, as parsed and not yet checked."""
+    """A tool call as parsed: a name and arguments, neither of which is checked yet."""
 
     tool: str
     arguments: Mapping[str, object]
@@ -36,19 +36,19 @@ class Action:
 
 @dataclass(frozen=True)
 class Malformed:
-    """A response that is not an action; `feedback` tells the agent what was wrong and what is expected."""
+    """A response that is not a valid action. feedback: tells the agent what is wrong and what is expected."""
 
     feedback: str
 
 
 @dataclass(frozen=True)
 class EnvState:
-    """Where an episode stands before an action.
+    """The state of an episode before an action.
 
     snapshot: id of the workspace in the snapshot store.
     public_score, private_score: of the workspace's last valid submission; the starter's before any (m_init).
-    graded: whether a submission of the agent's own has been graded yet.
-    steps, seconds: spent so far; `seconds` is execution time as recorded with the (possibly cached) results.
+    graded: whether a submission of the agent, not just the starter's, has been graded.
+    steps, seconds: used so far. `seconds` is execution time as recorded with the results, which may be cached.
     done: why the episode has ended ("final_answer", "step_limit", "time_limit", "context_limit"), or "".
     """
 
@@ -63,11 +63,13 @@ class EnvState:
 
 @dataclass(frozen=True)
 class Transition:
-    """What one action led to.
+    """The result of one action.
 
-    feedback: the full text for the agent. diff: unified diff of an edit, else "".
-    output: what an executed script printed, else "". status: the sandbox's of that execution, or INVALID_OUTPUT, or "".
-    m_before, m_after: public scores m_t and m_{t+1} that the reward is computed from.
+    state: the state after it. feedback: the full text for the agent.
+    diff: the unified diff of an edit, else "". output: what an executed script printed, else "".
+    status: the sandbox's status of that execution, or INVALID_OUTPUT; "" if nothing was executed.
+    m_before, m_after: the public scores m_t and m_{t+1} that the reward is computed from.
+    cached: whether the execution came from the cache.
     """
 
     state: EnvState

@@ -1,4 +1,4 @@
-"""The seven tools of the agent (arXiv 2505.23723, table 4): what prompts say of them, what they accept."""
+"""The agent's seven tools (arXiv 2505.23723, table 4): their descriptions in prompts, and the arguments they accept."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FINAL_ANSWER = "Final Answer"
 
 @dataclass(frozen=True)
 class Argument:
-    """One named argument of a tool. kind: str or int. template: what stands for its value in the usage."""
+    """One named argument of a tool. kind: str or int. template: the placeholder for its value in the usage."""
 
     name: str
     kind: type[str] | type[int]
@@ -30,7 +30,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool as agents know it. `observation` says what its feedback holds."""
+    """A tool as prompts describe it. observation: what its feedback contains."""
 
     name: str
     description: str
@@ -39,7 +39,7 @@ class Tool:
 
     @property
     def usage(self) -> str:
-        """A template of the tool's Action Input."""
+        """A template for the tool's Action Input."""
         return json.dumps({argument.name: argument.template for argument in self.arguments})
 
 
@@ -105,7 +105,7 @@ TOOLS = {tool.name: tool for tool in _TOOLS}
 
 
 def check(action: Action) -> Malformed | None:
-    """None for a known tool with exactly its arguments, each of its type; else what to tell the agent."""
+    """None if the tool exists and the arguments are exactly its own, with the right types; else the feedback."""
     tool = TOOLS.get(action.tool)
     if tool is None:
         return Malformed(_unknown(action.tool))
@@ -129,7 +129,7 @@ def _unknown(name: str) -> str:
 
 
 def _type_fault(argument: Argument, value: object) -> list[str]:
-    # bool is an int to Python, not to JSON.
+    # In Python, unlike in JSON, a bool is an int.
     if isinstance(value, argument.kind) and not isinstance(value, bool):
         return []
     wanted = {str: "a string", int: "an integer"}[argument.kind]

@@ -1,7 +1,7 @@
-"""What an agent's tools may do to a workspace: which paths they may name, and what they see there.
+"""What tools may do in a workspace: which paths they may use, and what they see. Agents read the error messages.
 
-A workspace is a mapping from relative POSIX path to content. `data/` is not part of it: it is the task's
-public folder, the same in every state, which can be read and never written.
+A workspace maps relative POSIX paths to contents. `data/` is not part of it: that is the task's public folder, which is
+the same in every state and read-only.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ DATA = names.DATA
 SUBMISSIONS = ("submission.csv", "submission.npy")
 STARTER = "train.py"
 MAX_PATH_CHARS = names.MAX_CHARS
-MAX_FILE_BYTES = 1 << 20  # of a file that a tool reads whole or writes
-MAX_FILES = 256  # that tools may make; a script's own files are the sandbox's to limit
+MAX_FILE_BYTES = 1 << 20  # of a file that a tool reads or writes as a whole
+MAX_FILES = 256  # that tools may create; the sandbox limits the files of scripts
 MAX_INSPECTED_LINES = 100
-_MAX_LINE = 10**9  # larger numbers are not lines of any file here, and too much for islice
+_MAX_LINE = 10**9  # no file here has so many lines, and islice does not take much larger numbers
 
 Files = Mapping[str, bytes]
 
 
 class WorkspaceError(Exception):
-    """What a tool was asked for is not there or not allowed; the message is feedback for the agent."""
+    """What a tool was asked for does not exist or is not allowed. The message is feedback for the agent."""
 
 
 def clean_path(path: str) -> str:
-    """The path in its one form. Raises WorkspaceError if it leaves the workspace or cannot be a name."""
+    """The path in normal form. Raises WorkspaceError if it leads out of the workspace or is not a valid path."""
     name = path.strip()
     if len(name) > MAX_PATH_CHARS:
         raise WorkspaceError(f"a path may have at most {MAX_PATH_CHARS} characters, this one has {len(name)}")
@@ -42,7 +42,7 @@ def clean_path(path: str) -> str:
 
 
 def writable_path(path: str) -> str:
-    """As `clean_path`, for a file that a tool is to write."""
+    """As `clean_path`, for a file that a tool will write."""
     name = clean_path(path)
     if name == ".":
         raise WorkspaceError("a file name is needed")
@@ -56,7 +56,7 @@ def writable_path(path: str) -> str:
 
 
 def with_file(files: Files, path: str, content: bytes) -> dict[str, bytes]:
-    """The workspace with one file written. Raises WorkspaceError if it cannot be."""
+    """A copy of the workspace in which one file is written. Raises WorkspaceError if that is not possible."""
     if len(content) > MAX_FILE_BYTES:
         raise WorkspaceError(f"{path} would have {len(content)} bytes; at most {MAX_FILE_BYTES} are allowed")
     if path not in files and len(files) >= MAX_FILES:
@@ -69,7 +69,7 @@ def with_file(files: Files, path: str, content: bytes) -> dict[str, bytes]:
 
 
 def read_bytes(files: Files, path: str, data_dir: Path) -> bytes:
-    """A file of the workspace or of `data/`. Raises WorkspaceError for one that is missing or too large."""
+    """Reads a file of the workspace or of `data/`. Raises WorkspaceError if it is missing or too large."""
     name = clean_path(path)
     if name in files:
         content = files[name]
@@ -90,7 +90,7 @@ def read_text(files: Files, path: str, data_dir: Path) -> str:
 
 
 def inspect_lines(files: Files, path: str, first: int, last: int, data_dir: Path) -> str:
-    """Lines first..last (from 1, both included), numbered; of large data files too."""
+    """Lines `first` to `last`, counted from 1 and both included, with their numbers. Data files may be large."""
     if first < 1 or last < first:
         raise WorkspaceError(
             f"lines {first} to {last} are not a range: start at 1 or later, end at or after that"
@@ -108,7 +108,7 @@ def inspect_lines(files: Files, path: str, first: int, last: int, data_dir: Path
 
 
 def list_files(files: Files, path: str, data_dir: Path) -> list[str]:
-    """Entries of a folder as `ls -F` shows them, sorted. Raises WorkspaceError if there is no such folder."""
+    """The sorted entries of a folder, with a slash after folders. Raises WorkspaceError if there is no such folder."""
     folder = clean_path(path)
     if folder.split("/")[0] == DATA:
         source = data_dir.joinpath(*folder.split("/")[1:])
@@ -146,7 +146,7 @@ def _decode(content: bytes, name: str) -> str:
 
 
 def missing(files: Files, name: str, kind: str = "") -> str:
-    """Says that `name`, a `kind` of file, is not among `files`, and some that are."""
+    """Says that there is no such file, and names some that there are. kind: such as "script"."""
     shown = sorted(files)[:8]
     subject = f"{kind} {name!r}" if kind else f"{name!r}"
     return f"there is no {subject}; files: {', '.join(shown)}" + (", ..." if len(files) > len(shown) else "")

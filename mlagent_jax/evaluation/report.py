@@ -13,14 +13,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.evaluation import episodes, learning_curves, tables
-from mlagent_jax.evaluation.embed import script_json, visible
-from mlagent_jax.evaluation.numbers import format_gain, format_percent, format_score, format_signed
+from mlagent_jax.evaluation.embed import script_json
 from mlagent_jax.evaluation.read_run import Run, read_run
+from mlagent_jax.evaluation.templates import page_templates, source
 from mlagent_jax.files import write_atomically
 from mlagent_jax.jsonl import Record
 
@@ -36,7 +35,7 @@ def write_report(workdir: Path, out: Path) -> Path:
 
 def render(run: Run) -> str:
     """The page as HTML."""
-    css, js = _source("report.css"), _source("report.js")
+    css, js = source("charts.css") + source("report.css"), source("report.js")
     index, chunks = episodes.build([("evaluate", run.evaluated), ("collect", run.collected)], run.rollouts)
     task_facts = run.scores["tasks"] if run.scores else {}
     agents = dict.fromkeys(entry["agent"] for entry in index)
@@ -61,7 +60,7 @@ def render(run: Run) -> str:
         "environment_rows": flat_rows(run.environment),
         **_score_context(run),
     }
-    return _templates().get_template("report.html.jinja").render(context)
+    return page_templates().get_template("report.html.jinja").render(context)
 
 
 def _score_context(run: Run) -> Record:
@@ -229,10 +228,6 @@ def _idea_pool(pool: Record) -> Record:
     }
 
 
-def _source(name: str) -> str:
-    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
-
-
 def _policy(css: str, js: str) -> str:
     """A content security policy that allows the page's own style and script, and nothing else."""
 
@@ -243,25 +238,3 @@ def _policy(css: str, js: str) -> str:
         f"default-src 'none'; script-src 'sha256-{digest(js)}'; style-src 'sha256-{digest(css)}'; img-src "
         "data:; base-uri 'none'; form-action 'none'"
     )
-
-
-def _templates() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("mlagent_jax.evaluation", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
-    environment.filters |= {
-        "agent": tables.agent_title,
-        "score": format_score,
-        "gain": format_gain,
-        "points": lambda value: format_signed(value, 1, factor=100, unit=" pp"),
-        "signed": lambda value: format_signed(value, 3),
-        "percent": format_percent,
-        "outcome_bar": tables.outcome_bar,
-        "tojson_text": lambda value: json.dumps(value, separators=(",", ":")),
-    }
-    return environment

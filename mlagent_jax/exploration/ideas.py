@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from typing import Protocol
 
-from mlagent_jax.agent.edits import catalogue
 from mlagent_jax.errors import UserError
+from mlagent_jax.pipelines import instructions
+from mlagent_jax.pipelines.operations import AXES
+from mlagent_jax.pipelines.pipeline import TASK_KINDS, goal_of, kind_of
 from mlagent_jax.tasks.task import Task
 
-AXES = catalogue.AXES
+__all__ = ["AXES", "IdeaError", "IdeaWriter", "ScriptedIdeaWriter"]
 
 
 class IdeaError(UserError):
@@ -30,7 +32,7 @@ class IdeaWriter(Protocol):
 
 
 class ScriptedIdeaWriter:
-    """Ideas from the scripted coder's catalogue, whether good, bad or faulty, shuffled by the seed."""
+    """Ideas from the operations of pipelines, good and bad, shuffled by the seed."""
 
     name = "scripted"
 
@@ -39,13 +41,13 @@ class ScriptedIdeaWriter:
 
     def write(self, task: Task, axis: str | None, count: int) -> list[str]:
         """Tasks of the same kind get the same ideas. Raises IdeaError for a kind without ideas."""
-        lines = catalogue.ideas(task.kind, axis)
-        if not lines:
-            kinds = ", ".join(sorted({kind for edit in catalogue.CATALOGUE for kind in edit.kinds}))
+        kind = kind_of(task.kind)
+        if not kind:
             raise IdeaError(
-                f"the scripted idea writer has no ideas for task {task.name} of kind {task.kind!r}; "
-                f"it knows {kinds}; use an endpoint as idea writer, or change the task's kind"
+                f"the scripted idea writer has no ideas for task {task.name} of kind {task.kind!r}; it knows kinds "
+                f"that begin with {', '.join(TASK_KINDS)}; use an endpoint as idea writer, or change the task's kind"
             )
+        lines = list(instructions.lines(kind, goal_of(task.kind), axis))
         random.Random(f"{self._seed}/{task.name}/{axis}").shuffle(lines)
         return lines[:count]
 

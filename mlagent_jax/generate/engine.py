@@ -1,120 +1,87 @@
-"""Continuous batching: requests come and go, each decoded from a slot of its own while others are read or wait.
+"""Continuous batching: requests come and go, and each is decoded in its own slot while others are prefilled or wait.
 
-An answer is a function of the weights, the prompt, its seed and its sampling alone, to the bit: of the batch it
-shares, of the order of arrivals and of what it finds read already it depends in nothing. For that, prompts are read in
-chunks that only their length decides, and tokens of the cache are shared only where both would have read them in a
-chunk of the same length. What was decoded is not shared: read in the next turn's prompt, it would be rounded otherwise.
-A prompt is read but for its last token, with which decoding begins.
+An answer depends on the weights, the prompt, its seed and its sampling parameters only, to the last bit: not on the
+other requests in the batch, the order of arrival, or what was found in the cache. For this, the length of a prompt
+alone decides the chunks in which it is prefilled, and cached tokens are shared only where both requests would have
+computed them in a chunk of the same length. Decoded tokens are not shared: as part of the next turn's prompt they
+would be prefilled, and rounded differently. The last token of a prompt is not prefilled; decoding begins with it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from jax.sharding import Mesh
 
-from mlagent_jax.generate.cache import TRASH
+from mlagent_jax.generate.batches import (
+    MAX_STOP_IDS,
+    DecodeBatch,
+    empty_decode_batch,
+    empty_prefill_batch,
+)
 from mlagent_jax.generate.config import EngineConfig
-from mlagent_jax.generate.pages import PagePool
-from mlagent_jax.generate.programs import MAX_STOP_IDS, Slots, empty_chunk, empty_slots, shards_of
+from mlagent_jax.generate.engine_setup import num_shards
+from mlagent_jax.generate.kv_cache import NULL_PAGE
+from mlagent_jax.generate.model_runner import ModelRunner
 from mlagent_jax.generate.request import Generation, Request, RequestError, Sample
-from mlagent_jax.generate.runner import Runner
-from mlagent_jax.generate.sampling import Knobs, SamplingParams
+from mlagent_jax.generate.sampling import SamplingMetadata, SamplingParams
+from mlagent_jax.generate.shard import PendingRequest, RunningSample, Shard
 from mlagent_jax.models.config import Qwen2Config
-from mlagent_jax.models.qwen2 import Params
+from mlagent_jax.models.params import Params
+
+T = TypeVar("T")
 
 
 @dataclass
 class Counts:
-    """Tokens since the engine was made: read, found read already, and decoded."""
+    """Tokens since the engine was made: prefilled, reused from the cache, and decoded."""
 
     prefilled: int = 0
     reused: int = 0
     decoded: int = 0
 
 
-@dataclass
-class _Job:
-    """A request with its prompt's pages, from its turn until its last sample has begun.
-
-    waiting: samples that have not begun. done: tokens of the prompt that are in the cache. spare: pages for the first
-    sample's answer, set aside so that none that has been read waits for ever.
-    """
-
-    request: Request
-    waiting: deque[Sample]
-    contents: list[Hashable]
-    pages: list[int] = field(default_factory=list)
-    spare: list[int] = field(default_factory=list)
-    done: int = 0
-
-    @property
-    def to_read(self) -> int:
-        """Tokens of the prompt: all but the last, which is decoded from."""
-        return len(self.request.prompt) - 1
-
-    @property
-    def is_read(self) -> bool:
-        return self.done == self.to_read
-
-
-@dataclass
-class _Running:
-    sample: Sample
-    pages: list[int]
-
-
-class _Shard:
-    """Slots and pages of one group of devices, and who waits for them, in the order of arrival."""
-
-    def __init__(self, slots: int, pages: int):
-        self.pool = PagePool(pages)
-        self.queue: deque[_Job] = deque()
-        self.job: _Job | None = None
-        self.running: list[_Running | None] = [None] * slots
-
-    @property
-    def load(self) -> int:
-        """Tokens still to be worked through."""
-        jobs = [*self.queue] + ([self.job] if self.job else [])
-        waiting = sum(
-            len(job.request.prompt) - job.done + sum(s.remaining for s in job.waiting) for job in jobs
-        )
-        return waiting + sum(slot.sample.remaining for slot in self.running if slot)
-
-
 class Engine:
-    """Generates with `model` over `mesh`. Not thread-safe. `load` weights before anything else.
+    """Generates with `model` on `mesh`. Not thread-safe. Call `load` before any other method.
 
-    Where the mesh spans several processes, the first does all that is here but `load` and `leading`.
+    Where the mesh spans several processes, the first one makes all calls except `load`, `unload` and `on_main`.
     """
 
     def __init__(self, model: Qwen2Config, config: EngineConfig, mesh: Mesh):
         self.model, self.config, self.counts = model, config, Counts()
-        self._runner = Runner(model, config, mesh)
-        self.leading = self._runner.leading
-        shards = shards_of(mesh)
-        self._shards = [_Shard(config.slots_on(shards), config.pages_on(shards)) for _ in range(shards)]
+        self._runner = ModelRunner(model, config, mesh)
+        shards = num_shards(mesh)
+        self._shards = [
+            Shard(config.slots_per_shard(shards), config.pages_per_shard(shards)) for _ in range(shards)
+        ]
 
     def load(self, params: Params) -> None:
-        """New weights, with the model's adapters if it has any, laid out as in training; all processes must call it.
+        """Replaces the weights, adapters included, by `params`, which are split as in training.
 
-        Requests under way must have ended.
+        All processes must call this. Raises RuntimeError while requests are in progress.
         """
         if not self.idle:
-            raise RuntimeError("weights cannot change while requests are under way")
+            raise RuntimeError("weights cannot change while requests are in progress")
         for shard in self._shards:
-            shard.pool.forget()
+            shard.pool.reset_prefix_cache()
         self._runner.load(params)
 
     def unload(self) -> None:
-        """Leaves the devices' memory to others until the next `load`; all processes must call it."""
+        """Frees the devices' memory until the next `load`. All processes must call this."""
         for shard in self._shards:
-            shard.pool.forget()
+            shard.pool.reset_prefix_cache()
         self._runner.unload()
+
+    def on_main(self, work: Callable[[], T]) -> T:
+        """Runs `work`, which may use this engine, on the first process and returns its result on all of them.
+
+        All processes must call this.
+        """
+        return self._runner.on_main(work)
 
     def generate(
         self,
@@ -124,10 +91,10 @@ class Engine:
         stop_ids: Sequence[int] = (),
         sampling: SamplingParams | None = None,
     ) -> list[Generation]:
-        """One answer for each prompt, in the order given.
+        """One answer for each prompt, in the order of the prompts.
 
-        Raises RequestError before any of them has begun, LogitsNotFiniteError where the weights give no answer; nothing
-        is under way afterwards, whatever it was that ended this.
+        Raises RequestError before any of them has begun, and LogitsNotFiniteError where the weights give no answer.
+        However it ends, no request is in progress afterwards.
         """
         sampling = sampling or SamplingParams()
         requests = [
@@ -142,19 +109,16 @@ class Engine:
         samples = [self.submit(request)[0] for request in requests]
         try:
             while not all(sample.finished for sample in samples):
-                self._raise_first_error(self.step())
+                for sample in self.step():
+                    if sample.error:
+                        raise sample.error
         finally:
             for sample in samples:
                 self.cancel(sample)
         return [sample.generation for sample in samples]
 
-    def _raise_first_error(self, samples: Sequence[Sample]) -> None:
-        for sample in samples:
-            if sample.error:
-                raise sample.error
-
     def check(self, request: Request) -> None:
-        """Raises RequestError for what this engine can never serve."""
+        """Raises RequestError for a request that this engine cannot serve."""
         prompt, config = request.prompt, self.config
         if not prompt:
             raise RequestError("the prompt is empty; it needs at least one token")
@@ -163,7 +127,7 @@ class Engine:
                 raise RequestError(f"token {token} is outside the vocabulary of {self.model.vocab_size}")
         if request.max_new_tokens < 1 or not request.seeds:
             raise RequestError(
-                f"max_new_tokens {request.max_new_tokens} and {len(request.seeds)} seeds leave nothing to do"
+                f"max_new_tokens {request.max_new_tokens} and {len(request.seeds)} seeds leave nothing to generate"
             )
         if not 0 <= request.min_new_tokens <= request.max_new_tokens:
             raise RequestError(
@@ -179,47 +143,53 @@ class Engine:
             raise RequestError(f"{len(request.stop_ids)} stop ids, but at most {MAX_STOP_IDS} are possible")
 
     def submit(self, request: Request) -> list[Sample]:
-        """Puts a request in the queue; its samples, one for each seed, grow as `step` is called."""
+        """Queues a request. Returns a sample for each seed, which grows with calls of `step`.
+
+        Raises RequestError.
+        """
         self.check(request)
         samples = [Sample(request, seed) for seed in request.seeds]
-        contents = self._contents(request.prompt)
-        shard = min(self._shards, key=lambda s: s.load - len(s.pool.find(contents)) * self.config.page)
-        shard.queue.append(_Job(request, deque(samples), contents))
+        contents = self._page_contents(request.prompt)
+        shard = min(
+            self._shards, key=lambda s: s.load - len(s.pool.find_prefix(contents)) * self.config.page_size
+        )
+        shard.queue.append(PendingRequest(request, deque(samples), contents))
         return samples
 
     def cancel(self, sample: Sample) -> None:
-        """Frees at once what it held; nothing where it has ended."""
+        """Ends a sample and frees its slot and pages at once; does nothing for one that has ended."""
         if sample.finished:
             return
         sample.finished = sample.cancelled = True
         for shard in self._shards:
-            for index, slot in enumerate(shard.running):
+            for index, slot in enumerate(shard.slots):
                 if slot and slot.sample is sample:
-                    if not sample.tokens:  # nothing has told yet whether what it read is finite
+                    if not sample.tokens:  # nothing has shown yet whether the values in its pages are finite
                         shard.pool.taint(slot.pages)
                     shard.pool.release(slot.pages)
-                    shard.running[index] = None
-            for job in [*shard.queue, *([shard.job] if shard.job else [])]:
-                if sample in job.waiting:
-                    job.waiting.remove(sample)
-            shard.queue = deque(job for job in shard.queue if job.waiting)
-            if shard.job and not shard.job.waiting:
-                self._end_job(shard)
+                    shard.slots[index] = None
+            for pending in shard.pending:
+                if sample in pending.samples:
+                    pending.samples.remove(sample)
+            shard.queue = deque(pending for pending in shard.queue if pending.samples)
+            if shard.admitted and not shard.admitted.samples:
+                shard.drop_admitted()
 
     def step(self) -> list[Sample]:
-        """Reads what can begin, then decodes up to `steps` tokens of each running sample; those that grew.
+        """Prefills requests for free slots, then decodes up to `decode_steps` tokens of each running sample.
 
-        Where `reads` bounds the reading, the rest of it follows in the next steps, which are shorter meanwhile.
+        Returns the samples that grew. With `max_prefills_per_step`, what is left to prefill follows in the next steps,
+        which decode fewer tokens meanwhile.
         """
         self._clean()
-        reads, steps = 0, self.config.steps
-        while reading := self._admit():
-            if 0 < self.config.reads <= reads:
+        prefills, decode_steps = 0, self.config.decode_steps
+        while prefilling := self._admit():
+            if 0 < self.config.max_prefills_per_step <= prefills:
                 break
-            self._read_chunk()
-            self._begin()
-            reads += self.running > 0
-        grown = self._decode(max(1, steps // 4) if reading else steps)
+            self._prefill_chunk()
+            self._fill_slots()
+            prefills += self.running > 0
+        grown = self._decode(max(1, decode_steps // 4) if prefilling else decode_steps)
         self._clean()
         return grown
 
@@ -230,170 +200,174 @@ class Engine:
     @property
     def running(self) -> int:
         """Samples in slots."""
-        return sum(slot is not None for shard in self._shards for slot in shard.running)
+        return sum(slot is not None for shard in self._shards for slot in shard.slots)
 
     @property
     def waiting(self) -> int:
         """Samples that have not begun."""
-        jobs = [job for shard in self._shards for job in (*shard.queue, shard.job) if job]
-        return sum(len(job.waiting) for job in jobs)
+        return sum(len(pending.samples) for shard in self._shards for pending in shard.pending)
 
     @property
     def cache_use(self) -> float:
-        """The share of the cache's pages that running requests hold."""
+        """The share of the cache's pages that requests hold."""
         available = sum(shard.pool.available for shard in self._shards)
         return 1 - available / sum(shard.pool.total for shard in self._shards)
 
-    def _contents(self, prompt: tuple[int, ...]) -> list[Hashable]:
-        """What is in each page of a prompt that reading it fills."""
-        page, to_read = self.config.page, len(prompt) - 1
+    def _page_contents(self, prompt: tuple[int, ...]) -> list[Hashable]:
+        """For each page that prefilling this prompt fills: its tokens, and the length of the chunk they are in."""
+        page_size, length = self.config.page_size, len(prompt) - 1
         return [
-            (self.config.chunk_at(start, to_read)[0], prompt[start : start + page])
-            for start in range(0, to_read // page * page, page)
+            (self.config.chunk_at(start, length)[0], prompt[start : start + page_size])
+            for start in range(0, length // page_size * page_size, page_size)
         ]
 
     def _admit(self) -> bool:
-        """Gives the shards' next requests their turns, where there is room; whether there is anything to read."""
-        self._begin()
+        """Admits the next request of each shard that has room; returns whether there is anything to prefill."""
+        self._fill_slots()
         while any(self._admit_to(shard) for shard in self._shards):
-            self._begin()
-        return any(shard.job and not shard.job.is_read for shard in self._shards)
+            self._fill_slots()
+        return any(shard.admitted and not shard.admitted.is_prefilled for shard in self._shards)
 
-    def _admit_to(self, shard: _Shard) -> bool:
-        """Whether the shard's next request has got its turn."""
-        if shard.job or not shard.queue or None not in shard.running:
+    def _admit_to(self, shard: Shard) -> bool:
+        """Admits the shard's next request if there are a slot and pages for it; returns whether it did."""
+        if shard.admitted or not shard.queue or None not in shard.slots:
             return False
-        job = shard.queue[0]
-        request, page = job.request, self.config.page
-        found = shard.pool.find(job.contents)
+        pending = shard.queue[0]
+        request = pending.request
+        found = shard.pool.find_prefix(pending.page_contents)
         shard.pool.share(found)
-        prompt = self.config.pages_of(len(request.prompt))
-        whole = self.config.pages_of(len(request.prompt) + request.max_new_tokens)
-        if whole - len(found) > shard.pool.available:
+        prompt_pages = self.config.pages_for(len(request.prompt))
+        all_pages = self.config.pages_for(len(request.prompt) + request.max_new_tokens)
+        if all_pages - len(found) > shard.pool.available:
             shard.pool.release(found)
             return False
-        job.pages = found + shard.pool.take(prompt - len(found))
-        job.spare = shard.pool.take(whole - prompt)
-        job.done = len(found) * page
-        self.counts.reused += job.done
-        shard.job = shard.queue.popleft()
+        pending.pages = found + shard.pool.allocate(prompt_pages - len(found))
+        pending.reserved = shard.pool.allocate(all_pages - prompt_pages)
+        pending.computed = len(found) * self.config.page_size
+        self.counts.reused += pending.computed
+        shard.admitted = shard.queue.popleft()
         return True
 
-    def _read_chunk(self) -> None:
-        """One chunk of the same size for every shard that has such a one."""
-        reading = [(i, s.job) for i, s in enumerate(self._shards) if s.job and not s.job.is_read]
-        size = self.config.chunk_at(reading[0][1].done, reading[0][1].to_read)[0]
-        chunk = empty_chunk(self.config, len(self._shards), size)
-        for row, job in reading:
-            own, end = self.config.chunk_at(job.done, job.to_read)
-            if own != size:
+    def _prefill_chunk(self) -> None:
+        """One prefill call, for all shards whose next chunk has the same size as that of the first one."""
+        prefilling = [
+            (row, shard.admitted)
+            for row, shard in enumerate(self._shards)
+            if shard.admitted and not shard.admitted.is_prefilled
+        ]
+        size = self.config.chunk_at(prefilling[0][1].computed, prefilling[0][1].prefill_length)[0]
+        batch = empty_prefill_batch(self.config, len(self._shards), size)
+        for row, pending in prefilling:
+            own_size, end = self.config.chunk_at(pending.computed, pending.prefill_length)
+            if own_size != size:
                 continue
-            count = end - job.done
-            chunk.tokens[row, :count] = job.request.prompt[job.done : end]
-            chunk.start[row], chunk.count[row] = job.done, count
-            chunk.tables[row, : len(job.pages)] = job.pages
-            job.done = end
-            complete = end // self.config.page
-            self._shards[row].pool.keep(job.pages[:complete], job.contents[:complete])
+            count = end - pending.computed
+            batch.tokens[row, :count] = pending.request.prompt[pending.computed : end]
+            batch.start[row], batch.num_tokens[row] = pending.computed, count
+            batch.page_tables[row, : len(pending.pages)] = pending.pages
+            pending.computed = end
+            full = end // self.config.page_size
+            self._shards[row].pool.cache_prefix(pending.pages[:full], pending.page_contents[:full])
             self.counts.prefilled += count
-        self._runner.prefill(chunk)
+        self._runner.prefill(batch)
 
-    def _begin(self) -> None:
-        """Puts samples whose prompt has been read into free slots, as long as there are pages for their answers."""
-        slots = [slot for shard in self._shards for slot in shard.running]
-        source, target = np.full((2, len(slots)), TRASH, np.int32)
+    def _fill_slots(self) -> None:
+        """Puts samples of prefilled requests into free slots, as long as there are pages for their answers."""
+        slots = [slot for shard in self._shards for slot in shard.slots]
+        source, target = np.full((2, len(slots)), NULL_PAGE, np.int32)
         for number, shard in enumerate(self._shards):
-            for index, slot in enumerate(shard.running):
-                if slot is None and shard.job and shard.job.is_read:
-                    copied = self._begin_one(shard, index)
-                    if copied is None:
+            for index, slot in enumerate(shard.slots):
+                if slot is None and shard.admitted and shard.admitted.is_prefilled:
+                    copy = self._fill_slot(shard, shard.admitted, index)
+                    if copy is None:
                         break
-                    at = number * len(shard.running) + index
-                    source[at], target[at] = copied
-        if (target != TRASH).any():
+                    at = number * len(shard.slots) + index
+                    source[at], target[at] = copy
+        if (target != NULL_PAGE).any():
             self._runner.copy(source, target)
 
-    def _begin_one(self, shard: _Shard, index: int) -> tuple[int, int] | None:
-        """The job's next sample into this slot; which page to copy where, or None where it has to wait."""
-        job = shard.job
-        assert job is not None
-        request = job.request
-        complete, begun = divmod(job.to_read, self.config.page)
-        shared, partial = job.pages[:complete], job.pages[complete]  # where the last token will be
-        fresh = self.config.pages_of(len(request.prompt) + request.max_new_tokens) - complete
-        copied = (TRASH, TRASH)
-        if len(job.waiting) == 1:  # the last one takes the prompt's own pages
-            missing = fresh - 1 - len(job.spare)
+    def _fill_slot(self, shard: Shard, pending: PendingRequest, index: int) -> tuple[int, int] | None:
+        """Puts the request's next sample into this slot.
+
+        Returns which page has to be copied to which (the null page to itself if none), or None if the sample has to
+        wait for pages.
+        """
+        request = pending.request
+        full, in_last_page = divmod(pending.prefill_length, self.config.page_size)
+        shared, last_page = pending.pages[:full], pending.pages[full]  # decoding begins in last_page
+        own_pages = self.config.pages_for(len(request.prompt) + request.max_new_tokens) - full
+        copy = (NULL_PAGE, NULL_PAGE)
+        if len(pending.samples) == 1:  # the last sample takes over the prompt's own pages
+            missing = own_pages - 1 - len(pending.reserved)
             if missing > shard.pool.available:
                 return None
-            pages = [*job.pages, *job.spare, *shard.pool.take(missing)]
-            sample = job.waiting.popleft()
-            shard.job = None
+            pages = [*pending.pages, *pending.reserved, *shard.pool.allocate(missing)]
+            sample = pending.samples.popleft()
+            shard.admitted = None
         else:
-            missing = fresh - len(job.spare)
+            missing = own_pages - len(pending.reserved)
             if missing > shard.pool.available:
                 return None
-            own = [*job.spare, *shard.pool.take(missing)]
+            own = [*pending.reserved, *shard.pool.allocate(missing)]
             shard.pool.share(shared)
             pages = [*shared, *own]
-            copied = (partial, own[0]) if begun else copied
-            sample = job.waiting.popleft()
-            job.spare = []
-        shard.running[index] = _Running(sample, pages)
-        return copied
+            copy = (last_page, own[0]) if in_last_page else copy
+            sample = pending.samples.popleft()
+            pending.reserved = []
+        shard.slots[index] = RunningSample(sample, pages)
+        return copy
 
-    def _end_job(self, shard: _Shard) -> None:
-        assert shard.job is not None
-        shard.pool.taint(shard.job.pages)
-        shard.pool.release([*shard.job.pages, *shard.job.spare])
-        shard.job = None
-
-    def _decode(self, steps: int) -> list[Sample]:
-        slots = [slot for shard in self._shards for slot in shard.running]
+    def _decode(self, max_steps: int) -> list[Sample]:
+        """One decode call. Returns the samples that grew."""
+        slots = [slot for shard in self._shards for slot in shard.slots]
         if not any(slots):
             return []
-        out = self._runner.decode(self._slots(slots)._replace(limit=np.int32(steps)))
+        output = self._runner.decode(self._decode_batch(slots, max_steps))
         grown = []
         for number, shard in enumerate(self._shards):
-            for index, slot in enumerate(shard.running):
+            for index, slot in enumerate(shard.slots):
                 if slot is None:
                     continue
-                at = number * len(shard.running) + index
-                count = out.counts[at]
+                at = number * len(shard.slots) + index
+                count = output.counts[at]
                 self.counts.decoded += slot.sample.extend(
-                    out.tokens[at, :count].tolist(), out.logprobs[at, :count].tolist()
+                    output.tokens[at, :count].tolist(), output.logprobs[at, :count].tolist()
                 )
                 grown.append(slot.sample)
                 if slot.sample.error:
                     shard.pool.taint(slot.pages)
                 if slot.sample.finished:
                     shard.pool.release(slot.pages)
-                    shard.running[index] = None
+                    shard.slots[index] = None
         return grown
 
     def _clean(self) -> None:
-        """Overwrites pages that may hold NaN: hidden values weigh 0 for the next user of these, but 0 x NaN is NaN."""
+        """Overwrites pages that may hold NaN: masked values have weight 0 for the next user, but 0 x NaN is NaN."""
         while any(shard.pool.tainted for shard in self._shards):
-            source, target = np.full((2, sum(len(shard.running) for shard in self._shards)), TRASH, np.int32)
+            source, target = np.full(
+                (2, sum(len(shard.slots) for shard in self._shards)), NULL_PAGE, np.int32
+            )
             start = 0
             for shard in self._shards:
-                pages = shard.pool.clean(len(shard.running))
+                pages = shard.pool.clean(len(shard.slots))
                 target[start : start + len(pages)] = pages
-                start += len(shard.running)
+                start += len(shard.slots)
             self._runner.copy(source, target)
 
-    def _slots(self, slots: Sequence[_Running | None]) -> Slots:
-        """The running samples as arrays; an empty slot has nothing remaining."""
-        given = empty_slots(self.config, len(slots))._replace(leave=np.bool_(self.waiting > 0))
+    def _decode_batch(self, slots: Sequence[RunningSample | None], max_steps: int) -> DecodeBatch[np.ndarray]:
+        """The running samples as arrays."""
+        batch = empty_decode_batch(self.config, len(slots))
+        batch.max_steps[...] = max_steps
+        batch.exit_on_finish[...] = self.waiting > 0
         for i, slot in enumerate(slots):
             if slot is None:
                 continue
             sample, request = slot.sample, slot.sample.request
-            given.tables[i, : len(slot.pages)] = slot.pages
-            given.token[i], given.length[i] = sample.last, sample.length - 1
-            given.remaining[i], given.seed[i] = sample.remaining, sample.seed
-            given.least[i] = max(0, request.min_new_tokens - len(sample.tokens))
-            given.stop_ids[i, : len(request.stop_ids)] = request.stop_ids
-            for values, name in zip(given.knobs, Knobs._fields, strict=True):
+            batch.page_tables[i, : len(slot.pages)] = slot.pages
+            batch.token[i], batch.length[i] = sample.last_token, sample.length - 1
+            batch.remaining[i], batch.seed[i] = sample.remaining, sample.seed
+            batch.min_tokens[i] = max(0, request.min_new_tokens - len(sample.tokens))
+            batch.stop_ids[i, : len(request.stop_ids)] = request.stop_ids
+            for values, name in zip(batch.sampling, SamplingMetadata._fields, strict=True):
                 values[i] = getattr(request.sampling, name)
-        return given
+        return batch

@@ -1,4 +1,4 @@
-"""What an engine is asked for, and what it answers: tokens in, tokens out."""
+"""What an engine takes and returns: tokens in, tokens out."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from mlagent_jax.generate.sampling import SamplingParams
 
 
 class RequestError(ValueError):
-    """A request that this engine can never serve; the message says why."""
+    """A request that this engine cannot serve; the message says why."""
 
 
 class LogitsNotFiniteError(NotFiniteError):
-    """The model's logits were NaN or infinite: what would be sampled from them is no answer."""
+    """The model's logits are NaN or infinite, so nothing can be sampled from them."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt, and an answer for each seed (taken modulo 2^32).
+    """One prompt, to be answered once for each seed (taken modulo 2^32).
 
-    stop_ids: tokens that end an answer, which is at most max_new_tokens long. min_new_tokens: before so many, none of
-    the stop ids is sampled.
+    stop_ids: tokens that end an answer. max_new_tokens: the greatest length of an answer. min_new_tokens: an answer has
+    this many tokens before a stop id can be sampled.
     """
 
     prompt: tuple[int, ...]
@@ -36,9 +36,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Generation:
-    """An answer: its tokens, with the stop token if there was one, and log-probs by the engine's logprobs_mode.
+    """A finished answer.
 
-    stopped: False if it was cut off at max_new_tokens.
+    tokens: with the stop token, if there was one. logprobs: by the engine's logprobs_mode. stopped: False if the answer
+    was cut off at max_new_tokens.
     """
 
     tokens: tuple[int, ...]
@@ -47,7 +48,7 @@ class Generation:
 
 
 class Sample:
-    """One answer under way; `tokens` and `logprobs` grow until `finished`. error: why it failed, if it did."""
+    """An answer in progress; `tokens` and `logprobs` grow until `finished`. error: why it failed, if it did."""
 
     def __init__(self, request: Request, seed: int):
         self.request = request
@@ -64,8 +65,8 @@ class Sample:
         return len(self.request.prompt) + len(self.tokens)
 
     @property
-    def last(self) -> int:
-        """The last of these tokens."""
+    def last_token(self) -> int:
+        """The last token of the answer, or of the prompt if the answer has none yet."""
         return (self.tokens or self.request.prompt)[-1]
 
     @property
@@ -77,18 +78,18 @@ class Sample:
         return bool(self.tokens) and self.tokens[-1] in self.request.stop_ids
 
     def extend(self, tokens: Sequence[int], logprobs: Sequence[float]) -> int:
-        """How many of these tokens count: all before one whose log-prob is not finite, which fails the sample."""
-        sound = next((i for i, logprob in enumerate(logprobs) if not math.isfinite(logprob)), len(tokens))
-        self.tokens += tokens[:sound]
-        self.logprobs += logprobs[:sound]
-        if sound < len(tokens):
+        """Adds tokens up to the first whose log-prob is not finite, which fails the sample; returns how many."""
+        valid = next((i for i, logprob in enumerate(logprobs) if not math.isfinite(logprob)), len(tokens))
+        self.tokens += tokens[:valid]
+        self.logprobs += logprobs[:valid]
+        if valid < len(tokens):
             self.error = LogitsNotFiniteError(
                 f"the model's logits are not finite (NaN or infinite) at token {len(self.tokens)} of an answer to a "
-                f"prompt of {len(self.request.prompt)} tokens; the weights are damaged, diverged or overflow their "
-                "dtype: load others"
+                f"prompt of {len(self.request.prompt)} tokens; the weights are damaged, have diverged or overflow "
+                "their dtype: load other weights"
             )
         self.finished = self.stopped or not self.remaining or self.error is not None
-        return sound
+        return valid
 
     @property
     def generation(self) -> Generation:

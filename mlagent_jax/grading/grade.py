@@ -1,6 +1,6 @@
-"""Grades a submission outside every sandbox, against labels that were never inside one.
+"""Grades submissions outside every sandbox, against labels that were never inside one.
 
-Reading it is left to a process that has neither labels nor privileges; see `parsers`.
+A process with neither labels nor privileges parses the submission; see `parsers`.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Bool
 
 from mlagent_jax.grading.labels import read_truth
 from mlagent_jax.grading.metrics import METRICS
-from mlagent_jax.grading.parsers import parse_apart
+from mlagent_jax.grading.parsers import parse_isolated
 from mlagent_jax.grading.spec import GradingSpec
 from mlagent_jax.grading.submissions import RefusedSubmission
 
 
 @dataclass(frozen=True)
 class Graded:
-    """Scores of a valid submission: `public` is the reward's, `private` the evaluation's.
+    """The scores of a valid submission. `public` is used for the reward, `private` for evaluation.
 
     also: the task's further metrics, name -> (public, private).
     """
@@ -32,18 +33,24 @@ class Graded:
 
 @dataclass(frozen=True)
 class Invalid:
-    """Why a submission was not graded: one sentence, written for the agent that made it."""
+    """Why a submission was not graded, in one sentence for the agent that wrote it."""
 
     reason: str
 
 
 def grade(spec: GradingSpec, submission: bytes | None) -> Graded | Invalid:
-    """Scores the bytes of the submission (None if there is no such file) on both splits.
+    """Scores a submission on both splits.
 
-    A submission is a UTF-8 CSV with exactly the id column and the target columns, in any order, and one
-    row for each id of the test data, in any order; or, for a task with a target array, an array as
-    `numpy.save` writes it, in the order of the test data. Raises LabelsError;
-    ParserUnavailableError where no process to read it in can be had.
+    A submission is a UTF-8 CSV file with the id column and the target columns, and one row per id of the test data.
+    Both columns and rows may be in any order. If the task has a target array, the submission is an array written by
+    `numpy.save`, in the order of the test data.
+
+    Args:
+        submission: the content of the file; None if the script wrote none.
+
+    Raises:
+        LabelsError: the held-out labels cannot be used.
+        ParserUnavailableError: no process to parse the submission can be started.
     """
     truth = read_truth(spec)
     scores = _scores(spec, submission, {"public": truth.public, "private": truth.private})
@@ -54,19 +61,19 @@ def grade(spec: GradingSpec, submission: bytes | None) -> Graded | Invalid:
 
 
 def grade_whole(spec: GradingSpec, submission: bytes | None) -> dict[str, float] | Invalid:
-    """Each metric over all scored rows at once, as a competition without two boards would. As `grade`."""
+    """Scores a submission on public and private rows together. Returns metric name -> score; raises as `grade`."""
     truth = read_truth(spec)
     scores = _scores(spec, submission, {"whole": truth.public | truth.private})
     return scores if isinstance(scores, Invalid) else {name: scores[name, "whole"] for name in spec.metrics}
 
 
 def _scores(
-    spec: GradingSpec, submission: bytes | None, splits: Mapping[str, np.ndarray]
+    spec: GradingSpec, submission: bytes | None, splits: Mapping[str, Bool[np.ndarray, " n"]]
 ) -> dict[tuple[str, str], float] | Invalid:
-    """(metric, split) -> score."""
+    """The scores by (metric, split). splits: name -> the rows that belong to it."""
     truth = read_truth(spec)
     try:
-        predicted = parse_apart(spec, truth, submission)
+        predicted = parse_isolated(spec, truth, submission)
     except RefusedSubmission as refused:
         return Invalid(str(refused))
     scores = {

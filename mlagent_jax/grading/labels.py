@@ -1,4 +1,4 @@
-"""Held-out labels of a task, as the harness keeps them outside of every sandbox."""
+"""The held-out labels of a task, which the harness keeps outside every sandbox."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Float, Shaped
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.grading.metrics import METRICS, Metric, TrueValues
@@ -17,27 +18,29 @@ SPLITS = ("public", "private", "unscored")
 
 
 class LabelsError(UserError):
-    """The held-out labels cannot be used; the task's or the data root's fault, never the agent's."""
+    """The held-out labels cannot be used. The task or the data root is at fault, never the agent."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Held-out labels of n test rows, in the order of the test data.
+    """The held-out labels of n test rows, in the order of the test data.
 
-    row_of: id -> row. values [n, t]: float, or str where predictions are text; t target columns, or the
-    values of one row of the target array, whose shape is row_shape ((t,) for columns).
-    public, private [n]: bool. A row may be neither: it must be predicted and is not scored.
+    row_of: id -> row.
+    values: float, or str where predictions are text. t is the number of target columns, or of values in one row of the
+        target array.
+    row_shape: the shape of one row of the target array; (t,) for target columns.
+    public, private: the rows of each split. A row may be in neither: it must be predicted, but is not scored.
     """
 
     row_of: dict[str, int]
-    values: np.ndarray
+    values: Shaped[np.ndarray, "n t"]
     row_shape: tuple[int, ...]
-    public: np.ndarray
-    private: np.ndarray
+    public: Bool[np.ndarray, " n"]
+    private: Bool[np.ndarray, " n"]
 
 
 def read_truth(spec: GradingSpec) -> Truth:
-    """The held-out labels of `spec`, read once per content. Raises LabelsError."""
+    """The held-out labels of a task, cached by the digest of its data. Raises LabelsError."""
     return _read_truth(
         spec.labels_path,
         spec.data_digest,
@@ -49,7 +52,7 @@ def read_truth(spec: GradingSpec) -> Truth:
 
 
 def array_path(labels_path: Path) -> Path:
-    """Where the labels of a target array lie, beside the table of ids and splits."""
+    """The file with the labels of a target array, next to the table of ids and splits."""
     return labels_path.with_suffix(".npy")
 
 
@@ -85,38 +88,38 @@ def _read_truth(
         raise LabelsError(f"cannot read the labels at {path}: {type(error).__name__}: {error}") from error
     if unknown:
         raise LabelsError(
-            f"the labels at {path} have the split {min(unknown)!r}; splits are {', '.join(SPLITS)}"
+            f"the labels at {path} have the split {min(unknown)!r}; the splits are {', '.join(SPLITS)}"
         )
     if not len(truth.row_of) == len(rows) == len(values):
-        raise LabelsError(f"the labels at {path} name the same id twice, or are not one for each id")
+        raise LabelsError(f"the labels at {path} repeat an id, or their number differs from that of the ids")
     for name, part in (("public", values[truth.public]), ("private", values[truth.private])):
         if len(part) == 0:
             raise LabelsError(f"the labels at {path} have no {name} row")
         for metric in metrics:
-            _check_part(path, name, part, metric)
+            _check_split(path, name, part, metric)
     return truth
 
 
 def _number(text: str) -> float:
-    """Booleans, as data frames write them, are 0 and 1."""
+    """A number; booleans, as pandas writes them, count as 0 and 1."""
     return _BOOLEANS[text] if text in _BOOLEANS else float(text)
 
 
 _BOOLEANS = {"True": 1.0, "False": 0.0}
 
 
-def _check_part(path: Path, name: str, values: np.ndarray, metric: Metric) -> None:
-    """What a metric needs in order to be defined on one split."""
+def _check_split(path: Path, name: str, values: Shaped[np.ndarray, "n t"], metric: Metric) -> None:
+    """Raises LabelsError unless the metric is defined on the labels of one split."""
     if metric.prediction.is_text:
         return
     if not np.isfinite(values).all():
         raise LabelsError(f"the labels at {path} have a target that is not a finite number")
-    if problem := _problem(values, metric.truth):
-        raise LabelsError(f"the {name} labels at {path} {problem}, for which {metric.name} is not defined")
+    if problem := _why_undefined(values, metric.truth):
+        raise LabelsError(f"the {name} labels at {path} {problem}, so {metric.name} is not defined on them")
 
 
-def _problem(values: np.ndarray, rule: TrueValues) -> str:
-    """What is wrong with labels [n, t], or ""."""
+def _why_undefined(values: Float[np.ndarray, "n t"], rule: TrueValues) -> str:
+    """What is wrong with these labels, as the end of "the labels ...", or ""."""
     match rule:
         case TrueValues.NON_NEGATIVE if values.min() < 0:
             return "have a target below 0"
@@ -125,7 +128,7 @@ def _problem(values: np.ndarray, rule: TrueValues) -> str:
         case TrueValues.BOTH_CLASSES if (values.min(axis=0) == values.max(axis=0)).any():
             return "are all of one class"
         case TrueValues.GREY if values.min() < 0 or values.max() > 255:
-            return "have a value outside of 0 to 255"
+            return "have a value outside 0 to 255"
         case TrueValues.WHOLE_VARIED if (values != np.round(values)).any():
             return "have a target that is not a whole number"
         case TrueValues.VARIED | TrueValues.WHOLE_VARIED if values.min() == values.max():

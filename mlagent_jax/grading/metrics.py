@@ -1,8 +1,8 @@
-"""Metrics that submissions are graded by, outside every sandbox.
+"""The metrics that submissions are graded by, outside every sandbox.
 
-Scores are scikit-learn's and scipy's where they have them. What a prediction must be to count is part of a
-metric, so that a bad value is refused with a reason instead of being clipped in silence; what is clipped, how
-ties count and what an undefined score becomes is each entry's `treatment`.
+Scores come from scikit-learn and scipy where these have the metric. Each metric says which predictions are valid, so
+that a bad value is refused with a reason instead of being clipped silently. Its `treatment` says what is clipped, how
+ties count, and what an undefined score becomes.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
-Scorer = Callable[[np.ndarray, np.ndarray], float]
-MOST_RANKED = 5
+Values = Shaped[np.ndarray, "n t"]
+"""n rows of t target columns, or of t values in one row of a target array: float, or str for classes and rankings."""
+Scorer = Callable[[Values, Values], float]
+MAX_RANKED = 5
 SUM_TOLERANCE = 1.1e-5  # MLE-bench's: numpy.isclose to 1 with atol 1e-6 and its default rtol 1e-5
 GREY_PEAK = 255.0
-PSNR_CAP = 100.0
+PSNR_CAP = 100.0  # decibels
 
 
 class Prediction(enum.Enum):
-    """What one predicted value must be."""
+    """What one predicted value must be. The texts are shown to agents."""
 
     NUMBER = "a finite number"
     NON_NEGATIVE = "a number of at least 0"
@@ -40,7 +43,7 @@ class Prediction(enum.Enum):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Least and greatest value of a number."""
+        """Smallest and largest value allowed."""
         return _BOUNDS.get(self, (-math.inf, math.inf))
 
 
@@ -52,7 +55,7 @@ _BOUNDS = {
 
 
 class TrueValues(enum.Enum):
-    """What the true values must be, on each split, for a metric to be defined."""
+    """What the labels of each split must be for a metric to be defined."""
 
     ANY = "any"
     NON_NEGATIVE = "at least 0"
@@ -64,7 +67,7 @@ class TrueValues(enum.Enum):
 
 
 class Targets(enum.Enum):
-    """What a metric scores: so many target columns, or the images or series of a target array."""
+    """What a metric scores: one or more target columns, or the images or series of a target array."""
 
     COLUMN = "one target column"
     COLUMNS = "target columns"
@@ -78,10 +81,9 @@ class Targets(enum.Enum):
 
 @dataclass(frozen=True)
 class Metric:
-    """One way to score predictions [n, t] against the truth [n, t].
+    """One way to score predictions against labels.
 
-    t is the number of target columns, or of values in one row of a target array.
-    best, worst: ends of the score's range. treatment: how clipping, ties and undefined scores are dealt with.
+    best, worst: the ends of the score's range. treatment: how clipping, ties and undefined scores are handled.
     """
 
     name: str
@@ -98,26 +100,26 @@ class Metric:
         return self.best > self.worst
 
     def needs_row_sums(self, targets: int) -> bool:
-        """Whether a row's values are the probabilities of all classes, and so must sum to 1."""
+        """Whether the values of a row are the probabilities of all classes, and so must sum to 1."""
         return self.name == "log_loss" and targets > 1
 
     @property
     def direction(self) -> str:
-        """For sentences: "higher is better"."""
+        """For use in sentences: "higher is better" or "lower is better"."""
         return f"{'higher' if self.higher_is_better else 'lower'} is better"
 
-    def better(self, score: float, other: float) -> bool:
+    def is_better(self, score: float, other: float) -> bool:
         """Whether `score` is strictly better than `other`."""
         return score > other if self.higher_is_better else score < other
 
-    def score(self, truth: np.ndarray, predicted: np.ndarray) -> float:
-        """The score, which can be infinite if predictions are absurdly large."""
+    def score(self, truth: Values, predicted: Values) -> float:
+        """The score, in the metric's unit. It is infinite or NaN where predictions are so large that it overflows."""
         with np.errstate(over="ignore", invalid="ignore"):
             return float(self.scorer(truth, predicted))
 
 
 def _sklearn(name: str, **options: Any) -> Scorer:
-    """Imports scikit-learn only when a score is asked for: it takes more than a second."""
+    """A scorer of `sklearn.metrics`, imported only when it is first called: the import takes over a second."""
 
     def scorer(truth: np.ndarray, predicted: np.ndarray) -> float:
         from sklearn import metrics
@@ -127,22 +129,22 @@ def _sklearn(name: str, **options: Any) -> Scorer:
     return scorer
 
 
-def _of_column(scorer: Scorer) -> Scorer:
-    """For functions that want [n]."""
+def _single_column(scorer: Callable[[Any, Any], float]) -> Scorer:
+    """For functions that take arrays of shape [n]."""
     return lambda truth, predicted: scorer(truth[:, 0], predicted[:, 0])
 
 
-def _of_all(scorer: Scorer) -> Scorer:
-    """For errors over all values alike: [n, t] as [n * t, 1]."""
+def _flattened(scorer: Scorer) -> Scorer:
+    """For errors over all values together: passes [n, t] as [n * t, 1]."""
     return lambda truth, predicted: scorer(truth.reshape(-1, 1), predicted.reshape(-1, 1))
 
 
-def _binary_accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
+def _binary_accuracy(truth: Values, predicted: Values) -> float:
     return float(np.mean((predicted[:, 0] > 0.5) == truth[:, 0]))
 
 
-def _log_loss(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """One column: p(1) of a binary target. Several: one per class, truth one-hot."""
+def _log_loss(truth: Values, predicted: Values) -> float:
+    """Of one column: the probability of 1. Of several: one per class, with one-hot labels."""
     if predicted.shape[1] == 1:
         return _sklearn("log_loss", labels=[0.0, 1.0])(truth[:, 0], predicted[:, 0])
     with warnings.catch_warnings():
@@ -151,16 +153,18 @@ def _log_loss(truth: np.ndarray, predicted: np.ndarray) -> float:
         return _sklearn("log_loss", labels=classes)(truth.argmax(axis=1), predicted)
 
 
-def _map_at_5(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """With one true label per row, average precision is 1 / the label's first rank, or 0."""
+def _map_at_5(truth: Values, predicted: Values) -> float:
+    """With one true label per row, average precision is the inverse of the label's first rank, or 0."""
     ranks = (
-        next((rank for rank, label in enumerate(labels.split()[:MOST_RANKED], 1) if label == true), None)
+        next((rank for rank, label in enumerate(labels.split()[:MAX_RANKED], 1) if label == true), None)
         for true, labels in zip(truth[:, 0], predicted[:, 0], strict=True)
     )
     return sum(1 / rank for rank in ranks if rank) / len(truth)
 
 
 def _correlation(name: str) -> Scorer:
+    """A correlation of `scipy.stats`; 0 for constant predictions, where it is undefined."""
+
     def scorer(truth: np.ndarray, predicted: np.ndarray) -> float:
         from scipy import stats
 
@@ -174,10 +178,11 @@ def _correlation(name: str) -> Scorer:
     return scorer
 
 
-def _psnr(truth: np.ndarray, predicted: np.ndarray) -> float:
+def _psnr(truth: Values, predicted: Values) -> float:
+    """The mean over rows of 10 log10(peak^2 / mean squared error), in decibels, each capped at PSNR_CAP."""
     squared = np.mean((truth - predicted) ** 2, axis=1)
-    least = GREY_PEAK**2 / 10 ** (PSNR_CAP / 10)
-    return float(np.mean(10 * np.log10(GREY_PEAK**2 / np.maximum(squared, least))))
+    smallest = GREY_PEAK**2 / 10 ** (PSNR_CAP / 10)
+    return float(np.mean(10 * np.log10(GREY_PEAK**2 / np.maximum(squared, smallest))))
 
 
 _INFINITY = math.inf
@@ -194,7 +199,7 @@ METRICS: dict[str, Metric] = {
             Targets.COLUMN,
             1.0,
             0.0,
-            _of_column(_sklearn("accuracy_score")),
+            _single_column(_sklearn("accuracy_score")),
             "share of rows with the very class; nothing is clipped",
         ),
         Metric(
@@ -214,7 +219,7 @@ METRICS: dict[str, Metric] = {
             Targets.COLUMN,
             1.0,
             0.0,
-            _of_column(_sklearn("f1_score", average="macro", zero_division=0.0)),
+            _single_column(_sklearn("f1_score", average="macro", zero_division=0.0)),
             "mean over the classes that occur in truth or predictions; F1 is 0 where it is undefined",
         ),
         Metric(
@@ -224,7 +229,7 @@ METRICS: dict[str, Metric] = {
             Targets.COLUMN,
             1.0,
             0.0,
-            _of_column(_sklearn("roc_auc_score")),
+            _single_column(_sklearn("roc_auc_score")),
             f"any number ranks, not only probabilities; {_TIES_AS_HALF}",
         ),
         Metric(
@@ -255,7 +260,7 @@ METRICS: dict[str, Metric] = {
             Targets.COLUMN_OR_ARRAY,
             0.0,
             _INFINITY,
-            _of_all(_sklearn("mean_absolute_error")),
+            _flattened(_sklearn("mean_absolute_error")),
             "nothing is clipped; of an array, the mean over all its values",
         ),
         Metric(
@@ -265,7 +270,7 @@ METRICS: dict[str, Metric] = {
             Targets.COLUMN_OR_ARRAY,
             0.0,
             _INFINITY,
-            _of_all(_sklearn("root_mean_squared_error")),
+            _flattened(_sklearn("root_mean_squared_error")),
             "nothing is clipped; of an array, the root of the mean over all its values",
         ),
         Metric(
@@ -285,7 +290,7 @@ METRICS: dict[str, Metric] = {
             Targets.COLUMN,
             0.0,
             _INFINITY,
-            _of_column(_sklearn("root_mean_squared_log_error")),
+            _single_column(_sklearn("root_mean_squared_log_error")),
             "of log(1 + y); predictions below 0 are refused, not clipped",
         ),
         Metric(
@@ -316,7 +321,7 @@ METRICS: dict[str, Metric] = {
             Targets.COLUMN,
             1.0,
             -1.0,
-            _of_column(_sklearn("cohen_kappa_score", weights="quadratic")),
+            _single_column(_sklearn("cohen_kappa_score", weights="quadratic")),
             "Cohen's kappa, squared distances between the places of two ratings among all that occur in truth"
             " or predictions; fractions are refused, not rounded",
         ),
@@ -327,7 +332,7 @@ METRICS: dict[str, Metric] = {
             Targets.COLUMN,
             1.0,
             -1.0,
-            _of_column(_correlation("pearsonr")),
+            _single_column(_correlation("pearsonr")),
             _UNDEFINED_IS_ZERO,
         ),
         Metric(
@@ -337,7 +342,7 @@ METRICS: dict[str, Metric] = {
             Targets.COLUMN,
             1.0,
             -1.0,
-            _of_column(_correlation("spearmanr")),
+            _single_column(_correlation("spearmanr")),
             f"ties share their mean rank; {_UNDEFINED_IS_ZERO}",
         ),
         Metric(
@@ -352,4 +357,4 @@ METRICS: dict[str, Metric] = {
         ),
     )
 }
-"""By name."""
+"""All metrics by name."""

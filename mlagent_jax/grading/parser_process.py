@@ -1,7 +1,8 @@
-"""What runs in the process that reads submissions: it reads each in a fork of itself, so that none meets another.
+"""The process that parses submissions. It forks for each one, so that no submission can affect another.
 
-It never had a label, and sees the interpreter and this package; see `parsers`, which starts it. A fork has limits
-of its own, and one way to speak: bytes through a pipe, of which no more are taken than an answer can have.
+The process never holds a label, and sees only the interpreter, its packages and this package; see `parsers`, which
+starts it. Each fork has its own resource limits and answers through a pipe, from which no more bytes are read than a
+valid answer can have.
 """
 
 from __future__ import annotations
@@ -26,24 +27,24 @@ from typing import NoReturn
 import numpy as np
 
 from mlagent_jax.grading.labels import Truth
-from mlagent_jax.grading.plain_tables import LEAST_BYTES
+from mlagent_jax.grading.numeric_csv import MIN_BYTES
 from mlagent_jax.grading.spec import GradingSpec
 from mlagent_jax.grading.submissions import RefusedSubmission, parse_submission
 from mlagent_jax.sandbox.sandbox_worker import namespaces, protocol
 
 _MAX_REQUEST_BYTES = 1 << 31
 _OPEN_FILES = 32
-_PIPE_BYTES = 1 << 20  # the most that any user may ask for
-# The first byte of an answer: what follows is a reason, float64 [n, t], or texts [n, t] with NULs between them.
+_PIPE_BYTES = 1 << 20  # the default limit of an unprivileged user
+# The first byte of an answer. What follows is a reason, float64 [n, t], or texts [n, t] separated by NULs.
 REFUSED, NUMBERS, TEXTS = b"r", b"n", b"t"
 SEPARATOR = "\0"
 
 
 @dataclass(frozen=True)
-class Form:
-    """What a submission must look like: nothing of what it should say.
+class SubmissionFormat:
+    """What a submission must look like, without anything that its predictions should be.
 
-    shape: of the predictions [n, t]. row_shape: see `Truth`.
+    shape: (n, t) of the predictions. row_shape: see `Truth`.
     """
 
     spec: GradingSpec
@@ -53,7 +54,7 @@ class Form:
 
     @property
     def truth(self) -> Truth:
-        """As `parse_submission` wants it, with nothing in it that could be found out."""
+        """A `Truth` for `parse_submission` that holds no labels and no splits."""
         n = len(self.ids)
         return Truth(
             row_of={identity: row for row, identity in enumerate(self.ids)},
@@ -65,7 +66,10 @@ class Form:
 
 
 def main(seccomp: str) -> NoReturn:
-    """Serves requests on file descriptor 0, until the other side closes it."""
+    """Serves requests on file descriptor 0 until the other side closes it.
+
+    seccomp: the filter that `sandbox.seccomp.build_filter` made, as text.
+    """
     channel = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
@@ -81,46 +85,48 @@ def main(seccomp: str) -> NoReturn:
             request, blobs = protocol.receive(channel, _MAX_REQUEST_BYTES)
         except EOFError:
             os._exit(0)
-        if len(blobs["submission"]) >= LEAST_BYTES:
-            importlib.import_module("pandas")  # here, once: a fork would have to each time
-        facts, answer = _read_in_fork(request, _read_form(blobs["form"]), blobs["submission"], channel)
-        protocol.send(channel, facts, {"answer": answer})
+        if len(blobs["submission"]) >= MIN_BYTES:
+            importlib.import_module("pandas")  # once, here; otherwise every fork would import it again
+        status, answer = _parse_in_fork(request, _load_format(blobs["format"]), blobs["submission"], channel)
+        protocol.send(channel, status, {"answer": answer})
 
 
 @functools.lru_cache(maxsize=16)
-def _read_form(content: bytes) -> tuple[GradingSpec, Truth]:
-    form: Form = pickle.loads(content)  # the trainer's: only answers come from those who may lie
+def _load_format(content: bytes) -> tuple[GradingSpec, Truth]:
+    form: SubmissionFormat = pickle.loads(content)  # safe: the trainer wrote it, not an agent
     return form.spec, form.truth
 
 
-def _read_in_fork(
+def _parse_in_fork(
     request: dict[str, int], form: tuple[GradingSpec, Truth], submission: bytes, channel: socket.socket
 ) -> tuple[dict[str, object], bytes]:
-    """Whether the fork came to a good end in time, and what it said."""
+    """Whether the fork ended well and in time, and its answer."""
     reader, writer = os.pipe()
     if sys.platform == "linux":
-        with contextlib.suppress(PermissionError):  # of a user with many pipes; they are of use as they are
+        # The kernel refuses a user who has many pipes; one of the default size works too.
+        with contextlib.suppress(PermissionError):
             fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     pid = os.fork()
     if pid == 0:
-        # Nothing of this process's may run in the fork, whatever happens.
+        # The fork must never return into the code of this process, whatever happens.
         try:
             channel.close()
             os.close(reader)
             os.setsid()
-            _limit(request["cpu_seconds"], request["memory_bytes"])
-            _say(writer, _answer(*form, submission))
+            _set_limits(request["cpu_seconds"], request["memory_bytes"])
+            _write_all(writer, _parse(*form, submission))
             os._exit(0)
         finally:
             os._exit(1)
     os.close(writer)
-    answer = _listen(reader, request["answer_bytes"], time.monotonic() + request["wall_seconds"])
+    answer = _read_to_end(reader, request["answer_bytes"], time.monotonic() + request["wall_seconds"])
     os.close(reader)
-    ended = _bury(pid, kill=answer is None)
-    return {"sound": answer is not None and ended == 0}, answer or b""
+    exit_code = _reap(pid, kill=answer is None)
+    return {"ok": answer is not None and exit_code == 0}, answer or b""
 
 
-def _answer(spec: GradingSpec, truth: Truth, submission: bytes) -> bytes:
+def _parse(spec: GradingSpec, truth: Truth, submission: bytes) -> bytes:
+    """The answer: predictions, or why the submission is refused."""
     try:
         predicted = parse_submission(spec, truth, submission)
     except RefusedSubmission as refused:
@@ -130,18 +136,18 @@ def _answer(spec: GradingSpec, truth: Truth, submission: bytes) -> bytes:
     return NUMBERS + predicted.astype("<f8").tobytes()
 
 
-def _say(writer: int, answer: bytes) -> None:
+def _write_all(writer: int, answer: bytes) -> None:
     left = memoryview(answer)
     while left:
         left = left[os.write(writer, left) :]
 
 
-def _listen(reader: int, most: int, deadline: float) -> bytes | None:
-    """Everything until the end of the pipe; None if it is too much or does not end in time."""
+def _read_to_end(reader: int, max_bytes: int, deadline: float) -> bytes | None:
+    """Everything up to the end of the pipe; None if that is too much or takes longer than `deadline`."""
     answer = bytearray()
     poll = select.poll()
     poll.register(reader, select.POLLIN)
-    while len(answer) <= most:
+    while len(answer) <= max_bytes:
         left = deadline - time.monotonic()
         if left <= 0 or not poll.poll(1000 * left):
             return None
@@ -152,12 +158,12 @@ def _listen(reader: int, most: int, deadline: float) -> bytes | None:
     return None
 
 
-def _bury(pid: int, kill: bool) -> int:
-    """Ends the fork and whatever it may have started; its exit code, or the negative number of a signal."""
+def _reap(pid: int, kill: bool) -> int:
+    """Ends the fork and everything it started. Returns its exit code, or the negative number of a signal."""
     if kill:
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    if os.getpid() == 1:  # all others in here are its descendants
+    if os.getpid() == 1:  # in a PID namespace of our own, all other processes are descendants of the fork
         try:
             os.kill(-1, signal.SIGKILL)
             while True:
@@ -167,7 +173,8 @@ def _bury(pid: int, kill: bool) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def _limit(cpu_seconds: int, memory_bytes: int) -> None:
+def _set_limits(cpu_seconds: int, memory_bytes: int) -> None:
+    """Limits this process. memory_bytes: address space beyond what is mapped now."""
     for kind, value in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_CPU, cpu_seconds),

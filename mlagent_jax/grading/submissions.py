@@ -1,4 +1,7 @@
-"""Reads what an agent submitted. It is untrusted: read with a size cap, never evaluated or unpickled."""
+"""Parses submissions. They are untrusted: their size is bounded, and nothing in them is evaluated or unpickled.
+
+The messages of RefusedSubmission are shown to agents.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +13,25 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from mlagent_jax.grading.inference import BOOLEANS, MISSING, as_number
+from mlagent_jax.grading.dtype_inference import BOOLEANS, NA_VALUES, as_number
 from mlagent_jax.grading.labels import Truth
-from mlagent_jax.grading.metrics import METRICS, SUM_TOLERANCE, Prediction
-from mlagent_jax.grading.plain_tables import read_plain
+from mlagent_jax.grading.metrics import METRICS, SUM_TOLERANCE, Prediction, Values
+from mlagent_jax.grading.numeric_csv import read_numeric_csv
 from mlagent_jax.grading.spec import GradingSpec
 
-BYTES_PER_VALUE = 256  # generous for any number, id or class name; bounds a submission's size
-MOST_CHARS = 256  # of one text: an array of texts has room for the longest in each of its cells
-HEADER_BYTES = 4096  # of an .npy file
+BYTES_PER_VALUE = 256  # generous for any number, id or class name; bounds the size of a submission
+MAX_TEXT_CHARS = 256  # of one text, since an array of texts reserves room for the longest in every cell
+HEADER_BYTES = 4096  # the longest header of an .npy file that is read
 
 
 class RefusedSubmission(Exception):
-    """Says in one sentence, written for the agent, why a submission does not count."""
+    """Says in one sentence, written for the agent, why a submission is not valid."""
 
 
 def check_size(spec: GradingSpec, truth: Truth, submission: bytes | None) -> bytes:
-    """The submission, if there is one and it is not too large to be read. Raises RefusedSubmission."""
+    """Returns the submission. Raises RefusedSubmission if there is none, or it is too large."""
     if submission is None:
         raise RefusedSubmission(f"The script wrote no {spec.submission}.")
     cap = HEADER_BYTES + 8 * truth.values.size
@@ -38,32 +42,28 @@ def check_size(spec: GradingSpec, truth: Truth, submission: bytes | None) -> byt
     return submission
 
 
-def parse_submission(spec: GradingSpec, truth: Truth, submission: bytes) -> np.ndarray:
-    """Predictions [n, t] in the order of `truth`: str where they are text, else float.
+def parse_submission(spec: GradingSpec, truth: Truth, submission: bytes) -> Values:
+    """Predictions in the order of `truth`: str where they are text, else float.
 
-    Of `truth`, all but the labels are looked at. Raises RefusedSubmission, and nothing else whatever the bytes
-    are; but see `parsers.parse_apart`, which does not rely on that.
+    Uses the ids and shapes of `truth`, never its labels. Raises RefusedSubmission, and no other exception for any
+    input; `parsers.parse_isolated` does not rely on that.
     """
     predicted = (_parse_array if spec.target_array else _parse_csv)(spec, truth, submission)
     check_predictions(spec, truth, predicted)
     return predicted
 
 
-def check_predictions(spec: GradingSpec, truth: Truth, predicted: np.ndarray) -> None:
-    """Looks at what was read as a whole, whoever read it. Raises RefusedSubmission.
-
-    Args:
-        predicted: [n, t], str or float.
-    """
+def check_predictions(spec: GradingSpec, truth: Truth, predicted: Values) -> None:
+    """Checks all predictions together, whoever parsed them. Raises RefusedSubmission."""
     prediction = METRICS[spec.metric].prediction
-    if prediction.is_text:
-        fine = np.isin(predicted, spec.classes).all() if prediction is Prediction.CLASS else True
+    if spec.predicts_text:
+        valid = np.isin(predicted, spec.classes).all() if prediction is Prediction.CLASS else True
     else:
         low, high = spec.prediction_bounds
-        fine = np.isfinite(predicted).all() and predicted.min() >= low and predicted.max() <= high
+        valid = np.isfinite(predicted).all() and predicted.min() >= low and predicted.max() <= high
         if prediction is Prediction.WHOLE:
-            fine = fine and (predicted == np.round(predicted)).all()
-    if predicted.shape != truth.values.shape or not fine:
+            valid = valid and (predicted == np.round(predicted)).all()
+    if predicted.shape != truth.values.shape or not valid:
         raise RefusedSubmission(
             f"{spec.submission} has a value that is not what was expected: {_expected(spec)}."
         )
@@ -71,14 +71,12 @@ def check_predictions(spec: GradingSpec, truth: Truth, predicted: np.ndarray) ->
         _check_sums(spec, truth, predicted)
 
 
-def _parse_csv(spec: GradingSpec, truth: Truth, submission: bytes) -> np.ndarray:
+def _parse_csv(spec: GradingSpec, truth: Truth, submission: bytes) -> Values:
     n, columns = len(truth.values), (spec.id_column, *spec.target_columns)
-    if (plain := read_plain(spec, truth, submission)) is not None:
-        return plain
+    if (numbers := read_numeric_csv(spec, truth, submission)) is not None:
+        return numbers
     read_value = _value_reader(spec)
-    predicted: np.ndarray = np.empty(
-        truth.values.shape, dtype=object if METRICS[spec.metric].prediction.is_text else float
-    )
+    predicted: np.ndarray = np.empty(truth.values.shape, dtype=object if spec.predicts_text else float)
     seen = np.zeros(n, dtype=bool)
     try:
         reader = csv.reader(io.StringIO(submission.decode("utf-8-sig"), newline=""), strict=True)
@@ -115,22 +113,22 @@ def _parse_csv(spec: GradingSpec, truth: Truth, submission: bytes) -> np.ndarray
     return predicted.astype(str) if predicted.dtype == object else predicted
 
 
-def _parse_array(spec: GradingSpec, truth: Truth, submission: bytes) -> np.ndarray:
+def _parse_array(spec: GradingSpec, truth: Truth, submission: bytes) -> Float[np.ndarray, "n t"]:
     expected = (len(truth.values), *truth.row_shape)
     array = _read_npy(spec, submission, expected)
     low, high = spec.prediction_bounds
-    fine = np.isfinite(array) & (array >= low) & (array <= high)
-    if not fine.all():
-        where = np.unravel_index(int(np.argmin(fine)), expected)
-        place = ", ".join(str(int(index)) for index in where)
+    valid = np.isfinite(array) & (array >= low) & (array <= high)
+    if not valid.all():
+        first = np.unravel_index(int(np.argmin(valid)), expected)
+        position = ", ".join(str(int(index)) for index in first)
         raise RefusedSubmission(
-            f"{spec.submission} has {array[where]:g} at [{place}]; expected {_expected(spec)}."
+            f"{spec.submission} has {array[first]:g} at [{position}]; expected {_expected(spec)}."
         )
     return array.reshape(truth.values.shape)
 
 
-def _read_npy(spec: GradingSpec, submission: bytes, expected: tuple[int, ...]) -> np.ndarray:
-    """The array as float. Shape and type are checked before any room is made for it."""
+def _read_npy(spec: GradingSpec, submission: bytes, expected: tuple[int, ...]) -> Float[np.ndarray, "n ..."]:
+    """The array as float. Its shape and type are checked before any memory is allocated for it."""
     file = io.BytesIO(submission)
     try:
         version = np.lib.format.read_magic(file)
@@ -139,7 +137,7 @@ def _read_npy(spec: GradingSpec, submission: bytes, expected: tuple[int, ...]) -
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         shape, fortran, dtype = read(file, max_header_size=HEADER_BYTES)
-    except Exception:  # the header is a Python literal that may be wrong in any way
+    except Exception:  # the header is a Python literal, which can be wrong in any way
         raise RefusedSubmission(f"{spec.submission} is not a file as numpy.save writes it.") from None
     if shape != expected:
         raise RefusedSubmission(f"{spec.submission} has the shape {_show(str(shape))}; expected {expected}.")
@@ -151,7 +149,8 @@ def _read_npy(spec: GradingSpec, submission: bytes, expected: tuple[int, ...]) -
     return np.frombuffer(data, dtype).reshape(expected, order="F" if fortran else "C").astype(float)
 
 
-def _check_sums(spec: GradingSpec, truth: Truth, predicted: np.ndarray) -> None:
+def _check_sums(spec: GradingSpec, truth: Truth, predicted: Float[np.ndarray, "n t"]) -> None:
+    """Raises RefusedSubmission unless each row sums to 1."""
     off = np.abs(predicted.sum(axis=1) - 1) > SUM_TOLERANCE
     if off.any():
         row = int(np.argmax(off))
@@ -163,7 +162,7 @@ def _check_sums(spec: GradingSpec, truth: Truth, predicted: np.ndarray) -> None:
 
 
 def _positions(header: list[str], columns: tuple[str, ...], submission: str) -> list[int]:
-    """Where each of `columns` stands in the header."""
+    """The index of each of `columns` in the header. Raises RefusedSubmission for any other set of columns."""
     names = [name.strip() for name in header]
     if sorted(names) != sorted(columns):
         found = ", ".join(_show(name) for name in names[:8]) + (", ..." if len(names) > 8 else "")
@@ -174,7 +173,7 @@ def _positions(header: list[str], columns: tuple[str, ...], submission: str) -> 
 
 
 def _value_reader(spec: GradingSpec) -> Callable[[str, str, str], float | str]:
-    """A function of column, id and cell text that gives the value, or refuses it."""
+    """A function of column, id and cell that returns the value or raises RefusedSubmission."""
     prediction = METRICS[spec.metric].prediction
     find_class = class_finder(spec.classes)
     low, high = spec.prediction_bounds
@@ -182,7 +181,7 @@ def _value_reader(spec: GradingSpec) -> Callable[[str, str, str], float | str]:
 
     def refused(column: str, identity: str, text: str) -> RefusedSubmission:
         where = f"{column} of id {_show(identity)} is {_show(text)}"
-        lost = sorted(MISSING.intersection(spec.classes)) if not text.strip() else []
+        lost = sorted(NA_VALUES.intersection(spec.classes)) if not text.strip() else []
         hint = f" (pandas reads {lost[0]!r} as missing unless told keep_default_na=False)" if lost else ""
         return RefusedSubmission(f"{where}; expected {_expected(spec)}{hint}.")
 
@@ -194,7 +193,7 @@ def _value_reader(spec: GradingSpec) -> Callable[[str, str, str], float | str]:
 
     def ranking(column: str, identity: str, text: str) -> str:
         text = text.strip()
-        if not text or len(text) > MOST_CHARS:
+        if not text or len(text) > MAX_TEXT_CHARS:
             raise refused(column, identity, text)
         return text
 
@@ -211,19 +210,19 @@ def _value_reader(spec: GradingSpec) -> Callable[[str, str, str], float | str]:
 
 
 def class_finder(classes: Sequence[str]) -> Callable[[str], str | None]:
-    """A function of a cell that gives the class which it names, or None.
+    """A function that returns the class named by a cell, or None.
 
-    That is the class of just this text; else the only one that differs in outer spaces alone; else the only one that
-    data frames may have read as the same number or boolean: "1" and "1.0" name the class "01", if there is no other
-    1 among the classes.
+    That is the class with exactly this text. Failing that, it is the only class that differs just in surrounding
+    spaces; failing that, the only one that pandas may have read as the same number or boolean. For example, "1" and
+    "1.0" name the class "01" if no other class equals 1.
     """
     exact = {name: name for name in classes}
-    looser = [_only(classes, key) for key in (str.strip, _as_data_frames_read)]
+    fallbacks = [_unambiguous(classes, key) for key in (str.strip, _as_inferred)]
 
     def find(text: str) -> str | None:
-        if text in exact or not text.strip():  # nothing is not the class " "
+        if text in exact or not text.strip():  # an empty cell does not name the class " "
             return exact.get(text)
-        for key, names in looser:
+        for key, names in fallbacks:
             if (found := names.get(key(text))) is not None:
                 return found
         return None
@@ -231,24 +230,25 @@ def class_finder(classes: Sequence[str]) -> Callable[[str], str | None]:
     return find
 
 
-def _only(
+def _unambiguous(
     classes: Sequence[str], key: Callable[[str], Hashable]
 ) -> tuple[Callable[[str], Hashable], dict[Hashable, str]]:
-    """The key, and the classes that no other one shares it with."""
+    """The key function, and the classes by key, without those that share a key."""
     counts = Counter(map(key, classes))
     return key, {key(name): name for name in classes if counts[key(name)] == 1}
 
 
-def _as_data_frames_read(text: str) -> Hashable:
+def _as_inferred(text: str) -> Hashable:
+    """What pandas may read from a cell: a boolean's name, a number, or the text."""
     text = text.strip()
     return text.lower() if text in BOOLEANS else as_number(text) if as_number(text) is not None else text
 
 
 def _expected(spec: GradingSpec) -> str:
-    """What a value must be, in words."""
+    """What a value must be, in words for the agent."""
     prediction = METRICS[spec.metric].prediction
     if prediction is Prediction.CLASS:
-        shown = ", ".join(map(_class, spec.classes[:12])) + (", ..." if len(spec.classes) > 12 else "")
+        shown = ", ".join(map(_show_class, spec.classes[:12])) + (", ..." if len(spec.classes) > 12 else "")
         return f"{prediction.value} {shown}"
     low, high = spec.prediction_bounds
     if (low, high) == prediction.bounds:
@@ -257,8 +257,8 @@ def _expected(spec: GradingSpec) -> str:
     return f"a {kind} from {low:g} to {high:g}"
 
 
-def _class(name: str) -> str:
-    """As it is, or quoted where one would not see it."""
+def _show_class(name: str) -> str:
+    """The name, quoted if it has surrounding spaces or invisible characters."""
     return name if name == name.strip() and name.isprintable() and name else repr(name)
 
 
@@ -267,5 +267,5 @@ def _count(number: int, noun: str) -> str:
 
 
 def _show(text: str) -> str:
-    """An agent's own text, short and with control characters escaped."""
+    """The agent's own text, shortened and with control characters escaped."""
     return repr(text if len(text) <= 40 else text[:37] + "...")

@@ -1,4 +1,4 @@
-"""The shape of a Qwen2 / Qwen2.5 or Llama model, and how it is to be computed."""
+"""The architecture of a Qwen2, Qwen2.5 or Llama model, and how it is executed."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class Qwen2Config:
-    """Architecture (names as in a Hugging Face `config.json`) and execution (ours). Hashable: static under jit.
+    """Architecture (field names as in a Hugging Face `config.json`) and execution (our own fields).
 
-    attention: backend of `mlagent_jax.nn.attention`; stated here, never guessed from the devices present, so
-        that the same model lowers for hardware that is not there.
-    query_chunk: queries per block of the `xla_chunked` backend, tokens.
-    logits_chunk: tokens of each row whose logits exist at a time in losses; a few thousand over all rows of a
-        device keep an accelerator busy, 128 suit a CPU.
+    It is hashable, so it can be a static argument of a jitted function.
+
+    attention: backend of `mlagent_jax.nn.attention`. It is set here and never guessed from the devices present, so that
+        the same model can be lowered for hardware that this machine does not have.
+    query_chunk: tokens; queries per block of the `xla_chunked` backend.
+    logits_chunk: tokens of each row whose logits exist at a time in losses. A few thousand over all rows of a device
+        keep an accelerator busy; 128 are good on a CPU.
     remat: what a layer keeps for the backward pass, one of `models.remat.REMAT_POLICIES`.
-    scan_layers: run the layers as one `lax.scan` (compile time independent of depth) or unrolled.
-    dtype: of activations, one of `DTYPES`; norms, rotations, softmax, logits and sums are float32 within.
-    param_dtype: of stored parameters; adapters and a critic's head are float32 whatever it is.
-    lora: adapters beside the kernels; they and nothing else are then trained.
-    unused_ids: ranges [start, stop) of ids that the tokenizer has no token for. They are never sampled, and have no
-        part in any log-probability: the rows of the matrices are there, the distribution is over the tokens.
+    scan_layers: run the layers as one `lax.scan` (compile time does not depend on depth), or unrolled.
+    dtype: of activations, one of `DTYPES`. Norms, rotations, softmax, logits and sums are computed in float32.
+    param_dtype: of stored parameters, except adapters and a critic's head, which are always float32.
+    lora: adapters beside the kernels; then only these are trained.
+    unused_ids: ranges [start, stop) of ids for which the tokenizer has no token. They are never sampled and have no
+        part in any log-probability: the matrices have rows for them, but the distribution is over tokens only.
     """
 
     vocab_size: int = setting(at_least=1)
@@ -92,8 +94,8 @@ class Qwen2Config:
     def from_hf(cls, hf: Mapping[str, Any], **execution: Any) -> Qwen2Config:
         """Reads the `config.json` of a Hugging Face Qwen2 or Llama model; `execution` sets our own fields.
 
-        Llama's network is Qwen2's without the biases of queries, keys and values. Raises ValueError naming
-        every feature of the file that this model does not implement, with its value.
+        Llama is Qwen2 without the biases of queries, keys and values. Raises ValueError naming every feature of the
+        file that is not implemented here, with its value.
         """
         if "model_type" not in hf:
             raise ValueError("the model's config.json lacks model_type")
@@ -101,7 +103,7 @@ class Qwen2Config:
         if refused:
             raise ValueError(f"this model does not implement {'; '.join(refused)}")
         fields = {name: hf[name] for name in _HF_FIELDS if hf.get(name) is not None}
-        if hf["model_type"] == "llama":  # checkpoints older than grouped heads do not state them
+        if hf["model_type"] == "llama":  # checkpoints from before grouped heads lack the field
             fields.setdefault("num_key_value_heads", fields.get("num_attention_heads"))
         missing = [name for name in _HF_REQUIRED if fields.get(name) is None]
         if missing:
@@ -112,9 +114,9 @@ class Qwen2Config:
         return cls(**{**fields, **execution})
 
     def to_hf(self) -> dict[str, Any]:
-        """A `config.json` that `transformers` reads, in the spelling that versions 4 and 5 both understand.
+        """A `config.json` that versions 4 and 5 of `transformers` can both read.
 
-        Qwen2ForCausalLM, or LlamaForCausalLM for a model without biases.
+        The architecture is Qwen2ForCausalLM, or LlamaForCausalLM for a model without biases.
         """
         fields = {name: getattr(self, name) for name in _HF_FIELDS}
         kind = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "use_sliding_window": False}
@@ -145,7 +147,7 @@ class Qwen2Config:
         return self.num_hidden_layers * layer + embeddings + D
 
 
-# How a model is computed, which its checkpoint does not say; the other fields are what it is.
+# Fields that say how a model is computed, and that its checkpoint does not decide.
 EXECUTION = ("attention", "query_chunk", "logits_chunk", "remat", "scan_layers", "dtype", "param_dtype")
 
 _HF_REQUIRED = (
@@ -168,18 +170,18 @@ _HF_FIELDS = (
 
 
 def _rope(hf: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the file says of rotary embeddings, in the spelling of transformers 5 or 4."""
+    """The file's settings of rotary embeddings, as transformers 5 or 4 writes them."""
     return {**(hf.get("rope_scaling") or {}), **(hf.get("rope_parameters") or {})}
 
 
 def _unsupported(hf: Mapping[str, Any]) -> list[str]:
-    """Names what in `hf` changes the computation in a way that this model does not follow."""
+    """The settings in `hf` that change the computation in a way that is not implemented here."""
     model_type = hf["model_type"]
     if model_type not in ("qwen2", "llama"):
         return [f"model_type={model_type!r} (only 'qwen2' and 'llama')"]
     rope = _rope(hf)
     rope_type = rope.get("rope_type", rope.get("type", "default"))
-    # Llama's flag gives o_proj a bias as well; Qwen2 has the others whatever its file says.
+    # In Llama the flag adds a bias to o_proj as well; in Qwen2 q, k and v always have one, whatever the file says.
     bias = model_type == "qwen2"
     checks = {
         "architectures": not all(name.endswith("ForCausalLM") for name in hf.get("architectures") or ()),
@@ -204,7 +206,10 @@ def _unsupported(hf: Mapping[str, Any]) -> list[str]:
 
 
 def qwen2_5(size: str, **execution: Any) -> Qwen2Config:
-    """A published size, from "0.5b" to "72b" (Qwen2.5 technical report, arXiv 2412.15115)."""
+    """A published Qwen2.5 model, from "0.5b" to "72b" (technical report, arXiv 2412.15115).
+
+    Raises ValueError for any other size.
+    """
     #        D     F      L   N   K  V        tied
     sizes = {
         "0.5b": (896, 4864, 24, 14, 2, 151_936, True),

@@ -1,6 +1,7 @@
-"""GGUF files (llama.cpp's format) of Llama and Qwen2 models, read as Hugging Face tensors.
+"""Llama and Qwen2 models in GGUF files (llama.cpp's format), read as Hugging Face tensors.
 
-Needs the extra `gguf`. Names and layouts: https://github.com/ggml-org/llama.cpp, gguf-py and convert_hf_to_gguf.py.
+Needs the extra `gguf`. Names and layouts follow gguf-py and convert_hf_to_gguf.py of
+https://github.com/ggml-org/llama.cpp.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.models.config import Qwen2Config
@@ -18,7 +20,7 @@ from mlagent_jax.models.hf.names import hf_tensors
 
 ARCHITECTURES = ("llama", "qwen2")
 _EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
-_ROWS = 4096  # of the two that are compared at a time
+_ROWS_AT_A_TIME = 4096  # when the embedding and output matrices are compared
 _TOP = {
     "model.embed_tokens.weight": "token_embd.weight",
     "model.norm.weight": "output_norm.weight",
@@ -38,19 +40,19 @@ _LAYER = {
 
 
 class GGUFError(UserError):
-    """A GGUF file cannot be imported; the message says what in it, and which values are possible."""
+    """A GGUF file that cannot be imported; the message names the reason and the values that are possible."""
 
 
 class GGUFModel:
-    """One file, memory-mapped; tensors are dequantised as they are asked for."""
+    """One memory-mapped file; each tensor is dequantised when it is read."""
 
     def __init__(self, path: str | Path):
-        """Raises GGUFError where `path` is no GGUF file or of an architecture that isn't implemented."""
+        """Raises GGUFError where `path` is not a GGUF file, or its architecture is not implemented."""
         try:
             from gguf import GGUFReader
         except ImportError as error:
             raise GGUFError(
-                "importing GGUF needs the package gguf: pip install 'mlagent-jax[gguf]'"
+                "importing a GGUF file needs the package gguf: pip install 'mlagent-jax[gguf]'"
             ) from error
         self._path = Path(path)
         if not self._path.is_file():
@@ -64,12 +66,12 @@ class GGUFModel:
         self._architecture = str(self._required("general.architecture"))
         if self._architecture not in ARCHITECTURES:
             raise GGUFError(
-                f"{path} is of architecture {self._architecture!r}; only {', '.join(ARCHITECTURES)} can be imported"
+                f"{path} has the architecture {self._architecture!r}; only {', '.join(ARCHITECTURES)} can be imported"
             )
 
     @cached_property
     def config(self) -> Qwen2Config:
-        """Raises GGUFError naming what is missing or not implemented."""
+        """Raises GGUFError naming the metadata that is missing or not implemented."""
         kind = self._architecture
         for name, harmless in (("rope.scaling.type", "none"), ("expert_count", 0)):
             value = self.metadata.get(f"{kind}.{name}", harmless)
@@ -94,7 +96,7 @@ class GGUFModel:
                 head_dim=int(key_length),
                 max_position_embeddings=int(self._required(f"{kind}.context_length")),
                 rope_theta=float(self.metadata.get(f"{kind}.rope.freq_base", 10_000.0)),
-                # Stored as float32; the shortest decimal that rounds to it is what was meant.
+                # Stored as float32; the intended value is the shortest decimal that rounds to it.
                 rms_norm_eps=float(
                     str(np.float32(self._required(f"{kind}.attention.layer_norm_rms_epsilon")))
                 ),
@@ -106,20 +108,20 @@ class GGUFModel:
 
     @cached_property
     def output_difference(self) -> float:
-        """Of the output matrix from the embedding: the norm of what they differ by, as a share of the embedding's."""
+        """The norm of output matrix minus embedding, as a share of the embedding's norm."""
         difference = norm = 0.0
-        for start in range(0, int(self._tensors[_EMBEDDING].shape[1]), _ROWS):
-            one, other = (self._rows(name, start, start + _ROWS) for name in (_EMBEDDING, _OUTPUT))
+        for start in range(0, int(self._tensors[_EMBEDDING].shape[1]), _ROWS_AT_A_TIME):
+            one, other = (self._rows(name, start, start + _ROWS_AT_A_TIME) for name in (_EMBEDDING, _OUTPUT))
             difference += float(np.sum((one - other) ** 2, dtype=np.float64))
             norm += float(np.sum(one**2, dtype=np.float64))
         return math.sqrt(difference / norm) if norm else math.sqrt(difference)
 
     @cached_property
     def output_repeats_embedding(self) -> bool:
-        """Whether the file has one matrix twice, as some converters write a tied model's.
+        """Whether the output matrix is a copy of the embedding; some converters write a tied model's matrix twice.
 
-        The two may be quantised differently. So they are the same where they differ by no more than what quantisation
-        takes away; two matrices that were trained apart differ by more than their own size.
+        The copies may be quantised differently. They count as the same where they differ by no more than the error of
+        their quantisation; two matrices that were trained separately differ by more than their own norm.
         """
         one, other = self._tensors[_EMBEDDING], self._tensors[_OUTPUT]
         if list(one.shape) != list(other.shape):
@@ -129,7 +131,7 @@ class GGUFModel:
 
     @property
     def notes(self) -> list[str]:
-        """What was decided about this file that its reader should know."""
+        """Decisions about this file that the user should know of."""
         if _OUTPUT not in self._tensors:
             return []
         kinds = [self._tensors[name].tensor_type for name in (_EMBEDDING, _OUTPUT)]
@@ -140,7 +142,7 @@ class GGUFModel:
         if not self.config.tie_word_embeddings:
             return [f"{found}: imported as untied, with both matrices"]
         return [
-            f"{found}, no more than their quantisation explains: one matrix, so imported as tied, with the values of "
+            f"{found}, no more than their quantisation explains: imported as tied, with the values of "
             f"{self._shared}"
         ]
 
@@ -152,28 +154,28 @@ class GGUFModel:
         unknown = [name for name in self._tensors if name not in expected and name not in repeated]
         if absent or unknown:
             raise GGUFError(
-                f"{self._path} lacks {absent[:4]} and has {unknown[:4]}, which are not implemented"
+                f"{self._path} lacks {absent[:4]} and has {unknown[:4]}, which are not part of the model"
             )
         for name, shape in expected.items():
             found = tuple(int(n) for n in self._tensors[name].shape[::-1])
             if found != shape:
                 raise GGUFError(
-                    f"{self._path}: {name} is {list(found)}, but its metadata imply {list(shape)}"
+                    f"{self._path}: {name} is {list(found)}, but the metadata imply {list(shape)}"
                 )
 
-    def read(self, hf_name: str) -> np.ndarray:
-        """A tensor by its Hugging Face name and in that layout, float32."""
+    def read(self, hf_name: str) -> Float32[np.ndarray, " ..."]:
+        """The tensor with this Hugging Face name, in Hugging Face's layout and float32."""
         name = gguf_name(hf_name)
         values = self._rows(self._shared if name == _EMBEDDING else name)
         heads = {"q_proj": self.config.num_attention_heads, "k_proj": self.config.num_key_value_heads}
         module = hf_name.split(".")[-2]
         if self._architecture == "llama" and module in heads:
-            values = _halves(values, heads[module])
+            values = _to_half_split(values, heads[module])
         return values
 
     @property
     def _shared(self) -> str:
-        """The tensor that the embedding is read from: of a matrix that is there twice, the one that has lost less."""
+        """The tensor from which the embedding is read; of two copies, the one with the smaller quantisation error."""
         names = (
             [_EMBEDDING, _OUTPUT]
             if _OUTPUT in self._tensors and self.config.tie_word_embeddings
@@ -181,8 +183,8 @@ class GGUFModel:
         )
         return min(names, key=lambda name: _quantisation_error(self._tensors[name].tensor_type))
 
-    def _rows(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Rows of a tensor (or all of a vector), dequantised to float32."""
+    def _rows(self, name: str, start: int = 0, stop: int | None = None) -> Float32[np.ndarray, " ..."]:
+        """Rows of a matrix (or a whole vector), dequantised to float32."""
         from gguf import dequantize
 
         tensor = self._tensors[name]
@@ -202,9 +204,9 @@ class GGUFModel:
 
 
 def _quantisation_error(kind: Any) -> float:
-    """A bound on what is lost, as a share of the norm, when weights are stored as this type.
+    """A bound on the quantisation error of weights stored as this type, as a share of their norm.
 
-    b bits for blocks of normal numbers lose 1.3 to 1.5 parts in 2^b; this is twice that.
+    The error of b bits on blocks of normal numbers is 1.3 to 1.5 parts in 2^b; the bound is twice that.
     """
     from gguf import GGML_QUANT_SIZES
 
@@ -224,8 +226,11 @@ def gguf_name(hf_name: str) -> str:
     return f"blk.{layer}.{_LAYER[module]}.{kind}"
 
 
-def _halves(kernel: np.ndarray, heads: int) -> np.ndarray:
-    """[heads*H, in] with the rotated pairs of a head beside each other, as llama.cpp keeps Llama's queries and
-    keys, to the first halves of all pairs before the second, as Hugging Face does."""
+def _to_half_split(kernel: Float32[np.ndarray, "NH ..."], heads: int) -> Float32[np.ndarray, "NH ..."]:
+    """Reorders each head's rows from llama.cpp's layout of Llama's queries and keys to Hugging Face's.
+
+    llama.cpp puts the two elements of a rotated pair next to each other; Hugging Face puts the first elements of all
+    pairs before the second ones.
+    """
     pairs = kernel.reshape(heads, kernel.shape[0] // heads // 2, 2, -1)
     return pairs.swapaxes(1, 2).reshape(kernel.shape)

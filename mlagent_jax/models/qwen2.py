@@ -1,39 +1,38 @@
 """Qwen2 / Qwen2.5 (arXiv 2407.10671, 2412.15115) in Flax NNX, used functionally.
 
-Parameters are a nested dict of arrays, with all layers stacked along a leading axis L; the modules below only say
-how they are made and used. `forward(config, params, ...)` is pure: jit it, differentiate it, donate to it.
+Parameters are a nested dict of arrays, with all layers stacked along a leading axis L. The modules below only define
+how parameters are initialised and used. `forward(config, params, ...)` is a pure function, to be jitted and
+differentiated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
+from jaxtyping import Array, Float, Float32, Int
 
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import Adapter, join, partition
+from mlagent_jax.models.params import Params
 from mlagent_jax.models.remat import rematerialised
-from mlagent_jax.nn.attention import attention
+from mlagent_jax.nn.attention import AttentionFn, attention
 from mlagent_jax.nn.embedding import embedding_lookup
 from mlagent_jax.nn.linear import linear
 from mlagent_jax.nn.norm import rms_norm
 from mlagent_jax.nn.rope import apply_rope, rope_tables
 from mlagent_jax.parallel.rules import constrain
 
-Params = dict[str, Any]
-Rope = tuple[jax.Array, jax.Array]
-Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+Rope = tuple[Float32[Array, "*B half"], Float32[Array, "*B half"]]  # cos and sin for half of a head each
 
 
 class Linear(nnx.Module):
-    """x [..., in] -> [..., out]; kernel [in, out], computed in the activations' dtype. `name` says if it is adapted.
+    """x @ kernel + bias, with kernel [in, out], computed in the dtype of x. `name` decides whether it has an adapter.
 
-    With an adapter the terms are added in float32 and rounded once: what it adds may be less than a rounding.
+    With an adapter, the terms are added in float32 and rounded once, since the adapter may add less than one rounding.
     """
 
     def __init__(
@@ -50,7 +49,7 @@ class Linear(nnx.Module):
         lora = config.lora
         self.adapter = Adapter(lora, shape, axes, rngs) if lora and name in lora.targets else None
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
         kernel = self.kernel[...].astype(x.dtype)
         y = linear(x, kernel) if self.adapter is None else linear(x, kernel, jnp.float32) + self.adapter(x)
         if self.bias is not None:
@@ -63,12 +62,12 @@ class RMSNorm(nnx.Module):
         self.eps = config.rms_norm_eps
         self.scale = _constant(config, (config.hidden_size,), ("embed",), 1.0)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
         return rms_norm(x, self.scale[...], self.eps)
 
 
 class Attention(nnx.Module):
-    """Grouped-query attention with rotary positions; how queries meet keys is the caller's `attend`."""
+    """Grouped-query attention with rotary positions; the caller supplies the attention function."""
 
     def __init__(self, config: Qwen2Config, rngs: nnx.Rngs):
         self.head_dim = config.head_dim
@@ -80,13 +79,17 @@ class Attention(nnx.Module):
         self.v_proj = Linear(config, "v_proj", (D, kv_heads), ("embed", "kv_heads"), bias, rngs)
         self.o_proj = Linear(config, "o_proj", (heads, D), ("heads", "embed"), False, rngs)
 
-    def __call__(self, x: jax.Array, rope: Rope, attend: Attend) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "*B D"], rope: Rope, attention_fn: AttentionFn
+    ) -> Float[Array, "*B D"]:
         q, k, v = (y.reshape(*y.shape[:-1], -1, self.head_dim) for y in self.project(x))
-        context = attend(apply_rope(q, *rope), apply_rope(k, *rope), v)
+        context = attention_fn(apply_rope(q, *rope), apply_rope(k, *rope), v)
         return self.o_proj(context.reshape(*x.shape[:-1], -1))
 
-    def project(self, x: jax.Array) -> tuple[jax.Array, ...]:
-        """x [..., D] -> queries [..., N*H], keys and values [..., K*H]."""
+    def project(
+        self, x: Float[Array, "*B D"]
+    ) -> tuple[Float[Array, "*B NH"], Float[Array, "*B KH"], Float[Array, "*B KH"]]:
+        """Queries, keys and values."""
         return self.q_proj(x), self.k_proj(x), self.v_proj(x)
 
 
@@ -99,7 +102,7 @@ class MLP(nnx.Module):
         self.up_proj = Linear(config, "up_proj", (D, F), ("embed", "mlp"), False, rngs)
         self.down_proj = Linear(config, "down_proj", (F, D), ("mlp", "embed"), False, rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
         return self.down_proj(jax.nn.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
@@ -110,14 +113,15 @@ class Block(nnx.Module):
         self.mlp_norm = RMSNorm(config)
         self.mlp = MLP(config, rngs)
 
-    def __call__(self, x: jax.Array, rope: Rope, attend: Attend) -> jax.Array:
-        """x [B,T,D], rope cos and sin [B,T,H/2]; attend(q [B,T,N,H], k [B,T,K,H], v) -> [B,T,N,H]."""
-        x = x + self.attention(self.input_norm(x), rope, attend)
+    def __call__(
+        self, x: Float[Array, "B T D"], rope: Rope, attention_fn: AttentionFn
+    ) -> Float[Array, "B T D"]:
+        x = x + self.attention(self.input_norm(x), rope, attention_fn)
         return x + self.mlp(self.mlp_norm(x))
 
 
 class Qwen2(nnx.Module):
-    """The trunk with its embeddings; `layers` is one Block whose every parameter has a leading axis L."""
+    """The whole model; `layers` is one Block in which every parameter has a leading axis L."""
 
     def __init__(self, config: Qwen2Config, rngs: nnx.Rngs):
         V, D = config.vocab_size, config.hidden_size
@@ -136,18 +140,18 @@ class Qwen2(nnx.Module):
 
 
 def init_params(config: Qwen2Config, seed: int) -> Params:
-    """Fresh parameters: normal with `initializer_range`, norms 1, biases 0."""
+    """Random parameters: normal with standard deviation `initializer_range`, norms 1, biases 0."""
     params: Params = nnx.to_pure_dict(nnx.state(Qwen2(config, nnx.Rngs(seed)), nnx.Param))
     return params
 
 
 def init_adapters(config: Qwen2Config, seed: int) -> Params:
-    """The part of `init_params` that `config.lora` adds; nothing else is made."""
+    """Only those parameters of `init_params` that `config.lora` adds."""
     return jax.jit(lambda: partition(init_params(config, seed))[0])()
 
 
 def with_adapters(config: Qwen2Config, params: Params, seed: int) -> Params:
-    """`params` with the adapters that `config.lora` asks for: their own, or fresh ones."""
+    """`params` with the adapters that `config.lora` asks for: those it has already, or new ones."""
     if config.lora is None or partition(params)[1]:
         return params
     return join(init_adapters(config, seed), params)
@@ -161,9 +165,9 @@ def abstract_params(config: Qwen2Config) -> Params:
 
 
 def logical_axes(config: Qwen2Config) -> Params:
-    """The tree of `init_params` with a tuple of axis names for each array.
+    """The tree of `init_params` with a tuple of logical axes for each array.
 
-    Names: "layers", "vocab", "embed" (D), "heads" (N*H), "kv_heads" (K*H), "mlp" (F).
+    Axes: "layers", "vocab", "embed" (D), "heads" (N*H), "kv_heads" (K*H), "mlp" (F).
     """
     axes = axes_of(nnx.eval_shape(lambda: Qwen2(config, nnx.Rngs(0))))
     axes["layers"] = jax.tree.map(
@@ -173,7 +177,7 @@ def logical_axes(config: Qwen2Config) -> Params:
 
 
 def axes_of(module: nnx.Module) -> Params:
-    """The tree of a module's parameters with a tuple of axis names for each array."""
+    """The tree of a module's parameters with a tuple of logical axes for each array."""
     axes: Params = nnx.to_pure_dict(
         jax.tree.map(
             lambda variable: variable.get_metadata("logical_axes"),
@@ -187,28 +191,29 @@ def axes_of(module: nnx.Module) -> Params:
 def forward(
     config: Qwen2Config,
     params: Params,
-    tokens: jax.Array,
-    positions: jax.Array,
-    segment_ids: jax.Array,
+    tokens: Int[Array, "B T"],
+    positions: Int[Array, "B T"],
+    segment_ids: Int[Array, "B T"],
     mesh: Mesh | None = None,
-) -> jax.Array:
-    """The last hidden states, after the final norm.
+) -> Float[Array, "B T D"]:
+    """The last hidden states, after the final norm, in config.dtype; logits are their product with `unembedding`.
 
-    tokens, positions, segment_ids: [B,T] int. Positions count from 0 in each segment; segment id 0 is padding,
-    whose outputs are finite and meaningless. Returns [B,T,D] in config.dtype; times `unembedding` gives logits.
-    mesh: what the arrays lie on, so that XLA is told where activations go.
+    positions: from 0 in each segment. segment_ids: 0 is padding, whose outputs are finite and meaningless.
+    mesh: what the arrays lie on; activations are then sharded over it too.
     """
 
-    def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    def attention_fn(
+        q: Float[Array, "B T N H"], k: Float[Array, "B T K H"], v: Float[Array, "B T K H"]
+    ) -> Float[Array, "B T N H"]:
         return attention(
             q, k, v, segment_ids, backend=config.attention, query_chunk=config.query_chunk, mesh=mesh
         )
 
     rope = rope_tables(positions, config.head_dim, config.rope_theta)
 
-    def layer(x: jax.Array, layer_params: Params) -> tuple[jax.Array, None]:
+    def layer(x: Float[Array, "B T D"], layer_params: Params) -> tuple[Float[Array, "B T D"], None]:
         x = constrain(x, ("batch", "time", None), mesh)
-        return block(config, layer_params)(x, rope, attend), None
+        return block(config, layer_params)(x, rope, attention_fn), None
 
     run_layer = rematerialised(layer, config.remat)
     x = embed(config, params, tokens, mesh)
@@ -220,18 +225,20 @@ def forward(
     return final_norm(config, params, x)
 
 
-def unembedding(config: Qwen2Config, params: Params) -> jax.Array:
-    """The matrix [D,V] that turns hidden states into logits, tied or not, in config.dtype."""
+def unembedding(config: Qwen2Config, params: Params) -> Float[Array, "D V"]:
+    """The matrix that turns hidden states into logits, tied or not, in config.dtype."""
     matrix = params["embed"].T if config.tie_word_embeddings else params["lm_head"]
     return matrix.astype(config.dtype)
 
 
-def embed(config: Qwen2Config, params: Params, tokens: jax.Array, mesh: Mesh | None = None) -> jax.Array:
-    """tokens [B,T] int -> [B,T,D] in config.dtype."""
+def embed(
+    config: Qwen2Config, params: Params, tokens: Int[Array, "B T"], mesh: Mesh | None = None
+) -> Float[Array, "B T D"]:
+    """Token embeddings in config.dtype."""
     return embedding_lookup(params["embed"], tokens, config.dtype, mesh)
 
 
-def final_norm(config: Qwen2Config, params: Params, x: jax.Array) -> jax.Array:
+def final_norm(config: Qwen2Config, params: Params, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
     return rms_norm(x, params["norm"]["scale"], config.rms_norm_eps)
 
 
@@ -246,7 +253,7 @@ def unstack_layers(config: Qwen2Config, params: Params) -> list[Params]:
 
 
 def block(config: Qwen2Config, layer_params: Params) -> Block:
-    """One layer with its parameters in place; call it with (x, rope, attend)."""
+    """A Block with these parameters."""
     module: Block = nnx.merge(_block_definition(config), layer_params)
     return module
 

@@ -7,22 +7,24 @@ from typing import Any
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array
 
-from mlagent_jax.nn.chunked_attention import SAVED
+from mlagent_jax.models.params import Params
+from mlagent_jax.nn.chunked_attention import CHECKPOINT_NAME
 
 REMAT_POLICIES = ("none", "dots", "attention", "full", "offload")
 
 _INPUT = "block_input"
-_Layer = Callable[[jax.Array, Any], tuple[jax.Array, None]]
+_Layer = Callable[[Array, Params], tuple[Array, None]]
 
 
 def rematerialised(layer: _Layer, policy: str) -> _Layer:
-    """`layer(x, params)` under one of `REMAT_POLICIES`, from the one that takes most memory to the least.
+    """`layer(x, params)` under one of `REMAT_POLICIES`, which go from the most memory to the least.
 
-    "none" keeps all. "dots" keeps the results of matrix products with parameters. "attention" keeps the layer's input
-    and attention's output and normalisers, so that its kernel runs once: for long rows, where that kernel is dear.
-    "full" keeps the layer's input alone. "offload" keeps that in the host's pinned memory, and nothing on the device:
-    a row of 15,000 tokens takes 3 GB there at 7B.
+    "none" keeps everything. "dots" keeps the results of matrix products with parameters. "attention" keeps the layer's
+    input and the output and normalisers of attention, so that its kernel runs once; for long rows, where that kernel
+    is expensive. "full" keeps the layer's input only. "offload" keeps that input in the host's pinned memory and
+    nothing on the device: a row of 15,000 tokens takes 3 GB of the host's memory at 7B.
     """
     if policy == "none":
         return layer
@@ -48,7 +50,7 @@ def _offload_inputs() -> Any:
 
 
 def _keep_attention(primitive: Any, *_: Any, **parameters: Any) -> bool:
-    """cuDNN's kernel is known by its primitive; the other backends name what they compute."""
+    """The results of attention: named by the backends, except cuDNN's, which is recognised by its primitive."""
     if primitive.name == "name":
-        return bool(parameters["name"] == SAVED)
+        return bool(parameters["name"] == CHECKPOINT_NAME)
     return str(primitive.name).startswith("dot_product_attention_fwd")

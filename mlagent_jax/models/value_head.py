@@ -1,31 +1,28 @@
-"""A critic's head: one number for each position of a trunk, its own or one shared with the policy."""
+"""A critic's head: one value for each position. The trunk is the critic's own, or shared with the policy."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32
 
 from mlagent_jax.models.config import Qwen2Config
+from mlagent_jax.models.params import Params
 
-ValueParams = dict[str, Any]
 
+def init_value_head(config: Qwen2Config) -> Params:
+    """Zeros: an untrained critic predicts 0 everywhere, so that it cannot bias the first update.
 
-def init_value_head(config: Qwen2Config) -> ValueParams:
-    """Zeros: before any training the critic says 0 everywhere, so that it cannot mislead the first update.
-
-    Float32 whatever the trunk's parameters are, as adapters: it is small, and so are its updates.
+    Float32, whatever the dtype of the trunk: it is small, and so are its updates.
     """
     return {"kernel": jnp.zeros((config.hidden_size,)), "bias": jnp.zeros(())}
 
 
-def value_head_axes() -> ValueParams:
-    """The logical axes of `init_value_head`, as `logical_axes` gives them for the trunk."""
+def value_head_axes() -> Params:
+    """The tree of `init_value_head` with a tuple of logical axes for each array."""
     return {"kernel": ("embed",), "bias": ()}
 
 
-def values(params: ValueParams, hidden: jax.Array) -> jax.Array:
-    """hidden [B,T,D] (of `forward`) -> values [B,T] float32."""
+def values(params: Params, hidden: Float[Array, "B T D"]) -> Float32[Array, "B T"]:
+    """hidden: the result of `models.qwen2.forward`."""
     kernel = params["kernel"].astype(jnp.float32)
     return hidden.astype(jnp.float32) @ kernel + params["bias"].astype(jnp.float32)

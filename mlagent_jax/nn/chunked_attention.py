@@ -1,9 +1,9 @@
-"""Causal attention a block of queries at a time, with the backward pass written out.
+"""Causal attention over one block of queries at a time, with a handwritten backward pass.
 
-What FlashAttention-2 (Dao 2023, arXiv 2307.08691) does for a GPU's memory, arranged for XLA's CPU matrix products: keys
-after a block's last query are skipped, only the row normalisers are kept for the backward pass, and every product is
-written so that XLA need not transpose a matrix of scores to compute it. On two cores this is about as fast as
-torch's kernel, where the plain formulation is five times slower.
+This is FlashAttention-2 (Dao 2023, arXiv 2307.08691), arranged for XLA's matrix products on a CPU rather than for a
+GPU's memory. Keys after a block's last query are skipped. Only the row normalisers are kept for the backward pass.
+Every product is written so that XLA need not transpose a matrix of scores to compute it. On two cores this is about as
+fast as torch's kernel, where the plain formulation is five times slower.
 """
 
 from __future__ import annotations
@@ -13,31 +13,40 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float, Float32, Int
 
-# Under this name every backend's results go by for policies of rematerialisation.
-SAVED = "attention"
+from mlagent_jax.nn.masks import MASK_VALUE, causal_segment_mask
 
-_MASKED = -1e30  # finite, so that masked scores never make NaNs; exp of it is 0
+# The name by which rematerialisation policies find the results of attention, whatever the backend.
+CHECKPOINT_NAME = "attention"
 
-# Saved for the backward pass: q [B,K,G,T,H] scaled, k and v [B,K,T,H], segment_ids, output [B,K,G,T,H] and its
-# logarithmic normaliser [B,K,G,T,1]. G = N/K query heads share a key head.
-_Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
+# Saved for the backward pass: q [B,K,G,T,H] scaled, k and v [B,K,T,H], segment_ids [B,T], output [B,K,G,T,H] and the
+# logarithm of its normaliser [B,K,G,T,1]. G = N/K query heads share a key head.
+_Residuals = tuple[Array, Array, Array, Array, Array, Array]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
 def chunked_attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, chunk: int
-) -> jax.Array:
-    """q [B,T,N,H], k and v [B,T,K,H], segment_ids [B,T] int, chunk queries at a time -> [B,T,N,H].
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B T K H"],
+    v: Float[Array, "B T K H"],
+    segment_ids: Int[Array, "B T"],
+    chunk: int,
+) -> Float[Array, "B T N H"]:
+    """chunk: queries per block.
 
-    Scores, softmax and what its weights are multiplied with are float32, as in the generation engine.
+    Scores, softmax and the product of its weights with the values are float32, as in the generation engine.
     """
     return _forward(q, k, v, segment_ids, chunk)[0]
 
 
 def _forward(
-    q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, chunk: int
-) -> tuple[jax.Array, _Residuals]:
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B T K H"],
+    v: Float[Array, "B T K H"],
+    segment_ids: Int[Array, "B T"],
+    chunk: int,
+) -> tuple[Float[Array, "B T N H"], _Residuals]:
     B, T, N, H = q.shape
     K = k.shape[2]
     q = (q * H**-0.5).reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4)
@@ -52,29 +61,29 @@ def _forward(
         outputs.append(_unfold(rows, queries) / total)
         normalisers.append(peak + jnp.log(total))
     output = jnp.concatenate(outputs, axis=3).astype(v.dtype)
-    output = checkpoint_name(output, SAVED)
-    normaliser = checkpoint_name(jnp.concatenate(normalisers, axis=3), SAVED)
+    output = checkpoint_name(output, CHECKPOINT_NAME)
+    normaliser = checkpoint_name(jnp.concatenate(normalisers, axis=3), CHECKPOINT_NAME)
     residuals = (q, k, v, segment_ids, output, normaliser)
     return output.transpose(0, 3, 1, 2, 4).reshape(B, T, N, H), residuals
 
 
 def _backward(
-    chunk: int, residuals: _Residuals, grad: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array, None]:
+    chunk: int, residuals: _Residuals, grad: Float[Array, "B T N H"]
+) -> tuple[Float[Array, "B T N H"], Float[Array, "B T K H"], Float[Array, "B T K H"], None]:
     q, k, v, segment_ids, output, normalisers = residuals
     B, K, G, T, H = q.shape
     grad = grad.reshape(B, T, K, G, H).transpose(0, 2, 3, 1, 4)
     # sum_j weight_ij * dweight_ij, without the weights: Dao 2023, section 3.1.
-    drift = jnp.sum((grad * output).astype(jnp.float32), axis=-1, keepdims=True)
+    delta = jnp.sum((grad * output).astype(jnp.float32), axis=-1, keepdims=True)
     dq, dk_transposed, dv_transposed = [], [], []
     for queries, keys in _blocks(T, chunk):
         q_rows, grad_rows = q[:, :, :, queries], grad[:, :, :, queries]
         scores = _scores(q_rows, k[:, :, keys], segment_ids, queries, keys)
         weights = jnp.exp(scores - normalisers[:, :, :, queries])
         dweights = _unfold(_product_transposed(_fold(grad_rows), v[:, :, keys]), queries)
-        dscores = _fold((weights * (dweights - drift[:, :, :, queries])).astype(q.dtype))
+        dscores = _fold((weights * (dweights - delta[:, :, :, queries])).astype(q.dtype))
         dq.append(_unfold(_product(dscores, k[:, :, keys]), queries))
-        # As [H, keys], so that the large operand is used as it lies and only the small result is transposed.
+        # As [H, keys]: the large operand is used in the layout it has, and only the small result is transposed.
         dk_transposed.append(_product(_fold(q_rows).swapaxes(2, 3), dscores))
         dv_transposed.append(_product(_fold(grad_rows).swapaxes(2, 3), _fold(weights.astype(v.dtype))))
     dq_whole = (jnp.concatenate(dq, axis=3) * H**-0.5).transpose(0, 3, 1, 2, 4).reshape(B, T, K * G, H)
@@ -88,43 +97,47 @@ chunked_attention.defvjp(_forward, _backward)
 
 
 def _blocks(T: int, chunk: int) -> list[tuple[slice, slice]]:
-    """Each block's queries, and the keys that any of them may see."""
+    """The queries of each block, and the keys that at least one of them may attend to."""
     stops = [min(start + chunk, T) for start in range(0, T, chunk)]
     return [
         (slice(start, stop), slice(0, stop)) for start, stop in zip(range(0, T, chunk), stops, strict=True)
     ]
 
 
-def _scores(q: jax.Array, k: jax.Array, segment_ids: jax.Array, queries: slice, keys: slice) -> jax.Array:
-    """q [B,K,G,Q,H], k [B,K,S,H] -> masked scores [B,K,G,Q,S] float32."""
+def _scores(
+    q: Float[Array, "B K G Q H"],
+    k: Float[Array, "B K S H"],
+    segment_ids: Int[Array, "B T"],
+    queries: slice,
+    keys: slice,
+) -> Float32[Array, "B K G Q S"]:
+    """Masked."""
     scores = _unfold(_product_transposed(_fold(q), k), queries)
-    causal = jnp.arange(queries.start, queries.stop)[:, None] >= jnp.arange(keys.stop)
-    same = segment_ids[:, queries, None] == segment_ids[:, None, keys]
-    return jnp.where((causal & same)[:, None, None], scores, _MASKED)
+    mask = causal_segment_mask(segment_ids, queries, keys)
+    return jnp.where(mask[:, None, None], scores, MASK_VALUE)
 
 
-def _fold(x: jax.Array) -> jax.Array:
-    """[B,K,G,Q,X] -> [B,K,G*Q,X]: query heads that share keys are rows of one product."""
+def _fold(x: Float[Array, "B K G Q X"]) -> Float[Array, "B K G*Q X"]:
+    """Query heads that share keys become rows of one product."""
     return x.reshape(*x.shape[:2], -1, x.shape[-1])
 
 
-def _unfold(x: jax.Array, queries: slice) -> jax.Array:
-    """[B,K,G*Q,X] -> [B,K,G,Q,X]"""
+def _unfold(x: Float[Array, "B K GQ X"], queries: slice) -> Float[Array, "B K G Q X"]:
+    """The inverse of `_fold`."""
     return x.reshape(*x.shape[:2], -1, queries.stop - queries.start, x.shape[-1])
 
 
-def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-    """[B,K,m,n] @ [B,K,n,p] -> [B,K,m,p], accumulated in float32."""
+def _product(a: Float[Array, "B K m n"], b: Float[Array, "B K n p"]) -> Float32[Array, "B K m p"]:
     return jax.lax.dot_general(a, b, (((3,), (2,)), ((0, 1), (0, 1))), preferred_element_type=jnp.float32)
 
 
-def _product_transposed(a: jax.Array, b: jax.Array) -> jax.Array:
-    """[B,K,m,n] @ [B,K,p,n]^T -> [B,K,m,p]; the small operand is the one that is transposed."""
+def _product_transposed(a: Float[Array, "B K m n"], b: Float[Array, "B K p n"]) -> Float32[Array, "B K m p"]:
+    """a @ b^T; b is the small operand, and the one that is transposed."""
     return _product(a, b.swapaxes(2, 3))
 
 
-def _sum_prefixes(parts: list[jax.Array], T: int, chunk: int) -> jax.Array:
-    """Adds parts [B,K,H,S_i], each a prefix of the T keys, into [B,K,H,T]."""
+def _sum_prefixes(parts: list[Array], T: int, chunk: int) -> Float32[Array, "B K H {T}"]:
+    """Sums `parts` [B,K,H,S_i], each over the first S_i of the T keys."""
     blocks = []
     for start in range(0, T, chunk):
         stop = min(start + chunk, T)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, BFloat16, Float16, Int
 
 from mlagent_jax.nn.padding import pad_time
 
 _MULTIPLE = 8  # of T: with a mask cuDNN wants an even T, and its rows aligned to 16 bytes
 
 
-def cudnn_attention(q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array) -> jax.Array:
-    """Shapes as in `nn.attention.attention`, in bfloat16 or float16. For one device, or in `jax.shard_map`.
+def cudnn_attention(
+    q: BFloat16[Array, "B T N H"] | Float16[Array, "B T N H"],
+    k: BFloat16[Array, "B T K H"] | Float16[Array, "B T K H"],
+    v: BFloat16[Array, "B T K H"] | Float16[Array, "B T K H"],
+    segment_ids: Int[Array, "B T"],
+) -> BFloat16[Array, "B T N H"] | Float16[Array, "B T N H"]:
+    """As `nn.attention.attention`, on one device or inside `jax.shard_map`.
 
-    Rows that hold one document each go by their lengths alone; where one or more are packed, all go by a mask, which
-    takes B*T*T*2 bytes while a layer runs (450 MB for a row of 15,000 tokens). cuDNN's packed layout would need no
-    mask, but JAX offers it in no public function, for Hopper only, and up to 0.10 with wrong offsets for grouped
-    heads (jax-ml/jax#39521).
+    Where every row holds one document, the rows' lengths are enough. Where at least one row is packed, a mask is used
+    for all of them; it takes B*T*T*2 bytes while a layer runs (450 MB for a row of 15,000 tokens). cuDNN's packed
+    layout would need no mask, but JAX has no public function for it, it runs on Hopper only, and up to JAX 0.10 its
+    offsets are wrong for grouped heads (jax-ml/jax#39521).
     """
     T = q.shape[1]
     (q, k, v), segment_ids = pad_time((q, k, v), segment_ids, _MULTIPLE)
@@ -25,7 +31,7 @@ def cudnn_attention(q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.A
     follows = jnp.arange(segment_ids.shape[1]) >= lengths[:, None]
     one_document = jnp.all(first | (follows & (segment_ids <= 0)))
 
-    def by_length(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    def by_length(q: Array, k: Array, v: Array) -> Array:
         return jax.nn.dot_product_attention(
             q,
             k,
@@ -36,7 +42,7 @@ def cudnn_attention(q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.A
             implementation="cudnn",
         )
 
-    def by_mask(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    def by_mask(q: Array, k: Array, v: Array) -> Array:
         same = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
         return jax.nn.dot_product_attention(q, k, v, mask=same, is_causal=True, implementation="cudnn")
 

@@ -11,8 +11,9 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
     make_splash_mha_single_device,
 )
 from jax.experimental.pallas.ops.tpu.splash_attention.splash_attention_mask import MultiHeadMask
+from jaxtyping import Array, Float, Int
 
-from mlagent_jax.nn.chunked_attention import SAVED
+from mlagent_jax.nn.chunked_attention import CHECKPOINT_NAME
 from mlagent_jax.nn.padding import pad_time
 
 _LANES = 128  # a block is a multiple of this
@@ -20,9 +21,13 @@ _BLOCK = 512
 
 
 def splash_attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, interpret: bool = False
-) -> jax.Array:
-    """Shapes as in `nn.attention.attention`; T is padded to whole blocks. For one device, or in `jax.shard_map`.
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B T K H"],
+    v: Float[Array, "B T K H"],
+    segment_ids: Int[Array, "B T"],
+    interpret: bool = False,
+) -> Float[Array, "B T N H"]:
+    """As `nn.attention.attention`, on one device or inside `jax.shard_map`; T is padded to whole blocks.
 
     interpret: run the kernel as plain JAX, on any device; for tests.
     """
@@ -41,12 +46,14 @@ def splash_attention(
             block_q_dq=block,
             block_kv_dq=block,
         ),
-        residual_checkpoint_name=SAVED,
+        residual_checkpoint_name=CHECKPOINT_NAME,
         interpret=interpret,
     )
 
-    def row(q: jax.Array, k: jax.Array, v: jax.Array, ids: jax.Array) -> jax.Array:
+    def one_row(
+        q: Float[Array, "N P H"], k: Float[Array, "K P H"], v: Float[Array, "K P H"], ids: Int[Array, " P"]
+    ) -> Float[Array, "N P H"]:
         return kernel(q, k, v, segment_ids=SegmentIds(ids, ids))
 
     q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
-    return jnp.swapaxes(jax.vmap(row)(q, k, v, segment_ids), 1, 2)[:, :T]
+    return jnp.swapaxes(jax.vmap(one_row)(q, k, v, segment_ids), 1, 2)[:, :T]

@@ -1,4 +1,4 @@
-"""Several processes as one program: how they find each other and share the first one's results."""
+"""Several processes as one program: how they find each other, and how the first one shares its results."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ def initialize(
     process_id: int = -1,
     environment: Mapping[str, str] = os.environ,
 ) -> str:
-    """Joins the other processes of this run, if there are any; call it before anything touches a device.
+    """Joins the other processes of this run, if there are any. Call it before anything uses a device.
 
-    Looks, in this order, at the arguments, at MLAGENT_COORDINATOR (host:port), MLAGENT_PROCESSES and
-    MLAGENT_PROCESS_ID, at SLURM's variables, at a TPU pod's and at those of a GKE JobSet. Returns which it was:
-    "explicit", "slurm", "tpu", "gke" or "single". Raises UserError where they contradict or are incomplete.
+    It looks, in this order, at the arguments, at MLAGENT_COORDINATOR (host:port), MLAGENT_PROCESSES and
+    MLAGENT_PROCESS_ID, at the variables of SLURM, of a TPU pod and of a GKE JobSet. It returns what it found:
+    "explicit", "slurm", "tpu", "gke" or "single". Raises UserError where the values contradict each other or are
+    incomplete.
     """
     coordinator = coordinator or environment.get(COORDINATOR, "")
     processes = processes or _integer(environment, PROCESSES, 0)
@@ -36,7 +37,7 @@ def initialize(
     if coordinator or processes or process_id >= 0:
         if not coordinator or processes < 1 or not 0 <= process_id < processes:
             raise UserError(
-                f"coordinator {coordinator!r}, processes {processes} and process id {process_id} do not make "
+                f"coordinator {coordinator!r}, processes {processes} and process id {process_id} do not define "
                 f"a run: all three are needed (or {COORDINATOR}, {PROCESSES}, {PROCESS_ID}), and "
                 "0 <= id < processes"
             )
@@ -47,7 +48,7 @@ def initialize(
         jax.distributed.initialize()  # JAX reads SLURM's variables itself
         return "slurm"
     if "," in environment.get("TPU_WORKER_HOSTNAMES", ""):
-        jax.distributed.initialize()  # and a TPU pod's
+        jax.distributed.initialize()  # and those of a TPU pod
         return "tpu"
     if "JOBSET_NAME" in environment or _integer(environment, "NNODES", 1) > 1:
         return _join_jobset(environment)
@@ -55,17 +56,17 @@ def initialize(
 
 
 def _join_jobset(environment: Mapping[str, str]) -> str:
-    """Joins the pods of a JobSet's indexed job, which find the first of them by its name in the JobSet's DNS.
+    """Joins the pods of a JobSet's indexed job; they find the first pod by its name in the JobSet's DNS.
 
-    Kubernetes itself sets JOB_COMPLETION_INDEX; the manifest sets the others, as those of xpk do. Unlike JAX's own
-    start-up on Kubernetes this asks the cluster nothing, so the pods need no rights and no client.
+    Kubernetes sets JOB_COMPLETION_INDEX; the manifest sets the other variables, as xpk's manifests do. Unlike JAX's own
+    start-up on Kubernetes, this does not query the cluster, so the pods need no permissions and no client.
     """
     needed = ("JOBSET_NAME", "REPLICATED_JOB_NAME", "NNODES", "JOB_COMPLETION_INDEX")
     missing = [name for name in needed if not environment.get(name)]
     if missing:
         raise UserError(
-            f"this looks like a JobSet's pod, but {', '.join(missing)} is not set; the first three belong in the "
-            "manifest's env, and completionMode: Indexed sets the last"
+            f"this looks like a pod of a JobSet, but {', '.join(missing)} is not set; set the first three in the "
+            "manifest's env, and completionMode: Indexed for the last"
         )
     processes, process_id = (
         _integer(environment, "NNODES", 0),
@@ -73,7 +74,7 @@ def _join_jobset(environment: Mapping[str, str]) -> str:
     )
     if not 0 <= process_id < processes:
         raise UserError(
-            f"JOB_COMPLETION_INDEX is {process_id} and NNODES {processes}, but the index must be below the number; "
+            f"JOB_COMPLETION_INDEX is {process_id} and NNODES {processes}, but the index must be below NNODES; "
             "set NNODES to the job's completions"
         )
     jobset, job = environment["JOBSET_NAME"], environment["REPLICATED_JOB_NAME"]
@@ -84,12 +85,12 @@ def _join_jobset(environment: Mapping[str, str]) -> str:
 
 
 def is_main() -> bool:
-    """Whether this process is the one that acts in environments, writes files and talks."""
+    """Whether this is the process that runs environments, writes files and logs."""
     return jax.process_index() == 0
 
 
 def barrier(name: str) -> None:
-    """Waits until every process has come here."""
+    """Waits until every process has called this."""
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
@@ -97,7 +98,7 @@ def barrier(name: str) -> None:
 
 
 def broadcast(value: T) -> T:
-    """The first process's `value` on all of them. All must call it; it must be picklable."""
+    """The first process's `value`, on all processes. All must call this; the value must be picklable."""
     if jax.process_count() == 1:
         return value
     from jax.experimental import multihost_utils
@@ -112,9 +113,10 @@ def broadcast(value: T) -> T:
 
 
 def on_main(work: Callable[[], T]) -> T:
-    """Runs `work` on the first process alone and gives its result to all; an error there is raised by all.
+    """Runs `work` on the first process only and returns its result on all of them.
 
-    So none is left waiting for a process that has gone.
+    An exception there is raised on all processes, so that none waits for one that has stopped: the exception itself on
+    the first process, RuntimeError with its text on the others.
     """
     if jax.process_count() == 1:
         return work()

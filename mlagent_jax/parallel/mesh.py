@@ -1,4 +1,4 @@
-"""The device mesh, and how arrays lie on it by the rules of `parallel.rules`."""
+"""The device mesh, and the shardings of arrays on it by the rules of `parallel.rules`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import optax
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import PyTree
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.fields import check, setting
@@ -23,11 +24,11 @@ from mlagent_jax.parallel.rules import AXES, RULES, spec
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """Degrees of parallelism; one of them may be -1 for "all devices that are left".
+    """Degrees of parallelism; one of them may be -1, for all devices that are left.
 
-    data: copies of the model. fsdp: parameters, gradients and optimiser state split. tensor: heads and
-    feed-forward split. sequence: each row split over time, for rows too long for one device; parameters are split
-    over these devices as well.
+    data: replicas of the model. fsdp: parameters, gradients and optimiser state are sharded. tensor: heads and
+    feed-forward are split. sequence: each row is split over time, for rows that are too long for one device; parameters
+    are sharded over these devices as well.
     """
 
     data: int = setting(1, at_least=1, or_value=-1)
@@ -43,9 +44,9 @@ class MeshConfig:
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of all `devices` (every process's, by default) with the axes of `AXES`.
+    """A mesh of `devices` (by default, those of all processes) with the axes `AXES`.
 
-    Raises UserError where the degrees do not multiply to their number.
+    Raises UserError where the product of the degrees is not the number of devices.
     """
     config.validate()
     devices = jax.devices() if devices is None else devices
@@ -55,15 +56,15 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     if int(np.prod(degrees)) != len(devices):
         product = " x ".join(f"{name}={getattr(config, name)}" for name in AXES)
         raise UserError(
-            f"mesh {product} does not make up the {len(devices)} devices present; set one of them to -1"
+            f"mesh {product} does not match the {len(devices)} devices present; set one of them to -1"
         )
-    # Not jax.make_mesh: on a TPU slice it refuses a degree that is no product of the slice's own sides.
+    # Not jax.make_mesh: on a TPU slice it refuses a degree that is not a product of the slice's own dimensions.
     arranged = mesh_utils.create_device_mesh(degrees, devices, allow_split_physical_axes=True)
     return Mesh(arranged, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def check_model_fits(config: Qwen2Config, mesh: Mesh) -> None:
-    """Raises UserError where a sharded size of the model does not divide by the mesh."""
+    """Raises UserError where a dimension of the model cannot be split evenly over the mesh."""
     tensor, sequence = mesh.shape["tensor"], mesh.shape["sequence"]
     over_tensor = ("num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size")
     sizes = {name: getattr(config, name) for name in over_tensor}
@@ -75,7 +76,10 @@ def check_model_fits(config: Qwen2Config, mesh: Mesh) -> None:
 
 
 def check_batch_fits(rows: int, length: int, mesh: Mesh, where: str) -> None:
-    """Raises UserError where `rows` rows of `length` tokens, `where`.micro_rows and .row_length, do not divide."""
+    """Raises UserError where `rows` rows of `length` tokens cannot be split evenly over the mesh.
+
+    where: the section of the configuration whose micro_rows and row_length they are, for the message.
+    """
     if rows % batch_degree(mesh):
         raise UserError(
             f"{where}.micro_rows is {rows}, but rows are split over {batch_degree(mesh)} devices "
@@ -99,8 +103,11 @@ def _check_degree(where: str, degree: int, sizes: dict[str, int]) -> None:
         )
 
 
-def param_shardings(config: Qwen2Config, mesh: Mesh) -> Any:
-    """The tree of the model's parameters with a NamedSharding each, by `RULES`."""
+def param_shardings(config: Qwen2Config, mesh: Mesh) -> PyTree[NamedSharding]:
+    """The tree of the model's parameters with a sharding for each, by `RULES`.
+
+    Raises UserError as `check_model_fits` does.
+    """
     check_model_fits(config, mesh)
     return jax.tree.map(
         lambda names: NamedSharding(mesh, spec(names)),
@@ -110,21 +117,21 @@ def param_shardings(config: Qwen2Config, mesh: Mesh) -> Any:
 
 
 def optimiser_shardings(
-    optimiser: optax.GradientTransformation, params: Any, shardings: Any, mesh: Mesh
-) -> Any:
-    """Shardings of `optimiser.init(params)`: each moment as its parameter, counters on every device.
+    optimiser: optax.GradientTransformation, params: PyTree, shardings: PyTree[NamedSharding], mesh: Mesh
+) -> PyTree[NamedSharding]:
+    """Shardings of `optimiser.init(params)`: each moment as its parameter, counters replicated.
 
-    params: arrays or shapes. shardings: theirs.
+    params: arrays or shapes. shardings: of the parameters.
     """
     state = jax.eval_shape(optimiser.init, params)
-    # By path, not by `optax.tree.map_params`: that stops at the holes which muon leaves for AdamW's parameters.
+    # By path, not by `optax.tree.map_params`, which fails at the masked nodes that muon has for AdamW's parameters.
     by_path = dict(jax.tree_util.tree_leaves_with_path(shardings))
 
-    def of(path: tuple[Any, ...], _: Any) -> NamedSharding:
+    def sharding_of(path: tuple[Any, ...], _: Any) -> NamedSharding:
         starts = range(len(path))
         return next((by_path[path[start:]] for start in starts if path[start:] in by_path), replicated(mesh))
 
-    return jax.tree_util.tree_map_with_path(of, state)
+    return jax.tree_util.tree_map_with_path(sharding_of, state)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -132,24 +139,33 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
-    """For arrays [..., B, T] with `leading` axes before the rows B."""
+    """For arrays [..., B, T] with `leading` axes before B."""
     return NamedSharding(mesh, spec((*(None,) * leading, "batch", "time")))
 
 
 def batch_degree(mesh: Mesh) -> int:
-    """What the number of rows of a batch must be a multiple of."""
+    """Over how many devices the rows of a batch are split; their number must be a multiple of it."""
     return int(np.prod([mesh.shape[axis] for axis in RULES["batch"] or ()]))
 
 
-def put(tree: Any, shardings: Any) -> Any:
-    """Places arrays on the mesh; shardings is a prefix of the tree.
+def with_shardings(shapes: PyTree, shardings: PyTree[NamedSharding]) -> PyTree[jax.ShapeDtypeStruct]:
+    """The same shapes with these shardings."""
+    return jax.tree.map(
+        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )
 
-    tree: host arrays, the same on every process, or arrays that already lie on the mesh in some way; those
-        that lie as they should are given back as they are.
+
+def put(tree: PyTree, shardings: PyTree[NamedSharding]) -> PyTree[jax.Array]:
+    """Puts arrays on the mesh with these shardings.
+
+    tree: host arrays, the same on every process, or arrays that are on the mesh already; those with the right sharding
+        are returned as they are. shardings: a prefix of the tree.
     """
 
-    def place(sharding: NamedSharding, subtree: Any) -> Any:
-        def one(value: Any) -> jax.Array:
+    def put_subtree(sharding: NamedSharding, subtree: PyTree) -> PyTree[jax.Array]:
+        def put_array(value: Any) -> jax.Array:
             if isinstance(value, jax.Array) and value.sharding == sharding:
                 return value
             if isinstance(value, jax.Array) and not value.is_fully_addressable:
@@ -157,15 +173,15 @@ def put(tree: Any, shardings: Any) -> Any:
             value = np.asarray(value)
             return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
-        return jax.tree.map(one, subtree)
+        return jax.tree.map(put_array, subtree)
 
-    return jax.tree.map(place, shardings, tree, is_leaf=lambda node: isinstance(node, NamedSharding))
+    return jax.tree.map(put_subtree, shardings, tree, is_leaf=lambda node: isinstance(node, NamedSharding))
 
 
-def to_local(tree: Any, mesh: Mesh) -> Any:
+def to_local(tree: PyTree, mesh: Mesh) -> PyTree[jax.Array]:
     """Whole copies of sharded arrays on this process's first device, for work that only one process does.
 
-    All processes must call it.
+    All processes must call this.
     """
     if mesh.size == 1:
         return tree

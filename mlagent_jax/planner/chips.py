@@ -1,4 +1,4 @@
-"""What each accelerator can do: the numbers a plan is made from, with their sources."""
+"""The accelerators that can be planned for: their numbers, with sources."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ GIB = 2**30
 class Chip:
     """One accelerator.
 
-    flops: dense bf16 peak, FLOP/s. memory: bytes that a program can have. memory_bandwidth: of the HBM, bytes/s.
-    link_bandwidth: bytes/s that one chip receives from its neighbours in a ring collective, both directions of
-        the ring together. network_bandwidth: bytes/s a chip receives from other hosts; 0 where the links span them.
-    description: XLA's name of the device. compute_capability: of NVIDIA's chips. cores: streaming
-        multiprocessors. core_memory: bytes of shared memory of each.
+    flops: dense bf16 peak, FLOP/s. memory: bytes that a program can use. memory_bandwidth: of the HBM, bytes/s.
+    link_bandwidth: bytes/s that one chip receives from its neighbours in a ring collective, both directions of the
+        ring together. network_bandwidth: bytes/s that a chip receives from other hosts; 0 where the links span hosts.
+    description: XLA's name of the device. compute_capability: of NVIDIA's chips, 0 for TPUs. cores: streaming
+        multiprocessors. core_memory: bytes of shared memory of one of them.
     """
 
     flops: float
@@ -56,7 +56,7 @@ CHIPS = {
 
 
 def gpu_target_config(chip: Chip) -> str:
-    """XLA's GpuTargetConfig as a text proto; with it, it compiles for a GPU that is not there."""
+    """XLA's GpuTargetConfig as a text proto, with which it compiles for a GPU that is not present."""
     return f"""
 gpu_device_info {{
   threads_per_block_limit: 1024

@@ -1,6 +1,6 @@
-"""Which collectives a compiled program runs, read from its HLO: kinds, counts, bytes, and who takes part.
+"""The collectives that a compiled program runs, read from its HLO: kinds, counts, bytes and participants.
 
-An instruction in the body of a loop counts as often as the loop turns: XLA notes the number of turns on GPUs, and on
+An instruction in the body of a loop counts once for each iteration. On GPUs XLA annotates the number of iterations; on
 TPUs it is the constant that the loop's condition compares with (`lax.scan` counts from 0 in steps of 1).
 """
 
@@ -31,9 +31,9 @@ _CONSTANT = re.compile(r"= [su](?:32|64)\[\]\S* constant\((\d+)\)")
 class Collective:
     """One kind of collective over groups of one size, summed over a run of the program, for one device.
 
-    count: how often it runs. received: bytes that reach the device from others by the ring algorithm: of an
-    all-gather's result and of a reduce-scatter's or all-to-all's operand the part that lies elsewhere, twice
-    that for an all-reduce. group: devices that take part. hosts: how many hosts they are on.
+    group: devices that take part. hosts: how many hosts they are on. count: how often it runs. received: bytes that the
+    device receives with the ring algorithm. For an all-gather this is the part of the result that is on other devices;
+    for a reduce-scatter or all-to-all the same part of the operand; for an all-reduce twice that part.
     """
 
     kind: str
@@ -54,7 +54,7 @@ class _Instruction:
 def read_collectives(hlo: str, devices: int, chips_per_host: int) -> list[Collective]:
     """The collectives of an optimised HLO module, most bytes first.
 
-    devices: of the whole program; chips_per_host: how many of them, in order, are on one host.
+    devices: of the whole program. chips_per_host: how many consecutive devices are on one host.
     """
     computations = _computations(hlo)
     totals: dict[tuple[str, int, int], list[float]] = defaultdict(lambda: [0, 0.0])
@@ -71,7 +71,7 @@ def read_collectives(hlo: str, devices: int, chips_per_host: int) -> list[Collec
 
 
 def _computations(hlo: str) -> dict[str, list[str]]:
-    """Each computation's lines; the entry's under ""."""
+    """The lines of each computation, by name; the name of the entry is empty."""
     computations: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in hlo.splitlines():
@@ -90,10 +90,10 @@ def _executions(computations: dict[str, list[str]]) -> dict[str, int]:
     def visit(name: str, count: int) -> None:
         times[name] += count
         for line in computations[name]:
-            turns = _trip_count(line, computations) if " while(" in line else 1
+            iterations = _trip_count(line, computations) if " while(" in line else 1
             for called in _called(line):
                 if called in computations:
-                    visit(called, count * turns)
+                    visit(called, count * iterations)
 
     if "" in computations:
         visit("", 1)
@@ -106,7 +106,7 @@ def _called(line: str) -> Iterator[str]:
 
 
 def _trip_count(line: str, computations: dict[str, list[str]]) -> int:
-    """Turns of a while instruction; 1 where the program decides it as it runs."""
+    """Iterations of a while instruction; 1 where they are only known at run time."""
     noted = _TRIPS.search(line)
     if noted:
         return int(noted[1])
@@ -137,7 +137,7 @@ def _collective(line: str, devices: int, chips_per_host: int) -> _Instruction | 
 
 
 def _size(kind: str, start: bool, result: str) -> float:
-    """Bytes of the result; of a -start, which gives operands and results, those that are larger."""
+    """Bytes of the result. A -start returns operands and results; of these, the larger half."""
     shapes = _bytes_of(result)
     if not start or kind == "all-reduce":
         return sum(shapes)
@@ -146,7 +146,7 @@ def _size(kind: str, start: bool, result: str) -> float:
 
 
 def _bytes_of(text: str) -> list[float]:
-    """Of each array in a type; scalars, which are an asynchronous operation's own notes, are left out."""
+    """The size of each array in a type; scalars, the bookkeeping of asynchronous operations, are left out."""
     sizes = []
     for dtype, dimensions in _SHAPE.findall(text):
         if not dimensions:
@@ -157,7 +157,7 @@ def _bytes_of(text: str) -> list[float]:
 
 
 def _groups(line: str, devices: int) -> Sequence[Sequence[int]]:
-    """replica_groups in any of XLA's spellings; none means everybody."""
+    """replica_groups in any of XLA's notations; without it, all devices are one group."""
     listed = re.search(r"replica_groups=\{(\{[\d,{}]*\})\}", line)
     if listed:
         return [[int(n) for n in group.split(",")] for group in re.findall(r"\{([\d,]+)\}", listed[1])]

@@ -1,4 +1,4 @@
-"""Compiling a program for its target, and reading from the result what it takes."""
+"""Compiling a program for its target, and reading its memory and collectives from the result."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _KERNEL = re.compile(r'custom_call_target="(__cudnn\$fmha\w*|tpu_custom_call)"')
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one device, by the compiler's plan. aliased: outputs that take the place of donated arguments.
+    """Bytes on one device, as the compiler planned them.
 
-    peak: arguments, outputs and temporaries together at the moment when they are most.
+    aliased: outputs that reuse donated arguments. peak: the most that arguments, outputs and temporaries take together.
     """
 
     arguments: int
@@ -34,7 +34,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Compiled:
-    """refusal: the compiler's sentence where it found that the program does not fit; memory is None then."""
+    """What the compiler made of a program.
+
+    seconds: that it took. refusal: its message where the program does not fit; memory is then None.
+    """
 
     seconds: float
     memory: Memory | None = None
@@ -44,7 +47,7 @@ class Compiled:
 
 
 def compile_program(program: Program, target: Target) -> Compiled:
-    """Minutes for a 7B on two cores. Raises JaxRuntimeError for any failure but a lack of memory."""
+    """Takes minutes for a 7B model on two cores. Raises JaxRuntimeError for any failure but a lack of memory."""
     began = time.monotonic()
     lowered = program.function.trace(*program.arguments).lower(lowering_platforms=(target.platform,))
     try:
@@ -64,14 +67,14 @@ def compile_program(program: Program, target: Target) -> Compiled:
 
 def _memory(executable: jax.stages.Compiled) -> Memory:
     stats = executable.memory_analysis()
-    assert stats is not None, "every compiler that is planned with reports its memory"
-    everything = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
+    assert stats is not None, "all compilers that plans are made with report their memory"
+    total = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
     return Memory(
         arguments=stats.argument_size_in_bytes,
         outputs=stats.output_size_in_bytes,
         aliased=stats.alias_size_in_bytes,
         temporaries=stats.temp_size_in_bytes,
-        peak=max(stats.peak_memory_in_bytes, everything),
+        peak=max(stats.peak_memory_in_bytes, total),
     )
 
 

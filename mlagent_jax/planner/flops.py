@@ -1,7 +1,7 @@
-"""Floating-point operations of the model, by arithmetic: a compiler counts the body of a scan only once.
+"""Floating-point operations of the model, calculated, since a compiler counts the body of a scan only once.
 
-A product of [m,k] and [k,n] is 2mkn. Attention is counted causal: token t attends to t + 1 tokens, about half of
-T x T. Norms, rotary embeddings and the softmax are left out: they are under 1% at the sizes that matter.
+A product of [m,k] and [k,n] is 2mkn. Attention is counted as causal: token t attends to t + 1 tokens, about half of
+T x T. Norms, rotary embeddings and the softmax are left out: they are under 1% at relevant sizes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mlagent_jax.models.config import Qwen2Config
 
 @dataclass(frozen=True)
 class ForwardFlops:
-    """Of one forward pass: the layers' products with weights, attention's own two products, the unembedding."""
+    """One forward pass: the layers' products with weights, the two products of attention, and the unembedding."""
 
     layers: float
     attention: float
@@ -25,7 +25,7 @@ class ForwardFlops:
 
 
 def forward_flops(model: Qwen2Config, rows: int, length: int, predicted: int = -1) -> ForwardFlops:
-    """rows of `length` tokens, each row one segment. predicted: positions of a row with logits; -1 for all."""
+    """rows: of `length` tokens, each one segment. predicted: positions of a row with logits; -1 for all."""
     L, H = model.num_hidden_layers, model.head_dim
     N = model.num_attention_heads
     predicted = length if predicted < 0 else predicted
@@ -37,7 +37,7 @@ def forward_flops(model: Qwen2Config, rows: int, length: int, predicted: int = -
 
 
 def decode_flops(model: Qwen2Config, rows: int, context: int) -> ForwardFlops:
-    """One token of each row, which attends to `context` tokens."""
+    """One token in each row, which attends to `context` tokens."""
     per_key = 4.0 * model.num_hidden_layers * model.num_attention_heads * model.head_dim
     return ForwardFlops(
         layers=2.0 * rows * model.num_hidden_layers * layer_weights(model),
@@ -54,20 +54,20 @@ def layer_weights(model: Qwen2Config) -> int:
 
 
 def training_flops(model: Qwen2Config, forward: ForwardFlops) -> float:
-    """Model FLOPs of forward and backward, as MFU counts them.
+    """Model FLOPs of forward and backward pass, as MFU counts them.
 
-    The backward pass is twice the forward; with adapters only, the frozen kernels have no gradient of their own and
-    it is as much. The adapters' own products, under 1%, are left out.
+    The backward pass takes twice the forward pass. With adapters it takes as much for the kernels, which are frozen and
+    have no gradient. The adapters' own products, under 1%, are left out.
     """
     kernels = 2 if model.lora else 3
     return kernels * (forward.layers + forward.head) + 3 * forward.attention
 
 
 def executed_training_flops(model: Qwen2Config, forward: ForwardFlops) -> float:
-    """What the hardware computes for forward and backward, with all that is computed a second time.
+    """FLOPs that the hardware executes for forward and backward pass, with everything that is computed twice.
 
-    That is the logits (always, chunk by chunk), the scores inside a fused attention kernel's backward pass (five
-    products for the forward's two), and what `model.remat` says of the layers.
+    This is the logits (always, chunk by chunk), the scores in a fused attention kernel's backward pass (five products
+    against two in the forward pass), and the parts of the layers that `model.remat` does not keep.
     """
     again = REMATERIALISED[model.remat]
     once = training_flops(model, forward)

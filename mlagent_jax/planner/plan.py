@@ -1,4 +1,4 @@
-"""Whether a stage fits a target and how long its step must take: every function compiled, added up and judged."""
+"""Whether a stage fits a target, and how long its step must take: every program is compiled and added up."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mlagent_jax.planner.programs import Program, bytes_per_device
 from mlagent_jax.planner.roofline import Roofline, roofline
 from mlagent_jax.planner.targets import Target
 
-SPARE = 0.10  # of the memory, for fragmentation and for what the runtime allocates beside a program
+SPARE = 0.10  # share of the memory, for fragmentation and for the runtime's own allocations
 
 
 @dataclass(frozen=True)
 class ProgramPlan:
-    """One program on one device of the target. Bytes; parts and beside: what takes them."""
+    """One program on one device of the target. parts, beside, capacity: bytes, the first two by what takes them."""
 
     program: Program
     compiled: Compiled
@@ -27,13 +27,13 @@ class ProgramPlan:
 
     @property
     def needed(self) -> int:
-        """With what lies beside it; 0 where the compiler gave up."""
+        """Bytes, with what is beside the program; 0 where the compiler refused it."""
         memory = self.compiled.memory
         return memory.peak + sum(self.beside.values()) if memory else 0
 
     @property
     def problem(self) -> str:
-        """Why it does not fit, or ""."""
+        """Why it does not fit; empty if it does."""
         if self.compiled.refusal:
             return f"{self.program.name}: {self.compiled.refusal}"
         allowed = (1 - SPARE) * self.capacity
@@ -49,7 +49,7 @@ class ProgramPlan:
         return {
             "name": self.program.name,
             "devices": self.program.devices,
-            "runs_per_step": self.program.times,
+            "runs_per_step": self.program.runs_per_step,
             "bytes": {
                 "parts": self.parts,
                 "beside": self.beside,
@@ -71,7 +71,7 @@ class ProgramPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """A stage's programs on a target; `refusals` of settings that cannot work there at all."""
+    """A stage's programs on a target. refusal: why the stage cannot run there at all; empty if it can."""
 
     target: Target
     programs: tuple[ProgramPlan, ...] = ()
@@ -88,15 +88,15 @@ class Plan:
 
     @property
     def needed(self) -> int:
-        """Of the program that needs most."""
+        """Bytes, of the program that needs most."""
         return max((plan.needed for plan in self.programs), default=0)
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """Of one optimiser step or PPO update: the roofline's bound, and without any overlap."""
+        """For one optimiser step or PPO update: the roofline's bound, and the time without any overlap."""
         return (
-            sum(plan.program.times * plan.roofline.bound for plan in self.programs),
-            sum(plan.program.times * plan.roofline.no_overlap for plan in self.programs),
+            sum(plan.program.runs_per_step * plan.roofline.bound for plan in self.programs),
+            sum(plan.program.runs_per_step * plan.roofline.no_overlap for plan in self.programs),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,19 +113,21 @@ class Plan:
 def make_plan(
     programs: Sequence[Program],
     target: Target,
-    tell: Callable[[str], None] = lambda _: None,
-    until_problem: bool = False,
+    log: Callable[[str], None] = lambda _: None,
+    stop_at_problem: bool = False,
 ) -> Plan:
-    """Compiles each program; `until_problem`: none after the first that does not fit, nor one whose arguments alone
-    do not. tell: is given a line before each, for people who wait.
+    """Compiles each program.
+
+    log: called with a line before each compilation. stop_at_problem: compile no program after the first one that does
+        not fit, and none whose arguments alone do not fit.
     """
     plans: list[ProgramPlan] = []
     for program in programs:
-        if until_problem and (plans and plans[-1].problem):
+        if stop_at_problem and (plans and plans[-1].problem):
             break
-        if until_problem and (refusal := _too_large(program, target)):
+        if stop_at_problem and (refusal := _too_large(program, target)):
             return Plan(target, tuple(plans), refusal)
-        tell(f"compiling {program.name} for {target.name}")
+        log(f"compiling {program.name} for {target.name}")
         compiled = compile_program(program, target)
         work = program.work
         plans.append(
@@ -144,7 +146,7 @@ def make_plan(
 
 
 def _too_large(program: Program, target: Target) -> str:
-    """Why the arguments cannot fit, whatever the compiler does, or ""."""
+    """Why the arguments alone do not fit, however the program is compiled; empty if they do."""
     held = sum(bytes_per_device(tree) for trees in (program.parts, program.beside) for tree in trees.values())
     allowed = (1 - SPARE) * target.chip.memory
     return (

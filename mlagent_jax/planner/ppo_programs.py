@@ -1,8 +1,10 @@
-"""The functions that a PPO update compiles, with the shapes it calls them with."""
+"""The programs of a PPO update, with the shapes they are called with."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil
 from typing import Any
 
@@ -10,16 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 
 from mlagent_jax.generate.config import EngineConfig
-from mlagent_jax.generate.programs import compile_programs, empty_chunk, empty_slots, shards_of
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import join, partition
-from mlagent_jax.parallel.mesh import batch_sharding, replicated
-from mlagent_jax.planner.flops import decode_flops, executed_training_flops, forward_flops, training_flops
+from mlagent_jax.parallel.mesh import batch_sharding
+from mlagent_jax.planner.flops import ForwardFlops, executed_training_flops, forward_flops, training_flops
 from mlagent_jax.planner.programs import Program, Work, bytes_per_device, shaped
-from mlagent_jax.planner.traffic import cache_bytes, forward_bytes, training_bytes
-from mlagent_jax.ppo.actor_critic import params_of
+from mlagent_jax.planner.sampling_programs import SamplingPlan
+from mlagent_jax.planner.traffic import forward_bytes, training_bytes
+from mlagent_jax.ppo.actor_critic import Gradients, Parameters, params_of
 from mlagent_jax.ppo.batch import make_batch
 from mlagent_jax.ppo.compilation import CompiledUpdate, compile_update
 from mlagent_jax.ppo.config import PPOConfig
@@ -31,160 +34,173 @@ from mlagent_jax.ppo.step import EXPERIENCE_INPUTS, LOSS_INPUTS
 def ppo_programs(
     config: PPOConfig, model: Qwen2Config, engine: EngineConfig, max_new_tokens: int, mesh: Mesh
 ) -> list[Program]:
-    """Sampling, then what is measured and learnt, all on the whole mesh.
+    """The programs of sampling, then those of experience and training, all on the whole mesh.
 
-    Counts are for an update whose rollouts fill one row each, which is the most there can be.
+    Counts are those of an update in which every rollout fills a row, which is the most there can be.
     Raises UserError for settings that the PPO loop refuses.
     """
     check(config, engine, mesh)
     functions = compile_update(config, model, mesh)
-    sampling = _sampling(config, model, engine, max_new_tokens, functions, mesh)
-    return [*sampling, *_learning(config, model, functions, mesh)]
+    sampling = _sampling_plan(config, model, engine, max_new_tokens, functions, mesh)
+    return [*sampling.programs(), *_UpdatePlan(config, model, functions, mesh).programs()]
 
 
-def _sampling(
+def _sampling_plan(
     config: PPOConfig,
     model: Qwen2Config,
     engine: EngineConfig,
     max_new_tokens: int,
     functions: CompiledUpdate,
     mesh: Mesh,
-) -> list[Program]:
-    """For the longest prompts, as many at once as the cache holds."""
-    states = functions.states
-    whole = join(states.actor.params, functions.reference if model.lora else {})
+) -> SamplingPlan:
+    states, reference = functions.states, functions.reference
     training = {
         "optimiser": (states.actor.opt_state, states.critic.opt_state),
         "critic": states.critic.params,
     }
-    # Beside an actor of adapters, which is sampled with the frozen weights, the reference has but its own of these.
-    reference = partition(functions.reference)[0]
-    beside = training | {"actor": states.actor.params, "reference": functions.reference}
-    # One step a call, since a loop that may end at any step is counted as one by the planner.
-    engine = replace(engine, steps=1)
-    programs = compile_programs(model, engine, mesh)
-    weights, cache = programs.weights, programs.cache
-    shards = shards_of(mesh)
-    slots, chunk = shards * engine.slots_on(shards), engine.chunks[-1]
-    everywhere = replicated(mesh)
-    place = lambda tree: jax.tree.map(  # noqa: E731
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), tree
+    return SamplingPlan(
+        model=model,
+        engine=engine,
+        batch_size=config.batch_size,
+        max_new_tokens=max_new_tokens,
+        mesh=mesh,
+        params=join(states.actor.params, reference if model.lora else {}),
+        beside=training | {"actor": states.actor.params, "reference": reference},
+        # With adapters, the frozen weights are part of the policy, and the reference adds only its own adapters.
+        beside_load=training | {"reference": partition(reference)[0]},
     )
-    prompt = engine.max_length - max_new_tokens
-    at_once = min(slots, shards * ((engine.pages_on(shards) - 2) // engine.pages_of(engine.max_length)))
-    batches = ceil(config.batch_size / at_once)
-    reading = forward_flops(model, shards, chunk, predicted=0)
-    writing = decode_flops(model, at_once, prompt + max_new_tokens // 2)
-    rows_of_one = at_once / mesh.size  # heads are split too
-    weight_bytes = bytes_per_device(weights)
-    return [
-        Program(
-            name="ppo weights for sampling",
-            function=programs.load,
-            arguments=(whole,),
-            parts={"parameters": whole},
-            beside=training | {"reference": reference},
-            devices=mesh.size,
-            work=Work(memory_bytes=bytes_per_device(whole) + weight_bytes),
-        ),
-        Program(
-            name=f"ppo prefill, {shards} x {chunk} tokens",
-            function=programs.prefill,
-            arguments=(weights, cache, place(empty_chunk(engine, shards, chunk))),
-            parts={"parameters": weights, "cache": cache},
-            beside=beside,
-            devices=mesh.size,
-            work=Work(
-                reading.total,
-                reading.total,
-                forward_bytes(model, chunk, tensor=mesh.shape["tensor"], logits=False),
-            ),
-            times=ceil(config.batch_size / shards) * ceil(prompt / chunk),
-        ),
-        Program(
-            name=f"ppo decode, {slots} x 1 token",
-            function=programs.decode,
-            arguments=(weights, cache, place(empty_slots(engine, slots))),
-            parts={"parameters": weights, "cache": cache},
-            beside=beside,
-            devices=mesh.size,
-            work=Work(
-                writing.total,
-                writing.total,
-                weight_bytes + rows_of_one * cache_bytes(model, prompt + max_new_tokens / 2),
-            ),
-            times=batches * max_new_tokens,
-        ),
-    ]
 
 
-def _learning(config: PPOConfig, model: Qwen2Config, functions: CompiledUpdate, mesh: Mesh) -> list[Program]:
-    states = functions.states
-    params = params_of(states)
-    optimisers = (states.actor.opt_state, states.critic.opt_state)
-    gradients = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32, sharding=leaf.sharding), params
-    )
-    shape = (config.micro_rows, config.row_length)
-    example = _example_rows(config)
-    experience_rows = shaped(_chosen(example, EXPERIENCE_INPUTS), shape, batch_sharding(mesh))
-    reference, frozen = functions.reference, functions.reference if model.lora else {}
-    experience = jax.eval_shape(functions.compute_experience, params, reference, experience_rows)
-    loss_rows = shaped(_chosen(example | experience, LOSS_INPUTS), shape, batch_sharding(mesh))
-    forward = forward_flops(model, *shape)
-    bodies = (
-        2 if config.critic == "separate" else 1
-    )  # trunks that are trained; a value head costs next to nothing
-    critic = forward_flops(model, *shape, predicted=0)
-    tokens, tensor = config.micro_rows * config.row_length / mesh.size, mesh.shape["tensor"]
-    passes = ceil(config.batch_size / config.micro_rows)
-    minibatches = ceil(config.batch_size / config.minibatch_size)
-    measuring = 2 * forward.total + (bodies - 1) * critic.total
-    training = training_flops(model, forward) + (bodies - 1) * training_flops(model, critic)
-    executed = executed_training_flops(model, forward) + (bodies - 1) * executed_training_flops(model, critic)
-    return [
-        Program(
+@dataclass(frozen=True)
+class _UpdatePlan:
+    """Computing the experience from the rollouts, and training on it."""
+
+    config: PPOConfig
+    model: Qwen2Config
+    functions: CompiledUpdate
+    mesh: Mesh
+
+    def programs(self) -> list[Program]:
+        return [self._compute_experience(), self._accumulate_gradients(), self._apply_gradients()]
+
+    def _compute_experience(self) -> Program:
+        flops = 2 * self._forward.total + (self._trunks - 1) * self._critic_forward.total
+        traffic = (1 + self._trunks) * forward_bytes(self.model, self._tokens, self._tensor)
+        return Program(
             name="ppo log-probs and values",
-            function=functions.compute_experience,
-            arguments=(params, reference, experience_rows),
-            parts={"parameters": params, "reference": reference, "batch": experience_rows},
-            beside={"optimiser": optimisers},
-            devices=mesh.size,
-            work=Work(measuring, measuring, (1 + bodies) * forward_bytes(model, tokens, tensor)),
-            times=passes,
-        ),
-        Program(
+            function=self.functions.compute_experience,
+            arguments=(self._params, self.functions.reference, self._experience_rows),
+            parts={
+                "parameters": self._params,
+                "reference": self.functions.reference,
+                "batch": self._experience_rows,
+            },
+            beside={"optimiser": self._optimisers},
+            devices=self.mesh.size,
+            work=Work(flops, flops, traffic),
+            runs_per_step=self._passes,
+        )
+
+    def _accumulate_gradients(self) -> Program:
+        reference = self.functions.reference
+        frozen = reference if self.model.lora else {}
+        experience = jax.eval_shape(
+            self.functions.compute_experience, self._params, reference, self._experience_rows
+        )
+        rows = self._rows(self._example | experience, LOSS_INPUTS)
+        return Program(
             name="ppo gradients",
-            function=functions.accumulate_gradients,
-            arguments=(params, frozen, gradients, loss_rows),
-            parts={"parameters": (params, frozen), "gradients": gradients, "batch": loss_rows},
-            beside={"optimiser": optimisers} | ({} if frozen else {"reference": reference}),
-            devices=mesh.size,
-            work=Work(
-                training,
-                executed,
-                bodies * training_bytes(model, tokens, tensor) + 2 * bytes_per_device(gradients),
-            ),
-            times=passes * config.epochs,
-        ),
-        Program(
+            function=self.functions.accumulate_gradients,
+            arguments=(self._params, frozen, self._gradient_shapes, rows),
+            parts={"parameters": (self._params, frozen), "gradients": self._gradient_shapes, "batch": rows},
+            beside={"optimiser": self._optimisers} | ({} if frozen else {"reference": reference}),
+            devices=self.mesh.size,
+            work=self._gradient_work,
+            runs_per_step=self._passes * self.config.epochs,
+        )
+
+    def _apply_gradients(self) -> Program:
+        states, gradients = self.functions.states, self._gradient_shapes
+        minibatches = ceil(self.config.batch_size / self.config.minibatch_size)
+        return Program(
             name="ppo apply",
-            function=functions.apply_gradients,
+            function=self.functions.apply_gradients,
             arguments=(states, gradients, True),
-            parts={"parameters": params, "optimiser": optimisers, "gradients": gradients},
-            beside={"reference": reference},
-            devices=mesh.size,
+            parts={"parameters": self._params, "optimiser": self._optimisers, "gradients": gradients},
+            beside={"reference": self.functions.reference},
+            devices=self.mesh.size,
             work=Work(memory_bytes=2 * bytes_per_device(states) + bytes_per_device(gradients)),
-            times=minibatches * config.epochs,
-        ),
-    ]
+            runs_per_step=minibatches * self.config.epochs,
+        )
 
+    @property
+    def _gradient_work(self) -> Work:
+        model, forward, critic, more = self.model, self._forward, self._critic_forward, self._trunks - 1
+        traffic = self._trunks * training_bytes(model, self._tokens, self._tensor)
+        return Work(
+            training_flops(model, forward) + more * training_flops(model, critic),
+            executed_training_flops(model, forward) + more * executed_training_flops(model, critic),
+            traffic + 2 * bytes_per_device(self._gradient_shapes),
+        )
 
-def _example_rows(config: PPOConfig) -> dict[str, np.ndarray]:
-    """A batch as the loop makes it, for its names and dtypes."""
-    rollout = Rollout(np.zeros(2, np.int32), (ActionSample((1, 2), (0.0,), 0.0, "", False),))
-    return make_batch(replace(config, row_length=2, micro_rows=1), [rollout], update=0).arrays
+    @property
+    def _trunks(self) -> int:
+        """Trunks that are trained; a value head costs next to nothing."""
+        return 2 if self.config.critic == "separate" else 1
 
+    @property
+    def _params(self) -> Parameters:
+        return params_of(self.functions.states)
 
-def _chosen(arrays: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: arrays[name] for name in names}
+    @property
+    def _optimisers(self) -> tuple[PyTree, PyTree]:
+        states = self.functions.states
+        return states.actor.opt_state, states.critic.opt_state
+
+    @cached_property
+    def _gradient_shapes(self) -> Gradients:
+        shapes: Gradients = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32, sharding=leaf.sharding), self._params
+        )
+        return shapes
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        """Of the rows that are computed at a time."""
+        return self.config.micro_rows, self.config.row_length
+
+    @property
+    def _passes(self) -> int:
+        """Over the rows of a batch."""
+        return ceil(self.config.batch_size / self.config.micro_rows)
+
+    @property
+    def _tokens(self) -> float:
+        """Of one device."""
+        return self.config.micro_rows * self.config.row_length / self.mesh.size
+
+    @property
+    def _tensor(self) -> int:
+        return self.mesh.shape["tensor"]
+
+    @property
+    def _forward(self) -> ForwardFlops:
+        return forward_flops(self.model, *self._shape)
+
+    @property
+    def _critic_forward(self) -> ForwardFlops:
+        return forward_flops(self.model, *self._shape, predicted=0)
+
+    @cached_property
+    def _experience_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return self._rows(self._example, EXPERIENCE_INPUTS)
+
+    @cached_property
+    def _example(self) -> dict[str, np.ndarray]:
+        """A batch as the loop makes it, for the names and dtypes of its arrays."""
+        rollout = Rollout(np.zeros(2, np.int32), (ActionSample((1, 2), (0.0,), 0.0, "", False),))
+        return make_batch(replace(self.config, row_length=2, micro_rows=1), [rollout], update=0).arrays
+
+    def _rows(self, arrays: Mapping[str, Any], names: Sequence[str]) -> dict[str, jax.ShapeDtypeStruct]:
+        chosen = {name: arrays[name] for name in names}
+        return shaped(chosen, self._shape, batch_sharding(self.mesh))

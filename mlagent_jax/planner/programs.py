@@ -1,4 +1,4 @@
-"""A compiled function of a trainer as the planner sees it: what it is called with, and what lies beside it."""
+"""A compiled function of a trainer, with its arguments and what else is on the devices while it runs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from typing import Any
 
 import jax
 from jax.sharding import NamedSharding, Sharding
+from jaxtyping import PyTree
+
+from mlagent_jax.parallel.jitted import Jitted
 
 
 @dataclass(frozen=True)
 class Work:
-    """Of one run of a program. FLOPs are of all devices, memory_bytes of one: to and from its memory, at least.
+    """The work of one run of a program. FLOPs are those of all devices.
 
-    model_flops: what the mathematics needs, as MFU counts it. executed_flops: with rematerialisation.
+    model_flops: what the model needs, as MFU counts it. executed_flops: with rematerialisation. memory_bytes: the least
+    that one device moves to and from its memory.
     """
 
     model_flops: float = 0.0
@@ -27,23 +31,23 @@ class Work:
 class Program:
     """A jitted function with the shapes and shardings of its arguments; nothing is allocated.
 
-    arguments: as it is called, static ones included. parts: trees among the arguments by what they are, such as
-    "parameters". beside: trees that are no arguments, but lie on the devices meanwhile. devices: that take part.
-    times: how often it runs in one optimiser step or PPO update, at most.
+    arguments: those of a call, static ones included. parts: trees among the arguments, by what they are, such as
+    "parameters". devices: how many take part. runs_per_step: at most, in one optimiser step or PPO update. beside:
+    trees that are not arguments, but are on the devices meanwhile.
     """
 
     name: str
-    function: Any
+    function: Jitted[..., Any]
     arguments: tuple[Any, ...]
-    parts: Mapping[str, Any]
+    parts: Mapping[str, PyTree]
     devices: int
     work: Work
-    times: int = 1
-    beside: Mapping[str, Any] = field(default_factory=dict)
+    runs_per_step: int = 1
+    beside: Mapping[str, PyTree] = field(default_factory=dict)
 
 
-def bytes_per_device(tree: Any) -> int:
-    """What a tree of shapes takes on one device, by their shardings."""
+def bytes_per_device(tree: PyTree) -> int:
+    """The size of a tree of shapes with shardings on one device."""
     return sum(
         prod(_shard_shape(leaf)) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)
@@ -56,8 +60,10 @@ def _shard_shape(leaf: jax.ShapeDtypeStruct) -> tuple[int, ...]:
     return sharding.shard_shape(leaf.shape) if isinstance(sharding, Sharding) else leaf.shape
 
 
-def shaped(arrays: Mapping[str, Any], shape: tuple[int, ...], sharding: NamedSharding) -> dict[str, Any]:
-    """Shapes with the names and dtypes of `arrays`, all of one shape and sharding."""
+def shaped(
+    arrays: Mapping[str, Any], shape: tuple[int, ...], sharding: NamedSharding
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """The names and dtypes of `arrays`, all with this shape and sharding."""
     return {
         name: jax.ShapeDtypeStruct(shape, array.dtype, sharding=sharding) for name, array in arrays.items()
     }

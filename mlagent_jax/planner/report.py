@@ -1,4 +1,4 @@
-"""A plan for people: a table of memory, of collectives and of time, and the verdict."""
+"""A plan as text: tables of memory, collectives and time, and whether it fits."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _time(programs: Sequence[ProgramPlan]) -> list[str]:
         flops = (f"{work.model_flops / 1e12:.1f}", f"{work.executed_flops / 1e12:.1f}")
         seconds = (roof.compute, roof.memory, roof.interconnect, roof.bound, roof.no_overlap)
         shown = [_seconds(s) for s in seconds]
-        rows.append((plan.program.name, str(plan.program.times), *flops, *shown, roof.limited_by))
+        rows.append((plan.program.name, str(plan.program.runs_per_step), *flops, *shown, roof.limited_by))
     return _aligned([columns, *rows])
 
 

@@ -1,13 +1,14 @@
-"""How long a program must take at the least, from what the chip can do: a bound, not a measurement.
+"""The least time that a program can take on a chip: a bound, not a measurement.
 
     compute       executed FLOPs / (devices x the chip's bf16 peak)
     memory        bytes each device moves to and from its memory / the memory's bandwidth
     interconnect  sum over collectives of bytes received by a device / its links' bandwidth; where a group spans
-                  hosts joined by a network, what comes from other hosts (h - 1 of h parts, shared by the chips
-                  of a host) at the network's bandwidth if that takes longer
-    bound         the largest of the three (everything overlaps); no overlap: their sum
+                  hosts that a network connects, the time to receive the other hosts' data (h - 1 of h parts,
+                  shared by the chips of a host) at the network's bandwidth, if that is longer
+    bound         the largest of the three (everything overlaps)
+    no overlap    their sum
 
-Real steps lie between the bound and somewhat above the sum: no matrix product reaches the peak.
+Real steps lie between the bound and slightly more than the sum: no matrix product reaches the peak.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def _seconds(target: Target, collective: Collective) -> float:
         return links
     if collective.kind == "collective-permute":
         return collective.received / chip.network_bandwidth
-    # What the chips of a host need from another host enters it once and goes on over the links.
+    # What the chips of a host need from other hosts enters the host once, and is passed on over the links.
     group, hosts = collective.group, collective.hosts
     whole = collective.received * group / (group - 1)
     here = max(group // hosts, 1)

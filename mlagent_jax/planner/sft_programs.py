@@ -1,4 +1,4 @@
-"""The functions that supervised fine-tuning compiles, with the shapes it calls them with."""
+"""The programs of supervised fine-tuning, with the shapes they are called with."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mlagent_jax.text.packing import pack
 from mlagent_jax.training.optimisers import make_optimiser
 from mlagent_jax.training.state import abstract_state
 
-_STEPS = 1000  # of the schedule; how many does not change what is compiled
+_STEPS = 1000  # of the schedule; the number does not change what is compiled
 
 
 def sft_programs(config: SFTConfig, model: Qwen2Config, mesh: Mesh) -> list[Program]:
@@ -38,7 +38,7 @@ def sft_programs(config: SFTConfig, model: Qwen2Config, mesh: Mesh) -> list[Prog
         np.zeros(1, int)
     )
     rows, length = config.micro_rows, config.row_length
-    # Of `batch_sequences` the trajectories' lengths decide; a row for each is the most there can be.
+    # With `batch_sequences` the number of rows depends on the trajectories; one row for each is the most.
     micro_batches = -(-(config.batch_sequences or config.batch_rows) // rows)
     batch = shaped(example, (micro_batches, rows, length), batch_sharding(mesh, leading=1))
     held_out = shaped(example, (rows, length), batch_sharding(mesh))
@@ -68,6 +68,6 @@ def sft_programs(config: SFTConfig, model: Qwen2Config, mesh: Mesh) -> list[Prog
             beside={"optimiser": state.opt_state},
             devices=mesh.size,
             work=Work(forward.total, forward.total, forward_bytes(model, tokens, tensor)),
-            times=0,
+            runs_per_step=0,
         ),
     ]

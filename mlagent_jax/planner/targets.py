@@ -1,4 +1,4 @@
-"""The machines that can be planned for, none of which needs to be there."""
+"""The machines that can be planned for; none of them needs to be present."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from jax.experimental import topologies
 from mlagent_jax.errors import UserError
 from mlagent_jax.planner.chips import CHIPS, Chip, gpu_target_config
 
-# The attention backend follows the target, whatever the configuration says: each is the kernel made for it.
+# The target decides the attention backend, whatever the configuration says.
 ATTENTION = {"tpu": "splash", "cuda": "cudnn"}
 _PACKAGES = {"tpu": ("libtpu",), "cuda": ("jax_cuda12_plugin", "jax_plugins.xla_cuda12")}
 
 
 @dataclass(frozen=True)
 class Target:
-    """chips of one kind, `hosts` machines together. topology: libtpu's name, or slices x hosts x GPUs."""
+    """Chips of one kind on `hosts` machines. topology: libtpu's name for it, or slices x hosts x GPUs."""
 
     name: str
     kind: str
@@ -48,7 +48,7 @@ class Target:
 TARGETS = {
     target.name: target
     for target in (
-        # TPUs by chips, not by cores: Google Cloud calls the eight chips of v5p-8 here "v5p-16".
+        # TPUs are named by chips, not by cores: what is v5p-8 here is "v5p-16" at Google Cloud.
         Target("v5e-16", "v5e", 16, 4, "v5e:4x4"),
         Target("v5e-32", "v5e", 32, 8, "v5e:4x8"),
         Target("v5p-8", "v5p", 8, 2, "v5p:2x2x2"),
@@ -66,7 +66,7 @@ TARGETS = {
 
 
 def find_target(name: str) -> Target:
-    """Raises UserError for an unknown name, listing those there are."""
+    """Raises UserError for an unknown name, with the list of targets."""
     if name not in TARGETS:
         raise UserError(
             f"--target is {name!r}; there are {', '.join(TARGETS)} (kind of chip, number of chips)"
@@ -75,13 +75,13 @@ def find_target(name: str) -> Target:
 
 
 def prepare() -> None:
-    """Keeps this process to the CPU, and the compilers from looking for chips. Call it before anything else of JAX."""
+    """Restricts this process to the CPU, so that compilers do not look for chips. Call it before any use of JAX."""
     os.environ |= {
-        "JAX_PLATFORMS": "cpu",  # with "cuda", the plugin would look for a driver and give up
+        "JAX_PLATFORMS": "cpu",  # with "cuda", the plugin would look for a driver and fail
         "CUDA_VISIBLE_DEVICES": "-1",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # libtpu's lock is for chips; none is touched
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # libtpu's lock is for chips, and none is used
         "TPU_SKIP_MDS_QUERY": "1",
-        "TPU_ACCELERATOR_TYPE": "v5litepod-16",  # any, else it asks the metadata server
+        "TPU_ACCELERATOR_TYPE": "v5litepod-16",  # any type; without one, libtpu asks the metadata server
         "TPU_WORKER_HOSTNAMES": "localhost",
         "TPU_STDERR_LOG_LEVEL": "3",
         "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -90,7 +90,7 @@ def prepare() -> None:
 
 
 def target_devices(target: Target) -> list[Any]:
-    """Stand-ins for the target's devices, good for compiling only. Raises UserError where its compiler is missing."""
+    """Descriptions of the target's devices, for compiling only. Raises UserError where its compiler is missing."""
     for package in _PACKAGES[target.platform]:
         if not _installed(package):
             raise UserError(f"--target={target.name} needs {package}: pip install -e '.[plan]'")

@@ -1,7 +1,7 @@
-"""Bytes that a device moves to and from its memory, counted at their least: what no fusion can avoid.
+"""The bytes that a device must move to and from its memory, whatever is fused.
 
-Each pass over the layers reads all weights once, in the dtype of computation, and writes and reads again what goes
-from one matrix product to the next. Attention is a fused kernel: scores never leave the chip.
+Each pass over the layers reads all weights once, in the dtype of computation, and writes and reads the activations
+between matrix products. Attention is a fused kernel, so scores never leave the chip.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _FP32 = 4
 
 
 def forward_bytes(model: Qwen2Config, tokens: float, tensor: int, logits: bool = True) -> float:
-    """tokens: of one device, if activations are split evenly. tensor: over how many devices a weight is split."""
+    """tokens: of one device, with evenly split activations. tensor: the number of devices a weight is split over."""
     size = _itemsize(model)
     weights = model.num_hidden_layers * layer_weights(model) * size / tensor
     between = tokens * model.num_hidden_layers * _between_products(model) * size * 2
@@ -24,7 +24,7 @@ def forward_bytes(model: Qwen2Config, tokens: float, tensor: int, logits: bool =
 
 
 def training_bytes(model: Qwen2Config, tokens: float, tensor: int) -> float:
-    """Forward and backward, the latter twice the former, with what is rematerialised."""
+    """Forward pass, backward pass (twice as much), and what is rematerialised."""
     again = REMATERIALISED[model.remat].layers
     return (3 + again) * forward_bytes(model, tokens, tensor)
 
@@ -40,7 +40,7 @@ def _itemsize(model: Qwen2Config) -> int:
 
 
 def _between_products(model: Qwen2Config) -> int:
-    """Elements a token that go from one product of a layer to the next."""
+    """Elements per token that go from one product of a layer to the next."""
     D, F, H = model.hidden_size, model.intermediate_size, model.head_dim
     N, K = model.num_attention_heads, model.num_key_value_heads
     return 4 * D + 2 * N * H + 2 * K * H + 3 * F

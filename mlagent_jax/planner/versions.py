@@ -1,4 +1,4 @@
-"""What a plan was made with: another compiler may plan otherwise."""
+"""The versions that a plan was made with; another compiler may give another plan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ _COMPILERS = {"tpu": ("libtpu",), "cuda": ("jax-cuda12-plugin", "jax-cuda12-pjrt
 
 
 def versions(platform: str) -> dict[str, str]:
-    """Of the packages that decide what is compiled for "tpu" or "cuda"; "" for one that is not installed."""
+    """Versions of the packages that decide what is compiled for a platform, "tpu" or "cuda".
+
+    Empty for a package that is not installed.
+    """
     return {package: _version(package) for package in (*_PACKAGES, *_COMPILERS[platform])}
 
 

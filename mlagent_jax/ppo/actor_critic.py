@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import jax
 import optax
 
-from mlagent_jax.models.qwen2 import Params
+from mlagent_jax.models.params import Params
 from mlagent_jax.training.state import TrainState
 
 T = TypeVar("T")

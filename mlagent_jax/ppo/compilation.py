@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +10,12 @@ from jax.sharding import Mesh, NamedSharding
 
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import partition
-from mlagent_jax.models.qwen2 import Params, abstract_params
+from mlagent_jax.models.params import Params
+from mlagent_jax.models.qwen2 import abstract_params
 from mlagent_jax.models.value_head import value_head_axes
 from mlagent_jax.nn.precision import AS_WRITTEN
-from mlagent_jax.parallel.mesh import param_shardings, replicated
+from mlagent_jax.parallel.jitted import Jitted
+from mlagent_jax.parallel.mesh import param_shardings, replicated, with_shardings
 from mlagent_jax.parallel.rules import spec
 from mlagent_jax.ppo import step
 from mlagent_jax.ppo.actor_critic import (
@@ -28,13 +29,13 @@ from mlagent_jax.ppo.actor_critic import (
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.step import Rows, Scalars, TokenArrays
 from mlagent_jax.training.optimisers import make_optimiser
-from mlagent_jax.training.state import abstract_state, with_shardings
+from mlagent_jax.training.state import abstract_state
 
-InitCritic = Callable[[Params], Params]
-ComputeExperience = Callable[[Parameters, Params, Rows], TokenArrays]
-ZeroGradients = Callable[[Parameters], Gradients]
-AccumulateGradients = Callable[[Parameters, Params, Gradients, Rows], tuple[Gradients, TokenArrays]]
-ApplyGradients = Callable[[TrainStates, Gradients, bool], tuple[TrainStates, Scalars]]
+InitCritic = Jitted[[Params], Params]
+ComputeExperience = Jitted[[Parameters, Params, Rows], TokenArrays]
+ZeroGradients = Jitted[[Parameters], Gradients]
+AccumulateGradients = Jitted[[Parameters, Params, Gradients, Rows], tuple[Gradients, TokenArrays]]
+ApplyGradients = Jitted[[TrainStates, Gradients, bool], tuple[TrainStates, Scalars]]
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from jaxtyping import Bool, Float
 from mlagent_jax.errors import UserError
 from mlagent_jax.finite import require_finite
 from mlagent_jax.models.config import Qwen2Config
-from mlagent_jax.models.qwen2 import Params, forward
-from mlagent_jax.models.value_head import ValueParams
+from mlagent_jax.models.params import Params
+from mlagent_jax.models.qwen2 import forward
 from mlagent_jax.nn.precision import AS_WRITTEN
 from mlagent_jax.parallel.mesh import batch_sharding, put, replicated
 from mlagent_jax.ppo.batch import make_batch
@@ -28,7 +28,7 @@ from mlagent_jax.ppo.rollout import Rollout
 
 def fit_value_head(
     config: PPOConfig, model: Qwen2Config, params: Params, demonstrations: Sequence[Rollout], mesh: Mesh
-) -> ValueParams:
+) -> Params:
     """Ridge regression of each action's reward on the trunk's hidden state at each of its tokens.
 
     params: the trunk's, on `mesh`. demonstrations: rollouts whose actions have rewards; their log-probs are not used.

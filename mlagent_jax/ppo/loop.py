@@ -19,8 +19,8 @@ from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.jsonl import append_jsonl, drop_after
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import partition
-from mlagent_jax.models.qwen2 import Params, with_adapters
-from mlagent_jax.models.value_head import ValueParams
+from mlagent_jax.models.params import Params
+from mlagent_jax.models.qwen2 import with_adapters
 from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import check_batch_fits
 from mlagent_jax.ppo import guards
@@ -122,7 +122,7 @@ def train(
 
 def _value_head(
     config: PPOConfig, model: Qwen2Config, params: Params, demonstrations: Sequence[Rollout], mesh: Mesh
-) -> ValueParams | None:
+) -> Params | None:
     """The critic's start; None for zeros."""
     if config.critic == "none" or config.critic_start == "zero":
         return None
@@ -230,7 +230,7 @@ def _collect(
         records.extend(collected.records)
         return collected.rollouts, collected.seconds, collected.counts
 
-    rollouts, seconds, counts = engine.leading(collect)
+    rollouts, seconds, counts = engine.on_main(collect)
     engine.unload()
     clock.note(seconds)
     guards.check_rollouts(rollouts, f"while update {update + 1} was sampled", rates.actor)

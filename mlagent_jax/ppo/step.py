@@ -19,7 +19,8 @@ from jaxtyping import Float, Shaped
 from mlagent_jax.finite import all_finite
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import join
-from mlagent_jax.models.qwen2 import Params, forward, unembedding
+from mlagent_jax.models.params import Params
+from mlagent_jax.models.qwen2 import forward, unembedding
 from mlagent_jax.models.value_head import init_value_head, values
 from mlagent_jax.nn.losses import token_logprobs
 from mlagent_jax.ppo.actor_critic import ActorCritic, Gradients, Optimisers, Parameters, TrainStates

@@ -9,8 +9,7 @@ from jaxtyping import Bool, Float
 
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import join, partition
-from mlagent_jax.models.qwen2 import Params
-from mlagent_jax.models.value_head import ValueParams
+from mlagent_jax.models.params import Params
 from mlagent_jax.parallel.mesh import batch_sharding, put
 from mlagent_jax.ppo import guards
 from mlagent_jax.ppo.actor_critic import ActorCritic, LearningRates, TrainStates, params_of
@@ -44,7 +43,7 @@ class Updater:
         self._reference = put(reference, layout)
         self._frozen = self._reference if model.lora else {}
 
-    def initial_states(self, value_head: ValueParams | None = None) -> TrainStates:
+    def initial_states(self, value_head: Params | None = None) -> TrainStates:
         """Actor and critic at step 0, in buffers of their own. value_head: the critic's; by default one of zeros."""
         actor = partition(self._reference)[0]
         critic = self._functions.init_critic(actor)

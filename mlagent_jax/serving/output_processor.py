@@ -17,7 +17,7 @@ from mlagent_jax.text.tokenizer import Tokenizer
 class _TextDelta(NamedTuple):
     """What is new of one choice. reason: OpenAI's finish_reason, or None if the choice goes on."""
 
-    index: int
+    choice: int
     text: str
     reason: str | None
     tokens: list[int]
@@ -59,9 +59,9 @@ class OutputProcessor:
         logprobs: list[list[float]] = [[] for _ in self._detokenizers]
         reasons = [""] * len(self._detokenizers)
         async for delta in self._deltas():
-            ids[delta.index] += delta.tokens
-            logprobs[delta.index] += delta.logprobs
-            reasons[delta.index] = delta.reason or ""
+            ids[delta.choice] += delta.tokens
+            logprobs[delta.choice] += delta.logprobs
+            reasons[delta.choice] = delta.reason or ""
         choices = [
             self._builder.choice(i, detokenizer.text, reasons[i], ids[i], logprobs[i])
             for i, detokenizer in enumerate(self._detokenizers)

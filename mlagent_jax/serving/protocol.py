@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mlagent_jax.generate.programs import MAX_STOP_IDS
+from mlagent_jax.generate.batches import MAX_STOP_IDS
 from mlagent_jax.generate.sampling import SamplingParams
 from mlagent_jax.serving.errors import ApiError, short_repr
 from mlagent_jax.serving.fields import read_bool, read_number, supported_fields

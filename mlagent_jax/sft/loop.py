@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 
 from mlagent_jax.finite import Guard, require_finite
 from mlagent_jax.models.config import Qwen2Config
-from mlagent_jax.models.qwen2 import Params, with_adapters
+from mlagent_jax.models.params import Params
+from mlagent_jax.models.qwen2 import with_adapters
 from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import batch_sharding, check_batch_fits, param_shardings, put
 from mlagent_jax.sft.batches import RowArrays, make_batches

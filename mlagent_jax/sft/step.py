@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -14,9 +12,11 @@ from jaxtyping import Float, Shaped
 from mlagent_jax.finite import all_finite
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import join, partition
-from mlagent_jax.models.qwen2 import Params, forward, unembedding
+from mlagent_jax.models.params import Params
+from mlagent_jax.models.qwen2 import forward, unembedding
 from mlagent_jax.nn.losses import cross_entropy
 from mlagent_jax.nn.precision import AS_WRITTEN
+from mlagent_jax.parallel.jitted import Jitted
 from mlagent_jax.training.state import TrainState, take_step
 
 Batch = dict[str, Shaped[Array, "B T"]]
@@ -90,7 +90,7 @@ def _reduced_in_own_dtype(grads: Params) -> Params:
 
 def compile_train_step(
     config: Qwen2Config, optimiser: optax.GradientTransformation, shardings: TrainState
-) -> Callable[[TrainState, MicroBatches], tuple[TrainState, Metrics]]:
+) -> Jitted[[TrainState, MicroBatches], tuple[TrainState, Metrics]]:
     """`train_step` jitted, on the mesh of `shardings`; the state passed in is donated."""
     mesh = shardings.step.mesh
 
@@ -104,7 +104,7 @@ def compile_train_step(
 
 def compile_eval_step(
     config: Qwen2Config, mesh: Mesh
-) -> Callable[[Params, Batch], tuple[Float[Array, ""], Float[Array, ""]]]:
+) -> Jitted[[Params, Batch], tuple[Float[Array, ""], Float[Array, ""]]]:
     """`loss_sum` jitted."""
 
     def sft_eval_step(params: Params, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:

@@ -1,47 +1,48 @@
-"""Checks that a task is fit to learn from: it has headroom, grading means something, nothing leaks."""
+"""Checks that a task is fit to learn from: it has headroom, its grading is meaningful, and no labels leak."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from mlagent_jax.grading.grade import Graded, grade
 from mlagent_jax.grading.labels import array_path, read_truth
-from mlagent_jax.grading.metrics import METRICS, MOST_RANKED, Prediction
+from mlagent_jax.grading.metrics import MAX_RANKED, METRICS, Prediction, Values
 from mlagent_jax.sandbox.interface import Job, Limits, Sandbox
-from mlagent_jax.tasks.leak_checks import Check, applied, hidden_labels, leak_checks, shared_rows
-from mlagent_jax.tasks.rows import NotApplicableError, as_text, identities, train_targets
+from mlagent_jax.tasks.leak_checks import Check, hidden_labels, leak_checks, run_check, shared_rows
+from mlagent_jax.tasks.rows import NotApplicableError, read_ids, train_targets
+from mlagent_jax.tasks.table_bytes import to_npy
 from mlagent_jax.tasks.task import Task
 
 REFERENCE_LIMITS = Limits(wall_seconds=300.0, cpu_seconds=150, memory_mb=4096)
-LEAST_HEADROOM = 0.2  # of the starter's distance from a perfect score, that the reference does away with
-TOLERANCE = 0.05  # of the way from m_init to m_best, between machines and library versions
+MIN_HEADROOM = 0.2  # of the starter's distance from a perfect score, which the reference must close
+TOLERANCE = 0.05  # of the way from m_init to m_best, for other machines and library versions
 
 
 def check_task(task: Task, reference: Path, sandbox: Sandbox) -> Iterator[Check]:
-    """Runs the starter, then `reference` if there is one, then looks for leaks.
+    """Runs the starter, then `reference` if there is such a file, then the leak checks.
 
-    Every check is among what comes, with why if it does not apply, unless the starter fails, which ends it.
+    Yields every check; one that does not apply says why. If the starter fails, nothing else is checked.
     """
-    check, m_init = _run("starter", task.starter, task, task.limits, sandbox)
+    check, m_init = _run_script("starter", task.starter, task, task.limits, sandbox)
     yield check
     if m_init is None:
         return
     yield _recorded(task, m_init)
     if reference.is_file():
-        check, strong = _run("reference", reference.read_text(), task, REFERENCE_LIMITS, sandbox)
+        check, strong = _run_script("reference", reference.read_text(), task, REFERENCE_LIMITS, sandbox)
         yield check
         if strong is not None:
             yield _headroom(task, m_init, strong)
     else:
-        why = f"there is no reference solution {reference}; m_best {task.m_best:g} is from: {task.m_best_source}"
+        why = f"there is no reference solution {reference}; m_best {task.m_best:g} comes from: {task.m_best_source}"
         yield Check("headroom", None, f"not applicable because {why}")
     yield _worse("true labels, shuffled", task, shuffled_submission(task), m_init)
-    yield applied(
+    yield run_check(
         "constant submission",
         lambda: _worse("constant submission", task, constant_submission(task), m_init),
     )
@@ -49,29 +50,33 @@ def check_task(task: Task, reference: Path, sandbox: Sandbox) -> Iterator[Check]
 
 
 def check_micro(task: Task, sandbox: Sandbox) -> Iterator[Check]:
-    """Runs the starter; the rest has been checked of the full task."""
-    yield _run("starter", task.starter, task, task.limits, sandbox)[0]
+    """Runs the starter and the checks that the small version could fail where the full task does not."""
+    yield _run_script("starter", task.starter, task, task.limits, sandbox)[0]
     yield hidden_labels(task)
-    yield applied("rows in both train and test", lambda: shared_rows(task))
+    yield run_check("rows in both train and test", lambda: shared_rows(task))
 
 
-def _run(name: str, script: str, task: Task, limits: Limits, sandbox: Sandbox) -> tuple[Check, Graded | None]:
+def _run_script(
+    name: str, script: str, task: Task, limits: Limits, sandbox: Sandbox
+) -> tuple[Check, Graded | None]:
+    """Whether the script's submission is valid, and its scores."""
     job = Job({"train.py": script.encode()}, "train.py", task.data_dir, task.data_digest, limits)
     result = sandbox.run(job)
     graded = grade(task, result.files.get(task.submission))
     if not isinstance(graded, Graded):
         return Check(name, False, f"{result.status}: {graded.reason} {result.output[-500:]}"), None
-    detail = f"{_figures(graded)} in {result.wall_seconds:.2f} s, {result.peak_memory_mb:.0f} MB"
+    detail = f"{_scores(graded)} in {result.wall_seconds:.2f} s, {result.peak_memory_mb:.0f} MB"
     return Check(name, True, detail), graded
 
 
 def _recorded(task: Task, m_init: Graded) -> Check:
-    """The starter must score what the task says that it scores."""
+    """The starter's score must match the recorded m_init."""
     if task.m_init is None:
         return Check("m_init", None, "not applicable because none is recorded")
     if task.m_init_source:
         why = (
-            f"the recorded {task.m_init:g} is not this starter's ({m_init.public:.4f}): {task.m_init_source}"
+            f"the recorded {task.m_init:g} does not come from this starter ({m_init.public:.4f}):"
+            f" {task.m_init_source}"
         )
         return Check("m_init", None, f"not applicable because {why}")
     close = abs(m_init.public - task.m_init) <= TOLERANCE * abs(task.m_best - task.m_init)
@@ -79,31 +84,32 @@ def _recorded(task: Task, m_init: Graded) -> Check:
 
 
 def _headroom(task: Task, m_init: Graded, strong: Graded) -> Check:
-    """The reference must beat the starter by a margin on both splits, and score m_best."""
+    """The reference must beat the starter by a margin on both splits, and its public score must match m_best."""
     perfect = METRICS[task.metric].best
     pairs = ((m_init.public, strong.public), (m_init.private, strong.private))
     gained = min(1 - abs(perfect - after) / abs(perfect - before) for before, after in pairs)
     close = abs(strong.public - task.m_best) <= TOLERANCE * abs(task.m_best - m_init.public)
     return Check(
         "headroom",
-        gained >= LEAST_HEADROOM and close,
-        f"reference {_figures(strong)}, m_best {task.m_best}; {gained:.0%} nearer to perfect than the starter,"
-        f" at least {LEAST_HEADROOM:.0%}",
+        gained >= MIN_HEADROOM and close,
+        f"reference {_scores(strong)}, m_best {task.m_best}; it closes {gained:.0%} of the starter's distance from a"
+        f" perfect score, at least {MIN_HEADROOM:.0%}",
     )
 
 
 def _worse(name: str, task: Task, submission: bytes, m_init: Graded) -> Check:
+    """The submission must score worse than the starter on both splits."""
     graded = grade(task, submission)
     if not isinstance(graded, Graded):
         return Check(name, False, graded.reason)
-    passed = METRICS[task.metric].better(m_init.public, graded.public) and METRICS[task.metric].better(
+    passed = METRICS[task.metric].is_better(m_init.public, graded.public) and METRICS[task.metric].is_better(
         m_init.private, graded.private
     )
-    return Check(name, passed, f"{_figures(graded)}, starter {_figures(m_init)}")
+    return Check(name, passed, f"{_scores(graded)}, starter {_scores(m_init)}")
 
 
 def constant_submission(task: Task) -> bytes:
-    """The best guess without features: what is most frequent among the training rows, or their mean or median.
+    """The best guess without features: the most frequent class of the training rows, or their mean or median.
 
     Raises NotApplicableError.
     """
@@ -111,31 +117,31 @@ def constant_submission(task: Task) -> bytes:
         path = task.data_dir / f"train_{task.target_array}.npy"
         if not path.is_file():
             raise NotApplicableError(f"there is no {path.name} in data/")
-        shown = np.load(path)
-        return _npy(np.full((len(read_truth(task).values), *shown.shape[1:]), np.median(shown)))
-    targets, ids = train_targets(task), identities(task)
+        train = np.load(path)
+        return to_npy(np.full((len(read_truth(task).values), *train.shape[1:]), np.median(train)))
+    targets, ids = train_targets(task), read_ids(task)
     guess = pd.DataFrame([_constant(task, targets)] * len(ids), columns=list(task.target_columns))
     return guess.assign(**{task.id_column: ids}).to_csv(index=False).encode()
 
 
-def _constant(task: Task, targets: np.ndarray) -> np.ndarray | list[str]:
-    """[t], for training targets [n, t]."""
+def _constant(task: Task, targets: Values) -> Float[np.ndarray, " t"] | list[str]:
+    """The best constant prediction for these training targets."""
     metric = METRICS[task.metric]
-    if as_text(task):
-        most = MOST_RANKED if metric.prediction is Prediction.RANKING else 1
-        return [" ".join(pd.Series(targets[:, 0]).value_counts().index[:most])]
+    if task.predicts_text:
+        ranks = MAX_RANKED if metric.prediction is Prediction.RANKING else 1
+        return [" ".join(pd.Series(targets[:, 0]).value_counts().index[:ranks])]
     guesses = [targets.mean(axis=0), np.median(targets, axis=0)]
     if metric.prediction is Prediction.WHOLE:
         guesses = [np.round(guess).astype(int) for guess in guesses]
     scores = [metric.score(targets, np.tile(guess, (len(targets), 1))) for guess in guesses]
-    return guesses[1] if metric.better(scores[1], scores[0]) else guesses[0]
+    return guesses[1] if metric.is_better(scores[1], scores[0]) else guesses[0]
 
 
 def shuffled_submission(task: Task) -> bytes:
-    """The held-out labels themselves, given to the wrong rows."""
+    """The held-out labels, assigned to the wrong rows."""
     if task.target_array:
         array = np.load(array_path(task.labels_path))
-        return _npy(array[np.random.default_rng(0).permutation(len(array))])
+        return to_npy(array[np.random.default_rng(0).permutation(len(array))])
     labels = pd.read_csv(task.labels_path, dtype=str, keep_default_na=False)
     targets = list(task.target_columns)
     order = np.random.default_rng(0).permutation(len(labels))
@@ -143,11 +149,5 @@ def shuffled_submission(task: Task) -> bytes:
     return labels[[task.id_column, *targets]].to_csv(index=False).encode()
 
 
-def _npy(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()
-
-
-def _figures(graded: Graded) -> str:
+def _scores(graded: Graded) -> str:
     return f"{graded.public:.4f} / {graded.private:.4f}"

@@ -1,9 +1,8 @@
-"""A competition's labelled files as a task: MLE-bench's new test split, and what every such task checks.
+"""Makes tasks from a competition's labelled files, with MLE-bench's test split and checks of the raw data.
 
-MLE-bench takes its test rows from a competition's training rows by scikit-learn's `train_test_split` with
-`random_state=0`, in the order in which that gives them. The same is done here, so that scores over all test
-rows are comparable with MLE-bench's; the halves of the test rows that give the public and the private score
-are this project's.
+MLE-bench takes its test rows from a competition's training rows with scikit-learn's `train_test_split` and
+`random_state=0`, in the order that this returns. The same is done here, so scores over all test rows are comparable
+with MLE-bench's. Which half of the test rows is public and which is private is this project's choice.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ Rows = TypeVar("Rows")
 def read_table(
     path: Path, columns: Sequence[str], rows: int | None = None, encoding: str = "utf-8"
 ) -> pd.DataFrame:
-    """A raw CSV file.
+    """Reads a raw CSV file.
 
-    columns: all that it must have. rows: how many it has, if known.
+    columns: the columns that it must have. rows: the number of rows that it must have, if known.
     Raises RawDataError.
     """
     import pandas as pd
@@ -42,23 +41,23 @@ def read_table(
     if missing:
         raise RawDataError(
             f"the raw table {path} lacks the column {missing[0]!r}; it has {', '.join(frame.columns[:12])}."
-            " Remove its folder to have it unpacked again"
+            " Remove its folder to unpack it again"
         )
     check_count(path, len(frame), rows)
     return frame
 
 
 def check_count(what: Path | str, found: int, expected: int | None, of: str = "rows") -> None:
-    """Raises RawDataError if raw data have another number of rows or files than the source is known to have."""
+    """Raises RawDataError if the number of rows or files differs from the known number of the source."""
     if expected is not None and found != expected:
         raise RawDataError(
-            f"{what} has {found:,} {of}, expected {expected:,}: half a download, or another version."
-            " Remove its folder and its archive to fetch it again"
+            f"{what} has {found:,} {of}, expected {expected:,}: an incomplete download, or another version."
+            " Remove its folder and its archive to download it again"
         )
 
 
 def new_test(rows: Rows, share: float) -> tuple[Rows, Rows]:
-    """MLE-bench's split of a competition's training rows: (train, test)."""
+    """Splits a competition's training rows as MLE-bench does. Returns (train, test)."""
     from sklearn.model_selection import train_test_split
 
     train, test = train_test_split(rows, test_size=share, random_state=0)
@@ -66,7 +65,7 @@ def new_test(rows: Rows, share: float) -> tuple[Rows, Rows]:
 
 
 def one_hot(frame: pd.DataFrame, id_column: str, target: str, classes: Sequence[str]) -> pd.DataFrame:
-    """The ids with a column of 0 and 1 per class. Raises RawDataError for a class that is not among them."""
+    """The ids and one column of 0 and 1 per class. Raises RawDataError for a target that is not in `classes`."""
     unknown = sorted(set(frame[target]) - set(classes))
     if unknown:
         raise RawDataError(f"raw data have the {target} {unknown[0]!r}, which the competition does not have")
@@ -75,7 +74,7 @@ def one_hot(frame: pd.DataFrame, id_column: str, target: str, classes: Sequence[
 
 
 def halves(groups: Sequence[Any]) -> list[str]:
-    """The split of each test row: rows of one group are all public or all private, half of the groups each."""
+    """The split of each test row. Half of the groups are public and half private, each with all of its rows."""
     ordered = sorted(set(groups), key=lambda group: hashlib.sha256(f"half {group}".encode()).digest())
     public = set(ordered[: len(ordered) // 2])
     return ["public" if group in public else "private" for group in groups]
@@ -90,10 +89,10 @@ def competition_files(
     answers_md5: str = "",
     classes: Sequence[str] = (),
 ) -> SplitFiles:
-    """Training rows, test rows without labels, and the labels of the test rows in the same order.
+    """Bundles training rows, test rows without labels, and the labels of the test rows in the same order.
 
-    files: further public ones. answers_md5: of MLE-bench's file of these labels; whether they are the same
-    to the byte is noted in the manifest's source.
+    files: further public files.
+    answers_md5: of MLE-bench's file with these labels. The manifest's source notes whether ours are byte-identical.
     """
     if answers_md5:
         answers = labels.to_csv(index=False, lineterminator="\n").encode()

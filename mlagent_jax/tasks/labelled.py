@@ -1,4 +1,4 @@
-"""What a task's `prepare.py` returns: labelled rows to be split here, or files that come split already."""
+"""What a task's `prepare.py` returns: labelled rows that are split here, or files that are already split."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ if TYPE_CHECKING:
 
 
 class PreparationError(UserError):
-    """A task's data could not be prepared, or are not what was prepared."""
+    """The data of a task could not be prepared, or have changed since."""
 
 
 @dataclass(frozen=True)
 class LabelledRows:
     """n labelled rows, in any order.
 
-    rows: features and targets. arrays: name -> [n, ...] in the order of rows, e.g. "images": uint8 [n, h, w];
-    the task's target array among them, if it has one.
-    train_rows: how many become visible training rows; the others are test rows, half public and half private.
+    rows: features and targets.
+    arrays: name -> [n, ...] in the order of rows, such as "images": uint8 [n, h, w]. Includes the task's target array,
+        if it has one.
+    train_rows: how many become training rows; the others are test rows, half public and half private.
     source, licence: for the manifest.
-    links: name -> [m, 2], pairs of positions in rows, without direction, such as a graph's edges; shown as
-    NAME.csv with the columns id_a and id_b.
+    links: name -> [m, 2], undirected pairs of positions in rows, such as the edges of a graph. Scripts see them as
+        NAME.csv with the columns id_a and id_b.
     """
 
     rows: pd.DataFrame
@@ -41,13 +42,14 @@ class LabelledRows:
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """Data that are split and laid out by their source, as a competition's are.
+    """Data that their source has already split and laid out, as a competition does.
 
-    public: path below data/ -> content, or a file that is to be copied.
-    labels: the id column and the target columns of every test row, in the order of the test data; and, if
-    the source says so, "split" (public, private or unscored). Without it rows are halved by a hash of their id.
+    public: path below data/ -> its content, or a file to copy.
+    labels: the id column and the target columns of every test row, in the order of the test data. A column "split"
+        (public, private or unscored) may say which split each row is in; without it, a hash of the id decides.
     label_array: the target array [n, ...] in the order of labels, if the task has one.
-    train_rows, source, licence: for the manifest. classes: those that occur in training data too.
+    train_rows, source, licence: for the manifest.
+    classes: all classes, where the test labels may not contain every one.
     """
 
     public: Mapping[str, bytes | Path]

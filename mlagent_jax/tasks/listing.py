@@ -1,4 +1,4 @@
-"""Tables of tasks: what each is, how it is scored, and whether its data are prepared."""
+"""Tables that list tasks: what each one is, how it is scored, and whether its data are prepared."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from mlagent_jax.tasks.task_file import read_task_file
 
 
 @dataclass(frozen=True)
-class Summary:
-    """One task. rows: training / test rows and megabytes that scripts see, "" if not prepared.
+class TaskSummary:
+    """One row of the table.
 
-    m_init: marked if it is not from running this starter; note then says where it comes from.
+    rows, size: training / test rows, and megabytes that scripts see; "" if the data are not prepared.
+    m_init: has a mark if it does not come from running this starter; note then says where it comes from.
     """
 
     name: str
@@ -35,11 +36,13 @@ class Summary:
 
 
 MARK = "†"
-HEADS = ("task", "split", "kind", "metric", "starter", "m_best", "train / test rows", "MB", "data")
+HEADERS = ("task", "split", "kind", "metric", "starter", "m_best", "train / test rows", "MB", "data")
 
 
-def summaries(names: Sequence[str], tasks_dir: Path, data_root: Path, micro: bool = False) -> list[Summary]:
-    """Of each named task, in order. Raises TaskError, and PreparationError for damaged data."""
+def summaries(
+    names: Sequence[str], tasks_dir: Path, data_root: Path, micro: bool = False
+) -> list[TaskSummary]:
+    """One summary per task, in the given order. Raises TaskError, and PreparationError for damaged data."""
     found = []
     for name in names:
         task = read_task_file(name, tasks_dir)
@@ -52,7 +55,7 @@ def summaries(names: Sequence[str], tasks_dir: Path, data_root: Path, micro: boo
             files = (path for path in prepared.public_dir.rglob("*") if path.is_file())
             size = f"{sum(path.stat().st_size for path in files) / 1e6:.1f}"
         found.append(
-            Summary(
+            TaskSummary(
                 task.name,
                 task.split.replace("_", "-"),
                 task.kind,
@@ -68,27 +71,27 @@ def summaries(names: Sequence[str], tasks_dir: Path, data_root: Path, micro: boo
     return found
 
 
-def plain_table(rows: Sequence[Summary]) -> str:
-    table = [HEADS, *(row.cells for row in rows)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(HEADS))]
+def plain_table(rows: Sequence[TaskSummary]) -> str:
+    table = [HEADERS, *(row.cells for row in rows)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(HEADERS))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table)
     return "\n".join([*(line.rstrip() for line in lines), *_notes(rows)])
 
 
-def markdown_table(rows: Sequence[Summary]) -> str:
-    """Without the last column, which is of one machine."""
-    lines = [HEADS[:-1], ("---",) * (len(HEADS) - 1), *(row.cells[:-1] for row in rows)]
+def markdown_table(rows: Sequence[TaskSummary]) -> str:
+    """Leaves out the last column, which is true of one machine only."""
+    lines = [HEADERS[:-1], ("---",) * (len(HEADERS) - 1), *(row.cells[:-1] for row in rows)]
     return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), *_notes(rows)])
 
 
-def _notes(rows: Sequence[Summary]) -> list[str]:
-    """An empty line and a line for each source of an m_init that is not the starter's."""
+def _notes(rows: Sequence[TaskSummary]) -> list[str]:
+    """An empty line, and one line per source of an m_init that is not the starter's."""
     notes = dict.fromkeys(row.note for row in rows if row.note)
     return ["", *(f"{MARK} m_init is {note}" for note in notes)] if notes else []
 
 
 def describe(metric: Metric) -> str:
-    """One metric in a few lines."""
+    """A description of one metric in two lines."""
     low, high = sorted((metric.best, metric.worst))
     return (
         f"{metric.name}: {metric.direction}, from {low:g} to {high:g}; of {metric.targets.value};"

@@ -1,4 +1,4 @@
-"""Loads a task whose data are prepared: what the environment works on."""
+"""Loads a task with its prepared data, for the environment."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from pathlib import Path
 from mlagent_jax.grading.labels import read_truth
 from mlagent_jax.grading.metrics import METRICS, Prediction
 from mlagent_jax.tasks.preparation import find_prepared
-from mlagent_jax.tasks.splitting import MOST_CLASSES
+from mlagent_jax.tasks.splitting import MAX_CLASSES
 from mlagent_jax.tasks.task import Task
 from mlagent_jax.tasks.task_file import TaskError, read_task_file
 
 
 def load_task(name_or_path: str | Path, tasks_dir: Path, data_root: Path, micro: bool = False) -> Task:
-    """The task `name_or_path`: a folder's name in `tasks_dir`, or the path (with a "/") of a folder anywhere.
+    """Loads a task, given by the name of a folder in `tasks_dir` or by the path (with a "/") of any folder.
 
-    micro: its small version, of at most 100 training and 100 test rows.
-    Raises TaskError for the folder, PreparationError for damaged data, LabelsError for labels that cannot be
-    graded.
+    micro: load its small version, of at most 100 training and 100 test rows.
+
+    Raises:
+        TaskError: the folder is not valid, or its data are not prepared.
+        PreparationError: the prepared data are damaged.
+        LabelsError: the labels cannot be graded against.
     """
     task_file = read_task_file(name_or_path, tasks_dir)
     prepared = find_prepared(task_file, data_root, micro)
@@ -27,10 +30,10 @@ def load_task(name_or_path: str | Path, tasks_dir: Path, data_root: Path, micro:
             f"the data of task {task_file.name} are not prepared in {data_root}; run"
             f" `python -m experiments.tasks prepare {name_or_path} --data_root={data_root}{' --micro' * micro}`"
         )
-    over_classes = METRICS[task_file.metric].prediction is Prediction.CLASS
-    if over_classes and not prepared.classes:
+    predicts_classes = METRICS[task_file.metric].prediction is Prediction.CLASS
+    if predicts_classes and not prepared.classes:
         raise TaskError(
-            f"task {task_file.name} has more than {MOST_CLASSES} classes, too many to grade by"
+            f"task {task_file.name} has more than {MAX_CLASSES} classes, too many for the metric"
             f" {task_file.metric}"
         )
     fields = {field.name: getattr(task_file, field.name) for field in dataclasses.fields(task_file)}
@@ -40,7 +43,7 @@ def load_task(name_or_path: str | Path, tasks_dir: Path, data_root: Path, micro:
         data_dir=prepared.public_dir,
         labels_path=prepared.labels_path,
         data_digest=prepared.digest,
-        classes=prepared.classes if over_classes else (),
+        classes=prepared.classes if predicts_classes else (),
     )
-    read_truth(task)  # labels that cannot be graded are found now, not after an hour of work
+    read_truth(task)  # finds unusable labels now, not after an hour of work
     return task

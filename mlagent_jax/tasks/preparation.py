@@ -1,6 +1,6 @@
-"""Prepares a task's data under a data root: fetched, split, written whole or not at all, with a manifest.
+"""Prepares the data of a task under a data root: fetches and splits them, and writes them with a manifest, atomically.
 
-What a task's `prepare.py` does is fetch rows and drop what gives the answer away; `splitting` does the rest.
+A task's `prepare.py` only fetches rows and drops what would give the labels away; `splitting` does the rest.
 """
 
 from __future__ import annotations
@@ -25,20 +25,22 @@ from mlagent_jax.tasks.task_file import TaskFile, read_task_file
 
 __all__ = ["LabelledRows", "PreparationError", "RawFiles", "SplitFiles", "find_prepared", "prepare_task"]
 
-FORMAT = 2  # raise it when prepared data would come out differently
-WRITTEN = 315_532_800  # the age of every public file: 1 January 1980, the first day that a .zip can name
-MOST_HASHED_BYTES = 256 * 2**20  # of public files; larger data are only measured when they are found again
+FORMAT = 2  # increase it when the prepared data change
+FILE_TIME = 315_532_800  # of every public file: 1 January 1980, the earliest date that a .zip file can store
+MAX_HASHED_BYTES = (
+    256 * 2**20
+)  # of public files; of larger data only the sizes are checked when they are used again
 
 
 class RawFiles(PackageReader):
-    """What `prepare(files)` may read: pinned package files, and files of the task's own folder `raw/`."""
+    """What `prepare(files)` may read: pinned package files, and files in the task's own folder `raw/`."""
 
     def __init__(self, cache_dir: Path, task_folder: Path) -> None:
         super().__init__(cache_dir)
         self.folder = task_folder / "raw"
 
     def from_task(self, member: str) -> bytes:
-        """A file of the task's `raw/` folder. Raises PreparationError."""
+        """A file in the task's folder `raw/`. Raises PreparationError."""
         path = self.folder / member
         try:
             data = path.read_bytes()
@@ -50,9 +52,9 @@ class RawFiles(PackageReader):
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Where a task's prepared data lie.
+    """Where the prepared data of a task are stored.
 
-    classes: every value of a target, as text. counts: rows by split. digest: of all files.
+    classes: every value of the targets, as text. counts: numbers of rows by split. digest: of all files.
     """
 
     public_dir: Path
@@ -69,11 +71,17 @@ def prepare_task(
     cache_dir: Path | None = None,
     micro: bool = False,
 ) -> Path:
-    """Prepares a task's data, or finds them prepared already and unchanged. Returns the public folder.
+    """Prepares the data of a task, unless they are already prepared and unchanged. Returns the public folder.
 
-    Safe to call from several processes at once and to interrupt: the public folder appears last, whole.
-    Packages are kept in `cache_dir`, or in `data_root` if none is given. micro: a small version of the task,
-    kept beside the full one. Raises TaskError, PackageError, PreparationError.
+    Several processes may call this at once, and it may be interrupted: the complete public folder appears last.
+
+    Args:
+        name_or_path: as in `find_task`.
+        cache_dir: where packages are kept; `data_root` if None.
+        micro: prepare a small version of the task, which is stored next to the full one.
+
+    Raises:
+        TaskError, PackageError, PreparationError.
     """
     task = read_task_file(name_or_path, tasks_dir)
     prepared = find_prepared(task, data_root, micro)
@@ -85,11 +93,11 @@ def prepare_task(
         data = split_rows(task, labelled, micro)
     elif micro:
         raise PreparationError(
-            f"task {task.name} has no micro version: its data come split already; take it in full"
+            f"task {task.name} has no micro version, since its source has already split its data; use the full task"
         )
     else:
         data = check_split(task, labelled)
-    about = {
+    provenance = {
         "task": task.name,
         "source": labelled.source,
         "licence": labelled.licence,
@@ -100,22 +108,22 @@ def prepare_task(
         "classes": data.classes,
     }
     try:
-        _write(data_key(task, micro), data_root, data, about)
+        _write_data(data_key(task, micro), data_root, data, provenance)
     except OSError as error:
         raise PreparationError(
-            f"cannot write the data of task {task.name} under {data_root}: {error}; choose another data"
-            " root or free space"
+            f"cannot write the data of task {task.name} under {data_root}: {error}; choose another data root or free"
+            " some space"
         ) from error
     prepared = find_prepared(task, data_root, micro)
     if prepared is None:
         raise PreparationError(
-            f"the data of task {task.name} vanished from {data_root} while they were prepared"
+            f"the data of task {task.name} disappeared from {data_root} during preparation"
         )
     return prepared.public_dir
 
 
 def find_prepared(task: TaskFile, data_root: Path, micro: bool = False) -> PreparedData | None:
-    """The task's prepared data if they are there. Raises PreparationError if they are not as written."""
+    """The prepared data of a task, or None. Raises PreparationError if they have changed since they were written."""
     key = data_key(task, micro)
     public_dir, labels_path = data_root / "public" / key, data_root / "labels" / f"{key}.csv"
     manifest_path = data_root / "manifests" / f"{key}.json"
@@ -129,24 +137,24 @@ def find_prepared(task: TaskFile, data_root: Path, micro: bool = False) -> Prepa
         classes, counts = tuple(manifest["classes"]), dict(manifest["rows"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PreparationError(
-            f"the prepared data of task {task.name} at {public_dir} are damaged ({error}); remove that folder"
-            " to have them prepared again"
+            f"the prepared data of task {task.name} at {public_dir} are damaged ({error}); remove that folder to"
+            " prepare them again"
         ) from error
     if changed:
         raise PreparationError(
-            f"the prepared data of task {task.name} at {public_dir} were changed"
-            f" ({', '.join(sorted(changed)[:8])}); remove that folder to have them prepared again"
+            f"the prepared data of task {task.name} at {public_dir} have changed"
+            f" ({', '.join(sorted(changed)[:8])}); remove that folder to prepare them again"
         )
     return PreparedData(public_dir, labels_path, classes, counts, _digest([text]))
 
 
 def _changed_files(public_dir: Path, manifest: dict) -> list[str]:
-    """Names of files that are not as the manifest says: all read, or only measured if they are very large."""
+    """The names of files that differ from the manifest, by hash, or by size if there is too much to hash."""
     paths = {str(path.relative_to(public_dir)): path for path in public_dir.rglob("*") if path.is_file()}
     sizes = {name: path.stat().st_size for name, path in paths.items()}
     expected: dict[str, object] = manifest["files"]
     found: dict[str, object] = dict(sizes)
-    if sum(sizes.values()) > MOST_HASHED_BYTES:
+    if sum(sizes.values()) > MAX_HASHED_BYTES:
         expected = manifest["bytes"]
     else:
         found = {name: _file_digest(path) for name, path in paths.items()}
@@ -154,7 +162,7 @@ def _changed_files(public_dir: Path, manifest: dict) -> list[str]:
 
 
 def data_key(task: TaskFile, micro: bool = False) -> str:
-    """NAME-RECIPE: changes with all that prepared data depend on."""
+    """NAME-RECIPE, where RECIPE is a hash of everything that the prepared data depend on."""
     raw = sorted(path for path in (task.folder / "raw").rglob("*") if path.is_file())
     shape = [FORMAT, SEED, task.id_column, task.target_columns]
     shape += [task.target_array] if task.target_array else []
@@ -187,8 +195,8 @@ def _run_prepare(task: TaskFile, files: RawFiles) -> LabelledRows | SplitFiles:
     return labelled
 
 
-def _write(key: str, data_root: Path, data: SplitData, about: dict) -> None:
-    """Labels and manifest first, the public folder last and by one rename: it is there only if all is."""
+def _write_data(key: str, data_root: Path, data: SplitData, provenance: dict) -> None:
+    """Writes labels and manifest first, and the public folder last, by renaming it: if it exists, all files do."""
     public_dir, labels_path = data_root / "public" / key, data_root / "labels" / f"{key}.csv"
     public_dir.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=data_root, prefix=f".{key}."))
@@ -201,15 +209,15 @@ def _write(key: str, data_root: Path, data: SplitData, about: dict) -> None:
             else:
                 write_atomically(path, content)
         for path in temporary.rglob("*"):
-            os.utime(path, (WRITTEN, WRITTEN))  # neither the time nor the order of writing says anything
+            os.utime(path, (FILE_TIME, FILE_TIME))  # so that the times leak nothing about the labels
         for folder in (temporary, *(path for path in temporary.rglob("*") if path.is_dir())):
-            folder.chmod(0o755)  # a sandbox may run as another user
+            folder.chmod(0o755)  # the sandbox may run as another user
         write_atomically(labels_path, data.labels)
         if data.label_array is not None:
             write_atomically(array_path(labels_path), data.label_array)
         written = sorted(path for path in temporary.rglob("*") if path.is_file())
         manifest = {
-            **about,
+            **provenance,
             "labels_sha256": _labels_digest(labels_path),
             "files": {str(path.relative_to(temporary)): _file_digest(path) for path in written},
             "bytes": {str(path.relative_to(temporary)): path.stat().st_size for path in written},
@@ -217,7 +225,7 @@ def _write(key: str, data_root: Path, data: SplitData, about: dict) -> None:
         write_atomically(data_root / "manifests" / f"{key}.json", json.dumps(manifest, indent=2))
         temporary.rename(public_dir)
     except OSError:
-        if not public_dir.is_dir():  # else another process was first, with the same content
+        if not public_dir.is_dir():  # otherwise another process was first, with the same content
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -229,7 +237,7 @@ def _labels_digest(labels_path: Path) -> str:
 
 
 def _file_digest(path: Path) -> str:
-    """As `_digest` of the file's content alone, without holding it in memory."""
+    """The same as `_digest([content])`, without holding the content in memory."""
     digest = hashlib.sha256(path.stat().st_size.to_bytes(8, "big"))
     with path.open("rb") as file:
         while block := file.read(2**20):

@@ -1,10 +1,10 @@
-"""Raw data that need an account or are fetched from their authors: one archive, checked, unpacked once.
+"""Raw data that need an account or come from their authors: one archive, checked and unpacked once.
 
-    CACHE/raw/NAME/ARCHIVE       as the Kaggle CLI or a browser downloads it, checked by its MD5 where one is known
-    CACHE/raw/NAME/unpacked/     what preparation reads; may be laid out by hand instead, and then is checked by
-                                 its layout and, in `competition`, by its columns and numbers of rows
+    CACHE/raw/NAME/ARCHIVE       as the Kaggle CLI or a browser downloads it; checked by its MD5 if that is known
+    CACHE/raw/NAME/unpacked/     what preparation reads; may also be unpacked by hand. Its layout is checked, and its
+                                 columns and numbers of rows by `competition`
 
-CACHE is the cache folder of preparation, else the data root. Nothing here is ever shown to a sandbox.
+CACHE is the cache folder of preparation, or the data root. Sandboxes never see any of this.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ CONNECT_SECONDS = 60
 
 
 class RawDataError(UserError):
-    """Raw data are not there, or are not what they should be. Says what to do."""
+    """Raw data are missing or not the expected ones. The message says what to do."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive that a task's raw data come in.
+    """The archive that holds the raw data of a task.
 
-    name: of its folder in the cache. wanted: files and folders that preparation reads, below the archive's
-    root; nothing else is unpacked. nested: archives in it (.zip or .7z) that hold some of those, unpacked
-    where they lie. md5: "" if none is known.
+    name: of its folder in the cache.
+    wanted: the files and folders that preparation reads, relative to the archive's root; only these are unpacked.
+    nested: archives inside it (.zip or .7z) that hold some of `wanted`; they are unpacked in place.
+    md5: "" if unknown.
     """
 
     name: str
@@ -51,19 +52,19 @@ class Archive:
 
     @property
     def file(self) -> str:
-        """The archive's file name."""
+        """The file name of the archive."""
         raise NotImplementedError
 
     def by_hand(self) -> str:
-        """How a person gets the archive, as a clause."""
+        """How a person gets the archive, as a clause in the imperative."""
         raise NotImplementedError
 
     def fetch(self, folder: Path) -> None:
-        """Puts the archive into `folder`. Raises RawDataError."""
+        """Downloads the archive into `folder`. Raises RawDataError."""
         raise NotImplementedError
 
     def unpack(self, files: RawFiles) -> Path:
-        """The folder with everything `wanted`, fetched and unpacked if it isn't there. Raises RawDataError."""
+        """The folder with everything in `wanted`, downloaded and unpacked if needed. Raises RawDataError."""
         folder = files.cache_dir / "raw" / self.name
         unpacked = folder / "unpacked"
         archive = folder / self.file
@@ -78,17 +79,17 @@ class Archive:
             read = [path for path in self.wanted if (unpacked / path).is_file()]
             files.sources += [{"file": path, "sha256": _digest(unpacked / path, "sha256")} for path in read]
         except OSError as error:
-            raise RawDataError(f"cannot keep or read raw data in {folder}: {error}") from error
+            raise RawDataError(f"cannot store or read raw data in {folder}: {error}") from error
         return unpacked
 
     def _fetch_into(self, folder: Path) -> None:
-        """The archive appears under its name only once it is whole."""
+        """Downloads the archive, which gets its name only once it is complete."""
         with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
             self.fetch(Path(temporary))
             if not (Path(temporary) / self.file).is_file():
                 found = sorted(path.name for path in Path(temporary).iterdir()) or ["nothing"]
                 raise RawDataError(
-                    f"the download of {self.name} brought {', '.join(found)}, expected {self.file};"
+                    f"the download of {self.name} produced {', '.join(found)}, expected {self.file};"
                     f" {self.by_hand()} and put it into {folder}"
                 )
             (Path(temporary) / self.file).replace(folder / self.file)
@@ -99,14 +100,14 @@ class Archive:
         found = _digest(archive, "md5")
         if found != self.md5:
             raise RawDataError(
-                f"{archive} ({archive.stat().st_size:,} bytes) has the MD5 {found}, expected {self.md5}: half a"
-                f" download, or another version. Remove it to fetch it again. If it comes out the same and you"
-                f" trust it, unpack it by hand into {archive.parent / 'unpacked'} ({_listed(self.wanted)}),"
-                " which is checked by its layout instead"
+                f"{archive} ({archive.stat().st_size:,} bytes) has the MD5 {found}, expected {self.md5}: an incomplete"
+                f" download, or another version. Remove it to download it again. If the MD5 is the same again and you"
+                f" trust the file, unpack it by hand into {archive.parent / 'unpacked'} ({_listed(self.wanted)}), of"
+                " which only the layout is checked"
             )
 
     def _unpack_into(self, archive: Path, unpacked: Path) -> None:
-        """All or nothing: another process, or one after a kill, never sees half."""
+        """Unpacks all or nothing: no other process, and none after a kill, sees a part of it."""
         with tempfile.TemporaryDirectory(dir=unpacked.parent, prefix=".unpack-") as name:
             temporary = Path(name) / "unpacked"
             temporary.mkdir()
@@ -122,14 +123,14 @@ class Archive:
             try:
                 temporary.rename(unpacked)
             except OSError:
-                if not unpacked.is_dir():  # else another process was first
+                if not unpacked.is_dir():  # otherwise another process was first
                     raise
 
     def _other_layout(self, archive: Path, missing: str) -> RawDataError:
         return RawDataError(
             f"{archive} lacks {missing}; it has {_listed(_names(archive)) or 'nothing'}: another archive or another"
-            f" version. Remove it to fetch it again, or unpack it by hand into {archive.parent / 'unpacked'}, so that"
-            f" there are {_listed(self.wanted)}"
+            f" version. Remove it to download it again, or unpack it by hand into {archive.parent / 'unpacked'}, which"
+            f" must have {_listed(self.wanted)}"
         )
 
     def _check_layout(self, unpacked: Path) -> None:
@@ -143,7 +144,7 @@ class Archive:
 
 
 class KaggleArchive(Archive):
-    """The files of a Kaggle competition, whose name is that in its address."""
+    """The files of a Kaggle competition. `name` is the one in its URL."""
 
     @property
     def file(self) -> str:
@@ -180,21 +181,21 @@ class KaggleArchive(Archive):
             )
         except subprocess.TimeoutExpired:
             raise RawDataError(
-                f"the download of {self.name} was not done after {FETCH_SECONDS} s; {by_hand}"
+                f"the download of {self.name} did not finish within {FETCH_SECONDS} s; {by_hand}"
             ) from None
         if done.returncode:
-            said = f"{done.stdout}\n{done.stderr}".strip()
+            output = f"{done.stdout}\n{done.stderr}".strip()
             raise RawDataError(
-                f"Kaggle gave no raw data of {self.name}: {self._remedy(said)}; {by_hand}."
-                f" The command said: {said[-300:] or 'nothing'}"
+                f"Kaggle did not provide the raw data of {self.name}: {self._remedy(output)}; {by_hand}."
+                f" The command's output: {output[-300:] or 'nothing'}"
             )
 
-    def _remedy(self, said: str) -> str:
-        lower = said.lower()
-        if "403" in said or "forbidden" in lower:
+    def _remedy(self, output: str) -> str:
+        lower = output.lower()
+        if "403" in output or "forbidden" in lower:
             return f"accept the competition's rules at {self._page}/rules with the token's account"
         if any(
-            sign in lower for sign in ("401", "unauthorized", "authenticate", "kaggle.json", "credential")
+            word in lower for word in ("401", "unauthorized", "authenticate", "kaggle.json", "credential")
         ):
             return (
                 "there are no valid credentials; create an API token at https://www.kaggle.com/settings and put it"
@@ -205,7 +206,7 @@ class KaggleArchive(Archive):
 
 @dataclass(frozen=True)
 class UrlArchive(Archive):
-    """An archive that its authors offer at an address, without an account."""
+    """An archive that its authors publish at a URL, without an account."""
 
     url: str = ""
 
@@ -226,7 +227,7 @@ class UrlArchive(Archive):
                 length = response.headers.get("Content-Length")
                 if length and int(length) != file.tell():
                     raise RawDataError(
-                        f"{self.url} broke off after {file.tell():,} of {int(length):,} bytes; try again"
+                        f"the download of {self.url} stopped after {file.tell():,} of {int(length):,} bytes; try again"
                     )
         except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
             raise RawDataError(
@@ -236,9 +237,9 @@ class UrlArchive(Archive):
 
 
 def _extract(archive: Path, folder: Path, wanted: tuple[str, ...], of: Path | None = None) -> None:
-    """What is wanted of a .zip, .7z or .tar.gz. Names that would leave `folder` are not wanted.
+    """Unpacks the wanted members of a .zip, .7z or .tar.gz; never those whose names lead out of `folder`.
 
-    of: the archive that this one lay in, which is the one to name.
+    of: the archive that contained this one, for error messages.
     """
     named = f"{archive.name} in {of}" if of else str(archive)
 
@@ -258,12 +259,12 @@ def _extract(archive: Path, folder: Path, wanted: tuple[str, ...], of: Path | No
                 tar.extractall(folder, members, filter="data")
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError) as error:
         raise RawDataError(
-            f"cannot unpack {named}: {error}; it may be half a download: remove it to fetch it again"
+            f"cannot unpack {named}: {error}; it may be an incomplete download: remove it to download it again"
         ) from error
 
 
 def _names(archive: Path) -> list[str]:
-    """Of the files in a .zip or .tar.gz that could be unpacked."""
+    """The names of the files in a .zip or .tar.gz."""
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as zipped:
             return zipped.namelist()
@@ -282,7 +283,9 @@ def _extract_7z(archive: Path, folder: Path, named: str) -> None:
         with py7zr.SevenZipFile(archive) as packed:
             packed.extractall(folder)
     except py7zr.exceptions.ArchiveError as error:
-        raise RawDataError(f"cannot unpack {named}: {error}; remove the archive to fetch it again") from error
+        raise RawDataError(
+            f"cannot unpack {named}: {error}; remove the archive to download it again"
+        ) from error
 
 
 def _digest(path: Path, name: str) -> str:

@@ -1,4 +1,4 @@
-"""What a script sees of each row of a task, in one form whatever the layout: a table, arrays, a file for each row."""
+"""What scripts can see of each row of a task, in one form for every layout: tables, arrays, and one file per row."""
 
 from __future__ import annotations
 
@@ -8,75 +8,74 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int, UInt
 from PIL import Image
 
-from mlagent_jax.grading.metrics import METRICS
+from mlagent_jax.grading.metrics import Values
 from mlagent_jax.tasks.task import Task
 
-MOST_CELLS = 4096  # of an array's row that are columns of their own; of larger ones, as many evenly spread
-LONG_TEXT = 30  # characters on average: words and signs count, not the exact text
+MAX_CELLS = 4096  # of an array's row that become features; larger rows are sampled evenly
+LONG_TEXT_CHARS = 30  # texts that are longer on average are compared without punctuation and links
 
 
 class NotApplicableError(Exception):
-    """A task has nothing of the kind that a check looks at. Says what, as the end of "because ..."."""
-
-
-def as_text(task: Task) -> bool:
-    """Whether predictions are words: a class, or a ranking of them."""
-    return METRICS[task.metric].prediction.is_text
+    """A task does not have what a check looks at. The message completes "not applicable because ..."."""
 
 
 def read_part(task: Task, part: str) -> pd.DataFrame:
-    """The table of "train" or "test". Raises NotApplicableError."""
+    """The table of one part, "train" or "test". Raises NotApplicableError."""
     path = task.data_dir / f"{part}.csv"
     if not path.is_file():
         raise NotApplicableError(f"there is no {path.name} in data/")
-    return pd.read_csv(path, low_memory=False, keep_default_na=False, na_values=[""])  # "NA" may be a word
+    return pd.read_csv(path, low_memory=False, keep_default_na=False, na_values=[""])  # "NA" may be a value
 
 
-def identities(task: Task, name: str = "test.csv") -> list[str]:
-    """Ids in the order of a table, as they are written there. Raises NotApplicableError."""
+def read_ids(task: Task, name: str = "test.csv") -> list[str]:
+    """The ids of a table as text, in its order. Raises NotApplicableError."""
     path, column = task.data_dir / name, task.id_column
     if not path.is_file() or column not in pd.read_csv(path, nrows=0):
         raise NotApplicableError(f"there is no {name} with a column {column} in data/")
     return pd.read_csv(path, usecols=[column], dtype=str, keep_default_na=False)[column].tolist()
 
 
-def places(task: Task, asked: Collection[str]) -> list[int]:
-    """Where the rows with these ids stand in test.csv. Raises NotApplicableError."""
-    place_of = {identity: place for place, identity in enumerate(identities(task))}
-    missing = [identity for identity in asked if identity not in place_of]
+def positions(task: Task, ids: Collection[str]) -> list[int]:
+    """The positions in test.csv of the rows with these ids. Raises NotApplicableError."""
+    position_of = {identity: position for position, identity in enumerate(read_ids(task))}
+    missing = [identity for identity in ids if identity not in position_of]
     if missing:
         raise NotApplicableError(
             f"test.csv lacks the {task.id_column} {missing[0]!r}, which is among the labels"
         )
-    return [place_of[identity] for identity in asked]
+    return [position_of[identity] for identity in ids]
 
 
 def label_column(task: Task, rows: pd.DataFrame) -> str | None:
-    """The column of `rows` that names the class where target columns are one for each class."""
+    """The column of `rows` that names the class, for tasks whose target columns are one per class."""
     if len(task.target_columns) < 2 or set(task.target_columns) & set(rows.columns):
         return None
     classes = set(task.target_columns)
     return next((name for name in rows.columns if len(rows) and classes.issuperset(rows[name])), None)
 
 
-def train_targets(task: Task) -> np.ndarray:
-    """Targets [n, t] of the training rows, classes as text. Raises NotApplicableError."""
+def train_targets(task: Task) -> Values:
+    """The targets of the training rows, with classes as text. Raises NotApplicableError."""
     rows, names = read_part(task, "train"), list(task.target_columns)
     if (classes := label_column(task, rows)) is not None:
         return pd.get_dummies(rows[classes], dtype=float).reindex(columns=names, fill_value=0.0).to_numpy()
     missing = [name for name in names if name not in rows.columns]
     if missing:
         raise NotApplicableError(f"train.csv has no column for {missing[0]}")
-    if not as_text(task):
+    if not task.predicts_text:
         return rows[names].to_numpy(float)
     texts = pd.read_csv(task.data_dir / "train.csv", usecols=names, dtype=str, keep_default_na=False)
     return texts[names].to_numpy(dtype=str)
 
 
 def arrays(task: Task, part: str) -> list[tuple[str, np.ndarray]]:
-    """Arrays of the part [n, ...], and those of all rows of every table whose ids number their rows."""
+    """The arrays [n, ...] of a part by name.
+
+    An array of all rows, such as features.npy, counts if the ids of all tables number its rows.
+    """
     found = [
         (path.stem.removeprefix(f"{part}_"), np.load(path, mmap_mode="r"))
         for path in sorted(task.data_dir.glob(f"{part}_*.npy"))
@@ -89,18 +88,18 @@ def arrays(task: Task, part: str) -> list[tuple[str, np.ndarray]]:
         tables = [
             path for path in task.data_dir.glob("*.csv") if task.id_column in pd.read_csv(path, nrows=0)
         ]
-        ids = [identity for path in tables for identity in identities(task, path.name)]
+        ids = [identity for path in tables for identity in read_ids(task, path.name)]
         if sorted(ids, key=lambda identity: identity.zfill(12)) == [
             str(number) for number in range(len(ids))
         ]:
-            rows = [int(identity) for identity in identities(task, f"{part}.csv")]
+            rows = [int(identity) for identity in read_ids(task, f"{part}.csv")]
             loaded = ((path.stem, np.load(path, mmap_mode="r")) for path in shared)
             found += [(name, array[rows]) for name, array in loaded if len(array) == len(ids)]
     return found
 
 
 def row_files(task: Task, part: str) -> list[Path]:
-    """The file of each row, which a folder, or all but a suffix, of its path names; [] if rows have none."""
+    """The file of each row, found by its name, its name without suffix, or its folder; [] if rows have no files."""
     folder = task.data_dir / part
     below = folder if folder.is_dir() else task.data_dir
     files = [path for path in sorted(below.rglob("*")) if path.is_file() and path.parent != task.data_dir]
@@ -116,52 +115,54 @@ def row_files(task: Task, part: str) -> list[Path]:
     return []
 
 
-def columns(task: Task, part: str, rows: np.ndarray | None = None) -> pd.DataFrame:
-    """All that is known of each row, or of those at `rows`: table, arrays cell by cell, facts about its file."""
+def row_features(task: Task, part: str, rows: Int[np.ndarray, " m"] | None = None) -> pd.DataFrame:
+    """All features of the rows at the positions `rows`, or of every row: table, array cells, and file metadata."""
     table = read_part(task, part).drop(columns=list(task.target_columns), errors="ignore")
     picked = np.arange(len(table)) if rows is None else rows
     table = table.iloc[picked].reset_index(drop=True)
     if task.id_column in table and not pd.api.types.is_numeric_dtype(table[task.id_column]):
         table["id without digits"] = table[task.id_column].str.replace(r"\d+", "", regex=True)
     cells = [
-        pd.DataFrame(np.asarray(array[picked]).reshape(len(picked), -1)[:, _spread(array)]).add_prefix(
+        pd.DataFrame(np.asarray(array[picked]).reshape(len(picked), -1)[:, _sampled_cells(array)]).add_prefix(
             f"{name} "
         )
         for name, array in arrays(task, part)
     ]
     files = row_files(task, part)
-    facts = [pd.DataFrame([_facts(files[row]) for row in picked])] if files else []
-    return pd.concat([table, *cells, *facts], axis=1)
+    metadata = [pd.DataFrame([_metadata(files[row]) for row in picked])] if files else []
+    return pd.concat([table, *cells, *metadata], axis=1)
 
 
-def _spread(array: np.ndarray) -> np.ndarray:
+def _sampled_cells(array: np.ndarray) -> Int[np.ndarray, " c"]:
     cells = array[0].size
-    return np.unique(np.linspace(0, cells - 1, min(cells, MOST_CELLS)).astype(int))
+    return np.unique(np.linspace(0, cells - 1, min(cells, MAX_CELLS)).astype(int))
 
 
-def _facts(path: Path) -> dict[str, float | str]:
-    """Of a file, not of what it shows."""
+def _metadata(path: Path) -> dict[str, float | str]:
+    """Of a file: everything but its content."""
     status = path.stat()
-    facts: dict[str, float | str] = {
+    metadata: dict[str, float | str] = {
         "file's bytes": status.st_size,
         "file's age": status.st_mtime_ns,
-        "file's name without digits": "".join(sign for sign in path.name if not sign.isdigit()),
+        "file's name without digits": "".join(
+            character for character in path.name if not character.isdigit()
+        ),
     }
     if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
         with Image.open(path) as image:
-            facts |= {"image's width": image.width, "image's height": image.height}
-    return facts
+            metadata |= {"image's width": image.width, "image's height": image.height}
+    return metadata
 
 
-def row_keys(task: Task, part: str, names: Sequence[str]) -> np.ndarray:
-    """A hash of the features of each row: columns `names`, arrays and file. Raises NotApplicableError."""
+def row_keys(task: Task, part: str, names: Sequence[str]) -> UInt[np.ndarray, " n"]:
+    """A hash of the features of each row: the columns `names`, arrays and its file. Raises NotApplicableError."""
     table = read_part(task, part)[list(names)]
     for name in table.columns:
         if pd.api.types.is_numeric_dtype(table[name]):
             table[name] = table[name].astype(float)
             continue
         text = table[name].fillna("").astype(str)
-        if text.str.len().mean() > LONG_TEXT:
+        if text.str.len().mean() > LONG_TEXT_CHARS:
             text = text.str.lower().replace({r"https?://\S+": "", r"[^a-z0-9]+": " "}, regex=True).str.strip()
         table[name] = text
     for name, array in arrays(task, part):

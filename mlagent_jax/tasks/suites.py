@@ -1,4 +1,4 @@
-"""The suites: which tasks belong together. Of each the first nine are trained on and the last ten are held out."""
+"""Suites of tasks. In each, the first nine tasks are for training and the last ten are held out."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ OFFLINE = (
     "digits8",
     "dirty_pages",
     "election_tweets",
-    "emoji32",
     "lastfm_genres",
     "mlc_churn",
+    "mnist5k",
     "computers",
+    "emoji32",
     "grants",
     "hotel_rates",
     "hpc_jobs",
-    "mnist5k",
     "osu_leaf",
     "reuters_topics",
     "tate",
     "textures10",
     "word_pairs",
 )
-"""On real data out of packages: no account, no GPU, minutes on two cores."""
+"""Tasks on real data from public packages. They need no account and no GPU, and run in minutes on two cores."""
 
 
 def suite_names(suite: str, tasks_dir: Path) -> list[str]:
-    """Names of the tasks of a suite; "all" are those of `tasks_dir` itself, and "offline" nineteen of them.
+    """The names of the tasks of a suite.
 
-    Any other suite is a folder of task folders in `tasks_dir`. Raises TaskError.
+    "all" means every task folder directly in `tasks_dir`, and "offline" nineteen of those. Any other suite is a folder
+    of task folders in `tasks_dir`. Raises TaskError.
     """
     if suite == "all":
         return list_tasks(tasks_dir)
@@ -42,5 +43,7 @@ def suite_names(suite: str, tasks_dir: Path) -> list[str]:
     names = list_tasks(tasks_dir / suite) if suite else []
     if not names:
         folders = sorted({path.parents[1].name for path in tasks_dir.glob("*/*/task.toml")})
-        raise TaskError(f"there is no suite {suite!r}; suites are {', '.join(['all', 'offline', *folders])}")
+        raise TaskError(
+            f"there is no suite {suite!r}; choose one of {', '.join(['all', 'offline', *folders])}"
+        )
     return names

@@ -1,25 +1,35 @@
-"""Data frames as CSV that every reader takes apart alike, with each cell as it was."""
+"""Tables and arrays as file contents: CSV that every reader splits into the same cells, and .npy."""
 
 from __future__ import annotations
 
 import csv
+import io
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def to_csv(frame: pd.DataFrame) -> bytes:
-    """UTF-8, lines ending in a newline, without the index.
+    r"""The table as UTF-8 CSV with lines ending in \n, without the index.
 
-    A carriage return in a cell is a row's end to many readers unless it stands in quotes, where CSV writers that end
-    lines in newlines don't put it: a table that has one has all of its text in quotes.
+    Many readers take a carriage return in a cell for the end of a row unless the cell is quoted, and pandas does not
+    quote it when lines end in \n. So if any cell or column name has one, all text is quoted.
     """
     texts = frame.select_dtypes(exclude=["number", "bool"])
     returns = any("\r" in str(name) for name in frame.columns) or any(
-        texts.iloc[:, place].astype(str).str.contains("\r", regex=False).any()
-        for place in range(len(texts.columns))
+        texts.iloc[:, column].astype(str).str.contains("\r", regex=False).any()
+        for column in range(len(texts.columns))
     )
     if returns:
         return frame.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).encode()
     return frame.to_csv(index=False, lineterminator="\n").encode()
+
+
+def to_npy(array: np.ndarray) -> bytes:
+    """The array as `numpy.save` writes it. Raises ValueError for an array of Python objects."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()

@@ -1,19 +1,19 @@
 """A task: a folder that describes one ML problem, and its prepared data.
 
-    tasks/NAME/task.toml        fields below
-    tasks/NAME/description.md   what the agent is told in full
-    tasks/NAME/train.py         the starter: working, mediocre
+    tasks/NAME/task.toml        the fields below
+    tasks/NAME/description.md   the full description for the agent
+    tasks/NAME/train.py         the starter: a script that works, but not well
     tasks/NAME/prepare.py       prepare(files) -> LabelledRows, from package files or from tasks/NAME/raw/
 
-Prepared data lie outside the repository, under one data root. Sandboxes see `DATA_ROOT/public` and nothing
-else of it, so labels are held beside it, not in it. KEY is NAME-RECIPE, where RECIPE is a hash of all that
-preparation depends on: data of a changed task are a new folder, never an overwritten one.
+Prepared data are stored outside the repository, under one data root. Sandboxes mount only `DATA_ROOT/public`, so the
+labels are kept next to that folder, not in it. KEY is NAME-RECIPE, where RECIPE is a hash of everything that
+preparation depends on. The data of a changed task therefore get a new folder; none is ever overwritten.
 
-    DATA_ROOT/public/KEY/         train and test files, shown read-only to scripts as `data/`; no test labels
-    DATA_ROOT/labels/KEY.csv      id, target columns, split ("public": the reward, "private": the evaluation,
-                                  "unscored": must be predicted, and counts for neither)
+    DATA_ROOT/public/KEY/         training and test files without test labels; scripts see them read-only as `data/`
+    DATA_ROOT/labels/KEY.csv      id, target columns, and split: "public" for the reward, "private" for evaluation,
+                                  "unscored" for rows that must be predicted but are not scored
     DATA_ROOT/labels/KEY.npy      the target array, for tasks that have one instead of target columns
-    DATA_ROOT/manifests/KEY.json  source, licence, rows, seed and hashes
+    DATA_ROOT/manifests/KEY.json  source, licence, numbers of rows, seed and hashes
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mlagent_jax.sandbox.interface import Limits
 
 @dataclass(frozen=True)
 class Board:
-    """Where humans stood in the competition: the scores for its medals and of its median team."""
+    """The competition's leaderboard: the score thresholds of its medals, and the score of its median team."""
 
     gold: float
     silver: float
@@ -39,18 +39,18 @@ class Board:
 
 @dataclass(frozen=True, kw_only=True)
 class Task(GradingSpec):
-    """One ML problem, ready to be worked on.
+    """One ML problem with its prepared data.
 
-    name: folder name. title, brief: one line each; `brief` (at most 240 characters) is for compact prompts.
-    description: the full text. kind: e.g. "tabular regression", "text classification".
+    name: the name of its folder. title, brief: one line each; compact prompts use `brief`, of at most 240 characters.
+    description: the full text. kind: such as "tabular regression" or "text classification".
     split: "held_in" or "held_out".
-    m_best: the score worth 1.0 in the linear reward; m_best_source says where it comes from.
-    m_init: the starter's public score as recorded when the task was made, or None; runs measure their own.
+    m_best: the score that is worth 1.0 in the linear reward; m_best_source says where it comes from.
+    m_init: the starter's public score as recorded when the task was made, or None; each run measures its own.
     m_init_source: where m_init comes from if not from running this starter, else "".
-    starter: text of train.py. limits: of one execution. needs_gpu: whether those limits suppose a GPU.
-    board: thresholds of the competition that the task comes from, if there was one.
-    show_public_score: whether feedback tells the agent its public score, as a leaderboard would.
-    data_dir: prepared public folder.
+    starter: the text of train.py. limits: of one execution. needs_gpu: whether these limits assume a GPU.
+    board: the thresholds of the competition that the task comes from, if there was one.
+    show_public_score: whether feedback shows the agent its public score, as a leaderboard would.
+    data_dir: the prepared public folder.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Reads a task folder: `task.toml` with its fields checked one by one, and the files beside it."""
+"""Reads and checks a task folder: each field of `task.toml`, and the files next to it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ FILES = ("task.toml", "description.md", "train.py", "prepare.py")
 
 
 class TaskError(UserError):
-    """A task that is not there, or whose folder is not as it should be."""
+    """A task that does not exist, or whose folder is not valid."""
 
 
 @dataclass(frozen=True)
 class TaskFile:
-    """A task folder as it is written, before its data are prepared. Fields as in `Task`."""
+    """The content of a task folder, before its data are prepared. The fields are those of `Task`."""
 
     folder: Path
     name: str
@@ -51,12 +51,12 @@ class TaskFile:
 
 
 def list_tasks(tasks_dir: Path) -> list[str]:
-    """Names of the task folders in `tasks_dir`, sorted."""
+    """The names of the task folders in `tasks_dir`, sorted."""
     return sorted(path.parent.name for path in tasks_dir.glob("*/task.toml"))
 
 
 def find_task(name_or_path: str | Path, tasks_dir: Path) -> Path:
-    """The folder of a task: by name in `tasks_dir` or a folder of it, or any folder by its path.
+    """The folder of a task, given by its name in `tasks_dir` or a subfolder, or by the path of any folder.
 
     Raises TaskError.
     """
@@ -69,14 +69,14 @@ def find_task(name_or_path: str | Path, tasks_dir: Path) -> Path:
     if not text or not folder.is_dir():
         known = ", ".join(list_tasks(tasks_dir)) or "none"
         raise TaskError(
-            f"there is no task {text!r}; tasks in {tasks_dir}: {known} (a folder elsewhere is named"
-            " by its path, with a '/')"
+            f"there is no task {text!r}; tasks in {tasks_dir}: {known} (name a folder elsewhere by its path,"
+            " with a '/')"
         )
     return folder.resolve()
 
 
 def read_task_file(name_or_path: str | Path, tasks_dir: Path) -> TaskFile:
-    """The task's folder, read and checked. Raises TaskError, which names the file and the field."""
+    """Reads and checks the folder of a task. Raises TaskError, which names the file and the field."""
     folder = find_task(name_or_path, tasks_dir)
     texts = {name: _read_text(folder / name) for name in FILES}
     path = folder / "task.toml"
@@ -141,7 +141,7 @@ def _check_fields(fields: dict[str, Any], path: Path) -> None:
     known = _TYPES | _OPTIONAL
     unknown = sorted(fields.keys() - known.keys())
     if unknown:
-        raise TaskError(f"{path} has an unknown field {unknown[0]!r}; fields are {', '.join(known)}")
+        raise TaskError(f"{path} has an unknown field {unknown[0]!r}; the fields are {', '.join(known)}")
     for name, (_, expected) in _TYPES.items():
         if name not in fields:
             raise TaskError(f"{path} lacks the field {name!r}, {expected}")
@@ -155,11 +155,11 @@ def _check_fields(fields: dict[str, Any], path: Path) -> None:
 
 def _check_range(values: list[Any], name: str, path: Path) -> None:
     if not (len(values) == 2 and all(type(v) in (int, float) for v in values) and values[0] < values[1]):
-        raise TaskError(f"{path}: {name!r} is {values!r}, expected the least and the greatest value")
+        raise TaskError(f"{path}: {name!r} is {values!r}, expected the smallest and the largest value")
 
 
 def _converted(name: str, value: Any, path: Path) -> Any:
-    """A field's value, of the right type already, as `TaskFile` holds it."""
+    """The value of a field, whose type has been checked, as `TaskFile` stores it."""
     match name:
         case "m_best" | "m_init":
             return float(value)
@@ -178,7 +178,7 @@ def _check_type(value: Any, types: tuple[type, ...], expected: str, name: str, p
 
 
 def _limits(table: dict[str, Any], path: Path) -> Limits:
-    """Limits not named keep their defaults."""
+    """The limits; those that the table does not name keep their defaults."""
     problems: list[str] = []
     limits = build(Limits, table, "limits", problems)
     if limits is None:
@@ -189,7 +189,7 @@ def _limits(table: dict[str, Any], path: Path) -> Limits:
 def _board(table: dict[str, Any], path: Path) -> Board:
     if table.keys() != _BOARD.keys():
         wrong = sorted(table.keys() ^ _BOARD.keys())[0]
-        raise TaskError(f"{path}: 'board' needs {', '.join(_BOARD)} and nothing else; see {wrong!r}")
+        raise TaskError(f"{path}: 'board' must have {', '.join(_BOARD)} and nothing else; check {wrong!r}")
     for name, (types, expected) in _BOARD.items():
         _check_type(table[name], types, expected, f"board.{name}", path)
     return Board(**table)
@@ -218,12 +218,12 @@ def _check_values(task: TaskFile, path: Path) -> None:
             raise TaskError(f"{path}: {field!r} is {score}, expected a {task.metric} from {low} to {high}")
     if task.m_init_source and task.m_init is None:
         raise TaskError(f"{path} has an 'm_init_source' but no 'm_init'")
-    if task.m_init is not None and not metric.better(task.m_best, task.m_init):
+    if task.m_init is not None and not metric.is_better(task.m_best, task.m_init):
         raise TaskError(
             f"{path}: 'm_best' is {task.m_best}, expected a better {task.metric} than m_init, {task.m_init}"
         )
     if not task.description:
-        raise TaskError(f"{path.parent / 'description.md'} is empty; say there what the task is")
+        raise TaskError(f"{path.parent / 'description.md'} is empty; describe the task there")
     try:
         compile(task.starter, "train.py", "exec")
     except (SyntaxError, ValueError) as error:
@@ -231,19 +231,21 @@ def _check_values(task: TaskFile, path: Path) -> None:
 
 
 def _check_targets(task: TaskFile, path: Path) -> None:
-    """Columns or an array, as every metric of the task takes them."""
+    """Checks that the targets are either columns or an array, and that every metric of the task accepts them."""
     columns = task.target_columns
     if task.target_array and columns:
-        raise TaskError(f"{path} has both 'target_columns' and 'target_array'; give one, [] or leave out")
+        raise TaskError(
+            f"{path} has both 'target_columns' and 'target_array'; for an array, set target_columns to []"
+        )
     if not task.target_array and (
         not columns or len({task.id_column, "split", *columns}) != len(columns) + 2
     ):
         raise TaskError(
-            f"{path}: 'target_columns' is {list(columns)!r}, expected distinct names other than the id"
-            " column and 'split'"
+            f"{path}: 'target_columns' is {list(columns)!r}, expected distinct names that are not the id column"
+            " or 'split'"
         )
     if task.target_array and not task.target_array.isidentifier():
-        raise TaskError(f"{path}: 'target_array' is {task.target_array!r}, expected a name as of a variable")
+        raise TaskError(f"{path}: 'target_array' is {task.target_array!r}, expected a Python identifier")
     first = METRICS[task.metric].prediction
     for name in (task.metric, *task.also_metrics):
         metric = METRICS[name]
@@ -255,6 +257,6 @@ def _check_targets(task: TaskFile, path: Path) -> None:
             raise TaskError(f"{path}: 'target_columns' names {len(columns)} columns, but {name} takes one")
         if metric.prediction is not first and (metric.prediction.is_text or first.is_text):
             raise TaskError(
-                f"{path}: {name} needs {metric.prediction.value}, {task.metric} {first.value}; one submission"
-                " cannot be both"
+                f"{path}: {name} needs {metric.prediction.value}, but {task.metric} needs {first.value}; one"
+                " submission cannot be both"
             )

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from jax.sharding import Mesh
 
 from mlagent_jax.models.config import Qwen2Config
-from mlagent_jax.models.qwen2 import Params, abstract_params
+from mlagent_jax.models.params import Params
+from mlagent_jax.models.qwen2 import abstract_params
 from mlagent_jax.parallel.mesh import param_shardings
 from mlagent_jax.run_folder import CHECKPOINTS
 from mlagent_jax.training.checkpoints import Checkpoints

@@ -12,8 +12,8 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Float32, Key
 
 from mlagent_jax.models.lora import partition
-from mlagent_jax.models.qwen2 import Params
-from mlagent_jax.parallel.mesh import optimiser_shardings, replicated
+from mlagent_jax.models.params import Params
+from mlagent_jax.parallel.mesh import optimiser_shardings, replicated, with_shardings
 from mlagent_jax.training.rounding import round_stochastically
 
 
@@ -82,15 +82,6 @@ def abstract_state(
     """`init_state` of shapes: a tree of `jax.ShapeDtypeStruct`s with shardings. Allocates nothing."""
     state = jax.eval_shape(lambda p: _state_at_step_0(p, optimiser), params)
     return with_shardings(state, state_shardings(params, shardings, optimiser, mesh))
-
-
-def with_shardings(shapes: Any, shardings: Any) -> Any:
-    """A tree of shapes and the same tree of shardings as one of `jax.ShapeDtypeStruct`s that have both."""
-    return jax.tree.map(
-        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
-        shapes,
-        shardings,
-    )
 
 
 def _state_at_step_0(params: Params, optimiser: optax.GradientTransformation) -> TrainState:

@@ -1,30 +1,44 @@
-"""Predict house prices with a linear model on a few numbers."""
+"""House prices in Ames."""
 
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import Ridge
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.feature_selection import SelectPercentile, f_regression
+from sklearn.impute import SimpleImputer
 from sklearn.metrics import root_mean_squared_log_error
 from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder
 
-train = pd.read_csv("data/train.csv").head(500)
+train = pd.read_csv("data/train.csv")
 test = pd.read_csv("data/test.csv")
 
 target = "sale_price"
-features = ["lot_area", "gr_liv_area", "bedroom_abvgr", "full_bath", "year_sold"]
+features = test.columns.drop("id").tolist()
+X, X_test, y = train[features], test[features], train[target]
 
-X = train[features]
-X_test = test[features]
-y = train[target]
+X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.2, random_state=0)
 
-X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.4, random_state=0)
-
-model = Ridge(alpha=1.0)
+model = make_pipeline(
+    make_column_transformer(
+        (
+            OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
+            make_column_selector(dtype_exclude="number"),
+        ),
+        remainder="passthrough",
+    ),
+    SimpleImputer(strategy="constant", fill_value=0),
+    SelectPercentile(f_regression, percentile=10),
+    HistGradientBoostingRegressor(max_iter=15, random_state=0),
+)
 model.fit(X_fit, y_fit)
 
-valid_predictions = np.clip(model.predict(X_valid), 1, None)
+valid_predictions = np.clip(model.predict(X_valid), 0, None)
 score = root_mean_squared_log_error(y_valid, valid_predictions)
 print(f"validation rmsle: {score:.4f}")
 
-predictions = np.clip(model.predict(X_test), 1, None)
+model.fit(X, y)
+predictions = np.clip(model.predict(X_test), 0, None)
 submission = pd.DataFrame({"id": test["id"], target: predictions})
 submission.to_csv("submission.csv", index=False)

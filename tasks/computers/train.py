@@ -1,29 +1,39 @@
-"""Predict the price of a computer with a linear model on a few numbers."""
+"""Prices of personal computers."""
 
 import pandas as pd
-from sklearn.linear_model import Ridge
+from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.metrics import root_mean_squared_error
 from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder
+from sklearn.svm import SVR
 
-train = pd.read_csv("data/train.csv").head(300)
+train = pd.read_csv("data/train.csv")
 test = pd.read_csv("data/test.csv")
 
 target = "price"
-features = ["speed", "ram", "screen"]
+features = test.columns.drop("id").tolist()
+X, X_test, y = train[features], test[features], train[target]
 
-X = train[features]
-X_test = test[features]
-y = train[target]
+X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.2, random_state=0)
 
-X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.4, random_state=0)
-
-model = Ridge(alpha=1.0)
+model = make_pipeline(
+    make_column_transformer(
+        (
+            OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
+            make_column_selector(dtype_exclude="number"),
+        ),
+        remainder="passthrough",
+    ),
+    SVR(C=1.0),
+)
 model.fit(X_fit, y_fit)
 
 valid_predictions = model.predict(X_valid)
 score = root_mean_squared_error(y_valid, valid_predictions)
 print(f"validation rmse: {score:.4f}")
 
+model.fit(X, y)
 predictions = model.predict(X_test)
 submission = pd.DataFrame({"id": test["id"], target: predictions})
 submission.to_csv("submission.csv", index=False)

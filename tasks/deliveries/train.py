@@ -1,23 +1,32 @@
-"""Predict how long a delivery takes with a linear model on hour and distance."""
+"""Delivery times of a restaurant."""
 
 import pandas as pd
-from sklearn.linear_model import Ridge
+from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.metrics import root_mean_squared_error
 from sklearn.model_selection import train_test_split
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder
 
-train = pd.read_csv("data/train.csv").head(600)
+train = pd.read_csv("data/train.csv")
 test = pd.read_csv("data/test.csv")
 
 target = "time_to_delivery"
-features = ["hour", "distance"]
+features = test.columns.drop("id").tolist()
+X, X_test, y = train[features], test[features], train[target]
 
-X = train[features]
-X_test = test[features]
-y = train[target]
+X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.6, random_state=0)
 
-X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.4, random_state=0)
-
-model = Ridge(alpha=1.0)
+model = make_pipeline(
+    make_column_transformer(
+        (
+            OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
+            make_column_selector(dtype_exclude="number"),
+        ),
+        remainder="passthrough",
+    ),
+    KNeighborsRegressor(n_neighbors=15),
+)
 model.fit(X_fit, y_fit)
 
 valid_predictions = model.predict(X_valid)

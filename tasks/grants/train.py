@@ -1,29 +1,39 @@
-"""Predict which grant applications succeed with a linear model on a few counts."""
+"""Grant applications that succeed."""
 
 import pandas as pd
-from sklearn.linear_model import LogisticRegression
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder
 
 train = pd.read_csv("data/train.csv").head(800)
 test = pd.read_csv("data/test.csv")
 
 target = "successful"
-features = ["num_ci", "all_pub", "a_total", "success_ci", "unsuccess_ci"]
+features = test.columns.drop("id").tolist()
+X, X_test, y = train[features], test[features], train[target]
 
-X = train[features]
-X_test = test[features]
-y = train[target]
+X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.2, random_state=0)
 
-X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.4, random_state=0)
-
-model = LogisticRegression(max_iter=500)
+model = make_pipeline(
+    make_column_transformer(
+        (
+            OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
+            make_column_selector(dtype_exclude="number"),
+        ),
+        remainder="passthrough",
+    ),
+    RandomForestClassifier(n_estimators=10, min_samples_leaf=100, random_state=0),
+)
 model.fit(X_fit, y_fit)
 
 valid_predictions = model.predict_proba(X_valid)[:, 1]
 score = roc_auc_score(y_valid, valid_predictions)
 print(f"validation auc: {score:.4f}")
 
+model.fit(X, y)
 predictions = model.predict_proba(X_test)[:, 1]
 submission = pd.DataFrame({"id": test["id"], target: predictions})
 submission.to_csv("submission.csv", index=False)

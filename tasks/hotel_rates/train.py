@@ -1,29 +1,39 @@
-"""Predict the nightly room rate with a linear model on a few numbers."""
+"""Room rates of a resort hotel."""
 
 import pandas as pd
-from sklearn.linear_model import Ridge
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.metrics import root_mean_squared_error
 from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder
 
-train = pd.read_csv("data/train.csv").head(1000)
+train = pd.read_csv("data/train.csv")
 test = pd.read_csv("data/test.csv")
 
 target = "avg_price_per_room"
-features = ["lead_time", "adults", "children", "stays_in_week_nights", "historical_adr"]
+features = test.columns.drop("id").tolist()
+X, X_test, y = train[features], test[features], train[target]
 
-X = train[features]
-X_test = test[features]
-y = train[target]
+X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.2, random_state=0)
 
-X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.4, random_state=0)
-
-model = Ridge(alpha=1.0)
+model = make_pipeline(
+    make_column_transformer(
+        (
+            OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
+            make_column_selector(dtype_exclude="number"),
+        ),
+        remainder="passthrough",
+    ),
+    HistGradientBoostingRegressor(max_iter=50, learning_rate=0.01, loss="absolute_error", random_state=0),
+)
 model.fit(X_fit, y_fit)
 
 valid_predictions = model.predict(X_valid)
 score = root_mean_squared_error(y_valid, valid_predictions)
 print(f"validation rmse: {score:.4f}")
 
+model.fit(X, y)
 predictions = model.predict(X_test)
 submission = pd.DataFrame({"id": test["id"], target: predictions})
 submission.to_csv("submission.csv", index=False)

@@ -1,23 +1,32 @@
-"""Predict how long a job will run with a shallow tree on three numbers."""
+"""How long a job will run."""
 
 import pandas as pd
+from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.metrics import f1_score
 from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder
 from sklearn.tree import DecisionTreeClassifier
 
-train = pd.read_csv("data/train.csv").head(500)
+train = pd.read_csv("data/train.csv")
 test = pd.read_csv("data/test.csv")
 
 target = "class"
-features = ["compounds", "input_fields", "hour"]
+features = test.columns.drop("id").tolist()
+X, X_test, y = train[features], test[features], train[target]
 
-X = train[features]
-X_test = test[features]
-y = train[target]
+X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.7, random_state=0)
 
-X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.4, random_state=0)
-
-model = DecisionTreeClassifier(max_depth=4, random_state=0)
+model = make_pipeline(
+    make_column_transformer(
+        (
+            OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
+            make_column_selector(dtype_exclude="number"),
+        ),
+        remainder="passthrough",
+    ),
+    DecisionTreeClassifier(max_depth=3, random_state=0),
+)
 model.fit(X_fit, y_fit)
 
 valid_predictions = model.predict(X_valid)

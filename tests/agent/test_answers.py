@@ -1,12 +1,12 @@
-"""What chat models answer, in the forms that they give it."""
+"""Answers of chat models in the formats that they use."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mlagent_jax.agent import response, whole_script
-from mlagent_jax.agent.answers import code, excerpt, fences, list_items, without_thinking
-from mlagent_jax.agent.response import found_response
+from mlagent_jax.agent.answers import excerpt, fence_content, fences, list_items, without_thinking
+from mlagent_jax.agent.response import extract_response
 from mlagent_jax.agent.whole_script import UnusableAnswerError, find_script, why_not_whole
 
 WANTED = ["Use a random forest.", "Log the target.", "Scale 1.5 times."]
@@ -73,7 +73,7 @@ def test_no_answer_raises(text):
     list_items(text)
     for fence in fences(text):
         for end in fence.ends:
-            code(text, fence, end)
+            fence_content(text, fence, end)
     assert "\n" not in excerpt(text) and len(excerpt(text)) <= 160
     try:
         assert why_not_whole(find_script(text, "x = 1"), "x = 1") == ""
@@ -173,14 +173,14 @@ def test_edits_that_change_much_are_whole_all_the_same():
 
 
 def test_an_answer_that_repeats_itself_without_end_is_read_in_time():
-    """What a model that got stuck says: each try costs a parse, and none is to be made for each pair of lines."""
+    """Each attempt costs a parse, so their number must stay linear in the length of the answer."""
     tries = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(whole_script, "why_not_whole", lambda *given: tries.append(given) or "no")
         patch.setattr(response, "parse", lambda *given: tries.append(given))
         with pytest.raises(UnusableAnswerError):
             find_script("```\n" * 4000, "x = 1\n")
-        found_response("Reflection: a\n" * 4000)
+        extract_response("Reflection: a\n" * 4000)
     assert 16 < len(tries) <= 300
     assert without_thinking("<think>" * 10_000) == ""
 

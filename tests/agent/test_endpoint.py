@@ -1,4 +1,4 @@
-"""The endpoint roles against a real HTTP server on the loopback, through the real client."""
+"""The roles of an endpoint, with the real client and a real HTTP server on the loopback interface."""
 
 import json
 import sys

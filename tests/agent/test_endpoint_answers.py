@@ -1,4 +1,4 @@
-"""Endpoints that answer in part, in vain, late or with an error: a real HTTP server, through the real client."""
+"""Endpoints whose answers are partial, useless, late or errors: the real client with a real HTTP server."""
 
 import json
 import logging
@@ -239,7 +239,7 @@ def test_a_policy_without_a_word_is_asked_again_and_then_malformed(server, tmp_p
 def test_faults_that_may_pass_are_tried_again_and_told(server, fault, caplog):
     server.answers = [fault, "at last"]
     assert endpoint_of(server).complete(HI, 5, 0.0) == "at last"
-    assert any("asked again in" in line and "attempt 2 of 3" in line for line in caplog.messages)
+    assert any("retrying in" in line and "attempt 2 of 3" in line for line in caplog.messages)
     server.answers, sent = [fault], len(server.requests)
     with pytest.raises(EndpointUnavailableError, match=r"http://127\.0\.0\.1.*'qwen'") as caught:
         endpoint_of(server).complete(HI, 5, 0.0)
@@ -298,7 +298,7 @@ def test_what_is_refused_is_not_tried_again(server, status):
     ],
 )
 def test_a_request_that_is_too_long_is_known_as_such(server, tmp_path, status, message):
-    """By OpenAI's form of errors, or by what else servers send."""
+    """Errors in OpenAI's form, and in those of other servers."""
     forms = {str: error, dict: lambda status, body: (status, {}, json.dumps(body)), bytes: _plainly}
     server.answers = [forms[type(message)](status, message)]
     with pytest.raises(CoderError, match="too long"):
@@ -313,7 +313,7 @@ def test_a_request_that_is_too_long_is_known_as_such(server, tmp_path, status, m
 )
 def test_an_address_that_is_none_is_named_at_once(url):
     with pytest.raises(
-        EndpointError, match=r"base_url is .*, expected an address such as http://localhost:8000/v1"
+        EndpointError, match=r"base_url is .*, expected a URL such as http://localhost:8000/v1"
     ):
         Endpoint(EndpointConfig(base_url=url, model="qwen"))
 
@@ -322,7 +322,7 @@ def test_a_key_is_taken_without_its_line_end_and_odd_ones_are_named(server, monk
     monkeypatch.setenv("OPENAI_API_KEY", "s3cret\n")
     assert endpoint_of(server).complete(HI, 5, 0.0) == "hello"
     monkeypatch.setenv("OPENAI_API_KEY", "schlüssel")
-    with pytest.raises(EndpointError, match="OPENAI_API_KEY has a character that no key has"):
+    with pytest.raises(EndpointError, match="OPENAI_API_KEY has a character that is not printable ASCII"):
         endpoint_of(server)
 
 

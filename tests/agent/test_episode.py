@@ -1,4 +1,4 @@
-"""Episodes in lock-step: complete, the same in any batch, and honest about faults of ours."""
+"""Episodes in lock-step are complete, the same in any batch, and never blame the agent for infrastructure faults."""
 
 import random
 import threading
@@ -16,7 +16,7 @@ from mlagent_jax.sandbox.interface import Result, Status
 
 
 class DicePolicy(ListPolicy):
-    """Draws from its lines by the situation's seed and step, as a policy must."""
+    """Picks a line by the situation's seed and step, as a policy must."""
 
     def respond(self, situations):
         self.batches.append(len(situations))
@@ -174,7 +174,7 @@ def test_single_steps_from_stored_states(tmp_path):
 
 
 def test_turns_of_a_batch_share_leases_that_end_with_it(tmp_path):
-    """One for each thread, so that no two jobs want the same container at once; an episode keeps its own."""
+    """One per thread, so that no two jobs need the same container at once; an episode keeps its own."""
     released = []
     sandbox = PlainSandbox(delay=0.05)
     sandbox.release = released.append

@@ -1,4 +1,4 @@
-"""The policy that samples, with a checkpoint's tokenizer: what it reads, and where it stops."""
+"""The sampling policy with a checkpoint's tokenizer: what it reads, and where it stops."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ FORM = PromptFormat("compact", observation_chars=500)
 
 @dataclass
 class Scripted:
-    """An engine that gives one answer, and remembers what it was asked."""
+    """An engine that always gives the same answer and records its requests."""
 
     answer: tuple[int, ...] = ()
     prompts: list = field(default_factory=list)
@@ -37,7 +37,7 @@ class Scripted:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Of a checkpoint whose list of stops has one that its template never writes."""
+    """The tokenizer of a checkpoint with a stop token that its template never writes."""
     raw = byte_level((*SPECIALS, "<|eom|>"))
     stops = {"eos_token_id": [raw.token_to_id("<|endoftext|>"), raw.token_to_id("<|eom|>")]}
     return write_folder(tmp_path_factory.mktemp("hf"), raw, QWEN, generation_config=stops)
@@ -88,7 +88,7 @@ def test_it_reads_the_checkpoints_own_template(tokenizer, folder, situation):
 
 
 def test_what_a_script_prints_ends_no_turn(tokenizer, situation):
-    """In rollouts and in what is trained on."""
+    """Both in rollouts and in training data."""
     chat = messages(FORM, situation)
     shown = chat[-1].content
     assert "<|im_end|>" in shown and "<|eom|>" in shown

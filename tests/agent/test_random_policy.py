@@ -1,15 +1,15 @@
-"""The blind baseline: plausible, varied and fixed by seed and step."""
+"""The random baseline: plausible, varied and determined by seed and step."""
 
 from collections import Counter
 
 from fakes import make_task
 
-from mlagent_jax.agent.edits import catalogue
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.random_policy import RandomPolicy
 from mlagent_jax.agent.response import parse
 from mlagent_jax.environment.state import Action
 from mlagent_jax.environment.tools import EDIT, TOOLS, check
+from mlagent_jax.pipelines.instructions import lines
 
 
 def respond(situations, **options):
@@ -24,11 +24,11 @@ def test_all_tools_about_equally_often_and_always_allowed(tmp_path):
     assert set(counts) == set(TOOLS) and min(counts.values()) > 140
 
 
-def test_instructions_come_from_the_catalogue_of_the_kind(tmp_path):
+def test_instructions_are_taught_ones_for_the_kind(tmp_path):
     task = make_task(tmp_path)
     actions = [parse(text) for text in respond([Situation(task, (), (), seed) for seed in range(2000)])]
     told = {action.arguments["edit_instruction"] for action in actions if action.tool == EDIT}
-    assert told <= set(catalogue.ideas(task.kind)) and len(told) > 80
+    assert told <= set(lines("table", "regression")) and len(told) > 80
 
 
 def test_a_response_depends_on_its_own_seed_and_step_alone(tmp_path):
@@ -39,6 +39,6 @@ def test_a_response_depends_on_its_own_seed_and_step_alone(tmp_path):
 
 
 def test_without_thoughts_and_on_an_unknown_kind(tmp_path):
-    task = make_task(tmp_path, kind="graph something")
+    task = make_task(tmp_path, kind="sound something")
     for text in respond([Situation(task, (), (), seed) for seed in range(20)], thought=False):
         assert isinstance(parse(text, thought=False), Action)

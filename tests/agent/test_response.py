@@ -1,4 +1,4 @@
-"""The response format: what parses, what does not, and that each fault is told apart."""
+"""The response format: what is parsed, what is not, and a distinct message for each fault."""
 
 import json
 import re
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlagent_jax.agent.response import ALL_FIELDS, Thoughts, found_response, parse, render, split_fields
+from mlagent_jax.agent.response import ALL_FIELDS, Thoughts, extract_response, parse, render, split_fields
 from mlagent_jax.environment.state import Action, Malformed
 
 GOOD = """Reflection: The last run printed 0.21.
@@ -44,7 +44,7 @@ def test_a_good_response():
     ],
 )
 def test_harmless_differences_are_tolerated(text):
-    # " :  " also changes the JSON's own colons, which JSON does not mind.
+    # " :  " also changes the colons in the JSON, which stays valid.
     assert parse(text) == EDIT
 
 
@@ -129,7 +129,7 @@ def test_rendering_is_the_papers_format():
 
 
 def test_what_would_be_misread_is_not_rendered():
-    with pytest.raises(ValueError, match="not be read as it was meant"):
+    with pytest.raises(ValueError, match="would be parsed as something else"):
         render(EDIT, Thoughts("x\nResearch Plan and Status: y", "", "", "\nAction: List Files"))
     with pytest.raises(ValueError, match="not be read"):
         render(Action("a\nb", {}))
@@ -160,12 +160,12 @@ SHORT = 'Action: List Files\nAction Input: {"dir_path": "."}'
     ],
 )
 def test_the_last_whole_response_is_found_in_a_chat_models_answer(answer):
-    assert parse(found_response(answer)) == EDIT
+    assert parse(extract_response(answer)) == EDIT
 
 
 def test_a_good_response_is_found_as_it_is():
-    assert found_response(GOOD) == GOOD
-    assert parse(found_response(f"I list:\n{SHORT}\nDone.", thought=False), thought=False) == LIST
+    assert extract_response(GOOD) == GOOD
+    assert parse(extract_response(f"I list:\n{SHORT}\nDone.", thought=False), thought=False) == LIST
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_good_response_is_found_as_it_is():
 )
 def test_what_the_format_excludes_stays_malformed(answer):
     assert isinstance(parse(answer), Malformed)
-    assert isinstance(parse(found_response(answer)), Malformed)
+    assert isinstance(parse(extract_response(answer)), Malformed)
 
 
 @given(
@@ -195,6 +195,6 @@ def test_what_the_format_excludes_stays_malformed(answer):
 )
 def test_no_answer_raises_and_what_parses_is_left_alone(lines):
     text = "\n".join(lines)
-    found = found_response(text)
+    found = extract_response(text)
     if isinstance(parse(text), Action) and "think>" not in text:
         assert found == text.strip()

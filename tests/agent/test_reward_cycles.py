@@ -30,9 +30,9 @@ def again(number):
 WITH_CYCLES = [KEEP_THE_STARTER, fakes.edit(GOOD)]
 for number in range(3):
     WITH_CYCLES += [fakes.execute("worse.py"), again(number)]
-# The same gain, and neutral steps in place of the cycles.
+# The same gain, with neutral steps instead of the cycles.
 WITHOUT = [KEEP_THE_STARTER, fakes.edit(GOOD), *[fakes.execute()] * 6]
-# One great loss, which is clipped, and small gains, each of which would be paid in full.
+# One large loss, which is clipped, and small gains, each of which would be paid in full.
 GREAT_LOSS = [
     fakes.edit(GOOD),
     *(fakes.edit(fakes.script(c)) for c in (110.0, 90.0, 70.0, 50.0, 30.0)),

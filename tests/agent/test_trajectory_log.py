@@ -68,7 +68,7 @@ def test_a_torn_last_line_is_dropped_and_said(tmp_path, caplog, torn):
         log.append(trajectory(0))
         log.append(trajectory(1))
     whole = path.read_bytes()
-    # None: a last line that lacks nothing but its end.
+    # None: a last line that lacks only its newline.
     path.write_bytes(whole[:-1] if torn is None else whole + torn)
     kept = 1 if torn is None else 2
     assert len(list(read_trajectories(path))) == kept

@@ -1,4 +1,4 @@
-"""Feedback is short, and its end says what counts."""
+"""Feedback is short, and what matters most comes last."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,13 +66,15 @@ def test_better_and_worse_follow_the_metric():
 def test_failures_end_with_the_error_and_limits_with_the_limit():
     limits = Limits(wall_seconds=20.0, cpu_seconds=15, memory_mb=512)
     crash = Result(Status.FAILED, exit_code=1, output="x\n" * 9999 + "KeyError: 'area'\n")
-    text = feedback.ran(crash, limits)
+    text = feedback.execution(crash, limits)
     assert text.startswith("ScriptError: exit code 1.\nx\n") and text.endswith("\nKeyError: 'area'")
     assert len(text) < feedback.MAX_OUTPUT_CHARS + 40
-    assert feedback.ran(Result(Status.FAILED, signal=11), limits) == "ScriptError: signal 11."
+    assert feedback.execution(Result(Status.FAILED, signal=11), limits) == "ScriptError: signal 11."
     traced = "Traceback:\n  model.fit(X)\n  ~~~~~~~^^^\nKeyError: 1\n"
     crash = Result(Status.FAILED, exit_code=1, output=traced)
-    assert feedback.ran(crash, limits).endswith("\n  model.fit(X)\nKeyError: 1")
+    assert feedback.execution(crash, limits).endswith("\n  model.fit(X)\nKeyError: 1")
     slow = Result(Status.TIMEOUT, output="epoch 1")
-    assert feedback.ran(slow, limits) == "epoch 1\nResourceLimit: stopped after 15 s."
-    assert feedback.ran(Result(Status.OOM), limits) == "ResourceLimit: out of memory, 512 MB are allowed."
+    assert feedback.execution(slow, limits) == "epoch 1\nResourceLimit: stopped after 15 s."
+    assert (
+        feedback.execution(Result(Status.OOM), limits) == "ResourceLimit: out of memory, 512 MB are allowed."
+    )

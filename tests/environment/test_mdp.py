@@ -1,4 +1,4 @@
-"""Transitions of the MDP, with scripts that really run and submissions that are really graded."""
+"""Transitions of the MDP, with real runs of scripts and real grading."""
 
 import io
 from dataclasses import replace
@@ -28,7 +28,7 @@ def test_initial_state_is_the_starters(tmp_path):
 
 
 def array_script(value):
-    """Without numpy, which these scripts do not find."""
+    """Without numpy, which these scripts cannot import."""
     buffer = io.BytesIO()
     np.save(buffer, np.full((4, 2, 3), value))
     return f'with open("submission.npy", "wb") as file:\n    file.write({buffer.getvalue()!r})\n'
@@ -127,7 +127,7 @@ def test_a_failing_edit_stays_and_keeps_the_old_score(tmp_path):
     assert after.feedback.endswith("KeyError: 'lot_area'")
     files = workspace(tmp_path, after.state)
     assert files["train.py"].decode() == broken
-    # The submission that the failed run had written does not count; the last valid one stands.
+    # The submission of the failed run does not count; the last valid one stays.
     assert files["submission.csv"] == workspace(tmp_path, better)["submission.csv"]
 
 

@@ -1,4 +1,4 @@
-"""What holds after any actions whatever: no exception, no half state, and the same again."""
+"""Invariants after any actions: no exception, no partial state, and the same result when repeated."""
 
 import tempfile
 from dataclasses import replace
@@ -16,7 +16,7 @@ from mlagent_jax.sandbox.interface import Result, Status
 
 
 class ScriptedSandbox(PlainSandbox):
-    """Ends as the first line of the script says; a number is predicted and submitted."""
+    """A run that ends as the first line of the script says; a number in it becomes the prediction."""
 
     def run(self, job):
         word = job.files[job.script].decode().partition("\n")[0]
@@ -78,7 +78,7 @@ def test_any_actions(actions):
             assert after.feedback or after.state.done or after.outcome is Outcome.NEUTRAL
             after.feedback.encode()
             files = store.get(after.state.snapshot)
-            # The submission that stands in a workspace is the one whose scores the state carries.
+            # The submission in a workspace is the one whose scores the state has.
             graded = grade(task, files["submission.csv"])
             assert graded == Graded(after.state.public_score, after.state.private_score)
             state = after.state

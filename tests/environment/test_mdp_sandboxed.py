@@ -1,4 +1,4 @@
-"""The MDP on this host's sandbox, with cached results: a second run of an episode is the first one."""
+"""The MDP with this host's sandbox and cached results: a repeated episode gives the same transitions."""
 
 import pytest
 from fakes import edit, execute, final, make_environment, make_task, script

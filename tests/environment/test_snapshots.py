@@ -1,4 +1,4 @@
-"""The snapshot store: exact, deduplicated, safe beside others and after a kill."""
+"""The snapshot store: exact, deduplicated, and safe for several processes and after a kill."""
 
 import multiprocessing
 import os
@@ -117,7 +117,7 @@ def test_garbage_is_what_nobody_refers_to(tmp_path):
     kept = store.put({"a": b"shared", "b": b"of one"})
     gone = store.put({"a": b"shared", "c": b"of another"})
     cached = store.blobs.put(b"of an execution")
-    assert store.collect_garbage({kept}, {cached}, grace_seconds=60) == (0, 0)  # put just now
+    assert store.collect_garbage({kept}, {cached}, grace_seconds=60) == (0, 0)  # stored just now
     count, size = store.collect_garbage({kept}, {cached}, grace_seconds=0)
     assert count == 2 and size > 0
     assert store.get(kept) == {"a": b"shared", "b": b"of one"}

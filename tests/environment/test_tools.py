@@ -1,4 +1,4 @@
-"""Tool specifications, and what the agent is told of calls that do not fit them."""
+"""Tool specifications, and the feedback for calls that do not match them."""
 
 import json
 

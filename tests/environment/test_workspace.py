@@ -1,4 +1,4 @@
-"""Paths that tools may name, and what they see."""
+"""Paths that tools may use, and what they see."""
 
 import pytest
 from hypothesis import given

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-from pathlib import Path
-
 import pytest
-from programs import ROOT, read_command_lines, run_programs
+from programs import ROOT, run_programs
 
 TINY = str(ROOT / "tests/experiments/tiny.py")
 RUN = ["experiments.run", f"--config={TINY}"]
@@ -17,7 +13,7 @@ PROGRAMS = sorted(
     if '__name__ == "__main__"' in path.read_text()
 )
 TAKE_WORDS = {
-    *("experiments.ablations.compare", "experiments.import_gguf"),
+    *("experiments.ablations.compare", "experiments.figures.result", "experiments.import_gguf"),
     *("experiments.sandbox", "experiments.tasks"),
 }
 
@@ -111,82 +107,3 @@ def test_every_program_refuses_a_stray_word(ended, program):
     assert end.code in (1, 2) and "stray" in end.error
     if program not in TAKE_WORDS:
         assert "the argument 'stray' has no meaning here" in end.error
-
-
-# Commands that documents and docstrings show.
-
-DOCUMENTS = ["README.md", "launch/README.md", "launch/docker/README.md", "mlagent_jax/sandbox/THREATS.md"]
-
-
-def shown_commands() -> list[list[str]]:
-    """Every command of ours in the documents and in what configurations say of themselves, without its words."""
-    files = [ROOT / name for name in DOCUMENTS]
-    files += sorted((ROOT / "experiments").rglob("*.py"))
-    found = []
-    for file in files:
-        text = file.read_text().replace("\\\n", " ")
-        for match in re.finditer(r"(?<!\")python -m (experiments\.[\w.]+)((?: +[^\s`#|]+)*)", text):
-            module, rest = match.groups()
-            if (ROOT / (module.replace(".", "/") + ".py")).exists():
-                found.append([str(file.relative_to(ROOT)), module, *_flags_of(rest)])
-        for match in re.finditer(r"--config\.[a-z][\w.]*=[^\s`)]+", text):
-            found.append([str(file.relative_to(ROOT)), "experiments.run", match.group().rstrip(".,;:")])
-    return found
-
-
-def _flags_of(text: str) -> list[str]:
-    try:
-        words = shlex.split(text)
-    except ValueError:
-        words = text.split()
-    return [
-        word.rstrip(".,;:")
-        for word in words
-        if word.startswith("--") and word != "--help" and "FIELD" not in word
-    ]
-
-
-def test_every_command_that_is_shown_has_flags_that_exist():
-    shown = [command for command in shown_commands() if len(command) > 2]
-    assert len(shown) > 40 and {command[0] for command in shown} >= {"README.md", "launch/README.md"}
-    asked = [[module, *words] for _, module, *words in shown]
-    wrong = [
-        (command, end.output[-300:])
-        for command, end in zip(shown, read_command_lines(asked), strict=True)
-        if end.code or end.output.strip()
-    ]
-    assert not wrong
-
-
-def test_every_file_that_is_shown_exists():
-    for name in DOCUMENTS:
-        for shown in re.findall(
-            r"(?:experiments|launch|tasks|tests|mlagent_jax)/[\w./]*\w", (ROOT / name).read_text()
-        ):
-            assert (ROOT / shown).exists() or (ROOT / Path(name).parent / shown).exists(), (
-                f"{name} names {shown}"
-            )
-
-
-def test_a_table_of_the_documents_is_one_table():
-    """An empty line ends a table: what follows it would be shown as text with bars."""
-    for name in DOCUMENTS:
-        lines = (ROOT / name).read_text().splitlines()
-        for number, line in enumerate(lines):
-            if line.startswith("|") and not lines[number - 1].startswith("|"):
-                assert re.fullmatch(r"\|(?: *:?-+:? *\|)+", lines[number + 1]), f"{name}, line {number + 1}"
-
-
-def test_what_a_task_says_of_its_rows_is_what_its_starter_and_preparation_do():
-    """README's table, the brief, and the starter that reads so many rows."""
-    readme = (ROOT / "README.md").read_text()
-    rows = re.findall(r"^\| (\w+) \| held-(?:in|out) \|.*\| ([\d,]+) / [\d,]+ \|", readme, re.M)
-    assert len(rows) == 19
-    for task, train_rows in rows:
-        prepared = re.search(r"train_rows=([\d_]+)", (ROOT / f"tasks/{task}/prepare.py").read_text())
-        assert prepared and int(prepared[1]) == int(train_rows.replace(",", "")), task
-    for folder in (path.parent for path in (ROOT / "tasks").glob("*/task.toml")):
-        brief = re.search(r"([\d,]+) rows", (folder / "task.toml").read_text())
-        head = re.search(r"\.head\((\d+)\)", (folder / "train.py").read_text())
-        assert (brief is None) == (head is None), folder.name
-        assert brief is None or int(brief[1].replace(",", "")) == int(head[1]), folder.name

@@ -31,7 +31,7 @@ SIZE = {
     "collect.episodes_per_task": 6,
     "sampling.batch": 4,
     "sampling.max_new_tokens": 16,
-    "sampling.chunks": (64, 256),
+    "sampling.prefill_chunks": (64, 256),
     "sft.steps": 2,
     "sft.batch_rows": 2,
     "sft.micro_rows": 2,

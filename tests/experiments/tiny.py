@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config.model.shape.num_key_value_heads = 2
     config.sampling.batch = 4
     config.sampling.max_new_tokens = 16
-    config.sampling.chunks = (64, 256)
+    config.sampling.prefill_chunks = (64, 256)
     config.sft.batch_rows = 2
     config.sft.micro_rows = 2
     config.sft.steps = 8

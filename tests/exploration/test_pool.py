@@ -13,6 +13,7 @@ from mlagent_jax.exploration.diversity import farthest_point
 from mlagent_jax.exploration.embedding import TfidfEmbedder
 from mlagent_jax.exploration.ideas import AXES, IdeaError, ScriptedIdeaWriter
 from mlagent_jax.exploration.pool import IdeaPool, PoolConfig, build_pool, draw
+from mlagent_jax.pipelines.instructions import axis_of, lines
 
 V1 = PoolConfig("v1", candidates=100, keep=10)
 V2 = PoolConfig("v2", candidates=40, keep=4)
@@ -77,8 +78,8 @@ def test_repeated_ideas_count_once(task):
 
 
 def test_a_kind_without_ideas_is_named(tmp_path):
-    with pytest.raises(IdeaError, match="graph something"):
-        build(make_task(tmp_path, kind="graph something"), V2)
+    with pytest.raises(IdeaError, match="sound something"):
+        build(make_task(tmp_path, kind="sound something"), V2)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +93,15 @@ def test_a_kind_without_ideas_is_named(tmp_path):
 def test_bad_settings(fields, said):
     with pytest.raises(UserError, match=said):
         PoolConfig(**fields)
+
+
+def test_scripted_ideas_are_of_their_axis_and_in_wordings_that_may_be_taught(task):
+    writer = ScriptedIdeaWriter(0)
+    for axis in (*AXES, None):
+        ideas = writer.write(task, axis, 10_000)
+        assert set(ideas) == set(lines("table", "regression", axis)) and len(ideas) > 40
+        assert not set(ideas) & set(lines("table", "regression", held_out=True))
+        assert axis is None or {axis_of(idea) for idea in ideas} == {axis}
 
 
 def test_v1_draws_one_to_three_distinct_ideas(task):

@@ -1,6 +1,6 @@
-"""Greedy answers and log-probs on differently laid out meshes of four devices. JAX_NUM_CPU_DEVICES=4
+"""Greedy answers and log-probs on different meshes of four devices. JAX_NUM_CPU_DEVICES=4
 
-Prints one JSON object: for each layout the tokens, their log-probs and how much of the model one device holds at most.
+Prints one JSON object: for each mesh the tokens, their log-probs and the largest share of the model on one device.
 """
 
 import json
@@ -14,12 +14,15 @@ from mlagent_jax.generate.request import Request
 from mlagent_jax.generate.sampling import SamplingParams
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import LoRAConfig
-from mlagent_jax.models.qwen2 import Params, init_params
+from mlagent_jax.models.params import Params
+from mlagent_jax.models.qwen2 import init_params
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, param_shardings, put
 
 MODEL = Qwen2Config(96, 32, 48, 2, 8, 4, initializer_range=0.3)
 ADAPTED = MODEL.replace(lora=LoRAConfig(rank=2, targets=("q_proj", "v_proj", "o_proj", "up_proj")))
-CONFIG = EngineConfig(slots=6, max_length=128, page=16, chunks=(32,), span=16, steps=4)
+CONFIG = EngineConfig(
+    slots=6, max_length=128, page_size=16, prefill_chunks=(32,), block_kv=16, decode_steps=4
+)
 LAYOUTS = {
     "one": (MODEL, None),
     "fsdp": (MODEL, MeshConfig(fsdp=4)),
@@ -31,7 +34,7 @@ LAYOUTS = {
 
 
 def given(model: Qwen2Config) -> Params:
-    """Fresh biases and adapters are zero and norms one, which would be the same in any order."""
+    """With noise: new biases and adapters are zero and norms one, and their order would not matter."""
     rng = np.random.default_rng(1)
     return jax.tree.map(lambda leaf: leaf + rng.normal(0, 0.1, leaf.shape), init_params(model, 0))
 

@@ -1,4 +1,4 @@
-"""A prompt is read in chunks of the sizes there are, without much padding nor more calls than need be."""
+"""A prompt is prefilled in chunks of the given sizes, with little padding and few calls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from mlagent_jax.generate.config import EngineConfig
 
-CONFIG = EngineConfig(chunks=(512, 64, 256, 128))
+CONFIG = EngineConfig(prefill_chunks=(512, 64, 256, 128))
 
 
 @pytest.mark.parametrize(
@@ -27,13 +27,13 @@ def test_chunks_of_a_prompt(length: int, sizes: list[int]) -> None:
 
 
 def test_with_few_sizes_padding_costs_less_than_calls() -> None:
-    config = EngineConfig(chunks=(64, 2048))
+    config = EngineConfig(prefill_chunks=(64, 2048))
     assert [size for size, _ in chunks(config, 900)] == [64] * 15
     assert [size for size, _ in chunks(config, 1100)] == [2048]
 
 
-def test_sizes_may_lie_far_apart() -> None:
-    config = EngineConfig(page=16, chunks=(16, 32_768), max_length=40_000)
+def test_sizes_may_differ_widely() -> None:
+    config = EngineConfig(page_size=16, prefill_chunks=(16, 32_768), max_length=40_000)
     assert config.chunk_at(0, 6_000) == (16, 16)
     assert config.chunk_at(0, 7_000) == (32_768, 7_000)
 
@@ -49,7 +49,7 @@ def test_every_position_is_in_one_chunk(length: int) -> None:
 
 
 def chunks(config: EngineConfig, length: int) -> list[tuple[int, int]]:
-    """Size and end of each."""
+    """Size and end of each chunk."""
     found: list[tuple[int, int]] = []
     while not found or found[-1][1] < length:
         found.append(config.chunk_at(found[-1][1] if found else 0, length))

@@ -1,4 +1,4 @@
-"""One request's answer whatever else goes on: to the bit, since PPO and resumed runs build on it."""
+"""A request's answer does not depend on other requests by a single bit: PPO and resumed runs rely on it."""
 
 import dataclasses
 
@@ -18,7 +18,9 @@ from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 
 V = 97
 MODEL = Qwen2Config(V, 32, 48, 2, 4, 2, initializer_range=0.3)
-CONFIG = EngineConfig(slots=4, max_length=256, page=16, chunks=(16, 32, 64), span=32, steps=5)
+CONFIG = EngineConfig(
+    slots=4, max_length=256, page_size=16, prefill_chunks=(16, 32, 64), block_kv=32, decode_steps=5
+)
 SAMPLINGS = (
     SamplingParams(0.9, 20, 0.9),
     SamplingParams(1.0),
@@ -36,7 +38,7 @@ def request(length, seeds=(7,), new=20, kind=0, start=0):
     return Request(prompt(length, start), tuple(seeds), new, tuple(range(4)), SAMPLINGS[kind])
 
 
-# Some share beginnings, none of them ends.
+# Some prompts share a prefix.
 REQUESTS = [
     request(5), request(60, kind=1), request(130, kind=2), request(64, kind=3), request(33, new=3, kind=4),
     request(16, kind=1), request(1), request(200, new=50), request(131, kind=1), request(90, kind=1, start=1),
@@ -76,7 +78,7 @@ def alone(params):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_arrivals_in_any_order_with_what_is_in_the_cache(engine, alone, seed):
+def test_requests_in_any_order_with_a_warm_cache(engine, alone, seed):
     rng = np.random.default_rng(seed)
     samples = {}
     for index in rng.permutation(len(REQUESTS)):
@@ -89,38 +91,38 @@ def test_arrivals_in_any_order_with_what_is_in_the_cache(engine, alone, seed):
 
 
 def test_a_full_cache_makes_requests_wait(params, alone):
-    """Room for the longest and a little more."""
+    """There is room for the longest request and little more."""
     config = dataclasses.replace(CONFIG, cache_tokens=272)
     engine = Engine(MODEL, config, make_mesh(MeshConfig()))
     engine.load(params)
     samples = [engine.submit(each)[0] for each in REQUESTS]
     while not engine.idle:
         engine.step()
-        holding = [slot.pages for shard in engine._shards for slot in shard.running if slot]
+        holding = [slot.pages for shard in engine._shards for slot in shard.slots if slot]
         assert len({page for pages in holding for page in pages}) <= 18
     assert [sample.generation for sample in samples] == alone
 
 
-def test_prompts_that_arrive_hold_up_an_answer_under_way_by_so_many_chunks(params, alone):
-    """At most 2 x 64 tokens are read while one that is running waits for its next; none waits for ever."""
-    engine = Engine(MODEL, dataclasses.replace(CONFIG, reads=2), make_mesh(MeshConfig()))
+def test_arriving_prompts_delay_a_running_answer_by_a_bounded_number_of_chunks(params, alone):
+    """At most 2 x 64 tokens are prefilled between the tokens of a running answer, and no prompt waits forever."""
+    engine = Engine(MODEL, dataclasses.replace(CONFIG, max_prefills_per_step=2), make_mesh(MeshConfig()))
     engine.load(params)
-    listening, read = request(60, kind=2, new=100, start=3), []
-    (listener,) = engine.submit(dataclasses.replace(listening, stop_ids=()))
+    long_request, prefills = request(60, kind=2, new=100, start=3), []
+    (answer,) = engine.submit(dataclasses.replace(long_request, stop_ids=()))
     engine.step()
     samples = [engine.submit(each)[0] for each in REQUESTS]
     while not engine.idle:
-        tokens, prefilled, waited = len(listener.tokens), engine.counts.prefilled, not listener.finished
+        tokens, prefilled, running = len(answer.tokens), engine.counts.prefilled, not answer.finished
         engine.step()
-        read.append(engine.counts.prefilled - prefilled)
-        if waited:
-            assert len(listener.tokens) > tokens and read[-1] <= 2 * CONFIG.chunks[-1]
-    assert sum(read) > 2 * max(read), "there was more to read than one step may"
+        prefills.append(engine.counts.prefilled - prefilled)
+        if running:
+            assert len(answer.tokens) > tokens and prefills[-1] <= 2 * CONFIG.prefill_chunks[-1]
+    assert sum(prefills) > 2 * max(prefills), "there was more to prefill than one step allows"
     assert [sample.generation for sample in samples] == alone
 
 
-def test_samples_follow_each_other_where_there_is_room_for_one(params, alone):
-    """The last page of the prompt is copied for each, with not a page to spare."""
+def test_samples_run_one_after_the_other_in_a_single_slot(params, alone):
+    """The last page of the prompt is copied for each, and no page is left over."""
     each = Request(prompt(130), (7, 8, 9), 126, tuple(range(4)), SAMPLINGS[1])
     config = dataclasses.replace(CONFIG, slots=1)
     engine = Engine(MODEL, config, make_mesh(MeshConfig()))
@@ -132,7 +134,7 @@ def test_samples_follow_each_other_where_there_is_room_for_one(params, alone):
     ]
 
 
-def test_cancelled_neighbours_leave_no_trace(engine, alone):
+def test_cancelled_requests_do_not_affect_others(engine, alone):
     samples = [engine.submit(each)[0] for each in REQUESTS]
     victims = [engine.submit(request(150 + i, range(3), new=60, start=9))[i] for i in range(3)]
     engine.step()
@@ -149,9 +151,14 @@ def test_cancelled_neighbours_leave_no_trace(engine, alone):
     assert engine.cache_use == 0 and engine.running == engine.waiting == 0
 
 
-@pytest.mark.parametrize("samples", [2, 4, 7])  # seven are more than the slots
-def test_samples_of_one_prompt_share_its_reading(engine, params, alone, samples):
-    for index in (2, 3, 4, 6):  # the last token lies in a page with others, at its end, in a new one, alone
+@pytest.mark.parametrize("samples", [2, 4, 7])  # there are fewer than seven slots
+def test_samples_of_one_prompt_share_its_prefill(engine, params, alone, samples):
+    for index in (
+        2,
+        3,
+        4,
+        6,
+    ):  # the last token is within a page, at the end of one, in a new one, or the only token
         engine.load(params)
         before = engine.counts.prefilled
         each = REQUESTS[index]
@@ -170,16 +177,16 @@ def test_samples_of_one_prompt_share_its_reading(engine, params, alone, samples)
     assert engine.cache_use == 0
 
 
-def test_the_next_turn_reads_only_what_is_new(engine):
+def test_the_next_turn_prefills_only_what_is_new(engine):
     history = prompt(192)
     engine.generate([history], [0], 4)
     before = engine.counts.prefilled
     engine.generate([(*history, *prompt(20, 5))], [0], 4)
-    assert engine.counts.prefilled - before <= 20 + CONFIG.page
+    assert engine.counts.prefilled - before <= 20 + CONFIG.page_size
 
 
-def test_prompts_of_which_nothing_is_left_to_read(engine, alone):
-    """More of them than slots: their last token, with which decoding begins, is all that they wait for."""
+def test_prompts_with_nothing_to_prefill(engine, alone):
+    """There are more of them than slots; only their last token, with which decoding begins, is not in the cache."""
     each = REQUESTS[4]
     (first,) = engine.generate([each.prompt], [7], 3, each.stop_ids, each.sampling)
     before = engine.counts.prefilled
@@ -192,7 +199,7 @@ def test_prompts_of_which_nothing_is_left_to_read(engine, alone):
     assert [sample.generation for sample in samples] == [alone[4]] * 9 + [alone[6]] * 9
 
 
-def test_new_weights_compile_nothing_and_forget_the_cache(engine, params, alone):
+def test_new_weights_compile_nothing_and_reset_the_cache(engine, params, alone):
     each = REQUESTS[2]
     engine.generate([each.prompt], [0], 4)
     other = init_params(MODEL, 1)
@@ -209,14 +216,16 @@ def test_new_weights_compile_nothing_and_forget_the_cache(engine, params, alone)
     assert engine.generate([each.prompt], [7], 20, each.stop_ids, each.sampling) == [alone[2]]
     assert not compiled
     jax.jit(lambda x: x * 3.25)(1.0)
-    assert compiled, "the listener hears of compilations"
+    assert compiled, "the listener is told of compilations"
 
 
-def test_all_that_is_compiled(params):
-    """A program for each length of chunk, and four more, whatever is asked for."""
+def test_number_of_compiled_programs(params):
+    """One for each size of chunk, and four more, whatever the requests are."""
     from mlagent_jax.generate.programs import compile_programs
 
-    config = EngineConfig(slots=3, max_length=256, page=16, chunks=(16, 64), span=32, steps=5)
+    config = EngineConfig(
+        slots=3, max_length=256, page_size=16, prefill_chunks=(16, 64), block_kv=32, decode_steps=5
+    )
     mesh = make_mesh(MeshConfig())
     engine = Engine(MODEL, config, mesh)
     engine.load(params)
@@ -242,13 +251,13 @@ def test_all_that_is_compiled(params):
         (Request((1,), (0,), 4, tuple(range(33))), "33 stop ids, but at most 32"),
     ],
 )
-def test_what_cannot_be_served_is_refused(engine, wrong, message):
+def test_requests_that_cannot_be_served_are_refused(engine, wrong, message):
     with pytest.raises(RequestError, match=message):
         engine.submit(wrong)
     assert engine.idle
 
 
-def test_one_bad_prompt_among_many_begins_none(engine):
+def test_one_bad_prompt_among_many_starts_none(engine):
     with pytest.raises(RequestError, match="prompt 1: the prompt is empty"):
         engine.generate([(1,), ()], [0, 1], 4)
     assert engine.idle
@@ -258,22 +267,28 @@ def test_one_bad_prompt_among_many_begins_none(engine):
     ("changes", "message"),
     [
         ({"slots": 0}, "engine.slots is 0"),
-        ({"reads": -1}, "engine.reads is -1"),
-        ({"chunks": (24,)}, "must be multiples of its page, 16"),
-        ({"span": 24}, "span 24 of the engine must be a multiple"),
+        ({"max_prefills_per_step": -1}, "engine.max_prefills_per_step is -1"),
+        ({"prefill_chunks": (24,)}, "must be multiples of its page_size, 16"),
+        ({"block_kv": 24}, "block_kv 24 of the engine must be a multiple"),
         ({"cache_tokens": 255}, "cache_tokens 255 of the engine do not hold one request"),
         ({"max_length": 1}, "engine.max_length is 1"),
     ],
 )
-def test_sizes_that_cannot_work(changes, message):
-    given = {"slots": 4, "max_length": 256, "page": 16, "chunks": (16,), "span": 32} | changes
+def test_impossible_sizes_are_refused(changes, message):
+    given = {
+        "slots": 4,
+        "max_length": 256,
+        "page_size": 16,
+        "prefill_chunks": (16,),
+        "block_kv": 32,
+    } | changes
     with pytest.raises(UserError, match=message):
         EngineConfig(**given)
 
 
 def test_weights_do_not_change_under_a_request(engine, params):
     engine.submit(REQUESTS[0])
-    with pytest.raises(RuntimeError, match="under way"):
+    with pytest.raises(RuntimeError, match="in progress"):
         engine.load(params)
 
 
@@ -281,15 +296,15 @@ def with_nan_for(params, token):
     return params | {"embed": params["embed"].at[token].set(np.nan)}
 
 
-POISON = 50  # a token whose embedding will be NaN; the output matrix is another
+POISON = 50  # a token whose embedding will be NaN; the output matrix is a separate one
 
 
 def poisoned(length, seeds=(7,)):
     return Request((*prompt(length, 20), POISON, *prompt(3, 21)), seeds, 20, (), SAMPLINGS[1])
 
 
-def test_logits_that_are_not_finite_fail_their_own_request_and_no_other(engine, params):
-    """Neither neighbours in the same steps, nor those that later get the pages in which NaNs lay."""
+def test_logits_that_are_not_finite_fail_only_their_own_request(engine, params):
+    """Not those in the same batch, nor those that later get the pages with the NaNs."""
     sound, expected = [], []
     for number, each in enumerate(REQUESTS * 2):
         tokens = tuple(token + (token == POISON) for token in each.prompt)
@@ -308,7 +323,7 @@ def test_logits_that_are_not_finite_fail_their_own_request_and_no_other(engine, 
         others += engine.submit(poisoned(17 + 11 * number))
         (gone,) = engine.submit(poisoned(120 + number))
         engine.step()
-        engine.cancel(gone)  # while it is read, or before
+        engine.cancel(gone)  # during its prefill, or before
     run(engine)
     assert all(
         isinstance(v.error, LogitsNotFiniteError) and v.finished and not v.tokens for v in victims + others
@@ -323,8 +338,8 @@ def test_logits_that_are_not_finite_fail_their_own_request_and_no_other(engine, 
     assert again == expected
 
 
-def test_rollouts_stop_where_the_weights_give_no_answer(engine, params, alone):
-    """With a clear error and nothing under way, so that other weights can be loaded and are not hurt by the old."""
+def test_generate_stops_where_the_weights_give_no_answer(engine, params, alone):
+    """With a clear error and no request in progress, so that other weights can be loaded and work."""
     ruined = jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, leaf.dtype), params)
     engine.load(ruined)
     with pytest.raises(
@@ -356,7 +371,7 @@ def test_an_engine_that_lost_its_cache_says_what_to_do(engine, params, alone, mo
 
 
 def test_logprobs_raw_or_as_sampled(params):
-    """Against softmax as NumPy has it, of the training model's logits."""
+    """Against NumPy's softmax of the training model's logits."""
     given, new = prompt(12), 10
     found = {}
     for mode in ("processed_logprobs", "raw_logprobs"):
@@ -365,7 +380,7 @@ def test_logprobs_raw_or_as_sampled(params):
         found[mode] = [engine.generate([given], [3], new, (), sampling)[0] for sampling in SAMPLINGS]
     for number, sampling in enumerate(SAMPLINGS):
         processed, raw = (found[mode][number] for mode in ("processed_logprobs", "raw_logprobs"))
-        assert processed.tokens == raw.tokens, "what is reported changes nothing of what is sampled"
+        assert processed.tokens == raw.tokens, "the reported log-probs do not change what is sampled"
         logits = training_logits(params, (*given, *raw.tokens))[len(given) - 1 : -1].astype(np.float64)
         chosen = np.arange(new), np.array(raw.tokens)
         assert raw.logprobs == pytest.approx(log_softmax(logits)[chosen].tolist(), abs=2e-4)
@@ -379,7 +394,7 @@ def log_softmax(logits):
 
 
 def cut(logits, sampling):
-    """One row at a time: temperature, then top-k, top-p and min-p, each on what the one before left."""
+    """Row by row: temperature, then top-k, top-p and min-p, each on what the one before has kept."""
     rows = []
     for row in logits / (sampling.temperature or 1):
         order = np.argsort(-row)
@@ -399,7 +414,7 @@ def training_logits(params, tokens):
 
 
 def test_each_of_a_long_list_of_stop_ids_ends_an_answer(engine):
-    stops = tuple(range(0, V, 5))  # 20, more than a model names and a client adds
+    stops = tuple(range(0, V, 5))  # 20, more than a model defines and a client adds
     free = engine.generate([prompt(9)] * 8, range(8), 60)
     ended = engine.generate([prompt(9)] * 8, range(8), 60, stops)
     for whole, answer in zip(free, ended, strict=True):
@@ -407,7 +422,7 @@ def test_each_of_a_long_list_of_stop_ids_ends_an_answer(engine):
         assert answer.stopped and answer.tokens == whole.tokens[: first + 1]
 
 
-def test_no_stop_id_is_sampled_before_the_least(engine):
+def test_no_stop_id_is_sampled_before_min_new_tokens(engine):
     stops = tuple(range(0, V, 13))
     free = [engine.generate([prompt(9)], [seed], 40, stops)[0] for seed in range(8)]
     samples = [engine.submit(Request(prompt(9), (s,), 40, stops, min_new_tokens=12))[0] for s in range(8)]

@@ -1,4 +1,4 @@
-"""In bfloat16 the sampler says the trainer's log-probs, with adapters too; bounds fail for what they are to catch."""
+"""In bfloat16, sampler and trainer give the same log-probs, with adapters too; and the bounds can fail."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from adapters import merged
 
-from mlagent_jax.generate import programs
+from mlagent_jax.generate import decode, programs
 from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.generate.engine import Engine
 from mlagent_jax.generate.sampling import SamplingParams, sample
@@ -23,17 +23,19 @@ PLAIN = Qwen2Config(
     256, 64, 128, 3, 4, 2, initializer_range=0.15, query_chunk=64, dtype="bfloat16", param_dtype="bfloat16"
 )
 ADAPTED = PLAIN.replace(lora=LoRAConfig(rank=4, alpha=8.0))
-ENGINE = EngineConfig(slots=4, max_length=128, page=16, chunks=(128,), span=128, steps=16)
+ENGINE = EngineConfig(
+    slots=4, max_length=128, page_size=16, prefill_chunks=(128,), block_kv=128, decode_steps=16
+)
 PPO = PPOConfig(batch_size=4, minibatch_size=4, row_length=128, micro_rows=4, critic="none")
 
-# Where no bit differs before the head, differences are of 1e-6 at most. One sum in another order may flip a bit of
-# bfloat16 and with it others after it, which is what is allowed here.
+# Where all bits are equal before the head, differences are at most 1e-6. A sum in another order may flip a bit of
+# bfloat16, and with it later ones; the bound allows this.
 MEAN = 0.003
 
 
 @pytest.fixture(scope="module")
 def base():
-    """Biases that are not zero, and logits of the size that trained models have."""
+    """With biases that are not zero, and logits as large as those of trained models."""
     params = init_params(PLAIN, 0)
     params["lm_head"] *= 6
     for name in ("q_proj", "k_proj", "v_proj"):
@@ -45,7 +47,7 @@ def base():
 
 @pytest.fixture(scope="module")
 def adapted(base):
-    """After a few small steps: B is of the size of 40 times a learning rate of 2e-5."""
+    """As after a few small steps: B is 40 times a learning rate of 2e-5."""
     rng = np.random.default_rng(1)
     start = init_adapters(ADAPTED, 0)
     moved = jax.tree.map(
@@ -55,14 +57,14 @@ def adapted(base):
 
 
 @pytest.fixture
-def compiled_anew():
+def recompiled():
     programs.compile_programs.cache_clear()
     yield
     programs.compile_programs.cache_clear()
 
 
 def differences(trained, params, sampled=None, weights=None):
-    """|sampler's - trainer's| log-prob of each token sampled, as PPO meets them."""
+    """|sampler's - trainer's| log-prob of each sampled token, as in PPO."""
     mesh = make_mesh(MeshConfig())
     engine = Engine(sampled or trained, ENGINE, mesh)
     engine.load(params if weights is None else weights)
@@ -87,15 +89,15 @@ def test_log_probs_of_sampler_and_trainer(base):
     assert differences(PLAIN, base).mean() < MEAN
 
 
-@pytest.mark.usefixtures("compiled_anew")
+@pytest.mark.usefixtures("recompiled")
 def test_the_bound_is_below_logits_in_bfloat16(base, monkeypatch):
     rounded = lambda logits, *rest: sample(jax.lax.reduce_precision(logits, 8, 7), *rest)  # noqa: E731
-    monkeypatch.setattr(programs, "sample", rounded)
+    monkeypatch.setattr(decode, "sample", rounded)
     assert differences(PLAIN, base).mean() > 2 * MEAN
 
 
-@pytest.mark.usefixtures("compiled_anew")
-def test_the_bound_is_below_programs_that_xla_rounds_as_it_likes(base, monkeypatch):
+@pytest.mark.usefixtures("recompiled")
+def test_the_bound_is_below_programs_with_excess_precision(base, monkeypatch):
     monkeypatch.setattr(programs, "AS_WRITTEN", {})
     assert differences(PLAIN, base).mean() > 2 * MEAN
 
@@ -105,7 +107,7 @@ def test_log_probs_with_adapters(adapted):
 
 
 def test_the_bound_is_below_adapters_merged_into_bfloat16(adapted):
-    """Most of their change is lost by it."""
+    """Merging loses most of their change."""
     kernels = merged(ADAPTED.lora, adapted)
     same = jax.tree.map(
         lambda new, old: jnp.mean(new == old), kernels["layers"]["mlp"], _kernels(adapted["layers"]["mlp"])

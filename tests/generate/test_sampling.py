@@ -1,4 +1,4 @@
-"""Which token is drawn, against the exact distribution and against transformers' own cuts."""
+"""Which token is sampled: against the exact distribution and against transformers' logits processors."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mlagent_jax.generate.sampling import Knobs, SamplingParams, restrict, sample, uniforms
+from mlagent_jax.generate.sampling import SamplingMetadata, SamplingParams, process_logits, sample, uniforms
 
 V, DRAWS = 50, 20_000
 LOGITS = np.random.default_rng(0).normal(0, 2, V).astype(np.float32)
@@ -21,13 +21,15 @@ CASES = [
 ]
 
 
-def knobs(given, rows):
-    kinds = {"top_k": jnp.int32}
-    return Knobs(*(jnp.full(rows, getattr(given, n), kinds.get(n, jnp.float32)) for n in Knobs._fields))
+def metadata(given, rows):
+    dtypes = {"top_k": jnp.int32}
+    return SamplingMetadata(
+        *(jnp.full(rows, getattr(given, n), dtypes.get(n, jnp.float32)) for n in SamplingMetadata._fields)
+    )
 
 
 def exact(given):
-    """By a loop over the tokens from the likeliest on."""
+    """By a loop over the tokens, from the most likely on."""
     p = np.exp((LOGITS / given.temperature).astype(np.float64))
     order = np.argsort(-p)
     kept = order[: given.top_k or V]
@@ -44,7 +46,7 @@ def test_draws_follow_the_distribution(given):
     positions = jnp.arange(DRAWS) // 100
     seeds = jnp.arange(DRAWS, dtype=jnp.uint32) % 100
     logits = jnp.tile(LOGITS, (DRAWS, 1))
-    tokens, logprobs = jax.jit(sample)(logits, uniforms(seeds, positions), knobs(given, DRAWS))
+    tokens, logprobs = jax.jit(sample)(logits, uniforms(seeds, positions), metadata(given, DRAWS))
     expected = exact(given)
     counts = np.bincount(tokens, minlength=V)
     assert counts[expected == 0].sum() == 0
@@ -60,14 +62,14 @@ def test_draws_follow_the_distribution(given):
 
 @pytest.mark.parametrize("vocab", [1, 255, 256, 257, 1000, 49_152])
 @pytest.mark.parametrize("kept", [1, 3, 10_000])
-def test_the_token_drawn_is_where_its_number_falls(vocab, kept):
+def test_the_token_is_where_its_random_number_falls(vocab, kept):
     rng = np.random.default_rng(vocab + kept)
     logits = np.full(vocab, -np.inf, np.float32)
     likely = rng.permutation(vocab)[:kept]
     logits[likely] = rng.normal(0, 3, len(likely))
     uniform = np.concatenate([[0, np.float32(1 - 2**-23)], rng.random(500, np.float32)])
     rows = len(uniform)
-    given = knobs(SamplingParams(1.0), rows)
+    given = metadata(SamplingParams(1.0), rows)
     tokens, _ = jax.jit(sample)(np.tile(logits, (rows, 1)), uniform, given)
     assert np.isfinite(logits[tokens]).all()
     p = np.exp(logits.astype(np.float64))
@@ -76,8 +78,8 @@ def test_the_token_drawn_is_where_its_number_falls(vocab, kept):
     assert (uniform >= (ends - p / p.sum())[tokens] - 1e-6).all()
 
 
-def test_what_is_cut_off_is_not_drawn_even_where_sums_are_rounded():
-    """Numbers within rounding of where a running sum ends, after tokens of probability 0."""
+def test_excluded_tokens_are_not_sampled_even_where_sums_are_rounded():
+    """Random numbers within a rounding of the end of a running sum, after tokens of probability 0."""
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 3, (40, 1024)).astype(np.float32)
     logits[:, 15::16] = -np.inf
@@ -85,13 +87,13 @@ def test_what_is_cut_off_is_not_drawn_even_where_sums_are_rounded():
     share = (np.cumsum(p, axis=1) / p.sum(axis=1, keepdims=True))[:, 255:1000:256].astype(np.float32)
     uniform = np.stack([share * np.float32(1 + n * 2**-23) for n in range(-8, 9)], axis=-1).reshape(-1)
     logits = np.repeat(logits, len(uniform) // len(logits), axis=0)
-    tokens, _ = jax.jit(sample)(logits, uniform, knobs(SamplingParams(1.0), len(uniform)))
+    tokens, _ = jax.jit(sample)(logits, uniform, metadata(SamplingParams(1.0), len(uniform)))
     assert np.isfinite(logits[np.arange(len(logits)), tokens]).all()
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_logits_that_are_not_numbers_leave_the_token_in_the_vocabulary(temperature):
-    given = knobs(SamplingParams(temperature), 2)
+def test_with_nan_logits_the_token_is_still_in_the_vocabulary(temperature):
+    given = metadata(SamplingParams(temperature), 2)
     tokens, logprobs = jax.jit(sample)(np.full((2, V), np.nan, np.float32), jnp.array([0, 0.9]), given)
     assert ((tokens >= 0) & (tokens < V)).all()
     assert np.isnan(logprobs).all()
@@ -107,16 +109,16 @@ def test_logits_that_are_not_numbers_leave_the_token_in_the_vocabulary(temperatu
     ],
     ids=str,
 )
-def test_the_least_temperature_and_top_p_leave_the_likeliest(given):
-    """Clients ask for 1e-8 where they mean greedily; what is less than float32 can say is none of its NaNs."""
+def test_tiny_temperature_and_top_p_leave_the_most_likely_token(given):
+    """Clients send 1e-8 for greedy; values too small for float32 must not give NaN."""
     uniform = jnp.linspace(0, 0.999, 20)
-    tokens, logprobs = jax.jit(sample)(jnp.tile(LOGITS, (20, 1)), uniform, knobs(given, 20))
+    tokens, logprobs = jax.jit(sample)(jnp.tile(LOGITS, (20, 1)), uniform, metadata(given, 20))
     assert (np.asarray(tokens) == LOGITS.argmax()).all()
     np.testing.assert_array_equal(logprobs, 0)
 
 
 @pytest.mark.parametrize("given", CASES, ids=str)
-def test_cuts_are_those_of_transformers(given):
+def test_excluded_tokens_are_those_of_transformers(given):
     torch = pytest.importorskip("torch")
     from transformers import (
         LogitsProcessorList,
@@ -131,19 +133,19 @@ def test_cuts_are_those_of_transformers(given):
     warpers += [TopPLogitsWarper(given.top_p)] if given.top_p < 1 else []
     warpers += [MinPLogitsWarper(given.min_p)] if given.min_p else []
     theirs = LogitsProcessorList(warpers)(None, torch.tensor(LOGITS)[None]).numpy()
-    np.testing.assert_allclose(restrict(jnp.array(LOGITS)[None], knobs(given, 1)), theirs, rtol=1e-5)
+    np.testing.assert_allclose(process_logits(jnp.array(LOGITS)[None], metadata(given, 1)), theirs, rtol=1e-5)
 
 
-def test_rows_of_every_kind_beside_each_other_are_what_they_are_alone():
+def test_a_mixed_batch_gives_each_row_what_it_gets_alone():
     kinds = [*CASES, SamplingParams(0.0)]
     logits = jnp.array(np.random.default_rng(1).normal(0, 2, (len(kinds), V)), jnp.float32)
     u = uniforms(jnp.arange(len(kinds), dtype=jnp.uint32), jnp.zeros(len(kinds), jnp.int32))
-    mixed = Knobs(
-        *(jnp.concatenate(parts) for parts in zip(*(knobs(kind, 1) for kind in kinds), strict=True))
+    mixed = SamplingMetadata(
+        *(jnp.concatenate(parts) for parts in zip(*(metadata(kind, 1) for kind in kinds), strict=True))
     )
     together = jax.jit(sample)(logits, u, mixed)
     for row, kind in enumerate(kinds):
-        alone = jax.jit(sample)(logits, u, knobs(kind, len(kinds)))
+        alone = jax.jit(sample)(logits, u, metadata(kind, len(kinds)))
         assert [x[row] for x in alone] == [x[row] for x in together]
     assert together[0][-1] == logits[-1].argmax()
 

@@ -1,4 +1,4 @@
-"""The same answers on every mesh, with no device holding the model."""
+"""The same answers on every mesh, where no device holds the whole model."""
 
 import json
 import os
@@ -23,5 +23,5 @@ def test_same_answers_on_every_mesh():
         one = alone["adapters on one" if "adapters" in name else "one"]
         assert found["tokens"] == one["tokens"], name
         np.testing.assert_allclose(found["logprobs"], one["logprobs"], atol=1e-4, err_msg=name)
-        # Norms are whole everywhere, biases on the devices of one tensor group.
+        # Norms are replicated everywhere, biases within a tensor group.
         assert found["share"] < (0.55 if name == "data x sequence" else 0.3), name

@@ -1,4 +1,4 @@
-"""Rows of the matrices that no token has: they change nothing that is sampled, scored or learnt."""
+"""Rows of the matrices without a token do not change what is sampled, scored or learnt."""
 
 from functools import partial
 
@@ -21,7 +21,7 @@ from mlagent_jax.text.tokenizer import load_tokenizer, unused_ids
 V, ROWS = 97, 128
 UNUSED = ((V, ROWS),)
 PLAIN = Qwen2Config(V, 32, 48, 1, 4, 2, initializer_range=0.3)
-ENGINE = EngineConfig(slots=4, max_length=64, page=16, chunks=(16,), span=16, steps=8)
+ENGINE = EngineConfig(slots=4, max_length=64, page_size=16, prefill_chunks=(16,), block_kv=16, decode_steps=8)
 SAMPLINGS = (
     SamplingParams(1.5),
     SamplingParams(0.0),
@@ -32,7 +32,7 @@ SAMPLINGS = (
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
 def models(request):
-    """A model, and the same with rows added that its hidden states love."""
+    """A model, and the same model with added rows that would get large logits."""
     plain = PLAIN.replace(tie_word_embeddings=request.param)
     params = init_params(plain, 0)
     loud = 3 * np.random.default_rng(0).standard_normal((ROWS - V, 32)).astype(np.float32)
@@ -51,7 +51,7 @@ def generate(model, params, sampling):
 
 @partial(jax.jit, static_argnums=(0, 4))
 def scores(model, params, tokens, targets, temperature):
-    """As RL scores them: log-probs of the targets, and entropies."""
+    """As in RL: log-probs of the targets, and entropies."""
     positions = jnp.tile(jnp.arange(tokens.shape[1]), (len(tokens), 1))
     hidden = forward(model, params, tokens, positions, jnp.ones_like(tokens))
     unembed = unembedding(model, params)
@@ -59,7 +59,7 @@ def scores(model, params, tokens, targets, temperature):
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
-def test_answers_are_those_of_the_model_without_them(models, sampling):
+def test_answers_are_those_of_the_model_without_unused_ids(models, sampling):
     plain, params, padded_model, padded = models
     _, answers = generate(padded_model, padded, sampling)
     _, expected = generate(plain, params, sampling)
@@ -69,8 +69,8 @@ def test_answers_are_those_of_the_model_without_them(models, sampling):
     )
 
 
-def test_without_the_ranges_they_are_sampled(models):
-    """Else the test above shows nothing."""
+def test_without_the_ranges_unused_ids_are_sampled(models):
+    """Otherwise the test above would show nothing."""
     _, _, model, params = models
     _, answers = generate(model.replace(unused_ids=()), params, SamplingParams(1.5))
     assert any(token >= V for answer in answers for token in answer.tokens)
@@ -88,7 +88,7 @@ def test_trainer_and_sampler_agree(models, temperature):
     assert np.isfinite(entropy).all() and entropy.max() <= np.log(V) + 1e-5
 
 
-def test_losses_and_gradients_are_those_of_the_model_without_them(models):
+def test_losses_and_gradients_are_those_of_the_model_without_unused_ids(models):
     plain, params, model, padded = models
     rng = np.random.default_rng(0)
     tokens, targets = rng.integers(0, V, (2, 2, 20)).astype(np.int32)
@@ -102,7 +102,7 @@ def test_losses_and_gradients_are_those_of_the_model_without_them(models):
         return total + jnp.sum(logprobs * 0.3) + jnp.sum(entropy * 0.1)
 
     differentiated = jax.jit(jax.value_and_grad(both, argnums=1), static_argnums=0)
-    expected, wanted = differentiated(plain, params)
+    expected, expected_gradient = differentiated(plain, params)
     value, gradient = differentiated(model, padded)
     assert float(value) == pytest.approx(float(expected), rel=1e-5)
     assert not np.any(np.asarray(gradient["embed"][V:]))
@@ -110,10 +110,12 @@ def test_losses_and_gradients_are_those_of_the_model_without_them(models):
     if "lm_head" in gradient:
         assert not np.any(np.asarray(gradient["lm_head"][:, V:]))
         gradient["lm_head"] = gradient["lm_head"][:, :V]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), gradient, wanted)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), gradient, expected_gradient
+    )
 
 
-def test_gaps_within_a_vocabulary_are_hidden_too():
+def test_gaps_within_a_vocabulary_are_masked_too():
     unused = ((3, 5), (9, 10))
     hidden = np.random.default_rng(0).standard_normal((1, 4, 6)).astype(np.float32)
     unembed = np.random.default_rng(1).standard_normal((6, 10)).astype(np.float32)
@@ -131,7 +133,7 @@ def test_gaps_within_a_vocabulary_are_hidden_too():
 
 
 def test_answers_of_a_padded_checkpoint_are_text(tmp_path):
-    """Twenty chats at temperature 1.5 with 1,024 tokens and 1,088 rows, as a checkpoint may have."""
+    """Twenty answers at temperature 1.5, with 1,024 tokens and 1,088 rows, as a checkpoint may have."""
     tokenizer = load_tokenizer(write_folder(tmp_path / "hf", byte_level()))
     rows = tokenizer.vocab_size + 64
     model = Qwen2Config(rows, 16, 24, 1, 2, 1, initializer_range=0.02)

@@ -1,4 +1,4 @@
-"""What a submission must be to count, and that nothing an agent can write makes grading fail."""
+"""Which submissions are valid, and that nothing an agent can write makes grading fail."""
 
 import csv
 import io
@@ -140,7 +140,7 @@ def test_whole_numbers_as_floats_count_as_their_class(tmp_path):
     [
         ("mae", "id,y\n1,2\n", "split"),
         ("mae", "id,y,split\n1,x,public\n2,1,private\n", "could not convert"),
-        ("mae", "id,y,split\n1,2,public\n1,2,private\n", "same id twice"),
+        ("mae", "id,y,split\n1,2,public\n1,2,private\n", "repeat an id"),
         ("mae", "id,y,split\n1,2,public\n", "no private row"),
         ("mae", "id,y,split\n1,inf,public\n2,1,private\n", "not a finite number"),
         ("rmsle", "id,y,split\n1,-2,public\n2,1,private\n", "below 0"),
@@ -148,7 +148,11 @@ def test_whole_numbers_as_floats_count_as_their_class(tmp_path):
         ("auc", BINARY.replace("10,1", "10,0"), "all of one class"),
         ("pearson", NUMBERS.replace("12,3.0", "12,1.0"), "all the same"),
         ("qwk", NUMBERS.replace("5.0", "5.5"), "not a whole number"),
-        ("mae", NUMBERS.replace("public", "test"), "the split 'test'; splits are public, private, unscored"),
+        (
+            "mae",
+            NUMBERS.replace("public", "test"),
+            "the split 'test'; the splits are public, private, unscored",
+        ),
     ],
 )
 def test_bad_labels_are_our_fault_and_not_the_agent_s(tmp_path, metric, labels, said):
@@ -209,7 +213,7 @@ TWO_SUBMISSION = b"id,z,y\na,0.9,0.8\nb,0.7,0.1\nc,0.2,0.4\nd,0.8,0.3\ne,0.5,0.5
 
 def test_ids_may_be_text_targets_several_and_some_rows_not_scored(tmp_path):
     task = make_task(tmp_path, "mean_column_auc", TWO, target_columns=("y", "z"))
-    # Private: y in order, z the wrong way round.
+    # Private: y in order, z in reverse order.
     assert grade(task, TWO_SUBMISSION) == Graded(public=1.0, private=0.5)
     assert "lacks 1 row of 5, the first for id 'e'" in reason(task, TWO_SUBMISSION[:-10])
     # Of all four at once: y has every pair in order but b above neither; z has 1 of 4 pairs wrong.
@@ -220,7 +224,7 @@ def test_further_metrics_are_reported_of_the_same_submission(tmp_path):
     task = make_task(tmp_path, "auc", BINARY, also_metrics=("binary_accuracy",))
     graded = grade(task, rows("0.4", "0.1", "0.2", "0.9").encode())
     assert graded == Graded(1.0, 1.0, {"binary_accuracy": (0.5, 1.0)})
-    # What one of them refuses is refused.
+    # A submission that one metric refuses is refused.
     assert "'2'; expected a number from 0 to 1" in reason(task, rows("1", "0", "2", "1"))
 
 

@@ -21,11 +21,11 @@ def one_hot(rows, classes):
 HAND = [
     # metric, truth, predicted, score
     ("accuracy", column("a", "b", "a", "b"), column("a", "b", "b", "b"), 3 / 4),
-    # 0.5 itself says 0.
+    # Exactly 0.5 counts as 0.
     ("binary_accuracy", column(1.0, 0.0, 1.0, 0.0), column(0.51, 0.5, 0.5, 0.9), 2 / 4),
     # a: precision 1, recall 1/2, F1 2/3; b: precision 2/3, recall 1, F1 4/5.
     ("macro_f1", column("a", "b", "a", "b"), column("a", "b", "b", "b"), (2 / 3 + 4 / 5) / 2),
-    # c is predicted and never true: its F1 is 0 and counts.
+    # c is predicted but never true: its F1 of 0 counts.
     ("macro_f1", column("a", "b"), column("a", "c"), 1 / 3),
     # 4 pairs of a 1 and a 0: 2 in order, 1 tied.
     ("auc", column(1.0, 0.0, 1.0, 0.0), column(0.9, 0.5, 0.5, 0.6), (1 + 1 + 0.5 + 0) / 4),
@@ -37,13 +37,13 @@ HAND = [
         (1 + 0.5) / 2,
     ),
     ("log_loss", column(1.0, 0.0), column(0.8, 0.4), -(math.log(0.8) + math.log(0.6)) / 2),
-    # A certain mistake costs -log of the smallest step above 1, 2^-52, as with scikit-learn.
+    # A wrong prediction made with certainty costs -log of the float64 epsilon 2^-52, as in scikit-learn.
     ("log_loss", column(1.0), column(0.0), 52 * math.log(2)),
     ("log_loss", column(1.0), column(1.0), 0.0),
     ("log_loss", np.array([[1.0, 0.0, 0.0]]), np.array([[0.5, 0.25, 0.25]]), math.log(2)),
     ("mae", column(1.0, 5.0), column(2.0, 3.0), 1.5),
     ("rmse", column(1.0, 5.0), column(2.0, 3.0), math.sqrt(2.5)),
-    # Of an array, over all its values: errors 3, 0, 3, 2.
+    # For an array, over all values: errors 3, 0, 3, 2.
     ("rmse", np.zeros((2, 2)), np.array([[3.0, 0.0], [3.0, 2.0]]), math.sqrt(22 / 4)),
     ("mae", np.zeros((2, 2)), np.array([[3.0, 0.0], [3.0, 2.0]]), 2.0),
     # Column by column: errors 3, 3 and 0, 2.
@@ -62,7 +62,7 @@ HAND = [
         column("w x", "a b w", "a b c d w", "a", "a b c d e w"),
         (1 + 1 / 3 + 1 / 5) / 5,
     ),
-    # A label said twice has its first rank and takes up both places.
+    # A repeated label keeps its first rank and takes up both places.
     ("map_at_5", column("w", "x"), column("w w", "a a x"), (1 + 1 / 3) / 2),
     # Observed disagreement 1/4 of distance 1; expected by the margins (2, 1, 1) and (1, 2, 1): 20/16.
     ("qwk", column(1.0, 1.0, 2.0, 3.0), column(1.0, 2.0, 2.0, 3.0), 1 - (1 / 4) / (20 / 16)),
@@ -154,8 +154,8 @@ def test_direction_follows_the_range():
     down = {name for name, metric in METRICS.items() if not metric.higher_is_better}
     assert down == {"log_loss", "mae", "rmse", "mcrmse", "rmsle", "mean_column_rmsle"}
     assert METRICS["mae"].direction == "lower is better"
-    assert METRICS["mae"].better(1.0, 2.0)
-    assert not METRICS["auc"].better(0.5, 0.5)
+    assert METRICS["mae"].is_better(1.0, 2.0)
+    assert not METRICS["auc"].is_better(0.5, 0.5)
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -219,6 +219,6 @@ def test_reports_that_no_reader_can_be_started(task: Task, monkeypatch: pytest.M
     monkeypatch.setattr(parsers, "_BOOT", "raise SystemExit('no numpy here')")
     with (
         _fresh_pool(),
-        pytest.raises(parsers.ParserUnavailableError, match=r"stays alive here \(.*no numpy here"),
+        pytest.raises(parsers.ParserUnavailableError, match=r"stays alive on this host \(.*no numpy here"),
     ):
         grade(task, VALID)

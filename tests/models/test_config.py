@@ -1,11 +1,11 @@
-"""Hugging Face's config.json, read and written."""
+"""Reading and writing Hugging Face's config.json."""
 
 import pytest
 from transformers import AutoConfig
 
 from mlagent_jax.models.config import Qwen2Config, qwen2_5
 
-# As published at huggingface.co/Qwen: D, F, L, N, K, V, tied; parameters in billions by the models' cards.
+# As published at huggingface.co/Qwen: D, F, L, N, K, V, tied; billions of parameters, as the model cards say.
 PUBLISHED = {
     "Qwen2-0.5B": ((896, 4864, 24, 14, 2, 151936, True), 0.49),
     "Qwen2-1.5B": ((1536, 8960, 28, 12, 2, 151936, True), 1.54),
@@ -81,7 +81,7 @@ def test_named_sizes_are_the_published_ones(size):
 def test_llama_is_the_network_without_biases():
     config = Qwen2Config.from_hf(LLAMA)
     assert not config.attention_bias
-    assert config.num_key_value_heads == 4  # older than grouped heads
+    assert config.num_key_value_heads == 4  # the checkpoint is older than grouped heads
     assert config.rope_theta == 10_000 and not config.tie_word_embeddings
 
 
@@ -94,7 +94,7 @@ def test_rope_theta_in_both_spellings():
 @pytest.mark.parametrize(
     "hf", [SMALL, LLAMA | {"num_key_value_heads": 2, "head_dim": 32}], ids=["qwen2", "llama"]
 )
-def test_there_and_back(hf, tmp_path):
+def test_round_trip(hf, tmp_path):
     config = Qwen2Config.from_hf(hf)
     assert Qwen2Config.from_hf(config.to_hf()) == config
     theirs = AutoConfig.for_model(**config.to_hf())

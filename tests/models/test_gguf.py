@@ -1,4 +1,4 @@
-"""GGUF files written by llama.cpp's own package, imported."""
+"""Importing GGUF files that llama.cpp's own package has written."""
 
 import json
 
@@ -51,9 +51,9 @@ def write(
     kinds=None,
     noise=None,
 ):
-    """Returns the Hugging Face tensors that the file was made of.
+    """Writes a GGUF file and returns the Hugging Face tensors in it.
 
-    kinds: of quantisation, by name. noise: the output is the embedding, with so much of its size added at random.
+    kinds: quantisation by tensor name. noise: the output matrix is the embedding plus this much of its size in noise.
     """
     config = config_of(architecture)
     writer = gguf.GGUFWriter(path, architecture)
@@ -104,7 +104,7 @@ def write(
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2"])
-def test_tensors_config_and_tokenizer_come_along(tmp_path, architecture):
+def test_tensors_config_and_tokenizer_are_imported(tmp_path, architecture):
     made = write(tmp_path / "m.gguf", architecture)
     (note,) = import_gguf(tmp_path / "m.gguf", tmp_path / "hf")
     assert "output.weight (F32) differs" in note and "imported as untied" in note
@@ -128,7 +128,7 @@ def test_quantised_tensors_are_dequantised(tmp_path, dtype):
     import_gguf(tmp_path / "m.gguf", tmp_path / "hf", dtype)
     for name, values in load_file(tmp_path / "hf" / "model.safetensors").items():
         assert values.dtype == dtype
-        # Q8_0 has 127 steps to the largest of 32 values; bfloat16 8 bits.
+        # Q8_0 has 127 steps up to the largest of 32 values; bfloat16 has 8 bits.
         np.testing.assert_allclose(values.astype(np.float32), made[name], atol=0.04, err_msg=name)
 
 
@@ -143,7 +143,7 @@ TIED = {
 
 
 @pytest.mark.parametrize("case", TIED)
-def test_a_matrix_that_is_there_twice_makes_a_tied_model(tmp_path, case):
+def test_two_copies_of_one_matrix_make_a_tied_model(tmp_path, case):
     kinds, noise, taken = TIED[case]
     made = write(tmp_path / "m.gguf", "qwen2", kinds=kinds, noise=noise)
     (note,) = import_gguf(tmp_path / "m.gguf", tmp_path / "hf")
@@ -152,13 +152,13 @@ def test_a_matrix_that_is_there_twice_makes_a_tied_model(tmp_path, case):
     assert config.tie_word_embeddings and "lm_head" not in params
     found = load_file(tmp_path / "hf" / "model.safetensors")
     assert OUTPUT not in found
-    # The finer of the two is taken: Q8_0 and better.
+    # The more precise copy is used: Q8_0 or better.
     np.testing.assert_allclose(found[EMBEDDING], made[EMBEDDING], atol=0.02)
 
 
 @pytest.mark.parametrize("kind", [KIND.F32, KIND.F16, KIND.Q8_0, KIND.Q5_0])
-def test_two_matrices_stay_two(tmp_path, kind):
-    """Where they differ by more than their types lose: a little for floats, more for few bits."""
+def test_two_different_matrices_make_an_untied_model(tmp_path, kind):
+    """They differ by more than their quantisation explains: by little for floats, by more for few bits."""
     noise = {KIND.F32: 1e-4, KIND.F16: 5e-3, KIND.Q8_0: 0.05, KIND.Q5_0: 0.4}[kind]
     kinds = {} if kind == KIND.F32 else {EMBEDDING: kind, OUTPUT: kind}
     write(tmp_path / "m.gguf", "qwen2", kinds=kinds, noise=noise)
@@ -177,7 +177,7 @@ def test_two_matrices_stay_two(tmp_path, kind):
         ({"drop": ["model.layers.1.mlp.up_proj.weight"]}, "lacks ['blk.1.ffn_up.weight']"),
         (
             {"reshape": ["model.layers.1.mlp.up_proj.weight"]},
-            "blk.1.ffn_up.weight is [96, 32], but its metadata imply [96, 64]",
+            "blk.1.ffn_up.weight is [96, 32], but the metadata imply [96, 64]",
         ),
     ],
     ids=lambda value: str(value)[:30],

@@ -1,4 +1,4 @@
-"""What is wrong with a checkpoint is said in one error, with file, tensor and shapes; nothing is ever made up."""
+"""A bad checkpoint gives one error with file, tensor and shapes; missing weights are never invented."""
 
 import json
 import struct
@@ -68,10 +68,10 @@ def test_wrong_shape_names_both(folder):
 
 def test_unimplemented_dtype(folder):
     path = rewrite(folder, lambda tensors: tensors.update({NAME: np.zeros((16, 32), np.int8)}))
-    assert f"{path}: {NAME} is stored as I8, which is none of F32, BF16, F16" in refusal(folder)
+    assert f"{path}: {NAME} is stored as I8, which is not one of F32, BF16, F16" in refusal(folder)
 
 
-def test_dtype_that_the_format_does_not_know(folder):
+def test_dtype_that_the_format_does_not_have(folder):
     path = file_of(folder, NAME)
     content = path.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
@@ -81,14 +81,14 @@ def test_dtype_that_the_format_does_not_know(folder):
     assert str(path) in refusal(folder) and "Q99" in refusal(folder)
 
 
-def test_tensor_that_the_index_promises_but_its_file_lacks(folder):
+def test_tensor_that_is_in_the_index_but_not_in_its_file(folder):
     path = rewrite(folder, lambda tensors: tensors.pop(NAME))
     assert f"{path} does not hold {NAME}" in refusal(folder)
 
 
-def test_tensor_that_the_index_does_not_know(folder):
+def test_tensor_that_is_not_in_the_index(folder):
     path = rewrite(folder, lambda tensors: tensors.update({"stray": np.zeros(3, np.float32)}))
-    assert f"{path} holds stray, of which {INDEX} knows nothing" in refusal(folder)
+    assert f"{path} holds stray, which {INDEX} does not list" in refusal(folder)
 
 
 def test_absent_and_unexpected_tensors(tmp_path):
@@ -97,7 +97,7 @@ def test_absent_and_unexpected_tensors(tmp_path):
     tensors["model.layers.1.self_attn.key.weight"] = tensors.pop(NAME)
     save_file(tensors, tmp_path / "model.safetensors")
     message = refusal(tmp_path)
-    assert f"absent from the files: {NAME}" in message
+    assert f"missing from the files: {NAME}" in message
     assert f"{tmp_path / 'model.safetensors'}: model.layers.1.self_attn.key.weight [16, 32]" in message
 
 
@@ -106,7 +106,7 @@ def test_layers_beyond_the_configs(folder):
     assert "model.layers.1." in refusal(folder)
 
 
-def test_biases_that_the_config_denies(folder):
+def test_biases_that_the_config_excludes(folder):
     edit_json(
         folder / "config.json",
         lambda config: config.update(model_type="llama", architectures=["LlamaForCausalLM"]),
@@ -120,7 +120,7 @@ def test_config_without_a_field(folder, field):
     assert f"{folder / 'config.json'}: the model's config.json lacks {field}" in refusal(folder)
 
 
-def test_config_with_a_field_of_the_wrong_kind(folder):
+def test_config_with_a_field_of_the_wrong_type(folder):
     edit_json(folder / "config.json", lambda config: config.update(hidden_size="wide"))
     assert str(folder / "config.json") in refusal(folder)
 

@@ -1,4 +1,4 @@
-"""Exports: what is in the folder, that it is whole or not there, and that another library reads it."""
+"""Exports: what is in the folder, that it is complete or absent, and that another library can read it."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ CONFIG = Qwen2Config(301, 32, 48, 3, 4, 2)
 
 @pytest.fixture(scope="module")
 def params():
-    """Every value different from its neighbours, biases and norms too."""
+    """Random values everywhere, in biases and norms too."""
     leaves, tree = jax.tree.flatten(init_params(CONFIG, 0))
     keys = jax.random.split(jax.random.key(1), len(leaves))
     return tree.unflatten(
@@ -61,7 +61,7 @@ def test_one_file_or_shards_hold_the_same(params, tmp_path):
         with safe_open(tmp_path / "many" / file, "numpy") as content:
             assert name in content.keys()  # noqa: SIM118
             assert content.metadata() == {"format": "pt"}
-    # A shard is larger only by being one tensor that is.
+    # Only a shard with a single tensor may be larger.
     for file in (tmp_path / "many").glob("*.safetensors"):
         assert sum(t.nbytes for t in load_file(file).values()) <= 30_000 or len(load_file(file)) == 1
     assert_same(load_hf(tmp_path / "one")[1], params)
@@ -85,7 +85,7 @@ def test_an_unknown_dtype_is_refused(params, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_tokenizer_and_generation_config_lie_beside(params, tokenizer, tmp_path):
+def test_tokenizer_and_generation_config_are_exported(params, tokenizer, tmp_path):
     save_hf(tmp_path / "hf", CONFIG, params, tokenizer)
     again = load_tokenizer(tmp_path / "hf")
     assert again.encode("a b<|im_end|>") == tokenizer.encode("a b<|im_end|>")
@@ -109,7 +109,7 @@ def test_parameters_of_another_model_are_refused(params, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failing_export_leaves_the_older_one(params, tokenizer, tmp_path, monkeypatch):
+def test_a_failing_export_keeps_the_older_one(params, tokenizer, tmp_path, monkeypatch):
     folder = tmp_path / "hf"
     save_hf(folder, CONFIG, params, tokenizer)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -126,7 +126,7 @@ def test_a_failing_export_leaves_the_older_one(params, tokenizer, tmp_path, monk
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_an_export_replaces_the_older_one_whole(params, tokenizer, tmp_path):
+def test_an_export_replaces_the_older_one_completely(params, tokenizer, tmp_path):
     folder = tmp_path / "hf"
     save_hf(folder, CONFIG, params, tokenizer, max_shard_bytes=30_000)
     newer = init_params(CONFIG, 2)
@@ -157,8 +157,8 @@ for seed in range(10**6):
 """
 
 
-def test_killed_at_any_moment_an_export_is_whole(tmp_path):
-    """kill -9 while one export after another is written: what stands is one of them, never a mixture."""
+def test_an_export_is_complete_whenever_it_is_killed(tmp_path):
+    """kill -9 while one export after another is written: the folder holds one of them, never a mixture."""
     folder = tmp_path / "hf"
     possible = [init_params(CONFIG, seed) for seed in range(2)]
     save_hf(folder, CONFIG, possible[0])
@@ -176,11 +176,11 @@ def test_killed_at_any_moment_an_export_is_whole(tmp_path):
             for one in possible
         )
     save_hf(folder, CONFIG, possible[1])
-    assert list(tmp_path.iterdir()) == [folder]  # what the killed left is gone
+    assert list(tmp_path.iterdir()) == [folder]  # what the killed process left is gone
 
 
 @pytest.mark.parametrize("value, dtype", [(jnp.nan, "float32"), (jnp.inf, "bfloat16"), (1e6, "float16")])
-def test_weights_that_are_not_finite_in_the_export_leave_the_older_one(value, dtype, params, tmp_path):
+def test_weights_that_are_not_finite_in_the_export_keep_the_older_one(value, dtype, params, tmp_path):
     save_hf(tmp_path / "hf", CONFIG, params)
     before = tensors_of(tmp_path / "hf")
     poisoned = params | {"norm": {"scale": params["norm"]["scale"].at[3].set(value)}}

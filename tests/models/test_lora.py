@@ -39,14 +39,14 @@ def base():
 
 @pytest.fixture(scope="module")
 def adapters():
-    """As training might leave them: B is no longer zero."""
+    """As after some training: B is no longer zero."""
     rng = np.random.default_rng(0)
     return jax.tree.map(
         lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 3, init_adapters(MODEL, 0)
     )
 
 
-def test_adapters_of_the_targets_alone_are_added(base):
+def test_only_the_targets_get_adapters(base):
     start = init_adapters(MODEL, 0)
     assert jax.tree.map(lambda leaf: leaf.shape, start) == {
         "layers": {
@@ -82,12 +82,12 @@ def test_merged_equals_unmerged(base, adapters):
         ({"targets": ()}, "is empty"),
     ],
 )
-def test_what_cannot_be_is_refused(wrong, message):
+def test_bad_settings_are_refused(wrong, message):
     with pytest.raises(UserError, match=message):
         LoRAConfig(**wrong)
 
 
-def test_a_step_changes_adapters_alone_and_keeps_moments_of_them_alone(base, adapters):
+def test_a_step_changes_only_adapters_and_has_moments_only_for_them(base, adapters):
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     optimiser, shardings = make_optimiser(RULE, 1), param_shardings(MODEL, mesh)
     before = join(adapters, base)
@@ -105,7 +105,7 @@ def test_a_step_changes_adapters_alone_and_keeps_moments_of_them_alone(base, ada
     assert all(jax.tree.leaves(jax.tree.map(lambda a, b: (np.asarray(a) != b).any(), trained, adapters)))
 
 
-def test_fine_tuning_keeps_adapters_beside_what_it_was_given_and_resumes(tmp_path, base):
+def test_fine_tuning_keeps_the_frozen_weights_and_resumes(tmp_path, base):
     rng = np.random.default_rng(0)
     sequences = [
         Encoded(rng.integers(0, 32, n).astype(np.int32), np.arange(n) >= 3, ((3, int(n)),))
@@ -130,11 +130,11 @@ def test_fine_tuning_keeps_adapters_beside_what_it_was_given_and_resumes(tmp_pat
     assert not np.array_equal(
         partition(again)[0]["layers"]["mlp"]["down_proj"]["adapter"]["lora_b"],
         trained["layers"]["mlp"]["down_proj"]["adapter"]["lora_b"],
-    ), "adapters that are there already are trained on"
+    ), "existing adapters are trained further"
 
 
 def test_exports_are_merged_in_float32(tmp_path, base, adapters, caplog):
-    """A change below the rounding of bfloat16 is in the export whole."""
+    """A change smaller than a rounding of bfloat16 is not lost in the export."""
     frozen = MODEL.replace(param_dtype="bfloat16")
     start = jax.tree.map(lambda leaf: leaf.astype("bfloat16"), base)
     small = jax.tree.map(lambda leaf: leaf / 300, adapters)
@@ -153,7 +153,7 @@ def test_exports_are_merged_in_float32(tmp_path, base, adapters, caplog):
         np.testing.assert_allclose(ours - before, 2.0 * a @ b, rtol=0, atol=1e-7)
         np.testing.assert_allclose(ours, exact, rtol=0, atol=1e-7)
         rounded = np.asarray(jnp.asarray(ours, jnp.bfloat16), np.float64)
-        assert np.mean(rounded == before) > 0.9, "most of it is below bfloat16's rounding"
+        assert np.mean(rounded == before) > 0.9, "most of the change is smaller than a rounding of bfloat16"
     assert not caplog.records
     save_hf(tmp_path / "half", frozen, whole, dtype="bfloat16")
     assert "adapters are merged into bfloat16" in caplog.text

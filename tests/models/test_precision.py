@@ -1,4 +1,4 @@
-"""Computing in bfloat16, over parameters in float32 or bfloat16, and the same program at every depth."""
+"""Computing in bfloat16 with parameters in float32 or bfloat16; and a program that does not grow with depth."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ ROWS = {
     "segment_ids": np.ones((2, T), np.int32),
     "action": np.ones((2, T), bool),
 }
-# Of the whole gradient, by its norm: measured 1.87%. bfloat16 keeps 8 bits, 0.2% a rounding.
+# Error of the whole gradient, by its norm; 1.87% was measured. One rounding to bfloat16's 8 bits is 0.2%.
 MOST = 0.0225
 
 
@@ -33,18 +33,18 @@ def mean_loss(model, params):
 
 
 def rounded(x):
-    """As bfloat16 would hold it; XLA cannot leave this out."""
+    """x, rounded to bfloat16 in a way that XLA cannot remove."""
     return jax.lax.reduce_precision(x, 8, 7)
 
 
 @pytest.fixture(scope="module")
 def params():
-    """In float32, but such that bfloat16 holds them."""
+    """In float32, with values that bfloat16 can represent."""
     return jax.tree.map(rounded, init_params(MODEL, 0))
 
 
 def loss_and_gradient(model, params):
-    """Traced anew each time."""
+    """A new function each time, so that it is traced again."""
     params = jax.tree.map(lambda leaf: leaf.astype(model.param_dtype), params)
     run = jax.jit(jax.value_and_grad(lambda p: mean_loss(model, p)), compiler_options=AS_WRITTEN)
     return run(params)
@@ -56,7 +56,7 @@ def exact(params):
 
 
 def error(ours, theirs):
-    """Of a tree, by its norm."""
+    """Of a tree, relative to its norm."""
     difference = jax.tree.map(lambda a, b: a.astype(jnp.float32) - b, ours, theirs)
     return float(optax.tree.norm(difference) / optax.tree.norm(theirs))
 
@@ -89,7 +89,7 @@ def rope_in_bfloat16(positions, head_dim, theta):
     ids=["norm", "rope"],
 )
 def test_the_bound_is_below_a_part_in_bfloat16(monkeypatch, params, exact, where, name, wrong):
-    """A softmax adds too little to a whole gradient: `tests/nn/test_rounding.py` holds it to one rounding."""
+    """A softmax contributes too little to a whole gradient; `tests/nn/test_rounding.py` tests it alone."""
     monkeypatch.setattr(where, name, wrong)
     _, gradients = loss_and_gradient(MODEL.replace(dtype="bfloat16", param_dtype="bfloat16"), params)
     assert error(gradients, exact[1]) > MOST

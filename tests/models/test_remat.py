@@ -17,7 +17,7 @@ def loss(model, params):
 
 
 def kept(model):
-    """How many numbers the forward pass leaves for the backward pass, the parameters among them."""
+    """How many numbers the forward pass keeps for the backward pass, parameters included."""
     pullback = jax.eval_shape(lambda p: jax.vjp(lambda q: loss(model, q), p)[1], init_params(model, 0))
     return sum(leaf.size for leaf in jax.tree.leaves(pullback))
 
@@ -35,7 +35,7 @@ def test_a_policy_compiles_under_scan_and_changes_no_gradient(policy, plain_grad
 
 
 @pytest.mark.parametrize("attention", ["xla", "xla_chunked"])
-def test_policies_keep_less_and_less(attention):
+def test_each_policy_keeps_less_than_the_one_before(attention):
     none, dots, attended, full = (
         kept(MODEL.replace(remat=policy, attention=attention))
         for policy in ("none", "dots", "attention", "full")

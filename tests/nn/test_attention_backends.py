@@ -1,4 +1,4 @@
-"""Backends for other hardware compute what "xla" computes; here as far as a CPU can say."""
+"""Backends for other hardware compute the same as "xla", as far as this can be tested on a CPU."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,11 @@ from mlagent_jax.nn.splash_attention import splash_attention
 
 @pytest.mark.parametrize(
     ("T", "N", "K", "block"),
-    [(128, 2, 2, 512), (200, 4, 2, 512), (300, 2, 1, 128)],  # one block, one of padded rows, three by three
+    [
+        (128, 2, 2, 512),
+        (200, 4, 2, 512),
+        (300, 2, 1, 128),
+    ],  # one block; one block of padded rows; three blocks
 )
 def test_splash_equals_xla(monkeypatch, T, N, K, block):
     monkeypatch.setattr(splash_module, "_BLOCK", block)
@@ -40,7 +44,7 @@ def test_splash_equals_xla(monkeypatch, T, N, K, block):
 
 
 def test_splash_over_several_blocks_in_bfloat16_accumulates_in_float32(monkeypatch):
-    """Rows of three blocks: the noise is that of rounding queries and result, and not of sums in bfloat16."""
+    """Rows of three blocks: the error is that of rounding queries and result, not of sums in bfloat16."""
     monkeypatch.setattr(splash_module, "_BLOCK", 128)
     rng = np.random.default_rng(0)
     q, k, v = (jnp.asarray(rng.normal(size=(1, 384, 1, 128)), jnp.bfloat16) for _ in range(3))
@@ -56,4 +60,6 @@ def test_splash_over_several_blocks_in_bfloat16_accumulates_in_float32(monkeypat
         jnp.where(jnp.tri(384, dtype=bool), jnp.einsum("bqnh,bsnh->bnqs", q, k) * 128**-0.5, -jnp.inf)
     )
     assert weights.dtype == jnp.bfloat16
-    assert noise(jnp.einsum("bnqs,bsnh->bqnh", weights, v)) > 2 * once, "as it would be in bfloat16"
+    assert noise(jnp.einsum("bnqs,bsnh->bqnh", weights, v)) > 2 * once, (
+        "sums in bfloat16 would exceed the bound"
+    )

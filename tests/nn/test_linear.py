@@ -1,4 +1,4 @@
-"""The matrix product, however it is computed: beside NumPy's, and its gradients beside autodiff's."""
+"""The matrix product against NumPy's, and its gradients against autodiff's, for each way it is computed."""
 
 import jax
 import jax.numpy as jnp

@@ -1,7 +1,7 @@
-"""In bfloat16 a norm, a rotation, attention and logits are rounded once, at their end: each is computed in float32.
+"""Norms, rotations, attention and logits of bfloat16 inputs are computed in float32 and rounded once, at the end.
 
-Beside NumPy in float64, on the same bfloat16 inputs: the noise is that of rounding the exact result, and no more. That
-the bound can fail is shown by computing each, or a part of it, in bfloat16.
+They are compared with NumPy in float64 on the same inputs: the error is that of rounding the exact result. Other tests
+compute each of them, or a part of it, in bfloat16, to show that the bound can fail.
 """
 
 import jax
@@ -21,7 +21,7 @@ from mlagent_jax.nn.norm import rms_norm
 from mlagent_jax.nn.precision import AS_WRITTEN
 from mlagent_jax.nn.rope import apply_rope, rope_tables
 
-MOST = 1.02  # times the noise of one rounding
+MOST = 1.02  # times the error of one rounding
 RNG = np.random.default_rng(0)
 
 
@@ -30,7 +30,7 @@ def bfloat16(*shape, scale=1.0):
 
 
 def rounded(x):
-    """As bfloat16 would hold it; XLA cannot leave this out."""
+    """x, rounded to bfloat16 in a way that XLA cannot remove."""
     return jax.lax.reduce_precision(x, 8, 7)
 
 
@@ -39,8 +39,10 @@ def exact(x):
 
 
 def noise(function, expected, *args):
-    """Root mean square of the errors, as a multiple of what rounding the exact result makes; 1 is right."""
-    found = jax.jit(lambda *a: function(*a), compiler_options=AS_WRITTEN)(*args)  # traced anew each time
+    """Root mean square of the errors, as a multiple of that of rounding the exact result; 1 is ideal."""
+    found = jax.jit(lambda *a: function(*a), compiler_options=AS_WRITTEN)(
+        *args
+    )  # a new function, so that it is traced again
     assert found.dtype == jnp.bfloat16
     once = exact(jnp.asarray(expected, jnp.bfloat16)) - expected
     return np.sqrt(np.mean((exact(found) - expected) ** 2) / np.mean(once**2))
@@ -121,7 +123,7 @@ def test_attention(backend):
 
 
 class InBfloat16:
-    """`jax.numpy`, but for one function whose results are rounded."""
+    """`jax.numpy` with one function whose results are rounded."""
 
     def __init__(self, name):
         self._name = name
@@ -137,7 +139,9 @@ def test_attention_with_a_part_in_bfloat16_would_fail(monkeypatch, part):
     assert noise(BACKENDS["xla_chunked"], exact_attention(), QUERIES, KEYS, VALUES) > 1.04
 
 
-@pytest.mark.parametrize("part", ["where", "einsum"])  # scores; scores and context, which is rounded anyway
+@pytest.mark.parametrize(
+    "part", ["where", "einsum"]
+)  # scores; scores and context, which is rounded in any case
 def test_plain_attention_with_a_part_in_bfloat16_would_fail(monkeypatch, part):
     monkeypatch.setattr(attention_module, "jnp", InBfloat16(part))
     assert noise(BACKENDS["xla"], exact_attention(), QUERIES, KEYS, VALUES) > 1.04
@@ -148,7 +152,7 @@ TARGETS = RNG.integers(0, 300, (1, 20))
 
 
 def logprob_error():
-    # Traced anew each time.
+    # A new function, so that it is traced again.
     run = jax.jit(lambda *a: token_logprobs(*a), compiler_options=AS_WRITTEN)
     found, entropy = run(HIDDEN, UNEMBED, TARGETS)
     logits = exact(HIDDEN) @ exact(UNEMBED)
@@ -170,7 +174,7 @@ def test_values_are_float32():
     np.testing.assert_allclose(found, exact(HIDDEN) @ exact(head["kernel"]) + 0.1, rtol=1e-5, atol=1e-5)
 
 
-def test_a_product_may_be_float32_of_bfloat16():
+def test_a_product_of_bfloat16_can_be_float32():
     x, kernel = bfloat16(2, 5, 32), bfloat16(32, 8)
     found = jax.jit(lambda x, k: linear(x, k, jnp.float32))(x, kernel)
     assert found.dtype == jnp.float32

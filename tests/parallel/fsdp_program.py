@@ -1,6 +1,6 @@
-"""What XLA makes of an SFT step under FSDP on eight devices: prints a JSON object. JAX_NUM_CPU_DEVICES=8
+"""Compiles an SFT step with FSDP on eight devices and prints facts about it as JSON. JAX_NUM_CPU_DEVICES=8
 
-collectives: [operation, shape, whether it is in a loop] for each. shapes: of all arrays.
+collectives: [operation, shape, whether it is in a loop] of each. shapes: of all arrays.
 """
 
 import json
@@ -16,7 +16,7 @@ from mlagent_jax.sft.step import compile_train_step
 from mlagent_jax.training.optimisers import OptimiserConfig, make_optimiser
 from mlagent_jax.training.state import TrainState, state_shardings
 
-# All sizes differ, so that a shape says what it is.
+# All sizes differ, so that a shape identifies an array.
 B, T, D, F, V = 8, 40, 32, 96, 520
 MODEL = Qwen2Config(V, D, F, 3, 4, 2, logits_chunk=10, remat="full")
 COLLECTIVE = r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def shapes_in(text):
-    """[[2, 3]] for "f32[2,3]"; each once for each time that it stands there."""
+    """[[2, 3]] for "f32[2,3]"; with repetitions."""
     return [[int(n) for n in inside.split(",")] for inside in re.findall(r"\w\[([\d,]+)\]", text)]
 
 

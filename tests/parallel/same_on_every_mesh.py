@@ -1,6 +1,6 @@
-"""Loss and gradients of one batch over differently laid out meshes of eight devices. JAX_NUM_CPU_DEVICES=8
+"""Loss and gradients of one batch on different meshes of eight devices. JAX_NUM_CPU_DEVICES=8
 
-Prints one JSON object: for each layout the largest difference from one device's.
+Prints one JSON object: for each mesh, the largest difference from the result on one device.
 """
 
 import json
@@ -25,7 +25,7 @@ LAYOUTS = {
     "2x4": (MODEL, MeshConfig(fsdp=2, tensor=4)),
     "unused ids": (MODEL.replace(unused_ids=((40, 41), (43, 48))), MeshConfig(fsdp=2, tensor=4)),
     "sequence": (MODEL, MeshConfig(data=2, fsdp=1, sequence=4)),
-    # Eight parts of the heads, but four KV heads.
+    # The heads are split into eight parts, but there are four KV heads.
     "tied": (TIED, MeshConfig(fsdp=1, tensor=4, sequence=2)),
 }
 
@@ -48,15 +48,15 @@ def batch(rows=8, length=16):
 
 
 def loss(model, params, rows, mesh):
-    """Everything that training differentiates: cross-entropy, log-probs and entropies, and values."""
+    """Everything that is differentiated in training: cross-entropy, log-probs, entropies and values."""
     trunk = params["trunk"]
     hidden = forward(model, trunk, rows["tokens"], rows["positions"], rows["segment_ids"], mesh)
     unembed = unembedding(model, trunk)
     given = model.logits_chunk, mesh, model.unused_ids
     total, count = cross_entropy(hidden, unembed, rows["targets"], rows["weights"], *given)
     logprobs, entropy = token_logprobs(hidden, unembed, rows["targets"], 0.7, *given)
-    judged = values(params["head"], hidden)
-    return total / count + jnp.mean(rows["weights"] * (logprobs + 0.1 * entropy + judged**2))
+    predicted = values(params["head"], hidden)
+    return total / count + jnp.mean(rows["weights"] * (logprobs + 0.1 * entropy + predicted**2))
 
 
 def value_and_grad(model, mesh=None):

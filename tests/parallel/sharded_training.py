@@ -1,4 +1,4 @@
-"""The same SFT steps over differently laid out meshes of four devices, and on from one's checkpoint on another.
+"""The same SFT steps on different meshes of four devices, and from a checkpoint of one mesh on another.
 
 JAX_NUM_CPU_DEVICES=4 sharded_training.py FOLDER; prints one JSON object.
 """
@@ -20,7 +20,7 @@ from mlagent_jax.text.chat import Encoded
 from mlagent_jax.training.optimisers import OptimiserConfig
 
 MODEL = Qwen2Config(32, 16, 24, 2, 4, 2, initializer_range=0.3)
-# A large eps: Adam would turn rounding noise in near-zero gradients into whole steps.
+# A large eps, since Adam would turn rounding errors of near-zero gradients into full steps.
 CONFIG = SFTConfig(
     row_length=16,
     batch_rows=8,
@@ -56,7 +56,7 @@ def main() -> None:
         mesh = mesh_of(layout)
         params = train(CONFIG, MODEL, init_params(MODEL, 0), sequences, folder / name, mesh)
         trained[name] = [np.asarray(leaf) for leaf in jax.tree.leaves(to_local(params, mesh))]
-    # Two steps on four devices, then two more on one.
+    # Two steps on four devices, then two more on one device.
     moved = folder / "moved"
     half = dataclasses.replace(CONFIG, steps=2)
     train(half, MODEL, init_params(MODEL, 0), sequences, moved, mesh_of(MESHES["fsdp x tensor"]))

@@ -42,11 +42,11 @@ JOBSET = {
 }
 
 
-def test_pods_of_a_jobset_meet_at_the_first_one(joined):
+def test_pods_of_a_jobset_find_the_first_one(joined):
     assert distributed.initialize(environment=JOBSET) == "gke"
     assert joined == [("run-worker-0-0.run:8476", 16, 3)]
     assert distributed.initialize(environment=JOBSET | {"NNODES": "1", "JOB_COMPLETION_INDEX": "0"}) == "gke"
-    # A TPU pod on GKE says itself who belongs to it.
+    # On GKE, a TPU pod itself lists its members.
     assert distributed.initialize(environment=JOBSET | {"TPU_WORKER_HOSTNAMES": "t0,t1"}) == "tpu"
     assert joined[1:] == [()]
 
@@ -56,15 +56,15 @@ def test_pods_of_a_jobset_meet_at_the_first_one(joined):
     [
         ({"JOBSET_NAME": "run"}, "REPLICATED_JOB_NAME, NNODES, JOB_COMPLETION_INDEX is not set"),
         (JOBSET | {"NNODES": "3"}, "JOB_COMPLETION_INDEX is 3 and NNODES 3, but the index must be below"),
-        ({"MLAGENT_PROCESSES": "2"}, "coordinator '', processes 2 and process id -1 do not make a run"),
+        ({"MLAGENT_PROCESSES": "2"}, "coordinator '', processes 2 and process id -1 do not define a run"),
         (
             {"MLAGENT_COORDINATOR": "a:1", "MLAGENT_PROCESSES": "2", "MLAGENT_PROCESS_ID": "2"},
-            "process id 2 do not make a run",
+            "process id 2 do not define a run",
         ),
         ({"MLAGENT_PROCESSES": "two"}, "MLAGENT_PROCESSES is 'two', but must be a whole number"),
     ],
 )
-def test_what_cannot_be_is_refused(environment, message, joined):
+def test_incomplete_or_contradictory_settings_are_refused(environment, message, joined):
     with pytest.raises(UserError, match=message):
         distributed.initialize(environment=environment)
     assert joined == []

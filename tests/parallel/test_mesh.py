@@ -23,11 +23,11 @@ from mlagent_jax.training.optimisers import OptimiserConfig, make_optimiser
 
 
 def pretend(data=1, fsdp=1, tensor=1, sequence=1):
-    """A mesh of devices that are not there; enough to ask how things would be laid out."""
+    """A mesh of devices that are not present, for asking about shardings."""
     return AbstractMesh((data, fsdp, tensor, sequence), AXES, axis_types=(AxisType.Auto,) * 4)
 
 
-def test_axes_are_stated_and_the_rest_is_filled_in():
+def test_axis_types_are_set_and_the_open_degree_is_filled_in():
     mesh = make_mesh(MeshConfig())
     assert mesh.axis_names == AXES == ("data", "fsdp", "tensor", "sequence")
     assert mesh.shape["fsdp"] == len(jax.devices())
@@ -41,20 +41,20 @@ def test_axes_are_stated_and_the_rest_is_filled_in():
         (MeshConfig(data=-1, fsdp=-1), "only one of mesh.data, mesh.fsdp, mesh.tensor, mesh.sequence may"),
         (
             MeshConfig(data=64, fsdp=3),
-            r"data=64 x fsdp=3 x tensor=1 x sequence=1 does not make up the \d+ devices",
+            r"data=64 x fsdp=3 x tensor=1 x sequence=1 does not match the \d+ devices",
         ),
     ],
 )
-def test_degrees_that_cannot_be_are_refused(config, message):
+def test_impossible_degrees_are_refused(config, message):
     with pytest.raises(UserError, match=message):
         make_mesh(config)
 
 
-def test_degrees_must_divide_what_they_split_of_7b():
+def test_degrees_must_divide_the_dimensions_of_7b():
     model = qwen2_5("7b")
     check_model_fits(model, pretend(fsdp=8, tensor=4))
     check_model_fits(model, pretend(fsdp=2, tensor=2, sequence=7))
-    # 8 divides neither number of heads; 7 divides the heads, but there are fewer KV heads.
+    # 8 divides neither number of heads; 7 divides the query heads, but there are only 4 KV heads.
     with pytest.raises(
         UserError, match=r"mesh.tensor is 8, .* num_attention_heads 28 .* choose one of 1, 2, 4$"
     ):
@@ -75,7 +75,7 @@ def test_rows_must_divide_over_the_mesh():
         check_batch_fits(4, 15_000, pretend(fsdp=4, sequence=7), "ppo")
 
 
-def test_kernels_are_split_over_both_axes_and_vectors_as_their_matrices():
+def test_kernels_are_split_over_both_axes_and_biases_like_their_kernels():
     specs = jax.tree.map(lambda s: s.spec, param_shardings(qwen2_5("7b"), pretend(fsdp=4, tensor=2)))
     attention = specs["layers"]["attention"]
     assert attention["q_proj"]["kernel"] == P(None, ("fsdp", "sequence"), "tensor")
@@ -85,22 +85,22 @@ def test_kernels_are_split_over_both_axes_and_vectors_as_their_matrices():
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_moments_lie_where_their_parameters_lie(name):
+def test_moments_have_the_shardings_of_their_parameters(name):
     model = Qwen2Config(30, 16, 24, 2, 2, 1)
     mesh = pretend(fsdp=2, tensor=1)
     shardings = param_shardings(model, mesh)
     optimiser = make_optimiser(OptimiserConfig(name=name), 10)
-    laid_out = optimiser_shardings(optimiser, abstract_params(model), shardings, mesh)
+    moment_shardings = optimiser_shardings(optimiser, abstract_params(model), shardings, mesh)
     state = jax.eval_shape(optimiser.init, abstract_params(model))
-    assert jax.tree.structure(laid_out) == jax.tree.structure(state)
+    assert jax.tree.structure(moment_shardings) == jax.tree.structure(state)
     moments = [
         (path[-1].key, sharding.spec)
-        for path, sharding in jax.tree_util.tree_leaves_with_path(laid_out)
+        for path, sharding in jax.tree_util.tree_leaves_with_path(moment_shardings)
         if any(getattr(key, "name", "") == "mu" for key in path)
     ]
     assert len(moments) == len(jax.tree.leaves(shardings))
     assert ("embed", P("tensor", ("fsdp", "sequence"))) in moments
-    counters = optax.tree.get_all_with_path(laid_out, "count")
+    counters = optax.tree.get_all_with_path(moment_shardings, "count")
     assert counters and all(sharding.spec == P() for _, sharding in counters)
 
 

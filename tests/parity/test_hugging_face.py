@@ -30,7 +30,7 @@ except ImportError:
         raise
     pytest.skip("needs torch, to compare with transformers", allow_module_level=True)
 
-ENGINE = EngineConfig(max_length=256, page=16, chunks=(16, 64), span=32, steps=5)
+ENGINE = EngineConfig(max_length=256, page_size=16, prefill_chunks=(16, 64), block_kv=32, decode_steps=5)
 LENGTH = 520  # short prompts hide errors in rotary embeddings
 SHAPES = {
     "tied, 2 heads a key": {"tie_word_embeddings": True, "num_attention_heads": 4, "num_key_value_heads": 2},

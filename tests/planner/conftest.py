@@ -1,4 +1,4 @@
-"""The compilers of extra `plan`, without which most of these tests skip, or fail where MLAGENT_REQUIRE names `plan`."""
+"""The compilers of extra `plan`. Without them most of these tests skip, or fail if MLAGENT_REQUIRE names `plan`."""
 
 import importlib.util
 import os

@@ -1,4 +1,4 @@
-"""Collectives read from HLO: by hand-counted text, and by programs whose collectives are written out."""
+"""Reading collectives from HLO: text that is counted by hand, and programs with explicit collectives."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 from mlagent_jax.planner.collectives import Collective, read_collectives
 
-# Eight devices; hand-written after the form of XLA's output. Bytes: f32[8,128] is 4096, bf16[16,128] is 4096.
+# Eight devices; written by hand in the form of XLA's output. Bytes: f32[8,128] is 4096, bf16[16,128] is 4096.
 HLO = """HloModule test, is_scheduled=true
 
 %add (x: f32[], y: f32[]) -> f32[] {
@@ -56,9 +56,9 @@ ENTRY %main (a: f32[8,128]) -> f32[8,128] {
 def test_counts_bytes_and_hosts_by_hand():
     found = {(c.kind, c.group): c for c in read_collectives(HLO, devices=8, chips_per_host=4)}
     assert found == {
-        # 3 outer turns: 7/8 of 4096 bytes each.
+        # 3 outer iterations: 7/8 of 4096 bytes each.
         ("all-gather", 8): Collective("all-gather", 8, 2, 3, 3 * 3584.0),
-        # 3 x 5 turns over pairs such as (0, 4), on both hosts: 2 x 1/2 of 4096 bytes.
+        # 3 x 5 iterations over pairs such as (0, 4), on both hosts: 2 x 1/2 of 4096 bytes.
         ("all-reduce", 2): Collective("all-reduce", 2, 2, 15, 15 * 4096.0),
         # Over the second axis of a 2 x 4 mesh, each within a host: 2 x 3/4 of 4096.
         ("all-reduce", 4): Collective("all-reduce", 4, 1, 1, 6144.0),
@@ -96,7 +96,7 @@ for name in sys.argv[1:]:
 
 
 @pytest.mark.usefixtures("compilers")
-def test_collectives_that_are_written_out():
+def test_explicit_collectives():
     command = [sys.executable, "-c", PROGRAM, "h100-8", "v5e-16"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -109,7 +109,7 @@ def test_collectives_that_are_written_out():
         "reduce-scatter": [5, 8, 5 * shard * 7],
         "all-reduce": [1, 8, 2 * shard * 7 / 8],
     }
-    # For arrays this small the TPU's compiler sums everything and takes a slice, in place of a reduce-scatter.
+    # For such small arrays the TPU's compiler replaces a reduce-scatter by an all-reduce and a slice.
     assert {kind: rest for kind, *rest in on_tpus} == {
         "all-gather": [5, 16, 5 * shard * 15],
         "all-reduce": [6, 16, 5 * 2 * shard * 15 + 2 * shard * 15 / 16],

@@ -56,7 +56,7 @@ def test_training(lora):
 
     flops = forward_flops(model, ROWS, LENGTH)
     ratio = 2 * LENGTH / (LENGTH + 1)
-    # Not fused, attention's backward pass takes twice the forward, without scores made again.
+    # Attention that is not fused computes no scores again: its backward pass takes twice the forward pass.
     expected = executed_training_flops(model, flops) + (3 * ratio - 3.5) * flops.attention
     assert counted(gradient, model) == pytest.approx(expected, rel=0.06)
 
@@ -68,6 +68,6 @@ def test_full_rematerialisation_adds_the_layers_once_more():
 
 
 def test_seven_billion_parameters_at_4096():
-    """14.96 GFLOP a token, by another's arithmetic (2 x 7,070,285,824 weights and causal attention)."""
+    """14.96 GFLOP per token by an independent calculation (2 x 7,070,285,824 weights, and causal attention)."""
     per_token = forward_flops(qwen2_5("7b"), 1, 4096).total / 4096
     assert per_token == pytest.approx(2 * 7_070_285_824 + 28 * 4 * 3584 * 2048, rel=1e-3)

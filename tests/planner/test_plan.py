@@ -1,4 +1,4 @@
-"""Plans through the command line: the 7B configurations at two layers, on a TPU and a GPU, and what does not fit."""
+"""Plans by the command line: the 7B configurations with two layers, on TPUs and GPUs, and what does not fit."""
 
 import json
 import subprocess
@@ -45,7 +45,7 @@ def test_sft_on_a_tpu_slice(tmp_path):
     assert train["attention_kernels"]["tpu_custom_call"] >= 3, "forward, forward again, and backward"
     gathers = [c for c in train["collectives"] if c["kind"] == "all-gather"]
     assert sum(c["count"] for c in gathers) >= 2 * 2 * 4, (
-        "two layers, both ways, for each of four micro-batches"
+        "two layers, forward and backward, for each of four micro-batches"
     )
     compiled = train["bytes"]["compiled"]
     parts = train["bytes"]["parts"]
@@ -59,7 +59,7 @@ def test_sft_on_a_tpu_slice(tmp_path):
 def test_ppo_on_a_gpu_node(tmp_path):
     status, output, told = plan(tmp_path, "--target=h100-8", "--stages=ppo", name="ppo_qwen2_5_7b")
     assert status == 0, output
-    assert told["changes"] == {}, "the configuration is made for this target"
+    assert told["changes"] == {}, "the configuration is meant for this target"
     programs = {program["name"].split(",")[0]: program for program in told["plan"]["programs"]}
     assert list(programs) == [
         *("ppo weights for sampling", "ppo prefill", "ppo decode"),
@@ -70,7 +70,7 @@ def test_ppo_on_a_gpu_node(tmp_path):
     assert decode["devices"] == 8 and decode["bytes"]["parts"]["parameters"] == pytest.approx(
         _parameters(2048) * 2 / 8, rel=0.02
     ), "the weights stay split"
-    # Activations of 32 rows travel, and no weights: those of a layer alone would be 4 MB.
+    # The activations of 32 rows are communicated, and no weights: those of one layer would be 4 MB.
     assert sum(each["received"] for each in decode["collectives"]) < 2e6
     assert programs["ppo gradients"]["runs_per_step"] == 32, "256 rows, eight at a time"
     # While sampling, a device still holds its share of both training states and of the reference.
@@ -93,21 +93,21 @@ def test_ppo_of_adapters_holds_one_whole_model(tmp_path):
     programs = {program["name"].split(",")[0]: program for program in told["plan"]["programs"]}
     held = programs["ppo gradients"]["bytes"]["parts"] | programs["ppo gradients"]["bytes"]["beside"]
     adapters = 2 * 4 * (2 * (512 + 512) + 2 * (512 + 256) + 3 * (512 + 1024))
-    # Actor's, critic's, and those that the reference came with.
+    # Three sets of adapters: the actor's, the critic's and the reference's.
     assert held["parameters"] == pytest.approx(2 * _parameters(2048) + 3 * 4 * adapters, rel=0.01)
-    assert held["gradients"] == pytest.approx(2 * 4 * adapters, rel=0.02), (
-        "of actor's and critic's, in float32"
-    )
+    assert held["gradients"] == pytest.approx(2 * 4 * adapters, rel=0.02), "for actor and critic, in float32"
     assert held["optimiser"] == pytest.approx(2 * held["gradients"], rel=0.02)
     assert "reference" not in held
     load, decode = (programs[f"ppo {name}"]["bytes"] for name in ("weights for sampling", "decode"))
     assert decode["parts"]["parameters"] == pytest.approx(2 * (_parameters(2048) + adapters), rel=0.01)
     assert load["parts"]["parameters"] == pytest.approx(2 * _parameters(2048) + 4 * adapters, rel=0.01)
-    assert load["beside"]["reference"] == pytest.approx(4 * adapters, rel=0.01), "its weights are the actor's"
+    assert load["beside"]["reference"] == pytest.approx(4 * adapters, rel=0.01), (
+        "its frozen weights are the actor's"
+    )
 
 
 @pytest.mark.usefixtures("compilers")
-def test_first_moments_in_bfloat16_leave_the_second_in_float32(tmp_path):
+def test_first_moments_in_bfloat16_keep_the_second_in_float32(tmp_path):
     status, output, told = plan(
         tmp_path,
         "--target=v5e-16",
@@ -122,8 +122,8 @@ def test_first_moments_in_bfloat16_leave_the_second_in_float32(tmp_path):
     assert parts["optimiser"] == pytest.approx((2 + 4) * _parameters(2048) / 16, rel=0.02)
 
 
-def test_what_is_suggested_is_of_the_stages_asked_for():
-    """Each once, without the fields of another stage; where parameters are bfloat16, first moments are too."""
+def test_suggestions_are_for_the_given_stages():
+    """Each once, without fields of other stages; with bfloat16 parameters, first moments are bfloat16 too."""
     both, sft = (alternatives(stages) for stages in (["sft", "ppo"], ["sft"]))
     assert len(both) == len(ALTERNATIVES)
     assert not [field for _, changes in sft for field in changes if field.startswith("ppo.")]
@@ -140,8 +140,8 @@ def test_what_is_suggested_is_of_the_stages_asked_for():
 
 
 @pytest.mark.usefixtures("compilers")
-def test_what_does_not_fit_says_why_and_what_was_tried(tmp_path):
-    """Forty million words of 512 numbers: the arguments alone are more than one GPU has."""
+def test_a_plan_that_does_not_fit_says_why_and_what_was_tried(tmp_path):
+    """Forty million words of 512 numbers: the arguments alone exceed the memory of one GPU."""
     status, output, told = plan(tmp_path, "--target=h100-1", "--stages=sft", "--suggest", vocab=40_000_000)
     assert status == 1
     assert "DOES NOT FIT" in output and "sft train step needs" in output
@@ -149,7 +149,7 @@ def test_what_does_not_fit_says_why_and_what_was_tried(tmp_path):
     assert "its arguments alone take" in told["attempts"][0]["problem"]
     assert (
         "does not divide" in told["attempts"][1]["problem"]
-        or "does not make up" in told["attempts"][1]["problem"]
+        or "does not match" in told["attempts"][1]["problem"]
     )
 
 
@@ -168,8 +168,8 @@ print(make_plan([Program("square", jax.jit(lambda x: x @ x), (x,), {"x": x}, 1, 
 
 
 @pytest.mark.usefixtures("compilers")
-def test_the_compilers_own_refusal():
-    """Two arrays of 16 GiB on a chip that has 15.75."""
+def test_the_compiler_refuses_a_program():
+    """Two arrays of 16 GiB on a chip with 15.75 GiB."""
     done = subprocess.run([sys.executable, "-c", REFUSED], capture_output=True, text=True)
     assert "square: Ran out of memory" in done.stdout or "exceed" in done.stdout, done.stdout + done.stderr
     assert "15.75G" in done.stdout

@@ -1,4 +1,4 @@
-"""The table in launch/README.md says what launch/plans.json holds, and nothing more."""
+"""The table in launch/README.md shows what is in launch/plans.json."""
 
 import json
 
@@ -6,7 +6,7 @@ from experiments.planning.table import PLANS, README, table, with_table
 from mlagent_jax.planner.targets import TARGETS
 
 
-def test_the_readme_has_the_plans_that_are_kept():
+def test_the_readme_has_the_stored_plans():
     readme = README.read_text()
     assert with_table(readme, json.loads(PLANS.read_text())) == readme, (
         "run python -m experiments.plan --table"

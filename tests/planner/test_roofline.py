@@ -1,4 +1,4 @@
-"""The stated formula, with numbers that can be followed by hand."""
+"""The documented formula, with numbers that can be checked by hand."""
 
 import pytest
 
@@ -21,13 +21,13 @@ def test_each_term_and_the_bound():
     )
 
 
-def test_between_hosts_the_network_counts():
-    """One chip of each host: 8 GB come through a port of 50 GB/s, not over links of 450 GB/s."""
+def test_the_network_limits_collectives_between_hosts():
+    """One chip of each host: 8 GB are received over a port of 50 GB/s, not over links of 450 GB/s."""
     target = find_target("h100-16")
     pair = roofline(target, 0.0, 16, 0.0, [Collective("all-gather", 2, 2, 1, 8e9)])
     assert pair.interconnect == pytest.approx(8e9 / 5e10)
-    # All sixteen gather 16 GB: half enters each host through eight ports, and is faster there than over the links.
+    # All sixteen gather 16 GB: half of it enters each host through eight ports, faster than over the links.
     everybody = roofline(target, 0.0, 16, 0.0, [Collective("all-gather", 16, 2, 1, 15e9)])
     assert everybody.interconnect == pytest.approx(15e9 / 4.5e11)
     tpu = roofline(find_target("v5e-16"), 0.0, 16, 0.0, [Collective("all-gather", 16, 4, 1, 15e9)])
-    assert tpu.interconnect == pytest.approx(15e9 / 9e10), "a slice's links span its hosts"
+    assert tpu.interconnect == pytest.approx(15e9 / 9e10), "the links of a slice span its hosts"

@@ -27,7 +27,7 @@ from mlagent_jax.training.optimisers import OptimiserConfig
 
 V, STOP = 10, 0
 MODEL = Qwen2Config(V, 16, 32, 1, 2, 1, tie_word_embeddings=True, initializer_range=0.1)
-ENGINE = EngineConfig(slots=16, max_length=4, page=2, chunks=(2,), span=2, steps=2)
+ENGINE = EngineConfig(slots=16, max_length=4, page_size=2, prefill_chunks=(2,), block_kv=2, decode_steps=2)
 CONFIG = PPOConfig(
     updates=30,
     batch_size=64,

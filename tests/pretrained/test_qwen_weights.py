@@ -21,7 +21,7 @@ if "pretrained" in os.environ.get("MLAGENT_REQUIRE", ""):
     import torch
 
 pytestmark = pytest.mark.timeout(900)
-ENGINE = EngineConfig(slots=2, max_length=192, page=16, chunks=(64,), span=64)
+ENGINE = EngineConfig(slots=2, max_length=192, page_size=16, prefill_chunks=(64,), block_kv=64)
 NEW = 16
 CHATS = {
     "no system turn": [("user", "Write a Python function that adds two numbers.")],

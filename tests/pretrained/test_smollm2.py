@@ -20,7 +20,7 @@ from mlagent_jax.text.tokenizer import load_tokenizer
 if "pretrained" in os.environ.get("MLAGENT_REQUIRE", ""):
     import torch
 
-ENGINE = EngineConfig(slots=2, max_length=192, page=16, chunks=(64,), span=64)
+ENGINE = EngineConfig(slots=2, max_length=192, page_size=16, prefill_chunks=(64,), block_kv=64)
 TEXT = """The water cycle describes how water moves on, above and below the surface of the Earth. Heat from the
 Sun makes water evaporate from oceans, lakes and rivers; plants give off more of it through their leaves. The
 vapour rises into the air, where it cools and condenses into clouds. When the drops in a cloud grow heavy

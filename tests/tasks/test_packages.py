@@ -1,4 +1,4 @@
-"""Package files by pip, offline: a hand-made wheel in a local folder stands in for the index."""
+"""Package files fetched by pip offline: a hand-made wheel in a local folder stands in for the index."""
 
 import hashlib
 import io
@@ -139,7 +139,7 @@ esac
 
 @pytest.fixture
 def npm(tmp_path, monkeypatch):
-    """A tarball, and an `npm` that gives it to who asks for tinydata 1.0.0."""
+    """A tarball, and an `npm` that returns it for tinydata 1.0.0."""
     tarball = tmp_path / "published.tgz"
     with tarfile.open(tarball, "w:gz") as archive:
         info = tarfile.TarInfo("package/table.csv")
@@ -175,10 +175,10 @@ def test_what_npm_cannot_give_is_named(npm, tmp_path, monkeypatch):
     with pytest.raises(PackageError, match="is not the pinned file"):
         reader.from_npm("tinydata", "1.0.0", "0" * 64, ["package/table.csv"])
     for member in ("package/none.csv", "package/link.csv"):
-        with pytest.raises(PackageError, match=f"cannot read {member} from .*: it is not there"):
+        with pytest.raises(PackageError, match=f"cannot read {member} from .*: there is no such file"):
             reader.from_npm("tinydata", "1.0.0", pinned, [member])
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(PackageError, match="there is no npm on this machine; install it"):
+    with pytest.raises(PackageError, match="npm is not installed; install it"):
         reader.from_npm("other", "1.0.0", pinned, ["package/table.csv"])
 
 

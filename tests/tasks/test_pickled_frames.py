@@ -1,4 +1,4 @@
-"""Frames out of pickles as pandas 1 and 2 wrote them, without running what the pickle names."""
+"""Reads pickled data frames as pandas 1 and 2 wrote them, without running what the pickle names."""
 
 import pickle
 

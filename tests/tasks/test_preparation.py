@@ -1,4 +1,4 @@
-"""Prepared data: nothing shared, nothing told, whole or not there at all, and never overwritten."""
+"""Prepared data share no rows, leak no labels, are written atomically and never overwritten."""
 
 import json
 import multiprocessing
@@ -58,7 +58,7 @@ def test_ids_and_order_say_nothing_about_where_a_row_came_from(tmp_path):
     assert train["id"].tolist() == list(range(60))
     labels = pd.read_csv(task.labels_path)
     runs = (labels["split"] != labels["split"].shift()).sum()
-    assert 10 < runs < 35  # public and private are mixed: ids don't tell them apart
+    assert 10 < runs < 35  # public and private rows are mixed: ids do not separate them
 
 
 def test_rows_with_the_same_features_are_kept_once(tmp_path):
@@ -143,13 +143,13 @@ def test_two_processes_may_prepare_at_once(tmp_path):
 
 def test_the_one_who_comes_second_leaves_nothing_behind(tmp_path, monkeypatch):
     folder, root = write_task(tmp_path / "toy"), tmp_path / "data"
-    write = preparation._write
+    write = preparation._write_data
 
     def interrupted_by_another(*arguments):
         write(*arguments)
         write(*arguments)
 
-    monkeypatch.setattr(preparation, "_write", interrupted_by_another)
+    monkeypatch.setattr(preparation, "_write_data", interrupted_by_another)
     prepare_task(folder, tmp_path, root)
     assert sorted(path.name for path in root.iterdir()) == ["labels", "manifests", "public"]
 
@@ -158,7 +158,7 @@ def test_changed_data_are_refused_and_left_alone(tmp_path):
     folder, root = write_task(tmp_path / "toy"), tmp_path / "data"
     public = prepare_task(folder, tmp_path, root)
     (public / "train.csv").write_text("mine")
-    with pytest.raises(PreparationError, match=r"were changed \(train.csv\); remove that folder"):
+    with pytest.raises(PreparationError, match=r"have changed \(train.csv\); remove that folder"):
         prepare_task(folder, tmp_path, root)
     assert (public / "train.csv").read_text() == "mine"
     shutil.rmtree(public)
@@ -185,7 +185,10 @@ def test_lost_labels_are_named(tmp_path):
             "without the target column 'y'",
         ),
         (PREPARE.replace("rows=rows", "rows=rows.assign(id=1)"), "with a column 'id'"),
-        (PREPARE.replace("rows=rows", "rows=rows.assign(y=rows.y.where(rows.y > 0))"), "lack a target value"),
+        (
+            PREPARE.replace("rows=rows", "rows=rows.assign(y=rows.y.where(rows.y > 0))"),
+            "with missing target values",
+        ),
         (PREPARE.replace("=60", "=99"), "has 100 distinct rows, too few"),
         (ARRAYS.replace("images},", "images[1:]},"), r"rows \(100\) and an array 'images' \(99\)"),
     ],
@@ -278,12 +281,12 @@ def test_a_changed_file_in_a_folder_is_seen_and_very_large_data_are_measured(tmp
     folder, root = write_task(tmp_path / "toy", prepare=SPLIT_FILES), tmp_path / "data"
     public = prepare_task(folder, tmp_path, root)
     (public / "test" / "x2.txt").write_text("owt")
-    with pytest.raises(PreparationError, match=r"were changed \(test/x2.txt\)"):
+    with pytest.raises(PreparationError, match=r"have changed \(test/x2.txt\)"):
         prepare_task(folder, tmp_path, root)
-    monkeypatch.setattr(preparation, "MOST_HASHED_BYTES", 10)
+    monkeypatch.setattr(preparation, "MAX_HASHED_BYTES", 10)
     assert prepare_task(folder, tmp_path, root) == public
     (public / "test" / "x2.txt").write_text("longer")
-    with pytest.raises(PreparationError, match=r"were changed \(test/x2.txt\)"):
+    with pytest.raises(PreparationError, match=r"have changed \(test/x2.txt\)"):
         prepare_task(folder, tmp_path, root)
 
 
@@ -294,7 +297,10 @@ def test_a_changed_file_in_a_folder_is_seen_and_very_large_data_are_measured(tmp
         (('"y": [1', '"z": [1'), "without the column 'y'"),
         (("labels=labels", "labels=labels.assign(split='test')"), "with the split 'test'"),
         (("4.0]", "None]"), "mark such rows as unscored"),
-        (("train_rows=1", "train_rows=1, label_array=labels.to_numpy()"), "no target_array"),
+        (
+            ("train_rows=1", "train_rows=1, label_array=labels.to_numpy()"),
+            "with a label_array, but no target_array",
+        ),
     ],
 )
 def test_bad_labels_of_split_data_are_named_and_leave_nothing(tmp_path, change, said):
@@ -322,7 +328,7 @@ def test_links_name_rows_by_their_new_ids(tmp_path):
     edges = pd.read_csv(task.data_dir / "edges.csv")
     n = dict(zip(node["id"], node["n"], strict=True))
     assert {abs(n[a] - n[b]) for a, b in edges.itertuples(index=False)} == {1}
-    assert len(edges) == 99  # the pair that stood twice stands once
+    assert len(edges) == 99  # the repeated pair occurs once
     assert edges.equals(edges.sort_values(["id_a", "id_b"], ignore_index=True))
     bad = GRAPH.replace("[[1, 0]]", "[[1, 100]]")
     with pytest.raises(PreparationError, match="links 'edges' that are not pairs"):
@@ -358,7 +364,7 @@ def test_a_target_array_is_shown_for_training_rows_only(tmp_path):
     )
     assert (truth.public.sum(), truth.private.sum()) == (20, 20)
     (task.labels_path.with_suffix(".npy")).write_bytes(b"")
-    with pytest.raises(PreparationError, match="were changed"):
+    with pytest.raises(PreparationError, match="have changed"):
         load_task(tmp_path / "toy", tmp_path, tmp_path / "data")
 
 

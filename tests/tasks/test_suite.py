@@ -1,4 +1,4 @@
-"""The offline tasks: real data, starters that leave headroom, nothing that gives answers away.
+"""The offline tasks have real data, starters that leave headroom, and no leaks.
 
 Those of the quickstart are tested always; the others, whose packages are 210 MB, among the slow tests.
 """
@@ -35,7 +35,7 @@ NAMES = list_tasks(TASKS_DIR)
 
 @pytest.fixture(scope="module")
 def data_root():
-    """The user's own: what is fetched once stays fetched."""
+    """The user's own cache, so that nothing is downloaded twice."""
     root = default_cache_dir() / "data"
     (root / "public").mkdir(parents=True, exist_ok=True)
     return root
@@ -141,38 +141,19 @@ def test_the_starter_runs_within_its_limits_and_is_graded(task, sandbox):
     job = Job({"train.py": task.starter.encode()}, "train.py", task.data_dir, task.data_digest, task.limits)
     result = sandbox.run(job)
     assert result.status is Status.OK, result.output
-    assert re.fullmatch(rf"validation {task.metric}: \d+\.\d{{4}}\n", result.output)
+    assert re.fullmatch(rf"validation {task.metric}: -?\d+\.\d{{4}}\n", result.output)
     graded = grade(task, result.files[task.submission])
     assert isinstance(graded, Graded), graded
     assert task.m_init is not None
     assert abs(graded.public - task.m_init) <= 0.05 * abs(task.m_best - task.m_init)
     better = max if METRICS[task.metric].higher_is_better else min
     assert better(graded.public, task.m_best) == task.m_best
-    # A person's first try beats knowing nothing.
+    # The starter beats an uninformed guess.
     for submission in (task_checks.constant_submission(task), task_checks.shuffled_submission(task)):
         nothing = grade(task, submission)
         assert isinstance(nothing, Graded)
         assert better(graded.public, nothing.public) == graded.public
         assert better(graded.private, nothing.private) == graded.private
-
-
-@of(QUICKSTART)
-def test_the_starter_keeps_to_the_idioms_that_edits_look_for(task):
-    lines = task.starter.splitlines()
-    assert 25 <= len(lines) <= 50
-    for line in (
-        r'train = pd\.read_csv\("data/train\.csv"\)\.head\(\d+\)',
-        r'test = pd\.read_csv\("data/test\.csv"\)',
-        rf'target = "{task.target_columns[0]}"',
-        r"y = train\[target\]",
-        r"X_fit, X_valid, y_fit, y_valid = train_test_split\(X, y, test_size=0\.4, random_state=0\)",
-        r"model = \w+\(.*\)",
-        r"model\.fit\(X_fit, y_fit\)",
-        r"(features|text_columns|train_images) = .*",
-        rf'print\(f"validation {task.metric}: {{score:\.4f}}"\)',
-        r'submission\.to_csv\("submission\.csv", index=False\)',
-    ):
-        assert len([found for found in lines if re.fullmatch(line, found)]) == 1, line
 
 
 @every_task
@@ -181,7 +162,7 @@ def test_the_brief_says_what_the_agent_must_know(task):
     assert task.kind in task.brief.lower()
     assert f"Metric {task.metric}, {direction} is better." in task.brief
     assert (task.target_array or task.target_columns[0]) in task.brief
-    assert "train.py: " in task.brief
+    assert "train.py" not in task.brief
     assert task.metric in task.description
     for part in ("train", "test"):
         assert f"{len(pd.read_csv(task.data_dir / f'{part}.csv')):,}" in task.description
@@ -248,7 +229,7 @@ def test_the_graph_is_that_of_the_package(task):
     assert len(edges) == 3949
     assert (edges["id_a"] < edges["id_b"]).all()
     assert edges.max().max() < len(rows)
-    # Friends are of one taste: linked artists share their genre much more often than others do.
+    # Linked artists share their genre much more often than others do.
     genre = rows.set_index("id")["genre"]
     same = (edges["id_a"].map(genre) == edges["id_b"].map(genre)).mean()
     assert same > 2 * (genre.value_counts(normalize=True) ** 2).sum()
@@ -278,8 +259,8 @@ def test_check_passes_on_the_whole_suite_references_and_all():
 
 
 @pytest.mark.slow
-def test_the_table_in_readme_is_what_list_prints(data_root):
+def test_the_table_in_the_page_of_tasks_is_what_list_prints(data_root):
     names = suite_names("offline", TASKS_DIR)
     for name in names:
         prepare_task(name, TASKS_DIR, data_root)
-    assert markdown_table(summaries(names, TASKS_DIR, data_root)) in (ROOT / "README.md").read_text()
+    assert markdown_table(summaries(names, TASKS_DIR, data_root)) in (ROOT / "tasks/README.md").read_text()

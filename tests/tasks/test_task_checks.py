@@ -1,4 +1,4 @@
-"""Checks of tasks find what they are for: leaks, empty headroom, figures that are not what was recorded."""
+"""Checks of tasks find leaks, missing headroom, and scores that differ from the recorded ones."""
 
 import io
 from dataclasses import replace
@@ -45,7 +45,7 @@ def test_a_telling_order_is_found(tmp_path, monkeypatch):
 def test_a_shared_row_is_found(tmp_path, monkeypatch):
     data = pd.concat([toy.rows(50)] * 2)
     folder = toy.write_task(tmp_path / "twins", data=data)
-    monkeypatch.setattr(splitting, "_first_of_each", lambda features, arrays: [*range(len(features))])
+    monkeypatch.setattr(splitting, "_distinct_rows", lambda features, arrays: [*range(len(features))])
     prepare_task(folder, tmp_path, tmp_path / "data")
     assert not leak_checks.shared_rows(load_task("twins", tmp_path, tmp_path / "data")).passed
 
@@ -90,8 +90,8 @@ def submission(task, error):
         (1.0, 1.0, 0.5, set()),
         (1.2, 1.0, 0.5, {"m_init"}),
         (1.0, 1.0, 0.6, {"headroom"}),  # not m_best
-        (0.6, 0.6, 0.5, {"headroom"}),  # too near to the starter
-        (9.0, 9.0, 0.5, {"constant submission", "true labels, shuffled"}),  # worse than knowing nothing
+        (0.6, 0.6, 0.5, {"headroom"}),  # too close to the starter
+        (9.0, 9.0, 0.5, {"constant submission", "true labels, shuffled"}),  # worse than an uninformed guess
     ],
 )
 def test_scores_are_held_against_what_is_recorded(tmp_path, m_init, starter, reference, failed):
@@ -176,4 +176,4 @@ def test_of_data_in_a_layout_of_their_own_what_can_be_checked_is(tmp_path):
     )
     assert all(check.detail.startswith("not applicable because ") for check in checks.values())
     assert "there is no train.csv in data/" in checks["rows in both train and test"].detail
-    assert f"m_best 0.5 is from: {task.m_best_source}" in checks["headroom"].detail
+    assert f"m_best 0.5 comes from: {task.m_best_source}" in checks["headroom"].detail

@@ -1,4 +1,4 @@
-"""Every mistake in a task folder ends in one sentence that names the file and the field."""
+"""For every mistake in a task folder, the error is one sentence that names the file and the field."""
 
 import shutil
 
@@ -93,7 +93,7 @@ def test_reads_the_optional_fields(tmp_path):
         ("also_metrics = ['speed']\n" + TOML, "'also_metrics' is 'speed', expected one of accuracy"),
         ("also_metrics = [1]\n" + TOML, r"'also_metrics' is \[1\], expected a list of strings"),
         ("also_metrics = ['accuracy']\n" + TOML, "one submission cannot be both"),
-        ("prediction_range = [3, 1]\n" + TOML, r"'prediction_range' is \[3, 1\], expected the least"),
+        ("prediction_range = [3, 1]\n" + TOML, r"'prediction_range' is \[3, 1\], expected the smallest"),
         ("prediction_range = [3]\n" + TOML, "'prediction_range' is"),
         ("m_init = 0.4\n" + TOML, "expected a better mae than m_init, 0.4"),
         ("m_init = -1\n" + TOML, "'m_init' is -1.0, expected a mae from 0.0 to inf"),
@@ -107,7 +107,7 @@ def test_reads_the_optional_fields(tmp_path):
             "has a 'target_array', but rmsle takes one target column",
         ),
         (with_value("metric", '"psnr"'), "has 'target_columns', but psnr takes a target array"),
-        (TOML + BOARD.replace("gold = 0.1\n", ""), "'board' needs gold, silver, .*; see 'gold'"),
+        (TOML + BOARD.replace("gold = 0.1\n", ""), "'board' must have gold, silver, .*; check 'gold'"),
         (TOML + BOARD.replace("0.1", "'x'"), "'board.gold' is 'x', expected a number"),
     ],
 )

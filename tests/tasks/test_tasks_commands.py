@@ -29,7 +29,7 @@ def tasks_dir(tmp_path):
 
 @pytest.fixture
 def run(tasks_dir, capsys):
-    """Runs a command in this process, as a program takes a second to start; gives what it printed."""
+    """Runs a command in this process, since starting a program takes a second. Returns what it printed."""
 
     def command(*arguments, code=0):
         places = {"tasks_dir": tasks_dir, "data_root": tasks_dir.parent / "data"}
@@ -52,7 +52,8 @@ def test_it_runs_as_a_program():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert (
-        done.stderr == "error: 'hop' is not a command; there are list, prepare, check, grade, new, metrics\n"
+        done.stderr
+        == "error: 'hop' is not a command; there are list, prepare, check, grade, explore, new, metrics\n"
     )
 
 
@@ -62,7 +63,7 @@ def test_list_prepare_and_grade(run, tmp_path):
     listed = run("list")
     assert "60 / 40" in listed
     assert "2.5" in listed
-    assert "nested" not in listed  # of a suite of its own
+    assert "nested" not in listed  # in a suite of its own
     table = run("list", "toy", "--markdown")
     assert "| toy | held-in | tabular regression | mae ↓ | 2.5 | 0.5 | 60 / 40 | 0.0 |" in table
     labels = pd.read_csv(next((tmp_path / "data" / "labels").glob("toy-*.csv")))
@@ -87,11 +88,11 @@ def test_a_task_that_cannot_be_prepared_keeps_no_other_from_it(run, tasks_dir):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["hop"], "'hop' is not a command; there are list, prepare, check, grade, new, metrics"),
+        (["hop"], "'hop' is not a command; there are list, prepare, check, grade, explore, new, metrics"),
         ([], "'' is not a command"),
         (["list", "none"], "there is no task 'none'; tasks in .*: toy"),
         (["list", ""], "there is no task ''; tasks in .*: toy"),
-        (["list", "--suite=none"], "there is no suite 'none'; suites are all, offline, paper"),
+        (["list", "--suite=none"], "there is no suite 'none'; choose one of all, offline, paper"),
         (["grade", "toy"], "grade takes a task and a submission file"),
         (["grade", "toy", "none.csv"], "not prepared"),
         (["new"], "new takes the folder to be made"),
@@ -136,7 +137,8 @@ def test_an_m_init_that_is_not_the_starters_is_marked_with_its_source(run, tasks
     assert "†" not in run("list", "toy")
     printed = run("check", "other", code=1)
     assert re.search(
-        r"-    m_init: not applicable because the recorded 2.5 is not .* \(\d.*\): a paper", printed
+        r"-    m_init: not applicable because the recorded 2.5 does not come from .* \(\d.*\): a paper",
+        printed,
     )
     assert "-    headroom: not applicable because there is no reference solution" in printed
     assert re.search(r"checks failed, 1 tasks; 2 do not apply, as said above", printed)
@@ -146,6 +148,6 @@ def test_check_runs_the_starter_and_says_what_is_wrong(run):
     printed = run("check", "toy", code=1)
     assert re.search(r"ok   starter: \d", printed)
     assert re.search(r"m_init: starter \d\.\d+, recorded 2\.5", printed)
-    assert "FAIL constant submission" in printed  # the toy's starter is one itself
+    assert "FAIL constant submission" in printed  # the toy's starter is itself a constant submission
     assert "checks failed" in printed
     assert "all checks passed, 1 tasks" in run("check", "toy", "--micro")

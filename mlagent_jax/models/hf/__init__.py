@@ -1,4 +1,4 @@
-"""Hugging Face checkpoints in and out: a folder with `config.json` and safetensors, tensor by tensor."""
+"""Reading and writing Hugging Face checkpoints: a folder with `config.json` and safetensors files."""
 
 from mlagent_jax.models.hf.checkpoint import HfCheckpointError
 from mlagent_jax.models.hf.load import load_config, load_hf

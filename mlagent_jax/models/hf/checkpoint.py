@@ -1,4 +1,4 @@
-"""The safetensors files of a checkpoint: what they hold, and reading parts of it."""
+"""The safetensors files of a checkpoint: which tensors they hold, and reading parts of them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # safetensors
 
 
 class HfCheckpointError(UserError):
-    """A checkpoint cannot be read, or is not what its config.json says: which file, which tensor, and why."""
+    """A checkpoint that cannot be read or does not match its config.json; the message names file, tensor and reason."""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a file; dtype as safetensors spells it."""
+    """A tensor in a file. dtype: safetensors' name of it."""
 
     name: str
     file: Path
@@ -33,17 +33,17 @@ class StoredTensor:
     dtype: str
 
     def read(self, index: tuple[slice, ...]) -> np.ndarray:
-        """The part at `index`, and only that, in the stored dtype. Raises HfCheckpointError."""
-        # A file is open no longer than one read: pages that were mapped count as this process's memory.
+        """Reads only the part at `index`, in the stored dtype. Raises HfCheckpointError."""
+        # The file is opened for this read only: mapped pages count as this process's memory.
         with _open(self.file) as file:
             part: np.ndarray = file.get_slice(self.name)[index]
         return part
 
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Everything that the checkpoint's files hold, by name; reads only their headers.
+    """All tensors in the checkpoint's files, by name; reads only the headers.
 
-    Raises HfCheckpointError for a file that is absent, damaged or not as the index has it.
+    Raises HfCheckpointError for a file that is missing, damaged or does not match the index.
     """
     if not (folder / INDEX).exists():
         if not (folder / WEIGHTS).exists():
@@ -54,25 +54,25 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     for name in sorted(set(index.values())):
         if not (folder / name).exists():
             lost = [tensor for tensor, file in index.items() if file == name]
-            raise HfCheckpointError(f"{folder / name} is missing; {INDEX} says it holds {some(lost)}")
+            raise HfCheckpointError(f"{folder / name} is missing; {INDEX} says it holds {abbreviated(lost)}")
         headers[name] = _header(folder / name)
     for tensor, name in index.items():
         if tensor not in headers[name]:
             raise HfCheckpointError(
-                f"{folder / name} does not hold {tensor}, though {INDEX} says so; the files are not of one export"
+                f"{folder / name} does not hold {tensor}, though {INDEX} says so; the files are not from one export"
             )
     for name, header in headers.items():
         unknown = [tensor for tensor in header if index.get(tensor) != name]
         if unknown:
             raise HfCheckpointError(
-                f"{folder / name} holds {some(unknown)}, of which {INDEX} knows nothing; "
-                "the files are not of one export"
+                f"{folder / name} holds {abbreviated(unknown)}, which {INDEX} does not list; "
+                "the files are not from one export"
             )
     return {tensor: headers[name][tensor] for tensor, name in index.items()}
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises HfCheckpointError where `path` does not hold a JSON object."""
+    """Raises HfCheckpointError where `path` does not contain a JSON object."""
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError:
@@ -82,12 +82,12 @@ def read_json(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise HfCheckpointError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
-        raise HfCheckpointError(f"{path} should hold a JSON object, not a {type(content).__name__}")
+        raise HfCheckpointError(f"{path} should contain a JSON object, not a {type(content).__name__}")
     return content
 
 
-def some(names: Iterable[str], shown: int = 4) -> str:
-    """The first of `names`, and how many more there are."""
+def abbreviated(names: Iterable[str], shown: int = 4) -> str:
+    """The first few names, and how many more there are."""
     names = list(names)
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more

@@ -1,4 +1,4 @@
-"""Reading a Hugging Face checkpoint onto a mesh: each process reads only what its devices hold."""
+"""Loading a Hugging Face checkpoint onto a mesh: each process reads only the parts that its devices hold."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
 
 from mlagent_jax.finite import is_finite_on_host
 from mlagent_jax.models.config import Qwen2Config
@@ -21,19 +22,20 @@ from mlagent_jax.models.hf.checkpoint import (
     DTYPES,
     HfCheckpointError,
     StoredTensor,
+    abbreviated,
     read_json,
-    some,
     stored_tensors,
 )
 from mlagent_jax.models.hf.names import HfTensor, hf_tensors
-from mlagent_jax.models.qwen2 import Params, abstract_params
+from mlagent_jax.models.params import Params
+from mlagent_jax.models.qwen2 import abstract_params
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh, param_shardings
 
 
 def load_config(folder: str | Path, **execution: Any) -> Qwen2Config:
-    """The model that `folder/config.json` describes; `execution` sets fields of the config that are ours.
+    """The model that `folder/config.json` describes; `execution` sets our own fields of the config.
 
-    Raises HfCheckpointError naming what in it is absent, wrong or not implemented.
+    Raises HfCheckpointError naming what in the file is missing, wrong or not implemented.
     """
     path = Path(folder) / CONFIG
     try:
@@ -44,15 +46,15 @@ def load_config(folder: str | Path, **execution: Any) -> Qwen2Config:
 
 
 def load_hf(folder: str | Path, mesh: Mesh | None = None, **execution: Any) -> tuple[Qwen2Config, Params]:
-    """Reads a Qwen2 or Llama checkpoint, one file or sharded, straight onto the mesh.
+    """Reads a Qwen2 or Llama checkpoint, in one file or sharded, directly onto the mesh.
 
-    mesh: parameters are split over it by the rules of `parallel.mesh`; all its processes must call this and
-        see the folder. None: they lie whole on this process's first device.
-    execution: fields of the config that are ours. Parameters are cast to config.param_dtype.
+    mesh: parameters are sharded over it by the rules of `parallel.rules`. All its processes must call this, and must be
+        able to read the folder. None: everything is put on this process's first device.
+    execution: our own fields of the config. Parameters are cast to config.param_dtype.
 
-    The host holds one tensor at a time, and of it only what its devices need. Raises HfCheckpointError naming
-    file and tensor that are missing, unexpected, misshapen, unreadable or of a dtype that is not implemented,
-    before anything is read, and one that holds NaN or infinity; UserError where the model does not divide by the mesh.
+    The host holds one tensor at a time, and only the parts that its devices need. Raises HfCheckpointError for tensors
+    that are missing, unexpected, of the wrong shape or of an unknown dtype, before anything is read, and for one that
+    cannot be read or holds NaN or infinity; UserError where the model does not divide by the mesh.
     """
     folder = Path(folder)
     config = load_config(folder, **execution)
@@ -62,7 +64,7 @@ def load_hf(folder: str | Path, mesh: Mesh | None = None, **execution: Any) -> t
     mesh = mesh or make_mesh(MeshConfig(), jax.local_devices()[:1])
     shardings = flatten_dict(param_shardings(config, mesh))
     leaves = flatten_dict(abstract_params(config))
-    # The largest first: what a read needs beside its result is largest while there is least else.
+    # The largest first: temporary memory is then largest while least else is loaded.
     for path in sorted(leaves, key=lambda path: -math.prod(leaves[path].shape)):
         parts = [tensor for tensor in tensors if tensor.path == path]
         leaves[path] = _read_leaf(leaves[path], shardings[path], parts, stored)
@@ -80,7 +82,7 @@ def _check(
         if at.shape != tensor.shape
     ]
     dtypes = [
-        f"{at.file}: {tensor.name} is stored as {at.dtype}, which is none of {', '.join(DTYPES)}"
+        f"{at.file}: {tensor.name} is stored as {at.dtype}, which is not one of {', '.join(DTYPES)}"
         for tensor, at in found
         if at.dtype not in DTYPES
     ]
@@ -90,16 +92,18 @@ def _check(
         for name, at in stored.items()
         if name not in known and not _ignored(name, config)
     ]
-    problems = [f"absent from the files: {some(absent)}"] if absent else []
-    problems += [f"wrong shape: {some(shapes)}"] if shapes else []
-    problems += [f"unknown dtype: {some(dtypes)}"] if dtypes else []
-    problems += [f"not part of the model that {CONFIG} describes: {some(unexpected)}"] if unexpected else []
+    problems = [f"missing from the files: {abbreviated(absent)}"] if absent else []
+    problems += [f"wrong shape: {abbreviated(shapes)}"] if shapes else []
+    problems += [f"unknown dtype: {abbreviated(dtypes)}"] if dtypes else []
+    problems += (
+        [f"not part of the model that {CONFIG} describes: {abbreviated(unexpected)}"] if unexpected else []
+    )
     if problems:
         raise HfCheckpointError(f"cannot load {folder}: {'; '.join(problems)}")
 
 
 def _ignored(name: str, config: Qwen2Config) -> bool:
-    """Buffers that old exporters wrote, and a tied matrix written twice."""
+    """Buffers of old exporters, and the second copy of a tied matrix."""
     return name.endswith("rotary_emb.inv_freq") or (config.tie_word_embeddings and name == "lm_head.weight")
 
 
@@ -108,25 +112,25 @@ def _read_leaf(
     sharding: NamedSharding,
     tensors: Sequence[HfTensor],
     stored: Mapping[str, StoredTensor],
-) -> jax.Array:
-    """One array of ours, made of one tensor, or of one for each layer."""
+) -> Array:
+    """One of our arrays, made of one tensor, or of one tensor for each layer."""
     spec = (*sharding.spec, *(None,) * (len(leaf.shape) - len(sharding.spec)))
     transposed = tensors[0].transposed
 
-    def oriented(x: jax.Array) -> jax.Array:
+    def to_our_layout(x: Array) -> Array:
         return (x.T if transposed else x).astype(leaf.dtype)
 
-    def on_device(tensor: HfTensor, axes: Sequence[Any]) -> jax.Array:
-        theirs = NamedSharding(sharding.mesh, P(*(axes[::-1] if transposed else axes)))
-        return _read(stored[tensor.name], theirs)
+    def on_device(tensor: HfTensor, axes: Sequence[Any]) -> Array:
+        stored_sharding = NamedSharding(sharding.mesh, P(*(axes[::-1] if transposed else axes)))
+        return _read(stored[tensor.name], stored_sharding)
 
     if tensors[0].layer is None:
-        return jax.jit(oriented, out_shardings=sharding)(on_device(tensors[0], spec))
+        return jax.jit(to_our_layout, out_shardings=sharding)(on_device(tensors[0], spec))
 
-    def insert(stacked: jax.Array, layer: jax.Array, x: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_update_index_in_dim(stacked, oriented(x), layer, axis=0)
+    def insert(stacked: Array, layer: Array, x: Array) -> Array:
+        return jax.lax.dynamic_update_index_in_dim(stacked, to_our_layout(x), layer, axis=0)
 
-    # Donated, so that there is never a second copy of the stack.
+    # The stack is donated, so that there is never a second copy of it.
     insert = jax.jit(insert, donate_argnums=0, out_shardings=sharding)
     stacked = jax.jit(lambda: jnp.zeros(leaf.shape, leaf.dtype), out_shardings=sharding)()
     for tensor in tensors:
@@ -134,8 +138,8 @@ def _read_leaf(
     return stacked
 
 
-def _read(tensor: StoredTensor, sharding: NamedSharding) -> jax.Array:
-    """The tensor as stored, laid out by `sharding`; devices with the same part share one read."""
+def _read(tensor: StoredTensor, sharding: NamedSharding) -> Array:
+    """The tensor as it is stored, with this sharding; devices that hold the same part share one read."""
     parts: dict[str, np.ndarray] = {}
 
     def part(index: Any) -> np.ndarray:
@@ -144,8 +148,8 @@ def _read(tensor: StoredTensor, sharding: NamedSharding) -> jax.Array:
             parts[key] = tensor.read(index)
             if not is_finite_on_host(parts[key]):
                 raise HfCheckpointError(
-                    f"{tensor.file}: {tensor.name} holds numbers that are not finite (NaN or infinity): nothing can "
-                    "be computed with such weights; take another checkpoint, or export this one anew"
+                    f"{tensor.file}: {tensor.name} holds numbers that are not finite (NaN or infinity), and such "
+                    "weights cannot be used; take another checkpoint, or export this one again"
                 )
         return parts[key]
 

@@ -1,4 +1,4 @@
-"""Which tensor of a Hugging Face Qwen2 or Llama checkpoint is which part of our parameters."""
+"""How the tensors of a Hugging Face Qwen2 or Llama checkpoint map to our parameters."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _TRANSPOSED = ("kernel", "lm_head")
 class HfTensor:
     """One tensor of a checkpoint.
 
-    shape: as stored there. path: of the array that it is part of here. layer: its place along that array's
-    axis L, or None if it is the whole array. transposed: they store [out, in], we [in, out].
+    shape: as stored in the checkpoint. path: of our array that it belongs to. layer: its index along that array's axis
+    L, or None if it is the whole array. transposed: the checkpoint stores [out, in], we store [in, out].
     """
 
     name: str

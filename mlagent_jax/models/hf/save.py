@@ -1,4 +1,4 @@
-"""Writing a Hugging Face checkpoint from wherever the parameters lie, never gathering more than one tensor."""
+"""Writing a Hugging Face checkpoint from parameters on any mesh, gathering one tensor at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 from contextlib import AbstractContextManager, ExitStack
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,23 +14,26 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.finite import NotFiniteError, is_finite_on_host
 from mlagent_jax.folders import replaced_folder
 from mlagent_jax.models.config import Qwen2Config
-from mlagent_jax.models.hf.checkpoint import CONFIG, DTYPES, some
+from mlagent_jax.models.hf.checkpoint import CONFIG, DTYPES, abbreviated
 from mlagent_jax.models.hf.names import HfTensor, hf_tensors
 from mlagent_jax.models.hf.shards import MAX_SHARD_BYTES, TensorSpec, plan_shards, write_index, write_shard
 from mlagent_jax.models.lora import Factors, LoRAConfig, factors_of, merged_kernel
-from mlagent_jax.models.qwen2 import Params, abstract_params
+from mlagent_jax.models.params import Params
+from mlagent_jax.models.qwen2 import abstract_params
 from mlagent_jax.parallel import distributed
+from mlagent_jax.parallel.jitted import Jitted
 from mlagent_jax.text.tokenizer import Tokenizer, check_vocabulary
 
 GENERATION_CONFIG = "generation_config.json"
 _log = logging.getLogger("mlagent_jax")
 
-# What an export may consist of, ours or another program's: a folder with anything else is not replaced.
+# The files of an export, ours or another program's. A folder with anything else in it is not replaced.
 _EXPORTED = (
     CONFIG,
     GENERATION_CONFIG,
@@ -55,18 +57,20 @@ def save_hf(
     dtype: str | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
-    """Writes a checkpoint that `transformers` loads: config.json, safetensors and, with a tokenizer, its files
-    and generation_config.json.
+    """Writes a checkpoint that `transformers` can load.
 
-    params: as `init_params` makes them, on any mesh; all its processes must call this, and the first writes.
+    It consists of config.json, safetensors files and, with a tokenizer, its files and generation_config.json.
+
+    params: the tree of `init_params`, on any mesh. All its processes must call this; the first one writes.
     dtype: of the exported tensors, "float32", "bfloat16" or "float16"; config.param_dtype by default. Adapters are
-        merged into their kernels, one tensor at a time, and float32 is the default then: kernels in bfloat16 would
+        merged into their kernels, one tensor at a time. The default is then float32, since kernels in bfloat16 would
         lose most of a small change.
-    The folder appears whole or not at all; an older export in its place stays until this one is complete.
 
-    Raises NotFiniteError for weights that are not finite, or not any more in `dtype`; UserError for a dtype that is
-    none of these, a tokenizer larger than the vocabulary, and a folder that holds something else than an export;
-    ValueError for parameters that are not the config's.
+    The folder is written completely or not at all; an older export in its place is kept until this one is complete.
+
+    Raises NotFiniteError for weights that are not finite, or not in the range of `dtype`; UserError for another dtype,
+    a tokenizer larger than the vocabulary, and a folder that holds anything but an export; ValueError for parameters
+    that do not match the config.
     """
     folder = Path(folder)
     dtype = dtype or ("float32" if config.lora else config.param_dtype)
@@ -74,7 +78,7 @@ def save_hf(
         raise UserError(f"cannot export as {dtype!r}; choose one of {', '.join(DTYPES.values())}")
     if tokenizer is not None:
         check_vocabulary(tokenizer, config.vocab_size, str(folder))
-    leaves = _checked(config, params)
+    leaves = _checked_leaves(config, params)
     if config.lora and dtype != "float32":
         _log.warning("%s: adapters are merged into %s; changes below its rounding are lost", folder, dtype)
     plain = config.replace(lora=None, param_dtype=dtype)
@@ -89,7 +93,9 @@ def save_hf(
             if distributed.is_main() and failure is None:
                 try:
                     write_shard(aside / name, specs, map(_finite_on_host, specs, fetched))
-                except Exception as error:  # told to all below: they wait for this process at every tensor
+                except (
+                    Exception
+                ) as error:  # raised in `finish`: the other processes wait here at every tensor
                     failure = error
             for _ in fetched:
                 pass
@@ -105,7 +111,7 @@ def save_hf(
 
 
 def write_description(folder: Path, config: Qwen2Config, tokenizer: Tokenizer | None) -> None:
-    """What lies beside the weights: config.json and, with a tokenizer, its files and the ids that end a turn."""
+    """Writes config.json and, with a tokenizer, its files and the ids that end a turn."""
     (folder / CONFIG).write_text(json.dumps(config.to_hf(), indent=2) + "\n")
     if tokenizer is not None:
         stops = {
@@ -117,25 +123,24 @@ def write_description(folder: Path, config: Qwen2Config, tokenizer: Tokenizer | 
 
 
 class _Fetch:
-    """One tensor in the checkpoint's layout and dtype, where the main process can read it whole; adapters merged."""
+    """Computes one tensor in the checkpoint's layout and dtype, with adapters merged, readable by the main process."""
 
-    def __init__(self, leaves: dict[tuple[str, ...], jax.Array], dtype: str, lora: LoRAConfig | None):
+    def __init__(self, leaves: dict[tuple[str, ...], Array], dtype: str, lora: LoRAConfig | None):
         self._leaves = leaves
         self._dtype = jnp.dtype(dtype)
         self._lora = lora
-        self._compiled: dict[tuple[str, ...], Any] = {}
+        self._compiled: dict[tuple[str, ...], Jitted[..., Array]] = {}
 
-    def __call__(self, tensor: HfTensor) -> jax.Array:
+    def __call__(self, tensor: HfTensor) -> Array:
         leaf, factors = self._leaves[tensor.path], factors_of(self._leaves, tensor.path)
         if tensor.path not in self._compiled:
             self._compiled[tensor.path] = self._compile(tensor, leaf)
-        # Waited for, so that tensors do not pile up on the devices of a process that doesn't write.
-        result: jax.Array = self._compiled[tensor.path](leaf, factors, tensor.layer).block_until_ready()
-        return result
+        # Blocks, so that tensors do not pile up on the devices of processes that do not write.
+        return self._compiled[tensor.path](leaf, factors, tensor.layer).block_until_ready()
 
-    def _compile(self, tensor: HfTensor, leaf: jax.Array) -> Any:
-        def theirs(leaf: jax.Array, factors: Factors | None, layer: jax.Array | None) -> jax.Array:
-            def of_layer(x: jax.Array) -> jax.Array:
+    def _compile(self, tensor: HfTensor, leaf: Array) -> Jitted[..., Array]:
+        def to_checkpoint(leaf: Array, factors: Factors | None, layer: Array | None) -> Array:
+            def of_layer(x: Array) -> Array:
                 return x if layer is None else jax.lax.dynamic_index_in_dim(x, layer, keepdims=False)
 
             x = of_layer(leaf)
@@ -144,25 +149,25 @@ class _Fetch:
                 x = merged_kernel(self._lora, x, (of_layer(a), of_layer(b)))
             return (x.T if tensor.transposed else x).astype(self._dtype)
 
-        # From several processes every device gets the whole tensor; one process can read its devices' parts.
+        # With several processes every device gets the whole tensor; a single process can read all parts anyway.
         everywhere = None
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
             assert isinstance(leaf.sharding, NamedSharding)
             everywhere = NamedSharding(leaf.sharding.mesh, P())
-        return jax.jit(theirs, out_shardings=everywhere)
+        return jax.jit(to_checkpoint, out_shardings=everywhere)
 
 
-def _finite_on_host(spec: TensorSpec, array: jax.Array) -> np.ndarray:
+def _finite_on_host(spec: TensorSpec, array: Array) -> np.ndarray:
     host = np.asarray(array if array.is_fully_addressable else array.addressable_data(0))
     if not is_finite_on_host(host):
         raise NotFiniteError(
             f"cannot export: {spec.name} holds a number that is not finite as {spec.dtype}; training diverged, or the "
-            "dtype's range is too small for these weights"
+            "range of that dtype is too small for these weights"
         )
     return host
 
 
-def _checked(config: Qwen2Config, params: Params) -> dict[tuple[str, ...], jax.Array]:
+def _checked_leaves(config: Qwen2Config, params: Params) -> dict[tuple[str, ...], Array]:
     leaves = flatten_dict(params)
     shapes = {path: tuple(leaf.shape) for path, leaf in leaves.items()}
     expected = {path: tuple(leaf.shape) for path, leaf in flatten_dict(abstract_params(config)).items()}
@@ -172,12 +177,12 @@ def _checked(config: Qwen2Config, params: Params) -> dict[tuple[str, ...], jax.A
         if shapes.get(path) != expected.get(path)
     ]
     if wrong:
-        raise ValueError(f"these parameters are not of this config: {some(wrong)}")
+        raise ValueError(f"these parameters do not match the config: {abbreviated(wrong)}")
     return leaves
 
 
 def replaced_export(folder: Path) -> AbstractContextManager[Path]:
-    """`replaced_folder` for an export. Raises UserError where `folder` holds anything else than an older one."""
+    """`replaced_folder` for an export. Raises UserError where `folder` holds anything but an older export."""
     if folder.exists():
         if not folder.is_dir():
             raise UserError(f"cannot export to {folder}: it is not a folder")
@@ -188,7 +193,7 @@ def replaced_export(folder: Path) -> AbstractContextManager[Path]:
         ]
         if foreign:
             raise UserError(
-                f"{folder} holds {some(foreign)}, which an export would remove; "
+                f"{folder} holds {abbreviated(foreign)}, which an export would remove; "
                 "choose a new folder or an older export's"
             )
     return replaced_folder(folder)

@@ -1,6 +1,6 @@
-"""Writing safetensors files one tensor at a time, in shards with an index, as `transformers` reads them.
+"""Writing safetensors files one tensor at a time, in shards with an index that `transformers` can read.
 
-The library's own writer wants all tensors of a file at once, which is too much for a host's memory; the format
+The library's own writer needs all tensors of a file at once, which is too much for a host's memory. The format
 (https://huggingface.co/docs/safetensors) is a length, a JSON header and the bytes.
 """
 
@@ -17,13 +17,13 @@ import numpy as np
 
 from mlagent_jax.models.hf.checkpoint import DTYPES, INDEX, WEIGHTS
 
-MAX_SHARD_BYTES = 5 * 10**9  # what transformers splits at
+MAX_SHARD_BYTES = 5 * 10**9  # as in transformers
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor to be written; dtype is numpy's name, one of "float32", "bfloat16" and "float16"."""
+    """A tensor to be written. dtype: numpy's name, "float32", "bfloat16" or "float16"."""
 
     name: str
     shape: tuple[int, ...]
@@ -35,7 +35,7 @@ class TensorSpec:
 
 
 def plan_shards(specs: Sequence[TensorSpec], max_bytes: int) -> dict[str, list[TensorSpec]]:
-    """File name -> its tensors, in order; a shard exceeds `max_bytes` only by being one tensor that does."""
+    """The tensors of each file, by its name, in order; only a single tensor larger than `max_bytes` exceeds it."""
     shards: list[list[TensorSpec]] = [[]]
     size = 0
     for spec in specs:
@@ -51,7 +51,7 @@ def plan_shards(specs: Sequence[TensorSpec], max_bytes: int) -> dict[str, list[T
 
 
 def write_shard(path: Path, specs: Sequence[TensorSpec], tensors: Iterable[np.ndarray]) -> None:
-    """tensors: of the shapes and dtypes of `specs`, in their order; one is held at a time."""
+    """tensors: in the order of `specs`, with their shapes and dtypes; one is held at a time. Raises ValueError else."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for spec in specs:
@@ -62,18 +62,18 @@ def write_shard(path: Path, specs: Sequence[TensorSpec], tensors: Iterable[np.nd
             "data_offsets": [start, end],
         }
     description = json.dumps(header, separators=(",", ":")).encode()
-    description += b" " * (-len(description) % 8)  # so that the numbers lie aligned
+    description += b" " * (-len(description) % 8)  # so that the tensors are aligned
     with path.open("wb") as file:
         file.write(len(description).to_bytes(8, "little"))
         file.write(description)
         for spec, tensor in zip(specs, tensors, strict=True):
             if tensor.shape != spec.shape or tensor.dtype != jnp.dtype(spec.dtype):
-                raise ValueError(f"{spec} was announced, but {tensor.dtype} {tensor.shape} came")
+                raise ValueError(f"expected {spec}, got {tensor.dtype} {tensor.shape}")
             file.write(np.ascontiguousarray(tensor).view(np.uint8).data)
 
 
 def write_index(folder: Path, shards: dict[str, list[TensorSpec]]) -> None:
-    """The index that says which tensor is in which file; none is needed for one file."""
+    """Writes which tensor is in which file; a single file needs no index."""
     if len(shards) > 1:
         weight_map = {spec.name: name for name, shard in shards.items() for spec in shard}
         total = sum(spec.bytes for shard in shards.values() for spec in shard)

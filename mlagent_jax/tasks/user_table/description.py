@@ -1,4 +1,4 @@
-"""What stands beside the starter in the folder of a task that is made of a table."""
+"""The files next to the starter in the folder of a task made from a table. Agents read the texts below."""
 
 from __future__ import annotations
 
@@ -8,26 +8,24 @@ from collections.abc import Collection
 import pandas as pd
 
 from mlagent_jax.grading.metrics import Metric
-from mlagent_jax.tasks.user_table.starter import told
+from mlagent_jax.tasks.user_table.pandas_options import pandas_options
 from mlagent_jax.tasks.user_table.target import is_classification
 
-MOST_LISTED = 100  # columns that the description names, which an agent has to read
-
-
-def title(name: str) -> str:
-    return name.replace("_", " ").capitalize()
+MAX_LISTED_COLUMNS = 100  # that the description names, since an agent has to read it
 
 
 def prepare_script(table: str, train_rows: int) -> str:
+    """The text of prepare.py. table: the name of the user's file."""
     return _PREPARE.format(table=repr(table), train_rows=train_rows)
 
 
-def toml(name: str, rows: pd.DataFrame, target: str, metric: Metric, identity: str) -> str:
+def task_toml(name: str, rows: pd.DataFrame, target: str, metric: Metric, identity: str) -> str:
+    """The text of task.toml. name: of the task. identity: the name of its id column."""
     kind = "tabular classification" if is_classification(metric) else "tabular regression"
     columns = len(rows.columns) - 1
     brief = f"{kind.capitalize()}: predict {target} from {columns} columns. Metric {metric.name}, {metric.direction}."
     return _TOML.format(
-        title=json.dumps(title(name), ensure_ascii=False),
+        title=json.dumps(_title(name), ensure_ascii=False),
         brief=json.dumps(f"{brief[:200]} train.py: a linear model.", ensure_ascii=False),
         kind=kind,
         metric=metric.name,
@@ -37,33 +35,42 @@ def toml(name: str, rows: pd.DataFrame, target: str, metric: Metric, identity: s
     )
 
 
-def description(
+def task_description(
     rows: pd.DataFrame, numbers: Collection[str], target: str, metric: Metric, identity: str, name: str
 ) -> str:
-    as_text, words = told(rows, numbers)
+    """The text of description.md. rows: text. numbers: the columns whose cells are numbers."""
+    options = pandas_options(rows, numbers)
     features = [column for column in rows.columns if column != target]
     listed = [
         f"- `{column}`: {'numbers' if column in numbers else 'text'}"
-        + (", which pandas reads as something else unless its dtype is str" if column in as_text else "")
-        for column in features[:MOST_LISTED]
+        + (
+            ", which pandas reads as something else unless its dtype is str"
+            if column in options.text_columns
+            else ""
+        )
+        for column in features[:MAX_LISTED_COLUMNS]
     ]
-    if len(features) > MOST_LISTED:
+    if len(features) > MAX_LISTED_COLUMNS:
         listed.append(
-            f"- and {len(features) - MOST_LISTED:,} more, which the header of `data/train.csv` names"
+            f"- and {len(features) - MAX_LISTED_COLUMNS:,} more, which the header of `data/train.csv` names"
         )
     return _DESCRIPTION.format(
-        title=title(name),
+        title=_title(name),
         target=target,
         identity=identity,
         train=f"{len(rows) * 3 // 5:,}",
-        reading=_NOT_MISSING if words else "",
-        target_text=_TARGET_TEXT.format(target=target) if target in as_text else "",
+        reading=_NOT_MISSING if options.has_na_words else "",
+        target_text=_TARGET_TEXT.format(target=target) if target in options.text_columns else "",
         columns="\n".join(listed),
         expected=metric.prediction.value,
         metric=metric.name,
         direction=metric.direction,
         treatment=metric.treatment,
     )
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").capitalize()
 
 
 _NOT_MISSING = """
@@ -105,7 +112,7 @@ metric = "{metric}"
 id_column = {identity}
 target_columns = [{target}]
 m_best = {m_best}
-m_best_source = "the metric's best; put here a score that would be good work, since gains are measured by it"
+m_best_source = "the metric's best; replace it by a score that would be good work, since gains are measured by it"
 show_public_score = true
 
 [limits]

@@ -1,4 +1,4 @@
-"""Writes the starter of a task that is made of a table: a plain linear model that runs as it is."""
+"""Writes the starter of a task made from a table: a plain linear model that runs as it is. Agents read the script."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Collection, Sequence
 
 import pandas as pd
 
-from mlagent_jax.grading.inference import MISSING
 from mlagent_jax.grading.metrics import Metric, Prediction
-from mlagent_jax.tasks.user_table.column_kinds import needs_telling
+from mlagent_jax.tasks.user_table.pandas_options import pandas_options
 from mlagent_jax.tasks.user_table.target import BINARY
 
-MOST_WORDS = 20  # different values of a column that becomes one column for each
-VALIDATION = 0.3  # of the training rows
-MOST_NAMED = 40  # columns that the script lists
+MAX_CATEGORIES = 20  # of a column that is one-hot encoded
+VALIDATION_SHARE = 0.3  # of the training rows
+MAX_NAMED_COLUMNS = 40  # that the script lists by name
 
 SCORES = {
     "accuracy": "accuracy_score(y_valid, {p})",
@@ -30,30 +29,23 @@ SCORES = {
 }
 
 
-def told(rows: pd.DataFrame, numbers: Collection[str]) -> tuple[list[str], bool]:
-    """What has to be told to pandas for it to read each cell as it is.
-
-    rows: text. Returns the columns whose dtype is str, and whether words such as NA are not missing.
-    """
-    texts = [name for name in rows.columns if name not in numbers]
-    as_text = [name for name in texts if needs_telling(rows[name])]
-    return as_text, any(not MISSING.isdisjoint(rows[name]) for name in as_text)
-
-
-def starter(
+def starter_script(
     rows: pd.DataFrame, numbers: Collection[str], target: str, metric: Metric, identity: str, stratify: bool
 ) -> str:
-    """Text of train.py: numbers, columns of few words, or, if there are neither, the words of the text.
+    """The text of train.py. Its features are numeric and categorical columns; if there are none, word counts.
 
-    rows: text, with the target. numbers: the columns that are numbers. stratify: whether each class has the two
-    training rows that it needs to be on both sides of the validation split.
+    Args:
+        rows: text, with the target.
+        numbers: the columns whose cells are numbers.
+        identity: the name of the id column.
+        stratify: split the validation rows off by class, which needs two training rows of each class.
     """
     features = rows.drop(columns=target)
-    figures = [name for name in features.columns if name in numbers]
-    others = [name for name in features.columns if name not in numbers]
-    words = [name for name in others if features[name].nunique() <= MOST_WORDS]
-    text = not figures and not words
-    columns = others if text else figures + words
+    numeric = [name for name in features.columns if name in numbers]
+    texts = [name for name in features.columns if name not in numbers]
+    categorical = [name for name in texts if features[name].nunique() <= MAX_CATEGORIES]
+    counts_words = not numeric and not categorical
+    columns = texts if counts_words else numeric + categorical
     classifies = metric.prediction is Prediction.CLASS
     probability = metric.truth in BINARY
     score = SCORES[metric.name].format(p="valid_predictions")
@@ -65,74 +57,78 @@ def starter(
         f"from {module} import {function}",
         f"from sklearn.linear_model import {model.split('(')[0]}",
         "from sklearn.model_selection import train_test_split",
-        *(["from sklearn.feature_extraction.text import CountVectorizer"] if text else _SCALING),
+        *(["from sklearn.feature_extraction.text import CountVectorizer"] if counts_words else _SCALING),
     }
     head = "import numpy as np\nimport pandas as pd" if "np." in predict else "import pandas as pd"
     has_returns = classifies and rows[target].str.contains("\r").any()
-    named = _named([identity, *features.columns], columns)
+    listed = _column_list([identity, *features.columns], columns)
     return _SCRIPT.format(
         imports="\n".join([head, *sorted(imports)]),
         reading=_reading(rows, numbers, target),
         target=repr(target),
-        features=_WORDS.format(columns=named, tokens=_tokens(features[columns]))
-        if text
-        else _TABLE.format(columns=named, separator=_separator(features, figures, words)),
+        features=_WORDS.format(columns=listed, tokens=_tokens(features[columns]))
+        if counts_words
+        else _TABLE.format(columns=listed, separator=_separator(features, numeric, categorical)),
         stratify=", stratify=y" if stratify else "",
-        model=model if text else f"make_pipeline(StandardScaler(), {model})",
+        model=model if counts_words else f"make_pipeline(StandardScaler(), {model})",
         valid=predict.format(X="X_valid"),
         test=predict.format(X="X_test"),
         score=score,
         metric=metric.name,
         identity=repr(identity),
-        validation=VALIDATION,
+        validation=VALIDATION_SHARE,
         quoting=", quoting=1" if has_returns else "",
     )
 
 
 def _reading(rows: pd.DataFrame, numbers: Collection[str], target: str) -> str:
     """The lines that read train.csv and test.csv."""
-    as_text, words = told(rows, numbers)
-    if target in as_text and not words and rows[target].str.fullmatch(r"0|-?[1-9][0-9]{0,14}").all():
-        as_text.remove(target)  # as whole numbers they are written as they were
-    options = {"dtype": dict.fromkeys(as_text, str)} if as_text else {}
-    arguments = [f"{{{', '.join(f'{name!r}: str' for name in as_text)}}}"] if options else []
-    lines = [f"dtype={arguments[0]}"] if arguments else []
-    lines += ['keep_default_na=False, na_values=[""]'] if words else []
-    if not lines:
+    options = pandas_options(rows, numbers)
+    text_columns = list(options.text_columns)
+    is_whole = rows[target].str.fullmatch(r"0|-?[1-9][0-9]{0,14}").all()
+    if target in text_columns and not options.has_na_words and is_whole:
+        text_columns.remove(target)  # pandas writes these whole numbers as it read them
+    arguments = []
+    if text_columns:
+        arguments.append(f"dtype={{{', '.join(f'{name!r}: str' for name in text_columns)}}}")
+    if options.has_na_words:
+        arguments.append('keep_default_na=False, na_values=[""]')
+    if not arguments:
         return 'train = pd.read_csv("data/train.csv")\ntest = pd.read_csv("data/test.csv")'
-    told_so = (
-        "# Told so, pandas reads text as it stands: 007, NA or True are not a number, nothing or a boolean.\n"
-    )
     return (
-        f"{told_so}reading = dict({', '.join(lines)})\n"
+        "# Told so, pandas reads text as it stands: 007, NA or True are not a number, nothing or a boolean.\n"
+        f"reading = dict({', '.join(arguments)})\n"
         'train = pd.read_csv("data/train.csv", **reading)\ntest = pd.read_csv("data/test.csv", **reading)'
     )
 
 
-def _named(everything: Sequence[str], columns: Sequence[str]) -> str:
-    """A list of columns, or of those that they are not if that is shorter."""
-    left_out = [name for name in everything if name not in set(columns)]
-    if len(columns) <= MOST_NAMED or len(left_out) >= len(columns):
+def _column_list(all_columns: Sequence[str], columns: Sequence[str]) -> str:
+    """An expression for the list of columns; if there are many, by the ones to leave out where those are fewer."""
+    left_out = [name for name in all_columns if name not in set(columns)]
+    if len(columns) <= MAX_NAMED_COLUMNS or len(left_out) >= len(columns):
         return repr(list(columns))
     return f"[name for name in test.columns if name not in {left_out!r}]"
 
 
 def _tokens(features: pd.DataFrame) -> str:
-    """What text is counted by: words, or its signs if most rows have no word."""
+    """The vectorizer's option: count words, or characters if most rows have no word."""
     joined = features.agg(" ".join, axis=1)
     return r'token_pattern=r"\w+"' if joined.str.contains(r"\w").mean() > 0.5 else 'analyzer="char"'
 
 
-def _separator(features: pd.DataFrame, figures: list[str], words: list[str]) -> str:
-    """What stands between a column and its word, so that no two of the new columns are called the same."""
+def _separator(features: pd.DataFrame, numeric: list[str], categorical: list[str]) -> str:
+    """The argument of `get_dummies` for a separator that makes all names of one-hot columns distinct."""
     for separator in ("_", "=", " is ", " has the value "):
-        made = [f"{name}{separator}{word}" for name in words for word in features[name].unique() if word]
-        if len({*figures, *made}) == len(figures) + len(made):
+        names = [
+            f"{name}{separator}{word}" for name in categorical for word in features[name].unique() if word
+        ]
+        if len({*numeric, *names}) == len(numeric) + len(names):
             return "" if separator == "_" else f", prefix_sep={separator!r}"
-    raise ValueError(f"no separator tells the columns {words} from each other")
+    raise ValueError(f"no separator gives the one-hot columns of {categorical} distinct names")
 
 
 def _predict(metric: Metric, probability: bool) -> str:
+    """An expression for valid predictions, with {X} for the features."""
     if probability:
         return "model.predict_proba({X})[:, 1]"
     if metric.prediction is Prediction.NON_NEGATIVE:

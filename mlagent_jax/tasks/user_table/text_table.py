@@ -1,4 +1,4 @@
-"""Reads a user's CSV file as text, cell by cell as it stands there; what does not fit is named by its line."""
+"""Reads a user's CSV file as text, with every cell unchanged. Errors name the line that is wrong."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 class NewTaskError(UserError):
-    """No task can be made of this table as it is."""
+    """No task can be made from this table as it is."""
 
 
 def read_text_table(path: Path, encoding: str, delimiter: str) -> tuple[pd.DataFrame, list[str]]:
-    """All cells as text, the index being the line in which a row begins; and what the user should know.
+    """All cells as text, and notes for the user. Raises NewTaskError.
 
-    Column names are distinct and not empty. Raises NewTaskError.
+    The index is the line of the file in which each row begins. Column names are distinct and not empty.
     """
     delimiter = {"\\t": "\t", "tab": "\t"}.get(delimiter, delimiter)
     if len(delimiter) != 1 or delimiter in '"\r\n':
@@ -50,24 +50,25 @@ def read_text_table(path: Path, encoding: str, delimiter: str) -> tuple[pd.DataF
     _check_header(path, header, text, delimiter)
     if not rows:
         raise NewTaskError(f"cannot read {path} as a table: it has a header and no rows")
-    notes += _even(path, header, rows, lines, delimiter)
+    notes += _check_widths(path, header, rows, lines, delimiter)
     frame = pd.DataFrame(rows, columns=range(len(header)), index=lines, dtype=object)
     keep: list[int] = []
     names: list[str] = []
     for number, name in enumerate(header):
         if name.strip() == "" and (frame[number] == "").all():
-            notes.append(f"left out column {number + 1}, which has neither a name nor a value")
+            notes.append(f"left out column {number + 1}, which has neither a name nor any values")
             continue
         keep.append(number)
-        names.append(name if name.strip() else _unused(f"column_{number + 1}", {*header, *names}))
-        if names[-1] != name and number:  # the first may be a numbering, which is looked at later
+        names.append(name if name.strip() else unused_name(f"column_{number + 1}", {*header, *names}))
+        if names[-1] != name and number:  # the first may be an index, which is handled later
             notes.append(f"column {number + 1} has no name and is called {names[-1]!r}")
     frame = frame[keep]
     frame.columns = pd.Index(names)
     return frame, notes
 
 
-def _unused(name: str, taken: set[str]) -> str:
+def unused_name(name: str, taken: set[str]) -> str:
+    """The name, with underscores appended until it is not in `taken`."""
     while name in taken:
         name += "_"
     return name
@@ -86,10 +87,10 @@ def _text(path: Path, encoding: str) -> str:
         text = data.decode(encoding)
     except UnicodeError as error:
         is_16 = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        hint = "it begins as UTF-16 does" if is_16 else "name its encoding"
+        hint = "it starts like UTF-16; give that encoding" if is_16 else "give its encoding"
         line = data[: error.start].count(b"\n") + 1 if isinstance(error, UnicodeDecodeError) else 1
         raise NewTaskError(
-            f"{path} is not {encoding.removesuffix('-sig')}: {error} (line {line}); {hint}, such as"
+            f"{path} is not {encoding.removesuffix('-sig')}: {error} (line {line}); {hint}, for example with"
             f" --encoding={'utf-16' if is_16 else 'latin-1'}"
         ) from error
     except LookupError as error:
@@ -97,13 +98,13 @@ def _text(path: Path, encoding: str) -> str:
     text = text.removeprefix("\ufeff")
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        hint = "; if it is UTF-16, say --encoding=utf-16" if text.count("\0") > len(text) // 4 else ""
-        raise NewTaskError(f"{path} has a NUL byte in line {line}, which no text has; remove it{hint}")
+        hint = "; if it is UTF-16, use --encoding=utf-16" if text.count("\0") > len(text) // 4 else ""
+        raise NewTaskError(f"{path} has a NUL byte in line {line}, which text never has; remove it{hint}")
     return text
 
 
 def _check_line_ends(path: Path, text: str, delimiter: str) -> None:
-    """A carriage return alone may be a line's end or not; if other lines end otherwise, nobody can tell."""
+    """Raises NewTaskError for a lone carriage return if other lines end differently: is it the end of a line?"""
     if "\r" not in text:
         return
     outside = re.sub(_QUOTED.pattern.replace("{delimiter}", re.escape(delimiter)), r"\1", text)
@@ -112,13 +113,13 @@ def _check_line_ends(path: Path, text: str, delimiter: str) -> None:
         at = re.search(r"\r(?!\n)", outside)
         line = len(re.findall("\n", outside[: at.start()])) + 1 if at else 1
         raise NewTaskError(
-            f"{path} has a carriage return outside of quotes at about line {line}, where other lines end in another"
-            " way; put that cell into quotes, or give all lines the same end"
+            f"{path} has a carriage return outside quotes near line {line}, while other lines end differently; quote"
+            " that cell, or give all lines the same ending"
         )
 
 
 def _rows(path: Path, text: str, delimiter: str) -> tuple[list[list[str]], list[int], int]:
-    """Rows with the lines where they begin, and how many lines before the last row are empty."""
+    """The rows, the lines in which they begin, and the number of empty lines before the last row."""
     rows, lines, empty, blank = [], [], 0, 0
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     begin = 1
@@ -134,15 +135,15 @@ def _rows(path: Path, text: str, delimiter: str) -> tuple[list[list[str]], list[
                 begin = reader.line_num + 1
         except csv.Error as error:
             raise NewTaskError(
-                f"{path} is no well-formed CSV: the row that begins in line {begin} has quotes that do not match"
-                f" ({error}); a quote inside of quotes is written twice"
+                f"{path} is not well-formed CSV: the row that begins in line {begin} has unbalanced quotes ({error}); a"
+                " quote inside quotes has to be doubled"
             ) from error
     return rows, lines, empty
 
 
 @contextmanager
 def any_length() -> Iterator[None]:
-    """Cells longer than csv's default of 131,072 characters are cells too."""
+    """Lifts the csv module's limit of 131,072 characters per cell."""
     old = csv.field_size_limit(sys.maxsize)
     try:
         yield
@@ -153,28 +154,31 @@ def any_length() -> Iterator[None]:
 def _check_header(path: Path, header: list[str], text: str, delimiter: str) -> None:
     if header[0].lstrip().startswith("#") and len(header) == 1:
         raise NewTaskError(
-            f"{path} begins with the comment {header[0][:40]!r}; remove what stands above the header"
+            f"{path} begins with the comment {header[0][:40]!r}; remove everything above the header"
         )
     if len(header) == 1 and (better := other_delimiter(header, delimiter)):
         raise NewTaskError(
-            f"{path} has one column only, so give its --delimiter, such as --delimiter={better}"
+            f"{path} has only one column; set its delimiter, for example with --delimiter={better}"
         )
     twice = [name for name, count in Counter(header).items() if count > 1 and name.strip()]
     if twice:
-        raise NewTaskError(f"{path} has two columns {twice[0]!r}; rename or remove one")
+        raise NewTaskError(f"{path} has two columns named {twice[0]!r}; rename or remove one")
 
 
 def other_delimiter(header: list[str], delimiter: str) -> str:
-    """What else seems to part the names of the header, as --delimiter takes it, or ""."""
+    """Another character that seems to separate the names of the header, as --delimiter takes it, or ""."""
     counts = {other: delimiter.join(header).count(other) for other in DELIMITERS if other != delimiter}
     best = max(counts, key=lambda other: counts[other])
     return ("'\\t'" if best == "\t" else DELIMITERS[best]) if counts[best] else ""
 
 
-def _even(
+def _check_widths(
     path: Path, header: list[str], rows: list[list[str]], lines: list[int], delimiter: str
 ) -> list[str]:
-    """Sees to it that each row has a cell for each name; what was done for it."""
+    """Checks that each row has one cell per column, and removes a delimiter that ends all rows. Returns notes.
+
+    Raises NewTaskError.
+    """
     width = len(header)
     odd = next((number for number, row in enumerate(rows) if len(row) != width), None)
     if odd is None:
@@ -184,22 +188,22 @@ def _even(
             for row in rows:
                 row.pop()
             return [
-                f"left out the {DELIMITERS.get(delimiter, repr(delimiter))} that ends each row but the header"
+                f"left out the {DELIMITERS.get(delimiter, repr(delimiter))} that ends every row except the header"
             ]
         raise NewTaskError(
-            f"{path} names {width} columns, but each of its rows has {width + 1} cells; if the first are the names of"
-            " the rows, name that column too, else name the column that has no name"
+            f"{path} names {width} columns, but each row has {width + 1} cells; if the first cell is the name of the"
+            " row, name that column too; otherwise name the column that has no name"
         )
     row = rows[odd]
     hint = ""
     if any(cell[:1] == " " and cell[1:2] == '"' for cell in row):
-        hint = "; a quote counts only right after the delimiter, without a space"
+        hint = "; a quote must directly follow the delimiter, without a space"
     elif row[0].lstrip().startswith("#"):
         hint = "; remove comments"
     elif better := other_delimiter(header, delimiter):
-        hint = f"; if it is parted otherwise, give its --delimiter, such as --delimiter={better}"
+        hint = f"; if it has another delimiter, set it, for example with --delimiter={better}"
     elif len(row) > width:
-        hint = "; put cells that have a delimiter in them into quotes"
+        hint = "; quote the cells that contain a delimiter"
     raise NewTaskError(
         f"cannot read {path} as a table: line {lines[odd]} has {len(row)} cells, the header {width}{hint}"
     )

@@ -1,4 +1,4 @@
-"""The paper's tasks, prepared from synthetic archives, and what their starters submit: each made once."""
+"""The paper's tasks prepared from synthetic archives, and the submissions of their starters, each made once."""
 
 import contextlib
 import functools
@@ -20,7 +20,7 @@ from mlagent_jax.tasks.task import Task
 
 
 def unpinned(name: str, folder: Path, data_root: Path) -> Path:
-    """A copy of the task whose archive is the synthetic one, with its hash, and any number of rows."""
+    """A copy of the task that accepts the synthetic archive: with its hash, and without the check of row counts."""
     shutil.copytree(TASKS_DIR / "paper" / name, folder)
     archive = runpy.run_path(str(folder / "prepare.py"))["RAW"]
     path = data_root / "raw" / archive.name / archive.file
@@ -56,7 +56,7 @@ def starters(tasks, tmp_path_factory):
         (workspace / "data").symlink_to(task.data_dir)
         (workspace / "train.py").write_text(task.starter)
         printed = io.StringIO()
-        # In this process, as importing scikit-learn anew takes longer than all the starters; with one thread, as in
+        # In this process, since importing scikit-learn again takes longer than all the starters; with one thread, as in
         # a sandbox, since more threads than cores are slow.
         with (
             contextlib.chdir(workspace),

@@ -1,4 +1,4 @@
-"""How the paper's tasks are graded by those who made them, written anew from their rules.
+"""The rules by which the authors of the paper's tasks grade them, reimplemented.
 
 Each grader takes a submission and the answers as tables, and gives the score, or raises. For the tasks of
 MLE-bench its checks are those of that benchmark's graders, in which any exception means that there is no score;

@@ -1,4 +1,4 @@
-"""Small synthetic raw folders of the paper's tasks: names, columns and nesting as in the true archives."""
+"""Small synthetic raw folders of the paper's tasks, with the names, columns and nesting of the real archives."""
 
 import functools
 import gzip
@@ -132,7 +132,7 @@ WORDS = [
 
 
 def texts(rng: np.random.Generator, n: int, last: str = "NA") -> list[str]:
-    """With commas, quotes and line ends, as people write them; the last is what pandas takes for no text at all."""
+    """Texts with commas, quotes and line ends, as people write them; pandas reads the last one as missing."""
     written = [
         " ".join(rng.choice(WORDS, rng.integers(4, 30))) + rng.choice([', "so"', "\r\nline", "."]) + str(i)
         for i in range(n)
@@ -141,7 +141,7 @@ def texts(rng: np.random.Generator, n: int, last: str = "NA") -> list[str]:
 
 
 def identities(rng: np.random.Generator, n: int) -> list[str]:
-    """Hexadecimal ones, some of which look like numbers."""
+    """Hexadecimal ids, some of which look like numbers."""
     return [
         f"{i:03d}e{number:05d}" if i % 2 else f"{i:03x}d{number:04x}f"
         for i, number in enumerate(rng.integers(0, 9999, n))
@@ -225,7 +225,7 @@ def feedback(rng: np.random.Generator) -> dict[str, bytes]:
 
 
 def jpeg(seed: int, width: int = 32, height: int = 32) -> bytes:
-    """An image of its own for each seed."""
+    """A different image for each seed."""
     colours = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(colours).save(buffer, "JPEG")

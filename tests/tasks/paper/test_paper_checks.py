@@ -1,4 +1,4 @@
-"""`check` of the paper's tasks: each check runs or says why not, and finds what is planted in data of any layout."""
+"""Checks of the paper's tasks: each one runs or says why not, and finds planted leaks in data of any layout."""
 
 import os
 import shutil
@@ -34,8 +34,8 @@ EACH = (
 @pytest.mark.filterwarnings("ignore:The number of unique classes")
 @pytest.mark.parametrize("name", RAW)
 def test_each_check_runs_or_says_why_it_does_not(tasks, starters, name, monkeypatch):
-    """On random labels what is scored means nothing; what leaks does."""
-    monkeypatch.setattr(task_rows, "MOST_CELLS", 32)
+    """With random labels the scores mean nothing, but leaks are still leaks."""
+    monkeypatch.setattr(task_rows, "MAX_CELLS", 32)
     task = tasks(name)
     given = Result(Status.OK, exit_code=0, files={task.submission: starters(name)[0]})
     checks = list(check_task(task, NO_REFERENCE, PlainSandbox([given])))
@@ -45,7 +45,7 @@ def test_each_check_runs_or_says_why_it_does_not(tasks, starters, name, monkeypa
     assert [check.name for check in checks if check.passed is None] == ["m_init", "headroom"]
     assert checks[0].passed
     assert checks[5].passed, checks[5]
-    if name != "tabular-playground-series-dec-2021":  # whose synthetic rows are of a few values
+    if name != "tabular-playground-series-dec-2021":  # their synthetic rows have only a few values
         assert checks[6].passed, checks[6]
 
 
@@ -99,7 +99,7 @@ def test_an_image_in_both_parts_is_found(opened, name, train, test):
 
 
 def test_a_paper_that_is_the_same_as_another_is_found(opened):
-    """Its features lie in an array whose rows are numbered by ids."""
+    """Its features are in an array whose rows are numbered by ids."""
     task = opened("ogbn-arxiv")
     first, other = (pd.read_csv(task.data_dir / f"{part}.csv").loc[0] for part in ("train", "test"))
     features = np.load(task.data_dir / "features.npy")

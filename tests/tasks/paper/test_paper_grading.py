@@ -49,20 +49,20 @@ def pixels(task: Task, values: np.ndarray) -> pd.DataFrame:
 
 
 def theirs(task: Task, submission: bytes) -> float:
-    """The grader's score. Raises whatever the grader does."""
+    """The grader's score. Raises what the grader raises."""
     grader = (MLE_BENCH | OTHERS)[task.name]
     if task.name == PAGES:
         clean = np.load(array_path(task.labels_path))
         return grader(pixels(task, np.load(io.BytesIO(submission))), pixels(task, clean))
     given, true = read(submission), answers(task)
-    if task.name == INSULTS:  # which has no ids there
+    if task.name == INSULTS:  # its submissions have no ids there
         comments = pd.read_csv(task.data_dir / "test.csv").set_index("id")["Comment"].fillna("")
         given, true = (frame.assign(Comment=frame["id"].map(comments)) for frame in (given, true))
     return grader(given, true)
 
 
 def good(task: Task) -> list[bytes]:
-    """Submissions by chance: with ties, in another order of rows and of columns, and as full of digits as can be."""
+    """Random submissions: with ties, with shuffled rows and columns, and with as many digits as possible."""
     rng = np.random.default_rng(1)
     if task.target_array:
         clean = np.load(array_path(task.labels_path))
@@ -118,7 +118,7 @@ def test_insults_are_scored_by_the_papers_accuracy_too(tasks, starters):
 
 
 def test_the_evaluator_of_ogb_gives_the_same_accuracy(tasks, starters, tmp_path, monkeypatch):
-    """Read out of OGB's package: to import all of it takes PyTorch, and asks the network for newer versions."""
+    """Read from OGB's package, since importing it needs PyTorch and asks the network for newer versions."""
     wheel = fetch_wheel(
         "ogb",
         "1.3.6",
@@ -142,13 +142,13 @@ def test_the_evaluator_of_ogb_gives_the_same_accuracy(tasks, starters, tmp_path,
 
 
 def faults(task: Task) -> dict[str, tuple[bytes, str]]:
-    """The usual mistakes in submissions that are right otherwise, and what our refusal says of each."""
+    """Common mistakes in otherwise valid submissions, and what our refusal says about each."""
     right = answers(task)
     target = task.target_columns[0]
 
     def with_cell(column: str, value: object) -> bytes:
         wrong = right.astype({column: object})
-        wrong.loc[1, column] = value  # a row that counts, in jigsaw too
+        wrong.loc[1, column] = value  # a row that is scored, in jigsaw too
         return csv(wrong)
 
     found = {

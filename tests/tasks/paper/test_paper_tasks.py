@@ -1,6 +1,6 @@
-"""The paper's tasks, each from a synthetic raw archive of the true layout to prepared data.
+"""The paper's tasks, each from a synthetic raw archive with the real layout to prepared data.
 
-The true data need an account, so what is tested here is all but the data: unpacking, layout, split and labels.
+The real data need an account, so everything but the data is tested here: unpacking, layout, split and labels.
 """
 
 import gzip
@@ -26,7 +26,7 @@ NAMES = suite_names("paper", TASKS_DIR)
 
 
 def raw_table(name: str, member: str = "train.csv") -> pd.DataFrame:
-    """A table of the synthetic archive, from the archive in it if it lies in one."""
+    """A table of the synthetic archive, or of an archive nested in it."""
     raw = dict(raw_files(name))
     for inner in (f"{member}.zip", f"{Path(member).stem}.zip"):
         if member not in raw and inner in raw:

@@ -1,4 +1,4 @@
-"""Raw archives: every way in which they can be missing or wrong ends in one sentence with the remedy."""
+"""Raw archives: whatever is missing or wrong, the error is one sentence with the remedy."""
 
 import hashlib
 import threading
@@ -72,15 +72,15 @@ def test_fetches_with_kaggles_own_command(files, kaggle, tmp_path):
         ),
         ("echo '401 - Unauthorized' >&2; exit 1", "no valid credentials; create an API token .*kaggle.json"),
         ("echo 'Could not find kaggle.json' >&2; exit 1", "no valid credentials"),
-        ("echo 'Name or service not known'; exit 1", "check the network.*said: Name or service not known"),
-        ("exit 0", "brought nothing, expected toys.zip"),
+        ("echo 'Name or service not known'; exit 1", "check the network.*output: Name or service not known"),
+        ("exit 0", "produced nothing, expected toys.zip"),
     ],
 )
 def test_says_what_kaggle_wants(files, kaggle, script, said):
     kaggle(script)
     with pytest.raises(RawDataError, match=said):
         archive().unpack(files)
-    assert list(folder(files).iterdir()) == []  # nothing half-done stays
+    assert list(folder(files).iterdir()) == []  # no partial files are left
 
 
 def test_says_how_to_do_without_the_command(files, monkeypatch, tmp_path):
@@ -98,7 +98,9 @@ def test_half_a_download_is_refused_and_left_for_its_owner(files):
     (folder(files) / "toys.zip").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(RawDataError, match=r"cannot unpack .*toys\.zip"):
         archive().unpack(files)
-    with pytest.raises(RawDataError, match=r"expected .*: half a download.*Remove it to fetch it again"):
+    with pytest.raises(
+        RawDataError, match=r"expected .*: an incomplete download.*Remove it to download it again"
+    ):
         archive(hashlib.md5(whole).hexdigest()).unpack(files)
     assert [path.name for path in folder(files).iterdir()] == ["toys.zip"]
 
@@ -142,7 +144,7 @@ def test_names_that_leave_the_folder_are_not_unpacked(files):
 
 @pytest.fixture
 def served(tmp_path):
-    """A loopback address that serves tmp_path/served."""
+    """A loopback URL that serves tmp_path/served."""
     (tmp_path / "served").mkdir()
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
     handler.log_message = lambda *_: None

@@ -1,0 +1,83 @@
+"""What is reachable on a task: a search over its pipelines, each execution paid for once and for all runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlagent_jax.errors import UserError
+from mlagent_jax.grading.grade import Graded, grade
+from mlagent_jax.grading.metrics import METRICS
+from mlagent_jax.pipelines.pipeline import PipelineError
+from mlagent_jax.pipelines.reading import read
+from mlagent_jax.pipelines.rendering import render
+from mlagent_jax.pipelines.search import open_search
+from mlagent_jax.pipelines.validity import faults
+from mlagent_jax.sandbox.interface import Job, Sandbox, Status
+from mlagent_jax.tasks.task import Task
+
+_ASKED = 50  # pipelines asked for, at most, for each execution: most that fail are known to fail beforehand
+
+
+@dataclass(frozen=True)
+class Explored:
+    """starter, best: public scores; best is the starter's if nothing was better, and script then too.
+
+    executions: scripts that were run. failed: those of them that gave no score. skipped: known to fail, not run.
+    """
+
+    starter: float
+    best: float
+    script: str
+    executions: int
+    failed: int
+    skipped: int
+
+
+def explore(task: Task, sandbox: Sandbox, search: str, executions: int, seed: int = 0) -> Explored:
+    """Runs `executions` pipelines of the task's facts that a search asks for.
+
+    The same arguments run the same scripts, so with a sandbox that remembers results an interrupted exploration goes
+    on where it stopped. Raises UserError if the starter is no pipeline or gives no score.
+    """
+    try:
+        begun = read(task.starter)
+    except PipelineError as error:
+        raise UserError(f"task {task.name} cannot be explored: {error}") from error
+    starter = _score(task, sandbox, task.starter)
+    if starter is None:
+        raise UserError(f"task {task.name} cannot be explored: its starter gives no score")
+    sign = 1.0 if METRICS[task.metric].higher_is_better else -1.0
+    columns = begun.columns if isinstance(begun.columns, tuple) else ()
+    asked = open_search(search, begun.facts, columns, seed)
+    best, script, run, failed, skipped = starter, task.starter, 0, 0, 0
+    while run < executions and run + skipped < _ASKED * executions:
+        pipeline = asked.ask()
+        if faults(pipeline):
+            skipped += 1
+            asked.tell(None)
+            continue
+        text = render(pipeline)
+        score = _score(task, sandbox, text)
+        run += 1
+        failed += score is None
+        asked.tell(None if score is None else sign * score)
+        if score is not None and sign * score > sign * best:
+            best, script = score, text
+    return Explored(starter, best, script, run, failed, skipped)
+
+
+def _score(task: Task, sandbox: Sandbox, script: str) -> float | None:
+    """The public score, None if the script failed. Raises UserError if the sandbox did."""
+    job = Job(
+        {"train.py": script.encode()},
+        "train.py",
+        task.data_dir,
+        task.data_digest,
+        task.limits,
+        output=task.submission,
+    )
+    result = sandbox.run(job)
+    if result.status is Status.SANDBOX_ERROR:
+        raise UserError(f"the sandbox failed on task {task.name}: {result.error}; start again to go on")
+    graded = grade(task, result.files.get(task.submission)) if result.status is Status.OK else None
+    return graded.public if isinstance(graded, Graded) else None

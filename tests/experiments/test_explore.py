@@ -1,0 +1,100 @@
+"""Explorations: searches that find, executions that are paid for once, and sentences where none can begin."""
+
+import hashlib
+from contextlib import closing
+
+import pytest
+from fakes import make_task
+
+from experiments.explore import explore
+from mlagent_jax.errors import UserError
+from mlagent_jax.pipelines.pipeline import EVERY, Choice, Facts, Pipeline
+from mlagent_jax.pipelines.rendering import render
+from mlagent_jax.pipelines.search import SEARCHES, open_search
+from mlagent_jax.sandbox.cache import CachedSandbox
+from mlagent_jax.sandbox.interface import Result, Status
+
+FACTS = Facts("table", "A toy", "mae", "y")
+STARTER = render(Pipeline(FACTS, Choice("tree", (("max_depth", 4),)), columns=EVERY))
+
+
+class TextSandbox:
+    """Does not run a script: forests predict best, and what else the script says moves the error a little."""
+
+    name = "text"
+    isolated = True
+
+    def __init__(self, stop_after=None):
+        self.ran = []
+        self.stop_after = stop_after
+
+    def identity(self):
+        return {}
+
+    def check(self, limits): ...
+
+    def run(self, job):
+        if len(self.ran) == self.stop_after:
+            raise KeyboardInterrupt
+        text = job.files["train.py"].decode()
+        self.ran.append(text)
+        if "QuantileTransformer" in text:
+            return Result(Status.FAILED, 1, output="ValueError\n", files=job.files)
+        error = int(hashlib.sha256(text.encode()).hexdigest(), 16) % 997 / 997
+        error += 0 if "RandomForestRegressor" in text else 4
+        rows = "".join(f"{row},{10 + error}\n" for row in range(4))
+        return Result(Status.OK, 0, files={"submission.csv": f"id,y\n{rows}".encode()})
+
+    def release(self, lease): ...
+
+    def close(self): ...
+
+
+@pytest.fixture
+def task(tmp_path):
+    return make_task(tmp_path, starter=STARTER)
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_it_finds_what_is_better_than_the_starter(task, search):
+    sandbox = TextSandbox()
+    found = explore(task, sandbox, search, 30)
+    assert found.starter > 4 and found.best < 1 and "RandomForestRegressor" in found.script
+    assert found.executions == 30 == len(sandbox.ran) - 1
+    assert found.failed == sum("QuantileTransformer" in text for text in sandbox.ran) > 0
+    assert found.skipped > 0
+    assert "head(" not in "".join(sandbox.ran)
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_an_exploration_that_was_interrupted_goes_on_and_pays_nothing_twice(task, search, tmp_path):
+    whole = TextSandbox()
+    expected = explore(task, whole, search, 20)
+    first, then = TextSandbox(stop_after=8), TextSandbox()
+    with closing(CachedSandbox(first, tmp_path / "store")) as sandbox, pytest.raises(KeyboardInterrupt):
+        explore(task, sandbox, search, 20)
+    with closing(CachedSandbox(then, tmp_path / "store")) as sandbox:
+        assert explore(task, sandbox, search, 20) == expected
+    assert first.ran + then.ran == list(dict.fromkeys(whole.ran))
+
+
+def test_seeds_differ():
+    asked = {seed: [open_search("random", FACTS, (), seed).ask() for _ in range(3)] for seed in (0, 1)}
+    assert asked[0] != asked[1]
+
+
+def test_optuna_learns_where_random_search_does_not(task):
+    """Of the last scripts more hold what scored best."""
+    share = {}
+    for search in SEARCHES:
+        sandbox = TextSandbox()
+        explore(task, sandbox, search, 90)
+        share[search] = sum("RandomForestRegressor" in text for text in sandbox.ran[-30:])
+    assert share["tpe"] > 2 * share["random"]
+
+
+def test_what_cannot_be_explored(tmp_path, task):
+    with pytest.raises(UserError, match="task other cannot be explored: the script is no pipeline"):
+        explore(make_task(tmp_path, "other"), TextSandbox(), "random", 3)
+    with pytest.raises(UserError, match="there is no search 'grid'; there are random, tpe"):
+        explore(task, TextSandbox(), "grid", 3)

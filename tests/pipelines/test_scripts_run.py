@@ -1,0 +1,64 @@
+"""Rendered scripts really run, or fail as the validity rules say: in a plain subprocess, on small data."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_data import COLUMNS, FACTS, write_tiny_data
+
+from mlagent_jax.pipelines.pipeline import KINDS
+from mlagent_jax.pipelines.rendering import render
+from mlagent_jax.pipelines.sampling import random_picker, sample
+from mlagent_jax.pipelines.validity import faults
+
+
+def outcomes(folder, kind, count, seed):
+    """What the rules say of each of so many pipelines, and the error it ended with."""
+    (folder / "data").mkdir()
+    (folder / "scripts").mkdir()
+    write_tiny_data(folder / "data", kind)
+    rng = random.Random(f"{seed}/{kind}")
+    expected = {}
+    for number in range(count):
+        pipeline = sample(rng.choice(FACTS[kind]), COLUMNS.get(kind, ()), random_picker(rng))
+        expected[f"{number}.py"] = faults(pipeline)
+        (folder / "scripts" / f"{number}.py").write_text(render(pipeline))
+    program = Path(__file__).with_name("run_scripts.py")
+    done = subprocess.run(
+        [sys.executable, str(program), str(folder / "scripts")],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    ended = dict(json.loads(line) for line in done.stdout.splitlines())
+    assert ended.keys() == expected.keys()
+    return {name: (expected[name], ended[name]) for name in expected}
+
+
+def check(folder, kind, count, seed=0):
+    wrong = {
+        name: pair
+        for name, pair in outcomes(folder, kind, count, seed).items()
+        if bool(pair[0]) != bool(pair[1])
+    }
+    assert not wrong, "\n".join(
+        f"{name}: rules {rules}, ended {error!r}" for name, (rules, error) in wrong.items()
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_few_scripts_of_each_kind_run_or_fail_as_the_rules_say(tmp_path, kind):
+    check(tmp_path, kind, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", KINDS)
+def test_five_hundred_scripts_of_each_kind_run_or_fail_as_the_rules_say(tmp_path, kind):
+    check(tmp_path, kind, 500, seed=1)
