@@ -28,6 +28,7 @@ ARROWS = {
     "finite": "errors",
     "blobs": "files",
     "jsonl": "errors files",
+    "run_folder": "",
     # The model, which knows nothing of agents.
     "text": "errors files",
     "parallel.rules": "",
@@ -37,7 +38,8 @@ ARROWS = {
     "models": "errors fields parallel.rules nn",
     "models.hf": "errors folders finite text parallel.distributed models parallel",
     "models.gguf": "errors models models.hf",
-    "training": "errors fields finite jsonl parallel.distributed models parallel",
+    "tracking": "errors files fields jsonl run_folder parallel.distributed",
+    "training": "errors fields finite run_folder parallel.distributed models parallel",
     "generate": "errors fields finite parallel.rules parallel.distributed nn models parallel",
     "serving": "errors text generate",
     # The environment, which knows nothing of models.
@@ -51,10 +53,10 @@ ARROWS = {
     "pipelines": "errors",
     "agent": "errors files fields jsonl text generate sandbox grading tasks environment rewards pipelines",
     "exploration": "errors fields text tasks pipelines agent",
-    "evaluation": "errors files jsonl grading tasks environment agent",
-    "sft": "errors fields finite text parallel.distributed nn models parallel training",
-    "ppo": "errors fields finite jsonl text parallel.rules parallel.distributed nn models parallel training generate "
-    "tasks environment agent",
+    "evaluation": "errors files jsonl run_folder grading tasks environment agent",
+    "sft": "errors fields finite text parallel.distributed nn models parallel tracking training",
+    "ppo": "errors fields finite jsonl run_folder text parallel.rules parallel.distributed nn models parallel tracking "
+    "training generate tasks environment agent",
     "planner": "errors text models parallel training generate sft ppo",
 }
 
@@ -64,7 +66,9 @@ SLOW = {"jax": "jax", "flax": "jax", "optax": "jax", "orbax": "jax"} | {
     name: name for name in ("pandas", "scipy", "sklearn", "torch", "transformers")
 }
 MAY_LOAD = {
-    **dict.fromkeys(("finite", "nn", "models", "parallel", "training", "generate", "serving"), "jax"),
+    **dict.fromkeys(
+        ("finite", "nn", "models", "parallel", "tracking", "training", "generate", "serving"), "jax"
+    ),
     **dict.fromkeys(("sft", "ppo", "planner", "agent.model_policy"), "jax"),
     **dict.fromkeys(("tasks.checks", "tasks.leak_checks", "tasks.rows", "tasks.pickled_frames"), "pandas"),
     "tasks.user_table": "pandas sklearn",

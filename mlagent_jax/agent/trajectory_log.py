@@ -35,7 +35,7 @@ def read_trajectories(path: Path, missing_ok: bool = False) -> Iterator[Trajecto
 
 
 def latest_trajectories(path: Path, missing_ok: bool = False) -> dict[str, Trajectory]:
-    """The trajectories by key. An episode that was run again stands once, as it was the last time."""
+    """The trajectories by key. An episode that was run again appears once, with its last result."""
     return {trajectory.key: trajectory for trajectory in read_trajectories(path, missing_ok)}
 
 

@@ -32,7 +32,7 @@ class IdeaWriter(Protocol):
 
 
 class ScriptedIdeaWriter:
-    """Draws on the operations of pipelines, good and bad alike, shuffled by the seed."""
+    """Ideas from the operations of pipelines, good and bad, shuffled by the seed."""
 
     name = "scripted"
 
@@ -40,7 +40,7 @@ class ScriptedIdeaWriter:
         self._seed = seed
 
     def write(self, task: Task, axis: str | None, count: int) -> list[str]:
-        """Tasks of a kind share their wordings. Raises IdeaError for a kind without ideas."""
+        """Tasks of the same kind get the same ideas. Raises IdeaError for a kind without ideas."""
         kind = kind_of(task.kind)
         if not kind:
             raise IdeaError(

@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from mlagent_jax.environment.state import Outcome
+from mlagent_jax.ppo.batch import Arrays
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.kl import kl_estimate
 from mlagent_jax.ppo.losses import clipped_tokens, clipped_values
 from mlagent_jax.ppo.rollout import ActionSample, Rollout
 
-Arrays = dict[str, np.ndarray]
 Line = dict[str, float]
+Tokens = Float[np.ndarray, " tokens"]  # one number for each action token
 
 
 def rollout_metrics(rollouts: Sequence[Rollout]) -> Line:
@@ -54,7 +56,7 @@ def task_metrics(records: Sequence[Mapping[str, Any]]) -> Line:
 
 
 def update_metrics(batch: Arrays, aux: Arrays, config: PPOConfig) -> Line:
-    """Metrics of the policy, the critic and the losses, from arrays [R,T] of the batch and of the last epoch.
+    """Metrics of the policy, the critic and the losses, from arrays of the batch and of the last epoch.
 
     batch: a `PPOBatch` with its experience, advantages not normalised. aux: the auxiliary outputs of `Updater.update`.
 
@@ -101,8 +103,8 @@ def update_metrics(batch: Arrays, aux: Arrays, config: PPOConfig) -> Line:
     }
 
 
-def after_step(old_logprobs: np.ndarray, logprobs: np.ndarray) -> Line:
-    """How far the update moved the policy, from log-probs before it and after its last step, of the same tokens [N]."""
+def after_step(old_logprobs: Tokens, logprobs: Tokens) -> Line:
+    """How far the update moved the policy, from the log-probs of the same tokens before it and after its last step."""
     ratio = np.exp(logprobs.astype(np.float64) - old_logprobs)
     return {
         "actor/post_update_kl_k3": _mean_kl(old_logprobs, logprobs, "k3"),
@@ -112,11 +114,11 @@ def after_step(old_logprobs: np.ndarray, logprobs: np.ndarray) -> Line:
     }
 
 
-def _rewards_with_kl(batch: Arrays, config: PPOConfig) -> np.ndarray:
-    """The reward of each scored action [N], less its share of the KL where that is in the reward.
+def _rewards_with_kl(batch: Arrays, config: PPOConfig) -> Float[np.ndarray, " actions"]:
+    """The reward of each scored action, minus its KL penalty if that is part of the reward.
 
-    An action's mask is a run of positions that a gap follows, across rows too: the last position of a row predicts
-    nothing.
+    The mask of an action is a run of positions followed by a gap, even at the end of a row: the last position of a row
+    predicts nothing.
     """
     mask, rewards = batch["mask"].ravel(), batch["rewards"].astype(np.float64)
     if config.kl_in == "reward":
@@ -126,8 +128,8 @@ def _rewards_with_kl(batch: Arrays, config: PPOConfig) -> np.ndarray:
     return np.add.reduceat(np.where(mask, rewards.ravel(), 0.0), starts)
 
 
-def _sampler_mismatch(sampler_logprobs: np.ndarray, logprobs: np.ndarray) -> Line:
-    """Absolute differences [N] between the sampler and the trainer, of probabilities as in verl, and of log-probs."""
+def _sampler_mismatch(sampler_logprobs: Tokens, logprobs: Tokens) -> Line:
+    """Absolute differences between sampler and trainer, in probabilities as in verl, and in log-probs."""
     probs = np.abs(np.exp(sampler_logprobs) - np.exp(logprobs))
     difference = np.abs(sampler_logprobs - logprobs)
     return {
@@ -139,7 +141,7 @@ def _sampler_mismatch(sampler_logprobs: np.ndarray, logprobs: np.ndarray) -> Lin
     }
 
 
-def _summary(name: str, values: np.ndarray) -> Line:
+def _summary(name: str, values: Float[np.ndarray, " values"]) -> Line:
     return {
         f"{name}/mean": float(values.mean()),
         f"{name}/min": float(np.min(values)),
@@ -147,10 +149,8 @@ def _summary(name: str, values: np.ndarray) -> Line:
     }
 
 
-def explained_variance(returns: np.ndarray, values: np.ndarray) -> float:
-    """1 - Var(returns - values) / Var(returns): 1 for a perfect critic, 0 for a constant; 0 if nothing
-    varies.
-    """
+def explained_variance(returns: Tokens, values: Tokens) -> float:
+    """1 - Var(returns - values) / Var(returns): 1 for a perfect critic, 0 for a constant one or constant returns."""
     spread = returns.var()
     return float(1.0 - (returns - values).var() / spread) if spread > 0 else 0.0
 
@@ -162,5 +162,5 @@ def _share(actions: Sequence[ActionSample], outcome: str) -> float:
     return sum(action.outcome == outcome for action in actions) / len(actions)
 
 
-def _mean_kl(sampled: np.ndarray, other: np.ndarray, estimator: str) -> float:
+def _mean_kl(sampled: Tokens, other: Tokens, estimator: str) -> float:
     return float(np.mean(kl_estimate(sampled, other, estimator)))

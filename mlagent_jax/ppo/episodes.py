@@ -47,9 +47,8 @@ class EpisodeCollector:
         ]
         began = time.monotonic()
         episodes, repeated = self._run(policy, requests)
-        seconds = {
-            "gen": time.monotonic() - began
-        }  # the environment's too: they take turns and are not told apart
+        # Includes the environment's time: generation and environment alternate and are not timed separately.
+        seconds = {"gen": time.monotonic() - began}
         whole = [episode for episode in episodes if not episode.is_masked]
         counts = {
             "rollout/episodes": len(episodes),

@@ -1,6 +1,6 @@
 """Splits labelled rows into training data, test data without labels, and held-out labels.
 
-Every task is split the same way: duplicates are removed, rows are shuffled and numbered anew, and a hash decides which
+Every task is split the same way: duplicates are removed, rows are shuffled and renumbered, and a hash decides which
 test rows are public and which are private.
 """
 

@@ -34,6 +34,7 @@ from mlagent_jax.exploration.ideas import IdeaError
 from mlagent_jax.exploration.pool import PoolConfig, build_pool
 from mlagent_jax.grading.grade import grade
 from mlagent_jax.rewards import RewardConfig
+from mlagent_jax.run_folder import RunFolder
 from mlagent_jax.text.chat import Message
 
 HI = [Message("user", "hi")]
@@ -147,7 +148,8 @@ def test_useless_answers_are_shown_and_few_ideas_are_kept(server, tmp_path):
     task = make_task(tmp_path)
     server.answers = ["I am sorry,\nI cannot help with that."]
     with pytest.raises(
-        EndpointError, match=r"no list of ideas in 3 answers; the last was: I am sorry, I cannot help"
+        EndpointError,
+        match=r"none of 3 answers contains a list of ideas; the last was: I am sorry, I cannot help",
     ):
         EndpointIdeaWriter(endpoint_of(server)).write(task, None, 4)
     server.answers = ["1. Use a forest."]
@@ -372,7 +374,7 @@ def test_every_step_of_a_remote_model_is_told(server, tmp_path, caplog):
 
 def test_a_stage_that_failed_goes_on_with_the_ideas_it_has(server, tmp_path):
     tasks = [make_task(tmp_path, name) for name in ("one", "two")]
-    workdir = SimpleNamespace(ideas=tmp_path / "ideas")
+    workdir = RunFolder(tmp_path)
     settings = SimpleNamespace(ideas=PoolConfig("v1", candidates=2, keep=1), seed=0)
 
     def stage():
@@ -390,5 +392,5 @@ def test_a_stage_that_failed_goes_on_with_the_ideas_it_has(server, tmp_path):
     assert sorted(path.name for path in workdir.ideas.iterdir()) == ["one.json", "two.json"]
     assert ideas.read_pool(workdir.ideas / "two.json").candidates == {"all": ("Use trees.", "Drop outliers.")}
     (workdir.ideas / "two.json").write_text("{")
-    with pytest.raises(IdeaError, match=r"two.json is damaged .*remove it"):
+    with pytest.raises(IdeaError, match=r"two.json is damaged .*delete it"):
         stage()

@@ -11,7 +11,7 @@ from mlagent_jax.agent.coder import ScriptedCoder
 from mlagent_jax.agent.episode import EpisodeRequest, Stepper, run_episodes
 from mlagent_jax.agent.expert import NO_SLIPS, ScriptedExpert, Slips
 from mlagent_jax.agent.policy import Situation
-from mlagent_jax.agent.progress import read
+from mlagent_jax.agent.progress import read_progress
 from mlagent_jax.agent.repairs import repair
 from mlagent_jax.agent.response import parse
 from mlagent_jax.environment.feedback import BAD_ACTION, BAD_RESPONSE, CODER_FAILED
@@ -21,7 +21,7 @@ from mlagent_jax.environment.state import Action, Outcome
 from mlagent_jax.environment.tools import EDIT, EXECUTE, FINAL_ANSWER, check
 from mlagent_jax.grading.grade import Graded
 from mlagent_jax.pipelines.instructions import lines, perform, recognise
-from mlagent_jax.pipelines.reading import read as read_pipeline
+from mlagent_jax.pipelines.reading import read
 from mlagent_jax.rewards import RewardConfig
 from mlagent_jax.sandbox.interface import Limits, Result, Status
 
@@ -100,12 +100,12 @@ def test_primed_ideas_come_first_and_in_their_order(tmp_path):
         assert primed == list(IDEAS)
         repairs = {repair("Input X contains NaN")}
         assert [line for line in tried[: 3 + len(repairs)] if line not in repairs][:3] == list(IDEAS)
-        assert len(tried) > 3 and set(tried) <= {*IDEAS, *OWN, *repairs}
+        assert len(tried) >= 3 and set(tried) <= {*IDEAS, *OWN, *repairs}
 
 
 def test_what_it_says_is_taught_and_its_own_ideas_change_the_script_that_they_are_tried_on(tmp_path):
     for trajectory in episodes(tmp_path, ScriptedExpert(NO_SLIPS), ideas=()):
-        pipelines = {"train.py": read_pipeline(STARTERS["ames"])}
+        pipelines = {"train.py": read(STARTERS["ames"])}
         for step in edits(trajectory):
             given = step.action.arguments
             assert given["edit_instruction"] in OWN
@@ -218,7 +218,7 @@ def test_a_starter_that_is_no_pipeline(tmp_path):
 
 
 def test_progress_before_anything_is_done(tmp_path):
-    seen = read(Situation(make(tmp_path).task, ()))
+    seen = read_progress(Situation(make(tmp_path).task, ()))
     assert (seen.best, seen.last, seen.scripts) == ("train.py", "start", ("train.py",))
 
 
@@ -228,7 +228,7 @@ def test_progress_follows_the_last_feedback(tmp_path):
         task = make(tmp_path / f"{trajectory.index}").task
         best = trajectory.m_init_public
         for end, step in enumerate(trajectory.steps, 1):
-            seen = read(Situation(task, trajectory.steps[:end]))
+            seen = read_progress(Situation(task, trajectory.steps[:end]))
             if step.outcome is Outcome.SUCCESS:
                 assert seen.last == ("better" if step.m_after < step.m_before else "worse")
                 assert f"{seen.last} than" in step.feedback

@@ -131,7 +131,7 @@ def test_rendering_is_the_papers_format():
 def test_what_would_be_misread_is_not_rendered():
     with pytest.raises(ValueError, match="would be parsed as something else"):
         render(EDIT, Thoughts("x\nResearch Plan and Status: y", "", "", "\nAction: List Files"))
-    with pytest.raises(ValueError, match="not be read"):
+    with pytest.raises(ValueError, match="would be parsed as something else"):
         render(Action("a\nb", {}))
 
 

@@ -77,7 +77,7 @@ REFUSED = [
     (["experiments.sandbox", "gc", "--quota_mb=5"], 1, "--quota_mb is not a flag of gc without a WORKDIR"),
     (["experiments.sandbox", "gc", "/tmp", "--engine=a"], 1, "gc WORKDIR, which takes --quota_mb"),
     (["experiments.sandbox", "doctor", "--quota_mb=5"], 1, "--quota_mb is not a flag of doctor"),
-    (["experiments.import_gguf", "a", "b", "c"], 2, "a file and a folder are wanted, and a b c was given"),
+    (["experiments.import_gguf", "a", "b", "c"], 2, "expected a file and a folder, but got a b c"),
     (["experiments.ablations.compare", "full"], 1, "'full' is not of the form"),
     (["experiments.ablations.compare"], 1, "name runs to compare"),
 ]

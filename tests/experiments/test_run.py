@@ -17,6 +17,7 @@ import pytest
 
 from mlagent_jax.agent.trajectory import to_json
 from mlagent_jax.agent.trajectory_log import read_trajectories
+from mlagent_jax.evaluation.text_tables import headline_table
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests/experiments/tiny.py"
@@ -123,6 +124,7 @@ def test_a_second_start_finds_all_done(finished):
     before = results(finished)
     text = run(finished)
     assert text.count("has finished already") == 5
+    assert headline_table(json.loads((finished / "evaluate/scores.json").read_text())) in text
     assert results(finished) == before
 
 

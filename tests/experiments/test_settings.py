@@ -101,7 +101,7 @@ def test_all_that_is_wrong_is_said_at_once():
     assert lines[0] == "5 settings are wrong:"
     assert sorted(line.strip() for line in lines[1:]) == [
         "config.evaluate.agents is empty, but must be some of starter, random, expert, sft, ppo, endpoint, each once",
-        "config.ppo.gama is not a setting; is config.ppo.gamma meant?",
+        "config.ppo.gama is not a setting; did you mean config.ppo.gamma?",
         "config.ppo.gamma is 1.5, but must be a number from 0 to 1",
         "config.seed is -1, but must be a whole number from 0 to 2,147,483,647",
         "config.tasks.micro is 'maybe', but must be True or False",

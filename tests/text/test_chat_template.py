@@ -7,7 +7,7 @@ import pytest
 from hf_folders import byte_level, write_folder
 from transformers import PreTrainedTokenizerFast
 
-from mlagent_jax.generate import programs
+from mlagent_jax.generate import batches
 from mlagent_jax.text.chat import Message, check_trainable, encode_chat, encode_prompt, response_text
 from mlagent_jax.text.chat_template import ChatTemplateError
 from mlagent_jax.text.checkpoint_files import MAX_STOP_IDS
@@ -309,7 +309,7 @@ def test_unknown_stop_ids_are_refused(tmp_path):
 
 
 def test_more_stop_ids_than_the_engine_supports_are_refused(tmp_path):
-    assert MAX_STOP_IDS <= programs.MAX_STOP_IDS
+    assert MAX_STOP_IDS <= batches.MAX_STOP_IDS
     others = [f"<|stop {i}|>" for i in range(MAX_STOP_IDS)]
     raw = byte_level((*SPECIALS, *others))
     ids = [raw.token_to_id(name) for name in others]

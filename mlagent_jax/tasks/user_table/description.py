@@ -112,7 +112,7 @@ metric = "{metric}"
 id_column = {identity}
 target_columns = [{target}]
 m_best = {m_best}
-m_best_source = "the metric's best; put here a score that would be good work, since gains are measured by it"
+m_best_source = "the metric's best; replace it by a score that would be good work, since gains are measured by it"
 show_public_score = true
 
 [limits]
