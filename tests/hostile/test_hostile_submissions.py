@@ -140,8 +140,9 @@ say('done')
 
 def test_labels_are_out_of_reach(buggy: str, task: Task) -> None:
     assert reason(
-        task, "say([truth.values.tolist(), int(sum(truth.public)), task.labels_path, task.data_dir])"
-    ) == ("[[[0.0], [0.0], [0.0], [0.0]], 0, PosixPath('.'), PosixPath('.')]")
+        task,
+        "say([truth.values.tolist(), int(sum(truth.public)), spec.labels_path, hasattr(spec, 'data_dir')])",
+    ) == ("[[[0.0], [0.0], [0.0], [0.0]], 0, PosixPath('.'), False]")
 
 
 @only_confined
