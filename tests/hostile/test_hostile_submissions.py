@@ -33,10 +33,10 @@ from mlagent_jax.grading.submissions import RefusedSubmission
 read = parser_process.parse_submission
 def say(text):
     raise RefusedSubmission(str(text))
-def parse_submission(task, truth, submission):
+def parse_submission(spec, truth, submission):
     if submission.startswith(b"id,"):
-        return read(task, truth, submission)
-    exec(submission, {"say": say, "task": task, "truth": truth})
+        return read(spec, truth, submission)
+    exec(submission, {"say": say, "spec": spec, "truth": truth})
 parser_process.parse_submission = parse_submission
 parser_process.main(sys.argv[2])
 """
