@@ -37,10 +37,12 @@ def _has_array(hint: Any) -> bool:
 
 
 def _or_numpy(hint: Any) -> Any:
-    """The same hint with `jax.Array | np.ndarray` for `jax.Array` in the arrays in it."""
+    """The same hint with `jax.Array | np.ndarray` for `jax.Array`."""
+    if hint is jax.Array:
+        return jax.Array | np.ndarray
     if _is_array(hint):
         return hint.dtype[jax.Array | np.ndarray, hint.dim_str] if hint.array_type is jax.Array else hint
-    if not _has_array(hint):
-        return hint
     origin, arguments = get_origin(hint), tuple(map(_or_numpy, get_args(hint)))
+    if origin not in _CONTAINERS:
+        return hint
     return Union[arguments] if origin in (Union, UnionType) else origin[arguments]  # noqa: UP007
