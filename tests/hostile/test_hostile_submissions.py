@@ -139,9 +139,12 @@ say('done')
 
 
 def test_labels_are_out_of_reach(buggy: str, task: Task) -> None:
-    assert reason(
-        task, "say([truth.values.tolist(), int(sum(truth.public)), task.labels_path, task.data_dir])"
-    ) == ("[[[0.0], [0.0], [0.0], [0.0]], 0, PosixPath('.'), PosixPath('.')]")
+    assert (
+        reason(task, "say([truth.values.tolist(), int(sum(truth.public)), task.labels_path])")
+        == "[[[0.0], [0.0], [0.0], [0.0]], 0, PosixPath('.')]"
+    )
+    known = reason(task, "say([type(task).__name__, hasattr(task, 'data_dir'), hasattr(task, 'starter')])")
+    assert known == "['GradingSpec', False, False]"
 
 
 @only_confined
