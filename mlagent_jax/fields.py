@@ -309,9 +309,9 @@ def _hint(value: Any, field: Field) -> str:
 
 
 def _choice_hint(wrong: Sequence[Any], rule: Rule) -> str:
-    """The choice that was likely meant, if there is one."""
+    """Suggests the choice that is most similar to the first wrong one, if any is."""
     close = difflib.get_close_matches(str(wrong[0]), map(str, rule.choices), n=1) if wrong else []
-    return f"; is {close[0]!r} meant?" if close else ""
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _without_none(hint: Any) -> tuple[Any, bool]:

@@ -16,6 +16,9 @@ CHECKED_PACKAGES = [
     "mlagent_jax.sft",
     "mlagent_jax.training",
     "mlagent_jax.text.packing",
+    "mlagent_jax.grading",
+    "mlagent_jax.tasks",
+    "mlagent_jax.agent.model_policy",
 ]
 
 install_import_hook(CHECKED_PACKAGES, "array_checks.check_arrays")

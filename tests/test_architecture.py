@@ -1,7 +1,7 @@
 """The arrows between rooms: which room may import which, and what may be loaded when a module is imported.
 
-A room is a package or module of `mlagent_jax`, without that prefix. Parts of a package that stand on another level than
-the rest are rooms of their own.
+A room is a package or module of `mlagent_jax`, without that prefix. The sandbox's worker is a room of its own, since it
+runs where the rest of the project cannot be seen.
 """
 
 from __future__ import annotations
@@ -31,16 +31,12 @@ ARROWS = {
     "run_folder": "",
     # The model, which knows nothing of agents.
     "text": "errors files",
-    "parallel.rules": "",
-    "parallel.distributed": "errors",
-    "parallel": "errors fields parallel.rules",
-    "nn": "parallel.rules",
-    "models": "errors fields parallel.rules nn",
-    "models.hf": "errors folders finite text parallel.distributed models parallel",
-    "models.gguf": "errors models models.hf",
-    "tracking": "errors files fields jsonl run_folder parallel.distributed",
-    "training": "errors fields finite run_folder parallel.distributed models parallel",
-    "generate": "errors fields finite parallel.rules parallel.distributed nn models parallel",
+    "parallel": "errors fields",
+    "nn": "parallel",
+    "models": "errors folders fields finite text parallel nn",
+    "tracking": "errors files fields jsonl run_folder parallel",
+    "training": "errors fields finite run_folder parallel models",
+    "generate": "errors fields finite parallel nn models",
     "serving": "errors text generate",
     # The environment, which knows nothing of models.
     "sandbox.sandbox_worker": "",
@@ -54,10 +50,10 @@ ARROWS = {
     "agent": "errors files fields jsonl text generate sandbox grading tasks environment rewards pipelines",
     "exploration": "errors fields text tasks pipelines agent",
     "evaluation": "errors files jsonl run_folder grading tasks environment agent",
-    "sft": "errors fields finite text parallel.distributed nn models parallel tracking training",
-    "ppo": "errors fields finite jsonl run_folder text parallel.rules parallel.distributed nn models parallel tracking "
-    "training generate tasks environment agent",
-    "planner": "errors text models parallel training generate sft ppo",
+    "sft": "errors fields finite text parallel nn models tracking training",
+    "ppo": "errors fields finite jsonl run_folder text parallel nn models tracking training generate tasks environment "
+    "agent",
+    "planner": "errors text parallel models training generate sft ppo",
 }
 
 # Packages that take long to import, and where importing a module may load them. Elsewhere they are imported by the

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Num
 
 from mlagent_jax.grading.grade import Graded, grade
 from mlagent_jax.grading.labels import array_path, read_truth
@@ -124,7 +124,7 @@ def constant_submission(task: Task) -> bytes:
     return guess.assign(**{task.id_column: ids}).to_csv(index=False).encode()
 
 
-def _constant(task: Task, targets: Values) -> Float[np.ndarray, " t"] | list[str]:
+def _constant(task: Task, targets: Values) -> Num[np.ndarray, " t"] | list[str]:
     """The best constant prediction for these training targets."""
     metric = METRICS[task.metric]
     if task.predicts_text:
