@@ -19,8 +19,8 @@ def format_signed(value: float | None, digits: int, *, factor: float = 1, unit: 
 
 
 def format_gain(value: float | None) -> str:
-    """A relative gain in per cent."""
-    return format_signed(value, 1, factor=100, unit=" %")
+    """A relative gain in per cent; from 100 % on without decimals."""
+    return format_signed(value, 0 if value is not None and abs(value) >= 1 else 1, factor=100, unit=" %")
 
 
 def format_percent(value: float | None) -> str:
