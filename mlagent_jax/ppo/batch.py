@@ -14,7 +14,8 @@ from mlagent_jax.ppo.rollout import Rollout
 from mlagent_jax.text.chat import Encoded
 from mlagent_jax.text.packing import PackedRows, pack, pad_rows
 
-Arrays = dict[str, Shaped[np.ndarray, "B T"]]
+# Of any number of rows: a batch, a minibatch and a micro-batch meet in the same call.
+Arrays = dict[str, Shaped[np.ndarray, "_B T"]]
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import jax
 import numpy as np
+from jax import Array
 from jax.sharding import Mesh
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import join, partition
@@ -17,7 +18,7 @@ from mlagent_jax.ppo.batch import Arrays, PPOBatch
 from mlagent_jax.ppo.compilation import compile_update, optimiser_steps
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.kl import kl_estimate
-from mlagent_jax.ppo.step import EXPERIENCE_INPUTS, LOSS_INPUTS, Rows, Scalars, TokenArrays
+from mlagent_jax.ppo.step import EXPERIENCE_INPUTS, LOSS_INPUTS, Rows, Scalars
 from mlagent_jax.training.optimisers import make_schedule
 from mlagent_jax.training.state import init_state
 
@@ -68,7 +69,7 @@ class Updater:
         rows = rows or slice(0, len(batch.arrays["tokens"]))
         parts = [
             self._functions.compute_experience(
-                params, self._reference, self._to_device(batch.arrays, chunk, EXPERIENCE_INPUTS)
+                params, self._reference, self._to_device(_rows_of(batch.arrays, chunk), EXPERIENCE_INPUTS)
             )
             for chunk in self._micro_batches(rows.start, rows.stop)
         ]
@@ -95,7 +96,7 @@ class Updater:
         if config.normalise_advantages:
             arrays["advantages"] = normalised(arrays["advantages"], arrays["mask"])
         minibatches = [
-            [self._to_device(arrays, chunk, LOSS_INPUTS) for chunk in self._micro_batches(*rows)]
+            [self._to_device(_rows_of(arrays, chunk), LOSS_INPUTS) for chunk in self._micro_batches(*rows)]
             for rows in batch.minibatches
         ]
         train_actor = update >= config.critic_warmup
@@ -162,9 +163,13 @@ class Updater:
         size = self._config.micro_rows
         return [slice(first, first + size) for first in range(start, stop, size)]
 
-    def _to_device(self, arrays: Arrays, rows: slice, names: tuple[str, ...]) -> Rows:
-        on_device: Rows = put({name: arrays[name][rows] for name in names}, batch_sharding(self._mesh))
+    def _to_device(self, arrays: Arrays, names: tuple[str, ...]) -> Rows:
+        on_device: Rows = put({name: arrays[name] for name in names}, batch_sharding(self._mesh))
         return on_device
+
+
+def _rows_of(arrays: Arrays, rows: slice) -> dict[str, Shaped[np.ndarray, "b T"]]:
+    return {name: array[rows] for name, array in arrays.items()}
 
 
 def normalised(
@@ -176,5 +181,5 @@ def normalised(
     return np.where(mask, scaled, 0.0).astype(np.float32)
 
 
-def _to_host(parts: list[TokenArrays]) -> Arrays:
+def _to_host(parts: list[dict[str, Float[Array, "b T"]]]) -> Arrays:
     return {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in parts[0]}

@@ -236,7 +236,7 @@ def test_ideas_are_the_list_after_the_marker(server, tmp_path):
     asked = server.requests[0]["messages"][1]["content"]
     assert "Write 10" in asked and "the model side" in asked and task.starter in asked
     server.answer = lambda request: "I have no ideas."
-    with pytest.raises(EndpointError, match=r"task toy: .* no list of ideas"):
+    with pytest.raises(EndpointError, match=r"task toy: none of .* answers contains a list of ideas"):
         writer.write(task, None, 5)
 
 

@@ -95,7 +95,7 @@ def test_a_task_that_cannot_be_prepared_keeps_no_other_from_it(run, tasks_dir):
         (["list", "--suite=none"], "there is no suite 'none'; choose one of all, offline, paper"),
         (["grade", "toy"], "grade takes a task and a submission file"),
         (["grade", "toy", "none.csv"], "not prepared"),
-        (["new"], "new takes the folder to be made"),
+        (["new"], "new takes the folder to create"),
         (["new", "x"], "new needs --csv"),
     ],
 )
@@ -141,7 +141,7 @@ def test_an_m_init_that_is_not_the_starters_is_marked_with_its_source(run, tasks
         printed,
     )
     assert "-    headroom: not applicable because there is no reference solution" in printed
-    assert re.search(r"checks failed, 1 tasks; 2 do not apply, as said above", printed)
+    assert re.search(r"checks failed, 1 tasks; 2 do not apply, for the reasons above", printed)
 
 
 def test_check_runs_the_starter_and_says_what_is_wrong(run):
