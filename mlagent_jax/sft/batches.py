@@ -14,7 +14,7 @@ from mlagent_jax.sft.config import SFTConfig
 from mlagent_jax.text.chat import Encoded, require_supervision
 from mlagent_jax.text.packing import PackedRows, cut_at_step, pack, pad_rows, rows_needed
 
-RowArrays = dict[str, Shaped[np.ndarray, "B T"]]
+RowArrays = dict[str, Shaped[np.ndarray, "R T"]]
 
 _log = logging.getLogger("mlagent_jax")
 
