@@ -180,7 +180,7 @@ def test_an_unknown_target_and_stage(tmp_path):
     assert status == 1
     assert "h100-8" in output and "v5p-16" in output
     status, output, _ = plan(tmp_path, "--target=h100-8", "--stages=sft,rl")
-    assert status == 1 and "--stages=sft,rl: 'rl' is no stage; there are the stages sft, ppo" in output
+    assert status == 1 and "--stages=sft,rl: 'rl' is not a stage; there are the stages sft, ppo" in output
 
 
 def _parameters(vocab: int) -> int:
