@@ -77,7 +77,7 @@ def norm_in_bfloat16(x, scale, eps):
 
 
 def rope_in_bfloat16(positions, head_dim, theta):
-    return rope_tables(rounded(positions.astype(jnp.float32)), head_dim, theta)
+    return rope_tables(rounded(positions.astype(jnp.float32)).astype(jnp.int32), head_dim, theta)
 
 
 @pytest.mark.parametrize(
