@@ -149,7 +149,10 @@ def test_a_fault_that_lasts_masks_the_episode(tmp_path):
 
 
 def test_an_unknown_task_and_a_meaningless_scale_are_refused(tmp_path):
-    with stepper_of(tmp_path) as stepper, pytest.raises(ValueError, match="there is no task 'other'; the tasks are toy"):
+    with (
+        stepper_of(tmp_path) as stepper,
+        pytest.raises(ValueError, match="there is no task 'other'; the tasks are toy"),
+    ):
         list(run_episodes(ListPolicy(LINES), [EpisodeRequest("other", 0, 0)], stepper))
     task = make_task(tmp_path / "x", m_best=7.0)
     with stepper_of(tmp_path / "x", task=task) as stepper, pytest.raises(RewardScaleError, match="toy"):
