@@ -3,9 +3,25 @@
 In the packages below, arguments and results are checked against jaxtyping's annotations; an axis has the same size
 wherever its name occurs within a call. Jitted functions are checked while they are traced, so compiled code does not
 become slower.
+
+Most of a run of the tests is spent in XLA's compiler. What it has compiled is kept in .pytest_cache/jax, for all
+processes of this run and for the next one; `make clean` deletes it.
 """
 
+import os
+from pathlib import Path
+
+import hypothesis
 from jaxtyping import install_import_hook
+
+# Read by jax when it is imported, here and in the programs that tests start.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+# How long an example takes depends on the machine.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 CHECKED_PACKAGES = [
     "mlagent_jax.nn",

@@ -2,7 +2,7 @@
 
     python -m experiments.figures.result runs/quickstart
 
-Both hold the same numbers. `--out=FILE` draws to another file and leaves the pages alone.
+Both hold the same numbers. `--picture=FILE` draws to another file and leaves the pages alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COMMAND = "python -m experiments.figures.result"
 PICTURE = Path(__file__).with_name("quickstart.svg")
 PAGE = ROOT / "experiments" / "README.md"
 BEGIN, END = "<!-- quickstart: begin -->", "<!-- quickstart: end -->"
-OUT = flags.DEFINE_string("out", "", "Draw to this file instead, and change no page.")
+PICTURE_ONLY = flags.DEFINE_string("picture", "", "Draw to this file instead, and change no page.")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,9 +33,9 @@ def main(argv: Sequence[str]) -> int:
         raise UserError("name the work directory of one finished run")
     run = read_run(Path(argv[1]))
     drawn = picture.render(run)  # before anything is written
-    if OUT.value:
-        write_atomically(Path(OUT.value), drawn)
-        print(f"wrote {OUT.value}")
+    if PICTURE_ONLY.value:
+        write_atomically(Path(PICTURE_ONLY.value), drawn)
+        print(f"wrote {PICTURE_ONLY.value}")
         return 0
     page = with_summary(PAGE.read_text(encoding="utf-8"), summary(run))
     write_atomically(PICTURE, drawn)

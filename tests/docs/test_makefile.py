@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -26,8 +27,14 @@ def planned(tmp_path, *arguments: str) -> str:
     """What make would do for a new environment."""
     if shutil.which("make") is None:
         pytest.skip("needs make")
+    # `make test PINNED=1` hands its variables down to every make that a test starts.
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "PINNED")
+    }
     command = ["make", "-n", f"VENV={tmp_path}/venv", *arguments]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+    ).stdout
 
 
 @pytest.mark.parametrize("target", ["install", "quickstart", "test"])
