@@ -111,14 +111,14 @@ def _suggestion(word: str, before: str) -> str:
         full = next((one for one in (name, f"config.{name}") if one in flags.FLAGS), "")
         full = full or nearest(name, list(flags.FLAGS))
         if full:
-            return f"is --{full}={value} meant?"
+            return f"did you mean --{full}={value}?"
     flag = _flag(before)
     if flag is not None and flag.boolean and word.lower() in _FLAG_VALUES:
-        return f"is --{flag.name}={word.lower()} meant?"
+        return f"did you mean --{flag.name}={word.lower()}?"
     if flag is not None and "=" in before and _takes_list(flag):
-        return f"is {before},{word} meant?"
+        return f"did you mean {before},{word}?"
     if word in flags.FLAGS:
-        return f"is --{word} meant?"
+        return f"did you mean --{word}?"
     return "a flag is written --NAME=VALUE"
 
 
@@ -148,4 +148,4 @@ def _unknown_flag(name: str) -> str:
         what = "the configuration has no such field"
     else:
         meant, what = nearest(name, [one for one in known if "." not in one]), "there is no such flag"
-    return f"--{name}: {what}; " + (f"is --{meant} meant?" if meant else "--helpfull lists all")
+    return f"--{name}: {what}; " + (f"did you mean --{meant}?" if meant else "--helpfull lists all")

@@ -123,7 +123,7 @@ class Tracking:
                 meant = nearest(name, TRACKERS)
                 raise UserError(
                     f"there is no tracker {name!r}; "
-                    + (f"is {meant!r} meant?" if meant else f"there are {', '.join(TRACKERS)}")
+                    + (f"did you mean {meant!r}?" if meant else f"there are {', '.join(TRACKERS)}")
                 )
 
     def check(self) -> None:
