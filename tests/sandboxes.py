@@ -152,7 +152,7 @@ def containers_below(sandbox: Sandbox) -> set[str]:
 def assert_containers_settle(sandbox: Sandbox) -> None:
     """Fails unless the engine soon lists the idle containers of `sandbox` and no others."""
     assert isinstance(sandbox, DockerSandbox)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and (
         containers_below(sandbox) != sandbox.pool.ready or not sandbox.pool.ready
     ):
@@ -162,7 +162,7 @@ def assert_containers_settle(sandbox: Sandbox) -> None:
 
 def assert_settles(expected: set[int], others: Collection[int] = ()) -> None:
     """Fails unless the processes below this one, without `others`, are soon equal to `expected`."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (alive := descendants().difference(others)) != expected and time.monotonic() < deadline:
         time.sleep(0.01)
     assert alive == expected, f"left: {[_command(pid) for pid in alive - expected]}, gone: {expected - alive}"

@@ -36,7 +36,7 @@ def run(host: Host, program: Hostile) -> Result:
     limits = dataclasses.replace(QUICK, wall_seconds=program.wall_seconds)
     begun = time.monotonic()
     result = host.sandbox.run(script_job(program.source, limits, host.data_dir))
-    assert time.monotonic() - begun <= program.wall_seconds + 5
+    assert time.monotonic() - begun <= program.wall_seconds + 60
     assert result.status in program.statuses, (result.status, result.error, result.output[-2000:])
     expected = program.prints_in_docker if host.sandbox.name == "docker" else None
     assert (program.prints if expected is None else expected) in result.output

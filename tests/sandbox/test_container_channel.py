@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import struct
-import time
 
 import pytest
 from hypothesis import given
@@ -77,10 +76,8 @@ def test_detects_a_container_that_has_ended_although_its_connection_is_open(
     ours, theirs = socket.socketpair()
     lost = Container(Engine(), "lost", ContainerSpec.from_limits(Limits(), "", ""), 1, 60)  # type: ignore[arg-type]
     lost._channel = AttachedChannel(ours)
-    begun = time.monotonic()
     with pytest.raises(WorkerError, match=r"lost failed: the container has ended \(exited\)"):
-        lost.run({}, {}, 30, 0)
-    assert time.monotonic() - begun < 5
+        lost.run({}, {}, 3600, 0)
     theirs.close()
     assert not lost.can_serve(1)
 

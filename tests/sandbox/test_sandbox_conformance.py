@@ -353,14 +353,12 @@ def test_closing_ends_a_running_job(backend: str, data_root: Path) -> None:
     assert pool.run(script_job("print(1)")).output == "1\n"
     results = []
     waiting = threading.Thread(
-        target=lambda: results.append(pool.run(script_job("import time; time.sleep(15)")))
+        target=lambda: results.append(pool.run(script_job("import time; time.sleep(600)")))
     )
     waiting.start()
     time.sleep(0.5)
-    begun = time.monotonic()
     pool.close()
-    waiting.join(5)
-    assert time.monotonic() - begun < 8
+    waiting.join(120)
     assert results[0].status is Status.SANDBOX_ERROR
     assert pool.run(script_job("")).error == "the sandbox is closed"
     assert_settles(before)

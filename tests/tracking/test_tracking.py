@@ -214,7 +214,8 @@ def test_damaged_ids_are_a_sentence(recorder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("wanbd", "did you mean 'wandb'?"), ("prometheus", "there are jsonl, tensorboard, wandb")]
+    ("name", "said"),
+    [("wanbd", "did you mean 'wandb'?"), ("prometheus", "there are jsonl, tensorboard, wandb")],
 )
 def test_an_unknown_tracker_is_refused(name, said):
     with pytest.raises(UserError, match=f"there is no tracker '{name}'") as error:
