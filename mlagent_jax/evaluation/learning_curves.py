@@ -38,7 +38,7 @@ SFT = (
     Plan(
         "Loss",
         TOKENS,
-        (("training rows", "train/loss"), ("rows not trained on", "val/loss")),
+        (("train", "train/loss"), ("validation", "val/loss")),
         note="Mean negative log-likelihood of action tokens, in nats.",
     ),
 )
