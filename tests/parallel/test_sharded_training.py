@@ -29,6 +29,7 @@ def test_every_mesh_gives_the_same_loss_and_gradients():
         assert difference < 1e-5, name
 
 
+@pytest.mark.usefixtures("optimised")
 def test_fsdp_communicates_parameters_and_never_activations():
     facts = run("fsdp_program.py", 8, timeout=280)
     B, T, D, F, V, chunk = 8, 40, 32, 96, 520, 10

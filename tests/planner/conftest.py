@@ -17,3 +17,8 @@ def compilers():
         pytest.fail(f"MLAGENT_REQUIRE names plan, but {', '.join(missing)} are missing")
     if missing:
         pytest.skip(f"needs {', '.join(missing)}: pip install -e '.[plan]'")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_as_in_a_run(optimised):
+    """A plan is of the programs that run."""
