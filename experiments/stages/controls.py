@@ -49,7 +49,10 @@ def stepper(experiment: Experiment, agent: str) -> Stepper:
 def preparation(experiment: Experiment) -> dict[str, Any]:
     """For the stage's summary: the executions that agents chose or learnt by, beside those of their episodes."""
     agents = experiment.settings.evaluate.agents
-    found = {"constant": _selection, "bandit": _bandit}
+    found: dict[str, Callable[[Experiment], Selection | LearntBandit]] = {
+        "constant": _selection,
+        "bandit": _bandit,
+    }
     return {
         f"{agent}_prepared_by": prepare(experiment).executions
         for agent, prepare in found.items()
