@@ -22,6 +22,8 @@ from mlagent_jax.agent.expert import ScriptedExpert
 from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.agent.policy import Policy
 from mlagent_jax.agent.trajectory import Trajectory
+from mlagent_jax.controls.executions import Executions
+from mlagent_jax.controls.verbatim_coder import VerbatimCoder
 from mlagent_jax.environment.coder import Coder
 from mlagent_jax.environment.mdp import Environment
 from mlagent_jax.environment.snapshots import SnapshotStore
@@ -46,6 +48,7 @@ from mlagent_jax.tasks.task import Task
 from mlagent_jax.text.chat import Message, check_trainable
 from mlagent_jax.text.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, unused_ids
 from mlagent_jax.tracking.tracker import Tracking
+from mlagent_jax.training.progress import ProgressBar
 from mlagent_jax.training.stage_checkpoints import load_params
 
 
@@ -146,8 +149,25 @@ class Experiment:
 
     @cached_property
     def stepper(self) -> Stepper:
+        return self._stepper(self.coder)
+
+    @cached_property
+    def verbatim_stepper(self) -> Stepper:
+        """For agents that write whole scripts of the space of pipelines, such as searches."""
+        return self._stepper(VerbatimCoder())
+
+    def executions(self, agent: str) -> Executions:
+        """By which an agent chooses or learns before it is evaluated."""
+        return Executions(
+            self.sandbox,
+            grade,
+            self.settings.sandbox.workers,
+            lambda title, total: ProgressBar(f"{agent}: {title}", total),
+        )
+
+    def _stepper(self, coder: Coder) -> Stepper:
         environments = {
-            task.name: Environment(task, self.sandbox, self.store, self.coder, grade, self.settings.episode)
+            task.name: Environment(task, self.sandbox, self.store, coder, grade, self.settings.episode)
             for task in self.tasks
         }
         return self._resources.enter_context(

@@ -18,6 +18,9 @@ from ml_collections import ConfigDict
 from mlagent_jax.agent.baselines import BASELINES
 from mlagent_jax.agent.endpoint import EndpointConfig
 from mlagent_jax.agent.prompt import PromptFormat
+from mlagent_jax.controls.bandit_learning import BanditConfig
+from mlagent_jax.controls.forward_selection import ConstantConfig
+from mlagent_jax.controls.search import SEARCHES
 from mlagent_jax.environment.mdp import EpisodeLimits
 from mlagent_jax.errors import UserError
 from mlagent_jax.exploration.pool import PoolConfig
@@ -35,7 +38,8 @@ from mlagent_jax.sft.config import SFTConfig
 from mlagent_jax.tracking.tracker import DEFAULT as DEFAULT_TRACKERS
 from mlagent_jax.tracking.tracker import TRACKERS
 
-AGENTS = (*BASELINES, "expert", "sft", "ppo", "endpoint")
+CONTROLS = ("constant", "bandit", *SEARCHES)
+AGENTS = (*BASELINES, *CONTROLS, "expert", "sft", "ppo", "endpoint")
 ROLES = ("scripted", "endpoint")
 SIZES = ("", "0.5b", "1.5b", "3b", "7b", "14b", "32b", "72b")
 MAX_SEED = 2**31 - 1
@@ -220,13 +224,18 @@ class RLSettings:
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """episodes: K of avg@K and best@K. agents: those evaluated. temperature: of the model's responses."""
+    """episodes: K of avg@K and best@K. agents: those evaluated. temperature: of the model's responses.
+
+    constant, bandit: how these two agents choose and learn on the held-in tasks.
+    """
 
     episodes: int = setting(8, at_least=1)
     agents: tuple[str, ...] = setting(
         ("starter", "random", "expert", "sft", "ppo"), choices=AGENTS, filled=True, distinct=True
     )
     temperature: float = setting(1.0, at_least=0)
+    constant: ConstantConfig = field(default_factory=ConstantConfig)
+    bandit: BanditConfig = field(default_factory=BanditConfig)
 
 
 @dataclass(frozen=True, kw_only=True)

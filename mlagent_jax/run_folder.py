@@ -100,6 +100,10 @@ class RunFolder:
     def evaluation_trajectories(self) -> Path:
         return self.evaluation / TRAJECTORIES
 
+    def control(self, agent: str) -> Path:
+        """What an agent without a model chose or learnt on the held-in tasks; agent: "constant" or "bandit"."""
+        return self.evaluation / f"{agent}.json"
+
     @property
     def scores(self) -> Path:
         return self.evaluation / "scores.json"

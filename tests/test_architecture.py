@@ -48,6 +48,7 @@ ARROWS = {
     # Agents join the two; learning stands on top.
     "pipelines": "errors",
     "agent": "errors files fields jsonl text generate sandbox grading tasks environment rewards pipelines",
+    "controls": "errors files fields sandbox grading tasks environment rewards pipelines agent",
     "exploration": "errors fields text tasks pipelines agent",
     "evaluation": "errors files jsonl run_folder grading tasks environment agent",
     "sft": "errors fields finite text parallel nn models tracking training",

@@ -37,6 +37,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "sft": ("supervised fine-tuning", "learning"),
     "training": ("optimisers, checkpoints", "learning"),
     "tracking": ("metrics, trackers, glossary", "learning"),
+    "controls": ("sequence, bandit, searches", "environment"),
     "agent": ("prompts, policies, episodes", "environment"),
     "pipelines": ("scripts as values, edits, grammar", "environment"),
     "rewards": ("a step's score as a reward", "environment"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from absl import logging
 
 from experiments.experiment import Experiment
-from mlagent_jax.agent.episode import EpisodeRequest, StepTaken, run_episodes
+from mlagent_jax.agent.episode import EpisodeRequest, Stepper, StepTaken, run_episodes
 from mlagent_jax.agent.policy import Policy
 from mlagent_jax.agent.trajectory import Trajectory, episode_key
 from mlagent_jax.agent.trajectory_log import TrajectoryLog, latest_trajectories
@@ -25,11 +25,14 @@ def run_missing(
     path: Path,
     plans: Sequence[tuple[Policy, Sequence[EpisodeRequest]]],
     batch: int,
+    stepper: Stepper | None = None,
 ) -> list[Trajectory]:
     """All planned trajectories in the order of the plan, whether they were stored before or are run now.
 
     An episode that an infrastructure failure cuts short is repeated, at most `REPEATS` times. If that does not help, it
     is masked, and a warning gives the number of such episodes.
+
+    stepper: for agents that do not act through the run's coder; by default the experiment's.
     """
     log_each = partial(log_step, stage)
     keys = [episode_key(policy.name, r.task, r.index) for policy, requests in plans for r in requests]
@@ -42,7 +45,9 @@ def run_missing(
                 missing = [r for r in requests if episode_key(policy.name, r.task, r.index) not in stored]
                 for attempt in range(1 + REPEATS):
                     cut_short = []
-                    for trajectory in run_episodes(policy, missing, experiment.stepper, batch, log_each):
+                    for trajectory in run_episodes(
+                        policy, missing, stepper or experiment.stepper, batch, log_each
+                    ):
                         log.append(trajectory)
                         if trajectory.is_masked:
                             cut_short.append(trajectory.key)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from experiments.experiment import Experiment
+from experiments.settings import CONTROLS
+from experiments.stages import controls
 from experiments.stages.episodes import run_missing
 from experiments.stages.stage import run_on_all
 from mlagent_jax.agent.baselines import BASELINES
@@ -40,16 +42,16 @@ def _run_trained(experiment: Experiment, agent: str) -> list[Trajectory]:
     engine = experiment.engine
     engine.load(experiment.trained_params(agent, needed_by=STAGE))
     policy = experiment.policy(agent, experiment.settings.evaluate.temperature)
-    trajectories = engine.on_main(lambda: _run(experiment, policy))
+    trajectories = engine.on_main(lambda: _run(experiment, policy, agent))
     engine.unload()
     return trajectories
 
 
 def _run_other(experiment: Experiment, agent: str) -> list[Trajectory]:
-    return distributed.on_main(lambda: _run(experiment, _policy(experiment, agent)))
+    return distributed.on_main(lambda: _run(experiment, _policy(experiment, agent), agent))
 
 
-def _run(experiment: Experiment, policy: Policy) -> list[Trajectory]:
+def _run(experiment: Experiment, policy: Policy, agent: str) -> list[Trajectory]:
     requests = [
         EpisodeRequest(task.name, index, _seed(experiment.settings.seed, task_number, index))
         for task_number, task in enumerate(experiment.tasks)
@@ -61,6 +63,7 @@ def _run(experiment: Experiment, policy: Policy) -> list[Trajectory]:
         experiment.workdir.evaluation_trajectories,
         [(policy, requests)],
         batch=experiment.settings.sampling.batch,
+        stepper=controls.stepper(experiment, agent),
     )
 
 
@@ -75,12 +78,15 @@ def _score(experiment: Experiment, trajectories: list[Trajectory]) -> dict[str, 
     with experiment.tracking.open(experiment.workdir.evaluation) as tracker:
         tracker.log_table("scores", SCORE_COLUMNS, score_rows(scores))
     masked = sum(trajectory.is_masked for trajectory in trajectories)
-    return {"episodes": len(trajectories), "masked": masked} | experiment.execution_counts()
+    counts = {"episodes": len(trajectories), "masked": masked}
+    return counts | controls.preparation(experiment) | experiment.execution_counts()
 
 
 def _policy(experiment: Experiment, agent: str) -> Policy:
     if agent in BASELINES:
         return BASELINES[agent](experiment.settings.prompt.thought)
+    if agent in CONTROLS:
+        return controls.policy(experiment, agent)
     if agent == "expert":
         return experiment.expert
     return experiment.endpoint_policy

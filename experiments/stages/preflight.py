@@ -9,7 +9,7 @@ from absl import logging
 
 from experiments.experiment import Experiment
 from experiments.settings import Settings, SettingsError
-from experiments.stages import STAGES, TRACKED
+from experiments.stages import STAGES, TRACKED, controls
 from experiments.workdir import Workdir
 from mlagent_jax.models.sharding import check_model_fits
 from mlagent_jax.parallel import distributed
@@ -49,13 +49,15 @@ def check_inputs(settings: Settings, workdir: Workdir, stages: Sequence[str]) ->
 
 
 def check_setup(experiment: Experiment, stages: Sequence[str]) -> None:
-    """Raises UserError if the trackers, the tasks, the model or the devices do not suit the settings."""
+    """Raises UserError if the trackers, tasks, controls, model or devices do not suit the settings."""
     settings = experiment.settings
     if not set(TRACKED).isdisjoint(stages):
         distributed.on_main(experiment.tracking.check)
     folder = Path(settings.tasks.folder)
-    for name in (*settings.tasks.held_in, *settings.tasks.held_out):
-        read_task_file(name, folder)
+    names = (*settings.tasks.held_in, *settings.tasks.held_out)
+    starters = {Path(name).name: read_task_file(name, folder).starter for name in names}
+    if "evaluate" in stages:
+        controls.check(settings, starters)
     samples = "ppo" in stages or ("evaluate" in stages and {"sft", "ppo"} & set(settings.evaluate.agents))
     if not samples and "sft" not in stages:
         return

@@ -12,8 +12,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from mlagent_jax.agent.known_pipelines import pipeline_of
 from mlagent_jax.agent.policy import Response, Situation
 from mlagent_jax.agent.progress import Progress, read_progress
+from mlagent_jax.agent.progress_actions import closing_action, edit_action, final_action
 from mlagent_jax.agent.repairs import repair
 from mlagent_jax.agent.response import Thoughts, render
 from mlagent_jax.environment.state import Action
@@ -27,9 +29,8 @@ from mlagent_jax.environment.tools import (
     UNDERSTAND,
 )
 from mlagent_jax.environment.workspace import STARTER
-from mlagent_jax.pipelines.instructions import axis_of, lines, perform
-from mlagent_jax.pipelines.pipeline import Pipeline, PipelineError, goal_of, kind_of
-from mlagent_jax.pipelines.reading import read
+from mlagent_jax.pipelines.instructions import axis_of, lines
+from mlagent_jax.pipelines.pipeline import goal_of, kind_of
 from mlagent_jax.pipelines.sampling import random_operation
 
 _EDITS = (3, 5)  # the smallest and the largest number of ideas in an episode
@@ -94,7 +95,7 @@ class ScriptedExpert:
             return "Look first.", plan.looks[step]
         fix = repair(situation.steps[-1].output) if seen.failed_script and rng.random() < 0.5 else ""
         if fix and fix not in seen.tried and step < LAST_EDIT:
-            return "Mend it.", _edit_action(seen, seen.failed_script, fix)
+            return "Mend it.", edit_action(seen, seen.failed_script, fix)
         waiting = [idea for idea in situation.ideas if idea not in seen.tried]
         early = bool(seen.tried) and rng.random() < self.slips.finish_early
         enough = not waiting and len(seen.tried) >= plan.edits
@@ -117,12 +118,12 @@ class ScriptedExpert:
         if rng.random() < self.slips.wrong_script:
             source = "model.py"
         axis = axis_of(idea)
-        return f"Try {'an' if not axis else f'a {axis}'} idea.", _edit_action(seen, source, idea)
+        return f"Try {'an' if not axis else f'a {axis}'} idea.", edit_action(seen, source, idea)
 
     def _finish(self, seen: Progress, early: bool) -> tuple[str, Action]:
         if seen.standing != seen.best and not early:
-            return "Run the best again.", Action(EXECUTE, {"script_name": seen.best})
-        return "Done.", Action(FINAL_ANSWER, {"final_answer": f"Best is {seen.best}."})
+            return "Run the best again.", closing_action(seen)
+        return "Done.", final_action(seen)
 
 
 def _plan(situation: Situation) -> _Plan:
@@ -142,7 +143,7 @@ def _own_idea(situation: Situation, seen: Progress, rng: random.Random) -> str:
 
     If that script is not a pipeline's, this is any instruction for the kind of task.
     """
-    pipeline = _pipeline_of(situation, seen.best)
+    pipeline = pipeline_of(situation, seen.best)
     if pipeline is None:
         untried = [line for line in _instructions(situation) if line not in seen.tried]
         return rng.choice(untried) if untried else ""
@@ -153,24 +154,6 @@ def _own_idea(situation: Situation, seen: Progress, rng: random.Random) -> str:
             return idea
 
 
-def _pipeline_of(situation: Situation, script: str) -> Pipeline | None:
-    """The pipeline of a script, derived from the starter and the edits so far; None if it is not a pipeline's."""
-    try:
-        known = {STARTER: read(situation.task.starter)}
-    except PipelineError:
-        return None
-    for step in situation.steps:
-        given = step.action.arguments if step.action is not None and step.action.tool == EDIT else {}
-        source = known.get(str(given.get("script_name", "")))
-        if source is None or not step.diff:
-            continue
-        try:
-            known[str(given["save_name"])] = perform(source, str(given["edit_instruction"]))
-        except PipelineError:
-            known.pop(str(given["save_name"]), None)  # another coder wrote it
-    return known.get(script)
-
-
 _LOOKS = (
     Action(LIST_FILES, {"dir_path": "."}),
     Action(LIST_FILES, {"dir_path": "data"}),
@@ -179,11 +162,6 @@ _LOOKS = (
     Action(EXECUTE, {"script_name": STARTER}),
     Action(COPY_FILE, {"source": STARTER, "destination": "backup.py"}),
 )
-
-
-def _edit_action(seen: Progress, source: str, idea: str) -> Action:
-    save_name = f"train_{len(seen.scripts)}.py"
-    return Action(EDIT, {"script_name": source, "edit_instruction": idea, "save_name": save_name})
 
 
 _MISNAMED = {

@@ -49,7 +49,7 @@ def read_progress(situation: Situation) -> Progress:
         seen = replace(seen, new_best=False, failed_script="", scripts=tuple(dict.fromkeys(scripts)))
         if step.action is not None and step.action.tool == EDIT:
             seen = replace(seen, tried=(*seen.tried, str(step.action.arguments.get("edit_instruction", ""))))
-        before, new = score, _score(step, task) if run else None
+        before, new = score, shown_score(step, task) if run else None
         if new is not None:
             score = new
             seen = replace(seen, last=_compare(new, before, task), standing=run)
@@ -74,7 +74,7 @@ def _scripts(step: Step) -> tuple[str, str]:
     return "", str(arguments.get("script_name", "")) if tool == EXECUTE else ""
 
 
-def _score(step: Step, task: Task) -> float | None:
+def shown_score(step: Step, task: Task) -> float | None:
     """The score that the step showed for its script: the public score, or, if that is hidden, the one it printed."""
     if step.status != Status.OK or step.outcome not in (Outcome.SUCCESS, Outcome.NEUTRAL):
         return None

@@ -70,6 +70,11 @@ class Trajectory:
         return episode_key(self.agent, self.task, self.index)
 
     @property
+    def executions(self) -> int:
+        """How many scripts the agent has had run, whether they succeeded or not."""
+        return sum(bool(step.status) for step in self.steps)
+
+    @property
     def is_masked(self) -> bool:
         """Whether an infrastructure fault occurred, so that it says nothing about the agent: counted, never scored."""
         return any(step.outcome is Outcome.INFRASTRUCTURE for step in self.steps)

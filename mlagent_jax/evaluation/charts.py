@@ -10,6 +10,7 @@ from typing import Any
 WIDTH, HEIGHT = 420, 240
 LEFT, RIGHT, TOP, BOTTOM = 48, 10, 10, 34
 MAX_POINTS = 300
+COLOURS = 12  # of the style sheet, s0 and so on
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.agent.trajectory_log import latest_trajectories
 from mlagent_jax.errors import UserError
+from mlagent_jax.evaluation.scores import SCHEMA_VERSION
 from mlagent_jax.jsonl import Record, read_jsonl
 from mlagent_jax.run_folder import DONE, RunFolder
 
@@ -17,6 +18,7 @@ from mlagent_jax.run_folder import DONE, RunFolder
 class Run:
     """Contents of a work directory; None or empty where a stage has not run yet.
 
+    constant, bandit: what these agents of the evaluation chose and learnt before.
     summaries: what each finished stage reported, by its name.
     """
 
@@ -30,6 +32,8 @@ class Run:
     rollouts: list[Record] = field(default_factory=list)
     evaluated: list[Trajectory] = field(default_factory=list)
     scores: Record | None = None
+    constant: Record | None = None
+    bandit: Record | None = None
     summaries: dict[str, Record] = field(default_factory=dict)
 
     @property
@@ -54,9 +58,21 @@ def read_run(workdir: Path) -> Run:
         ppo_metrics=list(read_jsonl(folder.metrics("ppo"), missing_ok=True)),
         rollouts=list(read_jsonl(folder.rollouts, missing_ok=True)),
         evaluated=list(latest_trajectories(folder.evaluation_trajectories, missing_ok=True).values()),
-        scores=read_json(folder.scores),
+        scores=_read_scores(folder),
+        constant=read_json(folder.control("constant")),
+        bandit=read_json(folder.control("bandit")),
         summaries={path.parent.name: read_json(path) or {} for path in sorted(workdir.glob(f"*/{DONE}"))},
     )
+
+
+def _read_scores(folder: RunFolder) -> Record | None:
+    scores = read_json(folder.scores)
+    if scores is not None and scores.get("schema") != SCHEMA_VERSION:
+        raise UserError(
+            f"{folder.scores} has schema {scores.get('schema')}, but this version reads {SCHEMA_VERSION}; delete "
+            f"{folder.done('evaluate')} and run the stage evaluate again, which scores the stored episodes"
+        )
+    return scores
 
 
 def read_json(path: Path) -> Record | None:

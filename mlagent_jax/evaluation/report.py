@@ -66,7 +66,7 @@ def render(run: Run) -> str:
 def _score_context(run: Run) -> Record:
     if run.scores is None:
         empty: Record = dict.fromkeys(
-            ("matrix", "mean_tables", "difference_tables", "task_details", "verdicts"), ()
+            ("matrix", "mean_tables", "execution_charts", "difference_tables", "task_details", "verdicts"), ()
         )
         return empty | {"scores": None, "masked": 0, "scored_tasks": (), "no_verdict": ""}
     counted: dict[tuple[str, str], list[float]] = {}
@@ -78,6 +78,7 @@ def _score_context(run: Run) -> Record:
         "masked": sum(row["masked"] for row in run.scores["per_task"]),
         "matrix": tables.matrix(run.scores),
         "mean_tables": tables.mean_tables(run.scores),
+        "execution_charts": tables.execution_charts(run.scores),
         "difference_tables": tables.difference_tables(run.scores),
         "task_details": tables.task_details(run.scores, counted),
         "verdicts": tables.verdicts(run.scores),

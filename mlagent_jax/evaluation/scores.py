@@ -20,31 +20,18 @@ from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.environment.state import Outcome
 from mlagent_jax.errors import UserError
 from mlagent_jax.evaluation import bootstrap
+from mlagent_jax.evaluation.execution_curves import split_curve
+from mlagent_jax.evaluation.gains import normalised_gain, relative_gain
 from mlagent_jax.files import write_atomically
 from mlagent_jax.grading.metrics import METRICS
 from mlagent_jax.tasks.task import Task
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SPLITS = ("held_in", "held_out")
 HEADLINE = ("ppo", "sft")  # the agent that a run is about, and the one that it is compared with
 
 Value = Callable[[Trajectory], float | None]
 Facts = Mapping[str, Mapping[str, Any]]
-
-
-def relative_gain(score: float, m_init: float, *, higher_is_better: bool) -> float | None:
-    """Delta_r = beta (p - p_init) / |p_init|, with beta = -1 if lower is better; None if p_init is 0.
-
-    The paper divides by p_init, which is the same for its positive scores but flips the sign for negative ones.
-    """
-    if m_init == 0:
-        return None
-    return (1 if higher_is_better else -1) * (score - m_init) / abs(m_init)
-
-
-def normalised_gain(score: float, m_init: float, m_best: float) -> float | None:
-    """(p - m_init) / (m_best - m_init): 0 is the starter, 1 is m_best, in either direction of the metric."""
-    return None if m_best == m_init else (score - m_init) / (m_best - m_init)
 
 
 def mean_step_reward(trajectory: Trajectory) -> float | None:
@@ -124,6 +111,11 @@ def score_trajectories(
             for agent, baseline in pairs
             for split in splits
         ],
+        "execution_curves": [
+            {"agent": agent} | split_curve(split, facts, counted[agent])
+            for agent in agents
+            for split in splits
+        ],
     }
 
 
@@ -196,10 +188,11 @@ def _values(facts: Mapping[str, Any]) -> dict[str, Value]:
         "normalised_gain": lambda each: normalised_gain(each.private_score, m_init, m_best),
         "valid_rate": lambda each: float(each.valid),
         "mean_step_reward": mean_step_reward,
+        "executions": lambda each: float(each.executions),
     }
 
 
-VALUE_NAMES = ("relative_gain", "normalised_gain", "valid_rate", "mean_step_reward")
+VALUE_NAMES = ("relative_gain", "normalised_gain", "valid_rate", "mean_step_reward", "executions")
 
 
 def unmasked(trajectories: Iterable[Trajectory]) -> dict[str, list[Trajectory]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlagent_jax.evaluation.charts import interval_rows, strip_rows
+from mlagent_jax.evaluation.charts import COLOURS, Chart, Series, interval_rows, line_chart, strip_rows
 from mlagent_jax.evaluation.scores import HEADLINE, SPLITS
 
 Record = dict[str, Any]
@@ -13,7 +13,12 @@ Record = dict[str, Any]
 AGENT_TITLES = {
     "starter": "Starter",
     "random": "Random",
+    "constant": "Best constant",
+    "bandit": "Bandit",
+    "random_search": "Random search",
+    "optuna": "Optuna",
     "expert": "Expert",
+    "expert_without_slips": "Expert without slips",
     "sft": "SFT",
     "ppo": "SFT + PPO",
 }
@@ -62,6 +67,26 @@ def mean_tables(scores: Mapping[str, Any]) -> list[Record]:
                 }
             )
     return tables
+
+
+def execution_charts(scores: Mapping[str, Any]) -> list[Record]:
+    """For each split the agents' gains by executions, without agents that have nothing executed."""
+    charts = []
+    for split in SPLITS:
+        lines = [
+            Series(
+                agent_title(curve["agent"]),
+                curve["executions"],
+                [100 * gain for gain in curve["normalised_gain"]],
+                colour=f"s{scores['agents'].index(curve['agent']) % COLOURS}",
+            )
+            for curve in scores["execution_curves"]
+            if curve["split"] == split and len(curve["executions"]) > 1 and curve["normalised_gain"]
+        ]
+        chart = line_chart(Chart(f"{SPLIT_TITLES[split]}: % of the way to m_best", "executions", lines))
+        if chart:
+            charts.append(chart)
+    return charts
 
 
 def difference_tables(scores: Mapping[str, Any]) -> list[Record]:

@@ -11,7 +11,18 @@ from mlagent_jax.evaluation.tables import agent_title, matrix
 
 Record = dict[str, Any]
 
-SCORE_COLUMNS = ("task", "split", "metric", "agent", "episodes", "avg", "best", "relative_gain", "valid_rate")
+SCORE_COLUMNS = (
+    "task",
+    "split",
+    "metric",
+    "agent",
+    "episodes",
+    "avg",
+    "best",
+    "relative_gain",
+    "valid_rate",
+    "executions",
+)
 _COMPARISON_COLUMNS = ("variant", "runs", "held-in gain %", "difference", "held-out gain %", "difference")
 
 
@@ -36,9 +47,11 @@ def headline_table(scores: Mapping[str, Any]) -> str:
             cells = [_cell(cell, scores["k"]) for cell in task["cells"]]
             rows.append([f"  {facts['name']}", f"{facts['metric']} {direction}", *cells])
         rows.append(["  mean gain", "", *map(_mean_gain, split["means"])])
+        rows.append(["  executions", "", *map(_mean_executions, split["means"])])
     head, *lines = aligned(rows)
     note = (
         f"Private scores: avg@{scores['k']} and its relative gain over the starter. "
+        "Executions are those of an episode. "
         f"{100 * scores['confidence']:g}% intervals in brackets, over episodes."
     )
     return "\n".join([head, "-" * max(map(len, [head, *lines])), *lines, "", note])
@@ -63,6 +76,11 @@ def _mean_gain(mean: Record | None) -> str:
         else f" [{format_gain(interval['low'])}, {format_gain(interval['high'])}]"
     )
     return format_gain(interval["mean"]) + bounds
+
+
+def _mean_executions(mean: Record | None) -> str:
+    interval = mean and mean["executions"]
+    return f"{interval['mean']:.1f}" if interval else NONE
 
 
 def score_rows(scores: Mapping[str, Any]) -> list[list[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -21,6 +22,12 @@ class Search(Protocol):
     def tell(self, score: float | None) -> None:
         """What the pipeline asked for last scored, higher is better; None if it failed."""
         ...
+
+
+def check_search(name: str) -> None:
+    """Raises UserError if a search's packages are not installed."""
+    if name == "tpe" and importlib.util.find_spec("optuna") is None:
+        raise UserError("the search 'tpe' needs Optuna: pip install -e '.[search]'")
 
 
 def open_search(name: str, facts: Facts, columns: Sequence[str], seed: int) -> Search:
@@ -49,10 +56,9 @@ class _RandomSearch:
 
 class _TpeSearch:
     def __init__(self, facts: Facts, columns: Sequence[str], seed: int) -> None:
-        try:
-            import optuna
-        except ImportError:
-            raise UserError("the search 'tpe' needs Optuna: pip install -e '.[search]'") from None
+        check_search("tpe")
+        import optuna
+
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._facts, self._columns = facts, columns
         self._failed = optuna.trial.TrialState.FAIL

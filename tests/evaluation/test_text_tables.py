@@ -69,6 +69,7 @@ def test_rows_for_trackers():
         "best": 0.8,
         "relative_gain": pytest.approx(0.4),
         "valid_rate": 1.0,
+        "executions": 0.0,
     }
 
 

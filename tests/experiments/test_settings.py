@@ -100,7 +100,8 @@ def test_all_that_is_wrong_is_said_at_once():
     lines = str(error.value).splitlines()
     assert lines[0] == "5 settings are wrong:"
     assert sorted(line.strip() for line in lines[1:]) == [
-        "config.evaluate.agents is empty, but must be some of starter, random, expert, sft, ppo, endpoint, each once",
+        "config.evaluate.agents is empty, but must be some of starter, random, expert_without_slips, constant, "
+        "bandit, random_search, optuna, expert, sft, ppo, endpoint, each once",
         "config.ppo.gama is not a setting; did you mean config.ppo.gamma?",
         "config.ppo.gamma is 1.5, but must be a number from 0 to 1",
         "config.seed is -1, but must be a whole number from 0 to 2,147,483,647",

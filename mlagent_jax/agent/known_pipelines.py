@@ -1,0 +1,28 @@
+"""Which pipelines an agent's scripts are, as far as its own edits of the starter tell."""
+
+from __future__ import annotations
+
+from mlagent_jax.agent.policy import Situation
+from mlagent_jax.environment.tools import EDIT
+from mlagent_jax.environment.workspace import STARTER
+from mlagent_jax.pipelines.instructions import perform
+from mlagent_jax.pipelines.pipeline import Pipeline, PipelineError
+from mlagent_jax.pipelines.reading import read
+
+
+def pipeline_of(situation: Situation, script: str) -> Pipeline | None:
+    """The pipeline of a script, derived from the starter and the edits so far; None if it is not a pipeline's."""
+    try:
+        known = {STARTER: read(situation.task.starter)}
+    except PipelineError:
+        return None
+    for step in situation.steps:
+        given = step.action.arguments if step.action is not None and step.action.tool == EDIT else {}
+        source = known.get(str(given.get("script_name", "")))
+        if source is None or not step.diff:
+            continue
+        try:
+            known[str(given["save_name"])] = perform(source, str(given["edit_instruction"]))
+        except PipelineError:
+            known.pop(str(given["save_name"]), None)  # another coder wrote it
+    return known.get(script)
