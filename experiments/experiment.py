@@ -37,7 +37,7 @@ from mlagent_jax.models.qwen2 import init_params
 from mlagent_jax.models.sharding import param_shardings
 from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import make_mesh, put
-from mlagent_jax.sandbox.cache import CachedSandbox
+from mlagent_jax.sandbox.cache import CachedSandbox, store_in
 from mlagent_jax.sandbox.open import open_sandbox
 from mlagent_jax.tasks.loader import load_task
 from mlagent_jax.tasks.packages import default_cache_dir
@@ -125,7 +125,11 @@ class Experiment:
         """All executions go through one cache, so a resumed stage repeats none."""
         settings = self.settings.sandbox
         tasks = self.tasks  # prepares their data, which must exist before the sandbox mounts the folder
-        logging.info("Executions are cached in %s for %d tasks", self.workdir.executions, len(tasks))
+        logging.info(
+            "Executions for %d tasks are kept in %s",
+            len(tasks),
+            settings.cache_dir or self.workdir.executions,
+        )
         backend = open_sandbox(
             backend=settings.backend,
             workers=settings.workers,
@@ -136,7 +140,11 @@ class Experiment:
             ray_address=settings.ray_address,
             ray_backend=settings.ray_backend,
         )
-        cached = CachedSandbox(backend, self.workdir.executions, self.store.blobs)
+        if settings.cache_dir:
+            shared = store_in(Path(settings.cache_dir).expanduser().resolve())
+            cached = CachedSandbox(backend, shared, quota_mb=settings.cache_mb)
+        else:
+            cached = CachedSandbox(backend, self.workdir.executions, self.store.blobs, settings.cache_mb)
         return self._resources.enter_context(closing(cached))
 
     def require_sandbox(self) -> None:

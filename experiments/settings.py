@@ -28,6 +28,7 @@ from mlagent_jax.models.lora import LoRAConfig
 from mlagent_jax.parallel.mesh import MeshConfig
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.rewards import RewardConfig
+from mlagent_jax.sandbox.cache import QUOTA_MB
 from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.open import BACKENDS
 from mlagent_jax.sandbox.ray import BACKENDS as RAY_BACKENDS
@@ -79,6 +80,10 @@ class SandboxSettings:
 
     allow_unisolated: run even a language model's code without isolation; only the user can decide that.
     docker: for backend "docker". ray_address, ray_backend: for backend "ray", see `RaySandbox`.
+    cache_dir: a folder of executions that all runs which name it share, at the same time too, so that none is paid for
+        twice; on a local disk. "" keeps them in the work directory, which then holds all of its run. Snapshots of
+        workspaces are always there.
+    cache_mb: above this size, in MiB, the least recently used executions are removed.
     """
 
     backend: str = setting("auto", choices=BACKENDS, defines_run=False)
@@ -87,6 +92,8 @@ class SandboxSettings:
     docker: DockerSettings = field(default_factory=DockerSettings)
     ray_address: str = setting("", defines_run=False)
     ray_backend: str = setting("bubblewrap", choices=RAY_BACKENDS, defines_run=False)
+    cache_dir: str = setting("", defines_run=False)
+    cache_mb: float = setting(QUOTA_MB, at_least=1, defines_run=False)
 
     @property
     def in_containers(self) -> bool:

@@ -21,7 +21,13 @@ FIELDS = dict(leaves(Settings))
 # Names, addresses and paths: any text may be right.
 FREE_TEXT = {
     *("tasks.held_in", "tasks.held_out", "tasks.data_dir", "model.pretrained"),
-    *("sandbox.ray_address", "sandbox.docker.engines", "sandbox.docker.runtime", "sandbox.docker.gpus"),
+    *(
+        "sandbox.cache_dir",
+        "sandbox.ray_address",
+        "sandbox.docker.engines",
+        "sandbox.docker.runtime",
+        "sandbox.docker.gpus",
+    ),
     *("agents.endpoint.base_url", "agents.endpoint.model"),
 }
 _MISSING = object()
