@@ -52,9 +52,11 @@ from mlagent_jax.training.stage_checkpoints import load_params
 class Experiment:
     """One run. Use it in a `with` statement, which closes its sandboxes and threads."""
 
-    def __init__(self, settings: Settings, workdir: Workdir):
+    def __init__(self, settings: Settings, workdir: Workdir, first_seed: Workdir | None = None):
+        """first_seed: where the first of several runs that differ in their seed has evaluated the untrained agents."""
         self.settings = settings
         self.workdir = workdir
+        self.first_seed = first_seed
         self._resources = ExitStack()
 
     def __enter__(self) -> Self:
@@ -87,9 +89,18 @@ class Experiment:
     def held_out(self) -> list[Task]:
         return self._load(self.settings.tasks.held_out, "held_out")
 
+    @cached_property
+    def validation(self) -> list[Task]:
+        return self._load(self.settings.tasks.validation, "validation")
+
     @property
     def tasks(self) -> list[Task]:
+        """Those that are scored."""
         return [*self.held_in, *self.held_out]
+
+    @property
+    def all_tasks(self) -> list[Task]:
+        return [*self.tasks, *self.validation]
 
     @cached_property
     def store(self) -> SnapshotStore:
@@ -124,7 +135,7 @@ class Experiment:
     def sandbox(self) -> CachedSandbox:
         """All executions go through one cache, so a resumed stage repeats none."""
         settings = self.settings.sandbox
-        tasks = self.tasks  # prepares their data, which must exist before the sandbox mounts the folder
+        tasks = self.all_tasks  # prepares their data, which must exist before the sandbox mounts the folder
         logging.info(
             "Executions for %d tasks are kept in %s",
             len(tasks),
@@ -149,14 +160,14 @@ class Experiment:
 
     def require_sandbox(self) -> None:
         """Opens the sandbox. Raises SandboxUnavailableError if it cannot run the scripts of these tasks."""
-        for task in self.tasks:
+        for task in self.all_tasks:
             self.sandbox.check(task.limits)
 
     @cached_property
     def stepper(self) -> Stepper:
         environments = {
             task.name: Environment(task, self.sandbox, self.store, self.coder, grade, self.settings.episode)
-            for task in self.tasks
+            for task in self.all_tasks
         }
         return self._resources.enter_context(
             Stepper(
@@ -220,7 +231,7 @@ class Experiment:
         )
 
     def trained_params(self, stage: str, needed_by: str) -> Any:
-        """The parameters that "sft" or "ppo" has trained, with adapters, on the mesh. Raises MissingInputError."""
+        """The parameters that a stage has trained, with adapters, on the mesh. Raises MissingInputError."""
         workdir = self.workdir
         distributed.on_main(lambda: workdir.require(needed_by, workdir.checkpoints(stage), made_by=stage))
         return load_params(workdir.stage(stage), self.trained_model, self.mesh)
@@ -268,5 +279,6 @@ class Experiment:
         for name in names:
             prepare_task(name, folder, self.data_root, micro=micro)
         tasks = [replace(load_task(name, folder, self.data_root, micro), split=split) for name in names]
-        logging.info("Tasks ready: %s", ", ".join(f"{task.name} ({task.kind})" for task in tasks))
+        if tasks:
+            logging.info("Tasks ready: %s", ", ".join(f"{task.name} ({task.kind})" for task in tasks))
         return tasks

@@ -36,7 +36,10 @@ from mlagent_jax.sft.config import SFTConfig
 from mlagent_jax.tracking.tracker import DEFAULT as DEFAULT_TRACKERS
 from mlagent_jax.tracking.tracker import TRACKERS
 
-AGENTS = (*BASELINES, "expert", "sft", "ppo", "endpoint")
+FINE_TUNED = ("sft", "sft_filtered")
+TRAINED = (*FINE_TUNED, "ppo", "ppo_shuffled")  # agents that a stage of the same name trains
+AGENTS = (*BASELINES, "expert", *TRAINED, "endpoint")
+VARIANTS = ("greedy", "reworded")
 ROLES = ("scripted", "endpoint")
 SIZES = ("", "0.5b", "1.5b", "3b", "7b", "14b", "32b", "72b")
 MAX_SEED = 2**31 - 1
@@ -50,19 +53,21 @@ class SettingsError(UserError):
 class TaskSettings:
     """held_in, held_out: names of folders in `folder`, or paths of task folders anywhere.
 
+    validation: tasks on which temperatures are chosen, see `EvaluateSettings`. They never count in a score.
     data_dir: prepared data; "" for `mlagent-jax` in the user's cache folder.
     micro: use the small version of each task, with at most 100 training and 100 test rows.
     """
 
     held_in: tuple[str, ...] = setting(filled=True, distinct=True)
     held_out: tuple[str, ...] = setting(distinct=True)
+    validation: tuple[str, ...] = setting((), distinct=True)
     folder: str = setting(str(Path(__file__).parents[1] / "tasks"), filled=True, defines_run=False)
     data_dir: str = setting("", defines_run=False)
     micro: bool = False
 
     def __post_init__(self) -> None:
         names: dict[str, str] = {}
-        for split in ("held_in", "held_out"):
+        for split in ("held_in", "held_out", "validation"):
             for task in getattr(self, split):
                 if not task:
                     raise SettingsError(f"config.tasks.{split} has '', which is not a task's name")
@@ -113,9 +118,13 @@ class AgentSettings:
 
 @dataclass(frozen=True)
 class CollectSettings:
-    """episodes_per_task: expert episodes on each held-in task. batch: episodes that run at once."""
+    """episodes_per_task: expert episodes on each held-in task. batch: episodes that run at once.
+
+    filtered_share: of each task's episodes, those with the highest public scores that `sft_filtered` is fine-tuned on.
+    """
 
     episodes_per_task: int = setting(100, at_least=1)
+    filtered_share: float = setting(0.25, above=0, at_most=1)
     batch: int = setting(32, at_least=1, defines_run=False)
 
 
@@ -227,13 +236,32 @@ class RLSettings:
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """episodes: K of avg@K and best@K. agents: those evaluated. temperature: of the model's responses."""
+    """episodes: K of avg@K and best@K. agents: those evaluated; the ones in `TRAINED` are trained if they are named.
+
+    temperature: of the model's responses. temperatures: if any, each trained agent has the one of these at which its
+        mean normalised public gain is highest, over `validation_episodes` on each task of `tasks.validation`.
+    variants: in which trained agents are evaluated too, as agents of their own, such as sft_greedy. "greedy": always
+        the most likely token, which makes one episode of each task enough. "reworded": the agent reads its history in
+        wordings that no trajectory holds; see `RewordedPolicy`.
+    """
 
     episodes: int = setting(8, at_least=1)
     agents: tuple[str, ...] = setting(
         ("starter", "random", "expert", "sft", "ppo"), choices=AGENTS, filled=True, distinct=True
     )
     temperature: float = setting(1.0, at_least=0)
+    temperatures: tuple[float, ...] = setting((), at_least=0, distinct=True)
+    validation_episodes: int = setting(4, at_least=1)
+    variants: tuple[str, ...] = setting((), choices=VARIANTS, distinct=True)
+
+    @property
+    def all_agents(self) -> list[str]:
+        """The agents, each followed by its variants."""
+        return [
+            name
+            for agent in self.agents
+            for name in (agent, *(f"{agent}_{variant}" for variant in self.variants if agent in TRAINED))
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,9 +382,24 @@ def _conflicts(settings: Settings) -> list[str]:
             f"config.prompt.max_steps is {settings.prompt.max_steps}, but config.episode.steps is "
             f"{settings.episode.steps}, and the prompt must state the true limit; set the latter only"
         )
-    if settings.rl.start == "base" and "sft" in settings.evaluate.agents:
+    for agent in FINE_TUNED if settings.rl.start == "base" else ():
+        if agent in settings.evaluate.agents:
+            found.append(
+                f"config.evaluate.agents has {agent!r}, but config.rl.start is 'base', so nothing is fine-tuned; "
+                f"leave {agent!r} out"
+            )
+    if settings.ppo.shuffle_rewards and "ppo_shuffled" in settings.evaluate.agents:
         found.append(
-            "config.evaluate.agents has 'sft', but config.rl.start is 'base', so nothing is fine-tuned; leave 'sft' out"
+            "config.evaluate.agents has 'ppo_shuffled', but config.ppo.shuffle_rewards is True, which makes 'ppo' the "
+            "same; leave one of the two out"
+        )
+    if bool(settings.evaluate.temperatures) != bool(settings.tasks.validation):
+        given, missing = "evaluate.temperatures", "tasks.validation"
+        if settings.tasks.validation:
+            given, missing = missing, given
+        found.append(
+            f"config.{given} is set, but config.{missing} is empty: a temperature is chosen from the one on the tasks "
+            "of the other; set both or neither"
         )
     if settings.ppo.minibatch_size > settings.ppo.batch_size:
         found.append(
