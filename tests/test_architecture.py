@@ -49,7 +49,7 @@ ARROWS = {
     "pipelines": "errors",
     "agent": "errors files fields jsonl text generate sandbox grading tasks environment rewards pipelines",
     "exploration": "errors fields text tasks pipelines agent",
-    "evaluation": "errors files jsonl run_folder grading tasks environment agent",
+    "evaluation": "errors files jsonl run_folder grading tasks environment pipelines agent",
     "sft": "errors fields finite text parallel nn models tracking training",
     "ppo": "errors fields finite jsonl run_folder text parallel nn models tracking training generate tasks environment "
     "agent",
