@@ -21,7 +21,7 @@ def choose(tasks: Sequence[Task], tried: Mapping[float, Sequence[Trajectory]]) -
     tried: an agent's episodes by temperature. The gain is the unweighted mean of the tasks' means, without masked
     episodes. Raises UserError if no temperature has an episode of every task.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for temperature, trajectories in tried.items():
         counted = [each for each in trajectories if not each.is_masked]
         gains = {task.name: _mean_gain(task, counted) for task in tasks}

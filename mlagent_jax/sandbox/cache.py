@@ -24,7 +24,7 @@ from mlagent_jax.sandbox.interface import Job, Limits, Result, Sandbox, Status
 # Increment whenever the same job would give another result, or the table changes.
 _VERSION = 3
 # Total size of all cached executions, above which the least recently used are evicted.
-QUOTA_MB = 4096
+QUOTA_MB = 4096.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (
     key TEXT PRIMARY KEY,

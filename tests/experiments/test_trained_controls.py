@@ -34,6 +34,11 @@ QUICK = {
 }
 
 
+def trained(test):
+    """A test of the run that trains all four agents, which takes more than ten seconds."""
+    return pytest.mark.slow(pytest.mark.timeout(900)(test))
+
+
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
     with scripted(tiny.get_config(), tmp_path_factory.mktemp("runs") / "run", **QUICK) as made:
@@ -45,6 +50,7 @@ def lines(path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@trained
 def test_filtered_sft_takes_as_many_steps_on_fewer_episodes(experiment: Experiment):
     workdir = experiment.workdir
     every, best = (lines(workdir.metrics(stage)) for stage in ("sft", "sft_filtered"))
@@ -55,6 +61,7 @@ def test_filtered_sft_takes_as_many_steps_on_fewer_episodes(experiment: Experime
     assert workdir.export("sft_filtered").exists()
 
 
+@trained
 def test_shuffled_ppo_samples_the_same_and_learns_from_something_else(experiment: Experiment):
     """In the first update both sample from the SFT model."""
     workdir = experiment.workdir
@@ -63,6 +70,7 @@ def test_shuffled_ppo_samples_the_same_and_learns_from_something_else(experiment
     assert workdir.checkpoints("ppo_shuffled").exists() and workdir.export("ppo_shuffled").exists()
 
 
+@trained
 def test_each_trained_agent_has_a_temperature_of_its_own_and_its_variants(experiment: Experiment):
     workdir = experiment.workdir
     scores, chosen = (json.loads(path.read_text()) for path in (workdir.scores, workdir.temperatures))
@@ -77,6 +85,7 @@ def test_each_trained_agent_has_a_temperature_of_its_own_and_its_variants(experi
         assert choice["chosen"] in (0.0, 0.7)
 
 
+@trained
 def test_validation_counts_in_no_score(experiment: Experiment):
     workdir = experiment.workdir
     validated = list(read_trajectories(workdir.validation_trajectories))
@@ -87,6 +96,7 @@ def test_validation_counts_in_no_score(experiment: Experiment):
     assert not {each.seed for each in validated} & {each.seed for each in evaluated}
 
 
+@trained
 def test_an_evaluation_that_was_interrupted_chooses_the_same_and_runs_nothing_twice(experiment: Experiment):
     workdir = experiment.workdir
     logs = (workdir.validation_trajectories, workdir.evaluation_trajectories)
@@ -97,6 +107,7 @@ def test_an_evaluation_that_was_interrupted_chooses_the_same_and_runs_nothing_tw
     assert [path.read_bytes() for path in (*logs, workdir.temperatures, workdir.scores)] == before
 
 
+@trained
 def test_the_report_shows_them(experiment: Experiment):
     page = render(read_run(experiment.workdir.root))
     for said in (
