@@ -101,11 +101,12 @@ def _score_context(run: Run) -> Record:
 
 def _learning(run: Run) -> list[Record]:
     stages = []
-    for name, title, plans in (
-        ("sft", "Supervised fine-tuning", learning_curves.SFT),
-        ("sft_filtered", "Supervised fine-tuning on the best episodes", learning_curves.SFT),
-        ("ppo", "PPO", learning_curves.PPO),
-        ("ppo_shuffled", "PPO with shuffled rewards", learning_curves.PPO),
+    sft, ppo = (learning_curves.SFT, "anything"), (learning_curves.PPO, "an update")
+    for name, title, (plans, logged) in (
+        ("sft", "Supervised fine-tuning", sft),
+        ("sft_filtered", "Supervised fine-tuning on the best episodes", sft),
+        ("ppo", "PPO", ppo),
+        ("ppo_shuffled", "PPO with shuffled rewards", ppo),
     ):
         records = learning_curves.with_reward_error(run.metrics.get(name, []))
         if not records and name in OPTIONAL:
@@ -115,7 +116,7 @@ def _learning(run: Run) -> list[Record]:
             {
                 "title": title,
                 "recorded": bool(records),
-                "missing": f"The {name} stage has not logged anything yet.",
+                "missing": f"The {name} stage has not logged {logged} yet.",
                 "older": learning_curves.of_older_version(records, plans),
                 "charts": charts,
                 "absent": absent,

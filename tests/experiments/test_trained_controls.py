@@ -17,7 +17,7 @@ from mlagent_jax.evaluation.report import render
 STAGES = ("ideas", "collect", *TRAINED, "evaluate")
 QUICK = {
     "tasks.micro": True,
-    "tasks.validation": ("foods",),
+    "tasks.validation": ("ames",),
     "episode.steps": 3,
     "collect.episodes_per_task": 8,
     "sft.steps": 0,
@@ -90,9 +90,9 @@ def test_validation_counts_in_no_score(experiment: Experiment):
     workdir = experiment.workdir
     validated = list(read_trajectories(workdir.validation_trajectories))
     evaluated = list(read_trajectories(workdir.evaluation_trajectories))
-    assert {each.task for each in validated} == {"foods"}
+    assert {each.task for each in validated} == {"ames"}
     assert len(validated) == len(TRAINED) * 3
-    assert "foods" not in json.loads(workdir.scores.read_text())["tasks"]
+    assert "ames" not in json.loads(workdir.scores.read_text())["tasks"]
     assert not {each.seed for each in validated} & {each.seed for each in evaluated}
 
 

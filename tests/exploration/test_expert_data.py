@@ -45,9 +45,9 @@ def test_episodes_are_read_in_one_order_and_shown_without_ideas(tmp_path):
 
 def test_the_best_share_of_each_tasks_episodes_is_kept(tmp_path):
     """On the toy task lower is better; on the other one higher is."""
-    falls = make_environment(tmp_path).task
+    environment = make_environment(tmp_path)
+    falls, broken = environment.task, environment.initial_state()
     rises = replace(falls, name="rises", m_best=9.0)
-    broken = make_environment(tmp_path).initial_state()
     made = [
         Trajectory(task.name, "expert", index, 0, (), (), 5.0, 5.0, public, 0.0, True, "step_limit")
         for task in (falls, rises)
