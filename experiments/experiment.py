@@ -39,7 +39,7 @@ from mlagent_jax.models.qwen2 import init_params
 from mlagent_jax.models.sharding import param_shardings
 from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import make_mesh, put
-from mlagent_jax.sandbox.cache import CachedSandbox
+from mlagent_jax.sandbox.cache import CachedSandbox, store_in
 from mlagent_jax.sandbox.open import open_sandbox
 from mlagent_jax.tasks.loader import load_task
 from mlagent_jax.tasks.packages import default_cache_dir
@@ -55,9 +55,11 @@ from mlagent_jax.training.stage_checkpoints import load_params
 class Experiment:
     """One run. Use it in a `with` statement, which closes its sandboxes and threads."""
 
-    def __init__(self, settings: Settings, workdir: Workdir):
+    def __init__(self, settings: Settings, workdir: Workdir, first_seed: Workdir | None = None):
+        """first_seed: where the first of several runs that differ in their seed has evaluated the untrained agents."""
         self.settings = settings
         self.workdir = workdir
+        self.first_seed = first_seed
         self._resources = ExitStack()
 
     def __enter__(self) -> Self:
@@ -90,9 +92,18 @@ class Experiment:
     def held_out(self) -> list[Task]:
         return self._load(self.settings.tasks.held_out, "held_out")
 
+    @cached_property
+    def validation(self) -> list[Task]:
+        return self._load(self.settings.tasks.validation, "validation")
+
     @property
     def tasks(self) -> list[Task]:
+        """Those that are scored."""
         return [*self.held_in, *self.held_out]
+
+    @property
+    def all_tasks(self) -> list[Task]:
+        return [*self.tasks, *self.validation]
 
     @cached_property
     def store(self) -> SnapshotStore:
@@ -127,8 +138,12 @@ class Experiment:
     def sandbox(self) -> CachedSandbox:
         """All executions go through one cache, so a resumed stage repeats none."""
         settings = self.settings.sandbox
-        tasks = self.tasks  # prepares their data, which must exist before the sandbox mounts the folder
-        logging.info("Executions are cached in %s for %d tasks", self.workdir.executions, len(tasks))
+        tasks = self.all_tasks  # prepares their data, which must exist before the sandbox mounts the folder
+        logging.info(
+            "Executions for %d tasks are kept in %s",
+            len(tasks),
+            settings.cache_dir or self.workdir.executions,
+        )
         backend = open_sandbox(
             backend=settings.backend,
             workers=settings.workers,
@@ -139,12 +154,16 @@ class Experiment:
             ray_address=settings.ray_address,
             ray_backend=settings.ray_backend,
         )
-        cached = CachedSandbox(backend, self.workdir.executions, self.store.blobs)
+        if settings.cache_dir:
+            shared = store_in(Path(settings.cache_dir).expanduser().resolve())
+            cached = CachedSandbox(backend, shared, quota_mb=settings.cache_mb)
+        else:
+            cached = CachedSandbox(backend, self.workdir.executions, self.store.blobs, settings.cache_mb)
         return self._resources.enter_context(closing(cached))
 
     def require_sandbox(self) -> None:
         """Opens the sandbox. Raises SandboxUnavailableError if it cannot run the scripts of these tasks."""
-        for task in self.tasks:
+        for task in self.all_tasks:
             self.sandbox.check(task.limits)
 
     @cached_property
@@ -168,7 +187,7 @@ class Experiment:
     def _stepper(self, coder: Coder) -> Stepper:
         environments = {
             task.name: Environment(task, self.sandbox, self.store, coder, grade, self.settings.episode)
-            for task in self.tasks
+            for task in self.all_tasks
         }
         return self._resources.enter_context(
             Stepper(
@@ -232,7 +251,7 @@ class Experiment:
         )
 
     def trained_params(self, stage: str, needed_by: str) -> Any:
-        """The parameters that "sft" or "ppo" has trained, with adapters, on the mesh. Raises MissingInputError."""
+        """The parameters that a stage has trained, with adapters, on the mesh. Raises MissingInputError."""
         workdir = self.workdir
         distributed.on_main(lambda: workdir.require(needed_by, workdir.checkpoints(stage), made_by=stage))
         return load_params(workdir.stage(stage), self.trained_model, self.mesh)
@@ -280,5 +299,6 @@ class Experiment:
         for name in names:
             prepare_task(name, folder, self.data_root, micro=micro)
         tasks = [replace(load_task(name, folder, self.data_root, micro), split=split) for name in names]
-        logging.info("Tasks ready: %s", ", ".join(f"{task.name} ({task.kind})" for task in tasks))
+        if tasks:
+            logging.info("Tasks ready: %s", ", ".join(f"{task.name} ({task.kind})" for task in tasks))
         return tasks

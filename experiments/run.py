@@ -1,4 +1,4 @@
-"""Runs an experiment: ideas -> collect -> sft -> ppo -> evaluate -> report.
+"""Runs an experiment: ideas -> collect -> sft -> ppo -> evaluate -> report, and trains the controls asked for.
 
     python -m experiments.run --config=experiments/configs/quickstart.py --workdir=DIR
     python -m experiments.run --config=... --workdir=DIR --stages=sft,ppo --config.ppo.updates=20
@@ -23,7 +23,7 @@ from experiments.cli.program import INTERRUPTED, run_program
 from experiments.experiment import Experiment
 from experiments.settings import Settings, SettingsError
 from experiments.stages import ACTING, RUN_STAGE, STAGES
-from experiments.stages.preflight import check_inputs, check_setup, ordered_stages
+from experiments.stages.preflight import asked_stages, check_inputs, check_setup, ordered_stages
 from experiments.workdir import Workdir, WorkdirError
 from mlagent_jax.evaluation.comparison import compare_seeds
 from mlagent_jax.evaluation.read_run import read_json
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _run() -> int:
     settings = Settings.from_config(config_flags.given_config())
-    stages = ordered_stages(STAGES_FLAG.value)
+    stages = asked_stages(settings, ordered_stages(STAGES_FLAG.value), named=STAGES_FLAG.present > 0)
     if PRINT_CONFIG.value:
         print(settings.to_config())
         return 0
@@ -78,15 +78,18 @@ def _run() -> int:
         _run_one(settings, workdir, stages)
         return 0
     with _claim(workdir, settings):
+        _, first = runs[0]
         for run_settings, run_workdir in runs:
-            _run_one(run_settings, run_workdir, stages)
+            _run_one(run_settings, run_workdir, stages, first if run_workdir is not first else None)
         if "evaluate" in stages and distributed.is_main():
             print(compare_seeds([run_workdir for _, run_workdir in runs], workdir.comparison))
     return 0
 
 
-def _run_one(settings: Settings, workdir: Workdir, stages: Sequence[str]) -> None:
-    with _claim(workdir, settings), Experiment(settings, workdir) as experiment:
+def _run_one(
+    settings: Settings, workdir: Workdir, stages: Sequence[str], first_seed: Workdir | None = None
+) -> None:
+    with _claim(workdir, settings), Experiment(settings, workdir, first_seed) as experiment:
         if distributed.is_main():
             workdir.record_environment(settings.seed)
             logging.info("Configuration (stored in %s):\n%s", workdir.config, settings.to_config())

@@ -2,13 +2,14 @@
 
     python -m experiments.sandbox doctor [bubblewrap] [docker]
     python -m experiments.sandbox gc [--engine=ADDRESS]
-    python -m experiments.sandbox gc WORKDIR [WORKDIR ...] [--quota_mb=MB]
+    python -m experiments.sandbox gc DIR [DIR ...] [--quota_mb=MB]
 
 `doctor` attempts what must be impossible and prints which guarantees hold, one per line; its exit status is 1 if one
 does not. Without names it tests bubblewrap, and Docker if an engine answers. `gc` removes containers whose owner is
-dead or whose deadline has passed, never those of a run in progress. With work directories it instead frees the
-snapshots that no record of the run refers to, and the least recently used executions beyond --quota_mb. A directory in
-use is refused.
+dead or whose deadline has passed, never those of a run in progress. With directories it instead frees the least
+recently used executions beyond --quota_mb, and what nothing refers to any more: of a work directory the snapshots that
+no record of the run names, of a store that runs share (config.sandbox.cache_dir) the files of executions. A work
+directory in use is refused; a store may be in use.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ ENGINES = flags.DEFINE_multi_string(
 )
 IMAGE = flags.DEFINE_string("image", DockerSettings.image, "Image of Docker's containers.")
 QUOTA_MB = flags.DEFINE_float(
-    "quota_mb", cache.QUOTA_MB, "How much of a run's executions gc keeps, at most.", lower_bound=0
+    "quota_mb", cache.QUOTA_MB, "How much of the executions gc keeps, at most.", lower_bound=0
 )
 RUNTIME = flags.DEFINE_string("runtime", "", "Runtime of the engine, such as runsc.")
 _FLAGS = ("engine", "image", "runtime", "quota_mb")
@@ -46,10 +47,10 @@ def main(argv: Sequence[str]) -> int:
             refuse_unread(command, ("engine", "image", "runtime"), _FLAGS)
             return _doctor(names, settings)
         case "gc" if names:
-            refuse_unread("gc WORKDIR", ("quota_mb",), _FLAGS)
-            return _collect_workdirs(names)
+            refuse_unread("gc DIR", ("quota_mb",), _FLAGS)
+            return _collect_folders(names)
         case "gc":
-            refuse_unread("gc without a WORKDIR", ("engine",), _FLAGS)
+            refuse_unread("gc without a DIR", ("engine",), _FLAGS)
             return _collect(settings)
         case _:
             raise UserError(f"{command!r} is not a command; there are doctor and gc")
@@ -79,10 +80,14 @@ def _answers(address: str) -> bool:
     return True
 
 
-def _collect_workdirs(names: tuple[str, ...]) -> int:
+def _collect_folders(names: tuple[str, ...]) -> int:
     for name in names:
         workdir = Workdir.at(name)
-        freed = collect_garbage(workdir, QUOTA_MB.value)
+        is_store = cache.store_in(workdir.root).exists() and not workdir.config.exists()
+        if is_store:
+            freed = cache.collect_garbage_of_store(workdir.root, QUOTA_MB.value)
+        else:
+            freed = collect_garbage(workdir, QUOTA_MB.value)
         print(
             f"{workdir.root}: freed {freed.bytes / 2**20:.1f} MB in {freed.files} files; "
             f"{freed.executions} executions were beyond the quota of {QUOTA_MB.value:g} MB"

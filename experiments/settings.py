@@ -31,6 +31,7 @@ from mlagent_jax.models.lora import LoRAConfig
 from mlagent_jax.parallel.mesh import MeshConfig
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.rewards import RewardConfig
+from mlagent_jax.sandbox.cache import QUOTA_MB
 from mlagent_jax.sandbox.containers.settings import DockerSettings
 from mlagent_jax.sandbox.open import BACKENDS
 from mlagent_jax.sandbox.ray import BACKENDS as RAY_BACKENDS
@@ -39,7 +40,10 @@ from mlagent_jax.tracking.tracker import DEFAULT as DEFAULT_TRACKERS
 from mlagent_jax.tracking.tracker import TRACKERS
 
 CONTROLS = ("constant", "bandit", *SEARCHES)
-AGENTS = (*BASELINES, *CONTROLS, "expert", "sft", "ppo", "endpoint")
+FINE_TUNED = ("sft", "sft_filtered")
+TRAINED = (*FINE_TUNED, "ppo", "ppo_shuffled")  # agents that a stage of the same name trains
+AGENTS = (*BASELINES, *CONTROLS, "expert", *TRAINED, "endpoint")
+VARIANTS = ("greedy", "reworded")
 ROLES = ("scripted", "endpoint")
 SIZES = ("", "0.5b", "1.5b", "3b", "7b", "14b", "32b", "72b")
 MAX_SEED = 2**31 - 1
@@ -53,19 +57,21 @@ class SettingsError(UserError):
 class TaskSettings:
     """held_in, held_out: names of folders in `folder`, or paths of task folders anywhere.
 
+    validation: tasks on which temperatures are chosen, see `EvaluateSettings`. They never count in a score.
     data_dir: prepared data; "" for `mlagent-jax` in the user's cache folder.
     micro: use the small version of each task, with at most 100 training and 100 test rows.
     """
 
     held_in: tuple[str, ...] = setting(filled=True, distinct=True)
     held_out: tuple[str, ...] = setting(distinct=True)
+    validation: tuple[str, ...] = setting((), distinct=True)
     folder: str = setting(str(Path(__file__).parents[1] / "tasks"), filled=True, defines_run=False)
     data_dir: str = setting("", defines_run=False)
     micro: bool = False
 
     def __post_init__(self) -> None:
         names: dict[str, str] = {}
-        for split in ("held_in", "held_out"):
+        for split in ("held_in", "held_out", "validation"):
             for task in getattr(self, split):
                 if not task:
                     raise SettingsError(f"config.tasks.{split} has '', which is not a task's name")
@@ -83,6 +89,10 @@ class SandboxSettings:
 
     allow_unisolated: run even a language model's code without isolation; only the user can decide that.
     docker: for backend "docker". ray_address, ray_backend: for backend "ray", see `RaySandbox`.
+    cache_dir: a folder of executions that all runs which name it share, at the same time too, so that none is paid for
+        twice; on a local disk. "" keeps them in the work directory, which then holds all of its run. Snapshots of
+        workspaces are always there.
+    cache_mb: above this size, in MiB, the least recently used executions are removed.
     """
 
     backend: str = setting("auto", choices=BACKENDS, defines_run=False)
@@ -91,6 +101,8 @@ class SandboxSettings:
     docker: DockerSettings = field(default_factory=DockerSettings)
     ray_address: str = setting("", defines_run=False)
     ray_backend: str = setting("bubblewrap", choices=RAY_BACKENDS, defines_run=False)
+    cache_dir: str = setting("", defines_run=False)
+    cache_mb: float = setting(QUOTA_MB, at_least=1, defines_run=False)
 
     @property
     def in_containers(self) -> bool:
@@ -110,9 +122,13 @@ class AgentSettings:
 
 @dataclass(frozen=True)
 class CollectSettings:
-    """episodes_per_task: expert episodes on each held-in task. batch: episodes that run at once."""
+    """episodes_per_task: expert episodes on each held-in task. batch: episodes that run at once.
+
+    filtered_share: of each task's episodes, those with the highest public scores that `sft_filtered` is fine-tuned on.
+    """
 
     episodes_per_task: int = setting(100, at_least=1)
+    filtered_share: float = setting(0.25, above=0, at_most=1)
     batch: int = setting(32, at_least=1, defines_run=False)
 
 
@@ -224,8 +240,13 @@ class RLSettings:
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """episodes: K of avg@K and best@K. agents: those evaluated. temperature: of the model's responses.
+    """episodes: K of avg@K and best@K. agents: those evaluated; the ones in `TRAINED` are trained if they are named.
 
+    temperature: of the model's responses. temperatures: if any, each trained agent has the one of these at which its
+        mean normalised public gain is highest, over `validation_episodes` on each task of `tasks.validation`.
+    variants: in which trained agents are evaluated too, as agents of their own, such as sft_greedy. "greedy": always
+        the most likely token, which makes one episode of each task enough. "reworded": the agent reads its history in
+        wordings that no trajectory holds; see `RewordedPolicy`.
     constant, bandit: how these two agents choose and learn on the held-in tasks.
     """
 
@@ -236,6 +257,18 @@ class EvaluateSettings:
     temperature: float = setting(1.0, at_least=0)
     constant: ConstantConfig = field(default_factory=ConstantConfig)
     bandit: BanditConfig = field(default_factory=BanditConfig)
+    temperatures: tuple[float, ...] = setting((), at_least=0, distinct=True)
+    validation_episodes: int = setting(4, at_least=1)
+    variants: tuple[str, ...] = setting((), choices=VARIANTS, distinct=True)
+
+    @property
+    def all_agents(self) -> list[str]:
+        """The agents, each followed by its variants."""
+        return [
+            name
+            for agent in self.agents
+            for name in (agent, *(f"{agent}_{variant}" for variant in self.variants if agent in TRAINED))
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -356,9 +389,24 @@ def _conflicts(settings: Settings) -> list[str]:
             f"config.prompt.max_steps is {settings.prompt.max_steps}, but config.episode.steps is "
             f"{settings.episode.steps}, and the prompt must state the true limit; set the latter only"
         )
-    if settings.rl.start == "base" and "sft" in settings.evaluate.agents:
+    for agent in FINE_TUNED if settings.rl.start == "base" else ():
+        if agent in settings.evaluate.agents:
+            found.append(
+                f"config.evaluate.agents has {agent!r}, but config.rl.start is 'base', so nothing is fine-tuned; "
+                f"leave {agent!r} out"
+            )
+    if settings.ppo.shuffle_rewards and "ppo_shuffled" in settings.evaluate.agents:
         found.append(
-            "config.evaluate.agents has 'sft', but config.rl.start is 'base', so nothing is fine-tuned; leave 'sft' out"
+            "config.evaluate.agents has 'ppo_shuffled', but config.ppo.shuffle_rewards is True, which makes 'ppo' the "
+            "same; leave one of the two out"
+        )
+    if bool(settings.evaluate.temperatures) != bool(settings.tasks.validation):
+        given, missing = "evaluate.temperatures", "tasks.validation"
+        if settings.tasks.validation:
+            given, missing = missing, given
+        found.append(
+            f"config.{given} is set, but config.{missing} is empty: a temperature is chosen from the one on the tasks "
+            "of the other; set both or neither"
         )
     if settings.ppo.minibatch_size > settings.ppo.batch_size:
         found.append(

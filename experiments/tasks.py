@@ -4,7 +4,7 @@
     python -m experiments.tasks prepare [NAME ...] [--suite=offline] [--micro]
     python -m experiments.tasks check [NAME ...] [--suite=offline] [--micro]
     python -m experiments.tasks grade NAME FILE
-    python -m experiments.tasks explore [NAME ...] [--search=tpe] [--executions=100] [--store=FILE]
+    python -m experiments.tasks explore [NAME ...] [--search=tpe] [--executions=100] [--cache_dir=DIR]
     python -m experiments.tasks new DIR --csv=FILE --target=COLUMN --metric=NAME
     python -m experiments.tasks metrics
 
@@ -13,7 +13,8 @@ NAME is a folder in --tasks_dir, or the path (with a "/") of a task folder anywh
 task's m_init and m_best are the public scores printed here, unless it states another source. Checks that do not apply
 are printed with the reason. `grade` prints a submission's scores on the public, the private and all test rows.
 `explore` searches the space of pipelines, at random or by Optuna, for what is reachable from a starter; its executions
-are kept in --store, which any number of explorations may share, so the same command resumes after an interruption.
+are kept in --cache_dir, which any number of explorations and runs may share (config.sandbox.cache_dir), so the same
+command resumes after an interruption.
 `new` creates a task folder from a CSV file, whose cells it keeps as text, and prints what it dropped or changed.
 `metrics` describes the inputs of each metric, and how it treats clipping and ties.
 """
@@ -34,7 +35,7 @@ from mlagent_jax.files import write_atomically
 from mlagent_jax.grading.grade import Invalid, grade, grade_whole
 from mlagent_jax.grading.metrics import METRICS
 from mlagent_jax.pipelines.search import SEARCHES
-from mlagent_jax.sandbox.cache import CachedSandbox
+from mlagent_jax.sandbox.cache import CachedSandbox, store_in
 from mlagent_jax.sandbox.open import open_sandbox
 from mlagent_jax.tasks.checks import check_micro, check_task
 from mlagent_jax.tasks.listing import describe, markdown_table, plain_table, summaries
@@ -58,8 +59,8 @@ MARKDOWN = flags.DEFINE_bool("markdown", False, "list: as a table for a Markdown
 SEARCH = flags.DEFINE_enum("search", "random", SEARCHES, "explore: how pipelines are chosen.")
 EXECUTIONS = flags.DEFINE_integer("executions", 50, "explore: scripts run for each task.", lower_bound=1)
 SEED = flags.DEFINE_integer("seed", 0, "explore: of the search.")
-STORE = flags.DEFINE_string(
-    "store", "", "explore: file of executions; by default in the user's cache folder."
+CACHE_DIR = flags.DEFINE_string(
+    "cache_dir", "", "explore: folder of executions; by default `executions` in the user's cache folder."
 )
 SCRIPTS = flags.DEFINE_string(
     "scripts", "", "explore: folder for the best script of each task; none by default."
@@ -81,7 +82,7 @@ READS = {
     "prepare": _OF_TASKS,
     "check": (*_OF_TASKS, "references"),
     "grade": ("tasks_dir", "data_root", "micro"),
-    "explore": (*_OF_TASKS, "search", "executions", "seed", "store", "scripts"),
+    "explore": (*_OF_TASKS, "search", "executions", "seed", "cache_dir", "scripts"),
     "new": ("csv", "target", "metric", "positive", "encoding", "delimiter", "missing"),
     "metrics": (),
 }
@@ -185,9 +186,9 @@ def _grade(arguments: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
 def _explore(names: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
     if _prepare(names, tasks_dir, data_root):
         return 1
-    store = Path(STORE.value).expanduser() if STORE.value else default_cache_dir() / "executions.sqlite"
+    store = Path(CACHE_DIR.value).expanduser() if CACHE_DIR.value else default_cache_dir() / "executions"
     backend = open_sandbox("auto", 1, data_root / "public", allow_unisolated=False, writes_free_code=False)
-    with closing(CachedSandbox(backend, store)) as sandbox:
+    with closing(CachedSandbox(backend, store_in(store))) as sandbox:
         for name in names:
             task = load_task(name, tasks_dir, data_root, MICRO.value)
             found = explore(task, sandbox, SEARCH.value, EXECUTIONS.value, SEED.value)

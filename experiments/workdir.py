@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from mlagent_jax.fields import flat
 from mlagent_jax.files import write_atomically
 from mlagent_jax.run_folder import CONFIG, RunFolder
 from mlagent_jax.sandbox import cache
+from mlagent_jax.sandbox.cache import Freed
 
 PACKAGES = (
     "jax",
@@ -190,15 +190,6 @@ class Workdir(RunFolder):
             }
         )
         write_atomically(self.environment, json.dumps({"starts": starts}, indent=2) + "\n")
-
-
-@dataclass(frozen=True)
-class Freed:
-    """executions: removed to keep the quota. files, bytes: of workspaces and blobs."""
-
-    executions: int
-    files: int
-    bytes: int
 
 
 def collect_garbage(workdir: Workdir, quota_mb: float) -> Freed:

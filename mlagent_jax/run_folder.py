@@ -36,11 +36,11 @@ class RunFolder:
         return self.stage(stage) / DONE
 
     def checkpoints(self, stage: str) -> Path:
-        """Of training states; stage: "sft" or "ppo"."""
+        """Of training states; stage: one that trains a model."""
         return self.stage(stage) / CHECKPOINTS
 
     def export(self, stage: str) -> Path:
-        """The trained model as a Hugging Face checkpoint; stage: "sft" or "ppo"."""
+        """The trained model as a Hugging Face checkpoint; stage: one that trains a model."""
         return self.stage(stage) / EXPORT
 
     def metrics(self, stage: str) -> Path:
@@ -80,17 +80,9 @@ class RunFolder:
         return self.root / "tokenizer"
 
     @property
-    def sft(self) -> Path:
-        return self.stage("sft")
-
-    @property
-    def ppo(self) -> Path:
-        return self.stage("ppo")
-
-    @property
     def rollouts(self) -> Path:
         """PPO's sampled actions."""
-        return self.ppo / ROLLOUTS
+        return self.stage("ppo") / ROLLOUTS
 
     @property
     def evaluation(self) -> Path:
@@ -103,6 +95,15 @@ class RunFolder:
     def control(self, agent: str) -> Path:
         """What an agent without a model chose or learnt on the held-in tasks; agent: "constant" or "bandit"."""
         return self.evaluation / f"{agent}.json"
+
+    @property
+    def validation_trajectories(self) -> Path:
+        return self.evaluation / "validation.jsonl"
+
+    @property
+    def temperatures(self) -> Path:
+        """The temperature that was chosen for each trained agent, and from what."""
+        return self.evaluation / "temperatures.json"
 
     @property
     def scores(self) -> Path:

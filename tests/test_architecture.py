@@ -50,7 +50,7 @@ ARROWS = {
     "agent": "errors files fields jsonl text generate sandbox grading tasks environment rewards pipelines",
     "controls": "errors files fields sandbox grading tasks environment rewards pipelines agent",
     "exploration": "errors fields text tasks pipelines agent",
-    "evaluation": "errors files jsonl run_folder grading tasks environment agent",
+    "evaluation": "errors files jsonl run_folder grading tasks environment pipelines agent",
     "sft": "errors fields finite text parallel nn models tracking training",
     "ppo": "errors fields finite jsonl run_folder text parallel nn models tracking training generate tasks environment "
     "agent",

@@ -15,6 +15,7 @@ from absl import flags
 
 from experiments.cli.program import run_program
 from experiments.figures.imports import ROOT
+from experiments.figures.markdown import interval_text, table_row
 from mlagent_jax.errors import UserError
 from mlagent_jax.evaluation import learning_curves, picture, tables
 from mlagent_jax.evaluation.numbers import format_score, format_signed
@@ -58,33 +59,20 @@ def summary(run: Run) -> str:
     assert run.scores is not None  # or it could not have been drawn
     agents = run.scores["agents"]
     lines = [
-        _row("task, metric", *map(tables.agent_title, agents)),
-        _row(*["---"] * (1 + len(agents))),
+        table_row("task, metric", *map(tables.agent_title, agents)),
+        table_row(*["---"] * (1 + len(agents))),
     ]
     for split in tables.matrix(run.scores):
         title = split["title"].lower()
         for task in split["tasks"]:
             facts = task["facts"]
             name = f"{facts['name']} ({title}), {facts['metric']} {'↑' if facts['higher_is_better'] else '↓'}"
-            lines.append(_row(name, *(format_score(cell["avg"]) if cell else "–" for cell in task["cells"])))
-        gains = (_interval(mean["relative_gain"], " %") if mean else "–" for mean in split["means"])
-        lines.append(_row(f"mean relative gain, {title}", *gains))
+            lines.append(
+                table_row(name, *(format_score(cell["avg"]) if cell else "–" for cell in task["cells"]))
+            )
+        gains = (interval_text(mean["relative_gain"], " %") if mean else "–" for mean in split["means"])
+        lines.append(table_row(f"mean relative gain, {title}", *gains))
     return "\n".join([*lines, "", *_sentences(run, run.scores)])
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _interval(value: Mapping[str, float | None] | None, unit: str) -> str:
-    """ "+8.3 % [+4.8, +12.0]"."""
-    if value is None:
-        return "–"
-    mean = format_signed(value["mean"], 1, factor=100, unit=unit)
-    if value["low"] is None or value["high"] is None:
-        return mean
-    low, high = (format_signed(value[end], 1, factor=100) for end in ("low", "high"))
-    return f"{mean} [{low}, {high}]"
 
 
 def _sentences(run: Run, scores: Mapping[str, Any]) -> list[str]:
@@ -104,7 +92,7 @@ def _sentences(run: Run, scores: Mapping[str, Any]) -> list[str]:
             f" change of {mean} [{low}, {high}]."
         )
     gains = [
-        f"{each['split'].lower()} {_interval(each['interval'], ' points')}"
+        f"{each['split'].lower()} {interval_text(each['interval'], ' points')}"
         for each in tables.verdicts(scores)
         if each["value"] == "relative_gain"
     ]

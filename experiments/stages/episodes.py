@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from absl import logging
 
 from experiments.experiment import Experiment
@@ -13,10 +14,24 @@ from mlagent_jax.agent.episode import EpisodeRequest, Stepper, StepTaken, run_ep
 from mlagent_jax.agent.policy import Policy
 from mlagent_jax.agent.trajectory import Trajectory, episode_key
 from mlagent_jax.agent.trajectory_log import TrajectoryLog, latest_trajectories
+from mlagent_jax.tasks.task import Task
 from mlagent_jax.training.progress import ProgressBar
 
+SEED_OF_VALIDATION = 1_000  # added to a task's number, so that no episode of the evaluation has the same seed
 REPEATS = 1
 LONG_STEP_SECONDS = 30.0
+
+
+def episode_requests(seed: int, tasks: Sequence[Task], episodes: int, first: int = 0) -> list[EpisodeRequest]:
+    """K episodes of each task, with seeds that are the same for all agents, so that nothing but the agent differs.
+
+    first: the first task's number, from which its seeds follow.
+    """
+    return [
+        EpisodeRequest(task.name, index, int(np.random.default_rng([seed, number, index]).integers(2**31)))
+        for number, task in enumerate(tasks, first)
+        for index in range(episodes)
+    ]
 
 
 def run_missing(

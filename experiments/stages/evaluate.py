@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from experiments.experiment import Experiment
-from experiments.settings import CONTROLS
-from experiments.stages import controls
-from experiments.stages.episodes import run_missing
+from experiments.settings import CONTROLS, TRAINED
+from experiments.stages import controls, trained_agents
+from experiments.stages.episodes import episode_requests, run_missing
+from experiments.stages.first_seed import copy_untrained
 from experiments.stages.stage import run_on_all
 from mlagent_jax.agent.baselines import BASELINES
-from mlagent_jax.agent.episode import EpisodeRequest
 from mlagent_jax.agent.policy import Policy
 from mlagent_jax.agent.trajectory import Trajectory
+from mlagent_jax.evaluation.read_run import read_json
 from mlagent_jax.evaluation.scores import score_trajectories, write_scores
-from mlagent_jax.evaluation.text_tables import SCORE_COLUMNS, score_rows
+from mlagent_jax.evaluation.text_tables import (
+    SCORE_COLUMNS,
+    TEMPERATURE_COLUMNS,
+    score_rows,
+    temperature_rows,
+)
 from mlagent_jax.parallel import distributed
 
 STAGE = "evaluate"
-TRAINED = ("sft", "ppo")
 
 
 def run(experiment: Experiment) -> None:
@@ -29,6 +32,7 @@ def run(experiment: Experiment) -> None:
 
 def _evaluate(experiment: Experiment) -> dict[str, Any]:
     trajectories: list[Trajectory] = []
+    distributed.on_main(lambda: copy_untrained(experiment))
     for agent in experiment.settings.evaluate.agents:
         if agent in TRAINED:
             trajectories += _run_trained(experiment, agent)
@@ -41,8 +45,7 @@ def _run_trained(experiment: Experiment, agent: str) -> list[Trajectory]:
     """All processes must call this: they share the parameters, and all of them sample."""
     engine = experiment.engine
     engine.load(experiment.trained_params(agent, needed_by=STAGE))
-    policy = experiment.policy(agent, experiment.settings.evaluate.temperature)
-    trajectories = engine.on_main(lambda: _run(experiment, policy, agent))
+    trajectories = engine.on_main(lambda: trained_agents.run(experiment, agent))
     engine.unload()
     return trajectories
 
@@ -52,11 +55,8 @@ def _run_other(experiment: Experiment, agent: str) -> list[Trajectory]:
 
 
 def _run(experiment: Experiment, policy: Policy, agent: str) -> list[Trajectory]:
-    requests = [
-        EpisodeRequest(task.name, index, _seed(experiment.settings.seed, task_number, index))
-        for task_number, task in enumerate(experiment.tasks)
-        for index in range(experiment.settings.evaluate.episodes)
-    ]
+    settings = experiment.settings
+    requests = episode_requests(settings.seed, experiment.tasks, settings.evaluate.episodes)
     return run_missing(
         STAGE,
         experiment,
@@ -71,12 +71,15 @@ def _score(experiment: Experiment, trajectories: list[Trajectory]) -> dict[str, 
     scores = score_trajectories(
         trajectories,
         experiment.tasks,
-        agents=experiment.settings.evaluate.agents,
+        agents=experiment.settings.evaluate.all_agents,
+        pairs=trained_agents.pairs(experiment.settings.evaluate),
         seed=experiment.settings.seed,
-    )
+    ) | {"temperatures": read_json(experiment.workdir.temperatures) or {}}
     write_scores(experiment.workdir.scores, scores)
     with experiment.tracking.open(experiment.workdir.evaluation) as tracker:
         tracker.log_table("scores", SCORE_COLUMNS, score_rows(scores))
+        if scores["temperatures"]:
+            tracker.log_table("temperatures", TEMPERATURE_COLUMNS, temperature_rows(scores))
     masked = sum(trajectory.is_masked for trajectory in trajectories)
     counts = {"episodes": len(trajectories), "masked": masked}
     return counts | controls.preparation(experiment) | experiment.execution_counts()
@@ -90,8 +93,3 @@ def _policy(experiment: Experiment, agent: str) -> Policy:
     if agent == "expert":
         return experiment.expert
     return experiment.endpoint_policy
-
-
-def _seed(seed: int, task: int, index: int) -> int:
-    """The same for all agents, so that nothing but the agent differs."""
-    return int(np.random.default_rng([seed, task, index]).integers(2**31))

@@ -11,6 +11,7 @@ from experiments.stages.stage import run_on_all
 from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.parallel import distributed
+from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.episodes import EpisodeCollector
 from mlagent_jax.ppo.loop import train
 from mlagent_jax.ppo.rollout import Collector, Rollout, StateCollector, demonstration
@@ -23,38 +24,38 @@ STAGE = "ppo"
 
 
 def run(experiment: Experiment) -> None:
-    run_on_all(STAGE, experiment, _train)
+    run_on_all(STAGE, experiment, lambda each: train_policy(STAGE, each, each.settings.ppo))
 
 
-def _train(experiment: Experiment) -> dict[str, Any]:
-    settings = experiment.settings
-    params = experiment.params_before_rl(needed_by=STAGE)
-    policy = experiment.policy(STAGE, settings.ppo.temperature)
-    collector = _collector(experiment, policy) if distributed.is_main() else None
+def train_policy(stage: str, experiment: Experiment, config: PPOConfig) -> dict[str, Any]:
+    """Trains and exports the model of a stage, and returns the stage's summary."""
+    params = experiment.params_before_rl(needed_by=stage)
+    policy = experiment.policy(stage, config.temperature)
+    collector = _collector(stage, experiment, policy) if distributed.is_main() else None
     trained = train(
-        settings.ppo,
+        config,
         experiment.trained_model,
         params,
         collector,
         policy,
-        experiment.workdir.ppo,
+        experiment.workdir.stage(stage),
         experiment.mesh,
-        demonstrations=distributed.on_main(lambda: _demonstrations(experiment)),
+        demonstrations=distributed.on_main(lambda: _demonstrations(stage, experiment)),
         tracking=experiment.tracking,
     )
-    experiment.export(STAGE, trained)
-    summary: dict[str, Any] = {"updates": settings.ppo.updates}
+    experiment.export(stage, trained)
+    summary: dict[str, Any] = {"updates": config.updates}
     if isinstance(collector, StateCollector):
         summary |= {"states": len(collector.pool), "states_left_out": collector.pool.left_out}
     return summary | (experiment.execution_counts() if collector else {})
 
 
-def _collector(experiment: Experiment, policy: ModelPolicy) -> Collector:
+def _collector(stage: str, experiment: Experiment, policy: ModelPolicy) -> Collector:
     settings = experiment.settings
     if settings.rl.rollouts == "episodes":
         names = [task.name for task in experiment.held_in]
         return EpisodeCollector(names, experiment.stepper, settings.sampling.batch)
-    trajectories = experiment.expert_trajectories(STAGE)
+    trajectories = experiment.expert_trajectories(stage)
     pool = StatePool(trajectories, {task.name: task for task in experiment.held_in}, policy.fits)
     if pool.left_out:
         logging.warning(
@@ -66,12 +67,12 @@ def _collector(experiment: Experiment, policy: ModelPolicy) -> Collector:
     return StateCollector(pool, experiment.stepper)
 
 
-def _demonstrations(experiment: Experiment) -> list[Rollout]:
+def _demonstrations(stage: str, experiment: Experiment) -> list[Rollout]:
     """The expert's actions and their rewards, if the critic starts from them."""
     ppo = experiment.settings.ppo
     if ppo.critic_start != "expert":
         return []
-    expert = [t for t in experiment.expert_trajectories(STAGE) if not t.is_masked]
+    expert = [t for t in experiment.expert_trajectories(stage) if not t.is_masked]
     encoded = [encode_chat(experiment.tokenizer, chat) for chat in experiment.chats(expert)]
     return [
         demonstration(cut_at_step(sequence, ppo.row_length), _rewards(experiment, trajectory))

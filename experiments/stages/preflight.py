@@ -8,8 +8,8 @@ from pathlib import Path
 from absl import logging
 
 from experiments.experiment import Experiment
-from experiments.settings import Settings, SettingsError
-from experiments.stages import STAGES, TRACKED, controls
+from experiments.settings import FINE_TUNED, TRAINED, Settings, SettingsError
+from experiments.stages import OPTIONAL, STAGES, TRACKED, controls
 from experiments.workdir import Workdir
 from mlagent_jax.models.sharding import check_model_fits
 from mlagent_jax.parallel import distributed
@@ -38,6 +38,20 @@ def ordered_stages(names: Sequence[str], known: Sequence[str] = STAGES) -> list[
     return order
 
 
+def asked_stages(settings: Settings, stages: Sequence[str], named: bool) -> list[str]:
+    """The stages without those that train a control which the evaluation does not have.
+
+    named: whether the user named the stages. Raises SettingsError if so and one of them is left out.
+    """
+    unasked = [stage for stage in stages if stage in OPTIONAL and stage not in settings.evaluate.agents]
+    if named and unasked:
+        raise SettingsError(
+            f"--stages={','.join(stages)} names {unasked[0]!r}, which trains an agent that config.evaluate.agents does "
+            "not have; add it there"
+        )
+    return [stage for stage in stages if stage not in unasked]
+
+
 def check_inputs(settings: Settings, workdir: Workdir, stages: Sequence[str]) -> None:
     """Raises MissingInputError for a stage whose input neither exists nor is made by one of `stages`."""
     for stage in stages:
@@ -54,12 +68,14 @@ def check_setup(experiment: Experiment, stages: Sequence[str]) -> None:
     if not set(TRACKED).isdisjoint(stages):
         distributed.on_main(experiment.tracking.check)
     folder = Path(settings.tasks.folder)
-    names = (*settings.tasks.held_in, *settings.tasks.held_out)
+    tasks = settings.tasks
+    names = (*tasks.held_in, *tasks.held_out, *tasks.validation)
     starters = {Path(name).name: read_task_file(name, folder).starter for name in names}
     if "evaluate" in stages:
         controls.check(settings, starters)
-    samples = "ppo" in stages or ("evaluate" in stages and {"sft", "ppo"} & set(settings.evaluate.agents))
-    if not samples and "sft" not in stages:
+    rl, sft = ({*TRAINED} - {*FINE_TUNED}) & {*stages}, {*FINE_TUNED} & {*stages}
+    samples = rl or ("evaluate" in stages and {*TRAINED} & {*settings.evaluate.agents})
+    if not samples and not sft:
         return
     mesh = experiment.mesh
     if settings.model.pretrained:
@@ -75,9 +91,9 @@ def check_setup(experiment: Experiment, stages: Sequence[str]) -> None:
                 "The architecture comes from config.model.pretrained; these settings are ignored: %s",
                 ", ".join(f"config.model.shape.{name}" for name in settings.model.unused_shape),
             )
-    if "sft" in stages and settings.rl.start == "sft":
+    if sft and settings.rl.start == "sft":
         check_batch_fits(settings.sft.micro_rows, settings.sft.row_length, mesh, "config.sft")
-    if "ppo" in stages:
+    if rl:
         check_ppo(settings.ppo, settings.sampling.engine(), mesh)
 
 
@@ -86,16 +102,14 @@ def _inputs(settings: Settings, workdir: Workdir, stage: str) -> dict[str, Path]
     expert, from_sft = {"collect": workdir.expert_trajectories}, settings.rl.start == "sft"
     if stage == "collect":
         return {"ideas": workdir.ideas}
-    if stage == "sft":
+    if stage in FINE_TUNED:
         return expert if from_sft else {}
-    if stage == "ppo":
+    if stage in TRAINED:
         reads_expert = settings.rl.rollouts == "states" or settings.ppo.critic_start == "expert"
         # A model trained from scratch also needs the tokenizer, which collect trains on the expert's episodes.
         needs_expert = reads_expert or not settings.model.pretrained
         start = {"sft": workdir.checkpoints("sft")} if from_sft else {}
         return (expert if needs_expert else {}) | start
     if stage == "evaluate":
-        return {
-            name: workdir.checkpoints(name) for name in ("sft", "ppo") if name in settings.evaluate.agents
-        }
+        return {name: workdir.checkpoints(name) for name in TRAINED if name in settings.evaluate.agents}
     return {}

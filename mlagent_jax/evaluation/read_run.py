@@ -13,13 +13,15 @@ from mlagent_jax.evaluation.scores import SCHEMA_VERSION
 from mlagent_jax.jsonl import Record, read_jsonl
 from mlagent_jax.run_folder import DONE, RunFolder
 
+TRAINING = ("sft", "sft_filtered", "ppo", "ppo_shuffled")  # the stages that train a model
+
 
 @dataclass(frozen=True)
 class Run:
     """Contents of a work directory; None or empty where a stage has not run yet.
 
+    metrics: what each stage that trains a model logged, by its name. summaries: what each finished stage reported.
     constant, bandit: what these agents of the evaluation chose and learnt before.
-    summaries: what each finished stage reported, by its name.
     """
 
     name: str
@@ -27,14 +29,21 @@ class Run:
     environment: Record | None = None
     ideas: dict[str, Record] = field(default_factory=dict)
     collected: list[Trajectory] = field(default_factory=list)
-    sft_metrics: list[Record] = field(default_factory=list)
-    ppo_metrics: list[Record] = field(default_factory=list)
+    metrics: dict[str, list[Record]] = field(default_factory=dict)
     rollouts: list[Record] = field(default_factory=list)
     evaluated: list[Trajectory] = field(default_factory=list)
     scores: Record | None = None
     constant: Record | None = None
     bandit: Record | None = None
     summaries: dict[str, Record] = field(default_factory=dict)
+
+    @property
+    def sft_metrics(self) -> list[Record]:
+        return self.metrics.get("sft", [])
+
+    @property
+    def ppo_metrics(self) -> list[Record]:
+        return self.metrics.get("ppo", [])
 
     @property
     def done(self) -> frozenset[str]:
@@ -54,8 +63,7 @@ def read_run(workdir: Path) -> Run:
         environment=read_json(folder.environment),
         ideas={path.stem: read_json(path) or {} for path in pools},
         collected=list(latest_trajectories(folder.expert_trajectories, missing_ok=True).values()),
-        sft_metrics=list(read_jsonl(folder.metrics("sft"), missing_ok=True)),
-        ppo_metrics=list(read_jsonl(folder.metrics("ppo"), missing_ok=True)),
+        metrics={name: list(read_jsonl(folder.metrics(name), missing_ok=True)) for name in TRAINING},
         rollouts=list(read_jsonl(folder.rollouts, missing_ok=True)),
         evaluated=list(latest_trajectories(folder.evaluation_trajectories, missing_ok=True).values()),
         scores=_read_scores(folder),

@@ -16,12 +16,14 @@ from typing import Any
 from markupsafe import Markup
 
 from mlagent_jax.agent.trajectory import Trajectory
-from mlagent_jax.evaluation import episodes, learning_curves, tables
+from mlagent_jax.evaluation import attribution, episodes, learning_curves, tables
 from mlagent_jax.evaluation.embed import script_json
 from mlagent_jax.evaluation.read_run import Run, read_run
 from mlagent_jax.evaluation.templates import page_templates, source
 from mlagent_jax.files import write_atomically
 from mlagent_jax.jsonl import Record
+
+OPTIONAL = ("sft_filtered", "ppo_shuffled")  # stages that most runs do not have
 
 
 def write_report(workdir: Path, out: Path) -> Path:
@@ -66,7 +68,17 @@ def render(run: Run) -> str:
 def _score_context(run: Run) -> Record:
     if run.scores is None:
         empty: Record = dict.fromkeys(
-            ("matrix", "mean_tables", "execution_charts", "difference_tables", "task_details", "verdicts"), ()
+            (
+                "matrix",
+                "mean_tables",
+                "execution_charts",
+                "difference_tables",
+                "task_details",
+                "verdicts",
+                "temperatures",
+                "attribution",
+            ),
+            (),
         )
         return empty | {"scores": None, "masked": 0, "scored_tasks": (), "no_verdict": ""}
     counted: dict[tuple[str, str], list[float]] = {}
@@ -83,33 +95,30 @@ def _score_context(run: Run) -> Record:
         "task_details": tables.task_details(run.scores, counted),
         "verdicts": tables.verdicts(run.scores),
         "no_verdict": tables.no_verdict(run.scores),
+        "temperatures": tables.temperatures(run.scores),
+        "attribution": tables.attribution(attribution.shares(run.scores["tasks"], run.evaluated)),
         "scored_tasks": tuple(run.scores["tasks"]),
     }
 
 
 def _learning(run: Run) -> list[Record]:
     stages = []
-    updates = learning_curves.with_reward_error(run.ppo_metrics)
-    for title, records, plans, missing in (
-        (
-            "Supervised fine-tuning",
-            run.sft_metrics,
-            learning_curves.SFT,
-            "The sft stage has not logged anything yet.",
-        ),
-        (
-            "PPO",
-            updates,
-            learning_curves.PPO,
-            "The ppo stage has not logged an update yet.",
-        ),
+    sft, ppo = (learning_curves.SFT, "anything"), (learning_curves.PPO, "an update")
+    for name, title, (plans, logged) in (
+        ("sft", "Supervised fine-tuning", sft),
+        ("sft_filtered", "Supervised fine-tuning on the best episodes", sft),
+        ("ppo", "PPO", ppo),
+        ("ppo_shuffled", "PPO with shuffled rewards", ppo),
     ):
+        records = learning_curves.with_reward_error(run.metrics.get(name, []))
+        if not records and name in OPTIONAL:
+            continue
         charts, absent = learning_curves.charts(records, plans)
         stages.append(
             {
                 "title": title,
                 "recorded": bool(records),
-                "missing": missing,
+                "missing": f"The {name} stage has not logged {logged} yet.",
                 "older": learning_curves.of_older_version(records, plans),
                 "charts": charts,
                 "absent": absent,
@@ -126,9 +135,12 @@ def _stages(run: Run) -> list[Record]:
         "ideas": _count(len(run.ideas), "pool"),
         "collect": _count(len(run.collected), "trajectory"),
         "sft": _count(_last_step(run.sft_metrics), "step"),
+        "sft_filtered": _count(_last_step(run.metrics.get("sft_filtered", [])), "step"),
         "ppo": _count(_last_step(run.ppo_metrics), "update"),
+        "ppo_shuffled": _count(_last_step(run.metrics.get("ppo_shuffled", [])), "update"),
         "evaluate": _count(len(run.evaluated), "episode"),
     }
+    details = {name: detail for name, detail in details.items() if detail or name not in OPTIONAL}
     left_out = {
         "collect": _masked(run.collected),
         "sft": _left_out_of_sft(run),

@@ -54,8 +54,7 @@ def score_trajectories(
 
     tasks: those that were evaluated; a split mean needs episodes of all of its tasks.
     agents: in the order of the tables; by default that of their first trajectories.
-    pairs: (agent, baseline) to compare; by default each agent with every agent before it, and those of `HEADLINE` in
-        the order given there.
+    pairs: (agent, baseline) to compare, as far as both have episodes; by default `default_pairs`.
     Raises UserError for an unknown task, a private score that is not finite, or trajectories of one task that disagree
     on m_init.
     """
@@ -78,12 +77,9 @@ def score_trajectories(
     facts = {task.name: _task_facts(task, all_episodes) for task in tasks}
     present = list(dict.fromkeys(agent for agent, _ in all_episodes))
     agents = [agent for agent in agents if agent in present] if agents is not None else present
-    if pairs is None:
-        pairs = [
-            HEADLINE if {agent, earlier} == set(HEADLINE) else (agent, earlier)
-            for place, agent in enumerate(agents)
-            for earlier in reversed(agents[:place])
-        ]
+    pairs = [
+        pair for pair in (default_pairs(agents) if pairs is None else pairs) if set(pair) <= set(present)
+    ]
     counted = {agent: unmasked(each for each in trajectories if each.agent == agent) for agent in present}
     splits = [split for split in SPLITS if _names(facts, split)]
     options: dict[str, Any] = {"confidence": confidence, "resamples": resamples, "seed": seed}
@@ -117,6 +113,15 @@ def score_trajectories(
             for split in splits
         ],
     }
+
+
+def default_pairs(agents: Sequence[str]) -> list[tuple[str, str]]:
+    """Each agent with every agent before it, and those of `HEADLINE` in the order given there."""
+    return [
+        HEADLINE if {agent, earlier} == set(HEADLINE) else (agent, earlier)
+        for place, agent in enumerate(agents)
+        for earlier in reversed(agents[:place])
+    ]
 
 
 def _task_facts(task: Task, episodes: Mapping[tuple[str, str], Sequence[Trajectory]]) -> dict[str, Any]:

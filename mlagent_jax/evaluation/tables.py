@@ -20,13 +20,18 @@ AGENT_TITLES = {
     "expert": "Expert",
     "expert_without_slips": "Expert without slips",
     "sft": "SFT",
+    "sft_filtered": "Filtered SFT",
     "ppo": "SFT + PPO",
+    "ppo_shuffled": "SFT + shuffled PPO",
 }
 SPLIT_TITLES = {"held_in": "Held-in", "held_out": "Held-out"}
 OUTCOME_ORDER = ("success", "neutral", "corner", "error", "malformed")
 
 
 def agent_title(agent: str) -> str:
+    base, _, variant = agent.rpartition("_")
+    if agent not in AGENT_TITLES and base in AGENT_TITLES:
+        return f"{AGENT_TITLES[base]}, {variant}"
     return AGENT_TITLES.get(agent, agent)
 
 
@@ -179,6 +184,40 @@ def task_details(
             }
         )
     return details
+
+
+def temperatures(scores: Mapping[str, Any]) -> list[Record]:
+    """For each trained agent whose temperature was chosen: what each one gained on the validation tasks."""
+    return [
+        {"agent": agent, "chosen": choice["chosen"], "tried": choice["tried"]}
+        for agent, choice in scores.get("temperatures", {}).items()
+    ]
+
+
+def attribution(shares: Sequence[Record], operations: int = 12) -> list[Record]:
+    """For each split a table of operations by agent: those that brought or cost any agent most, best first.
+
+    shares: of `attribution.shares`. A cell is the mean normalised gain that the operation brought the agent.
+    """
+    found = []
+    for split in SPLITS:
+        rows = [row for row in shares if row["split"] == split]
+        agents = list(dict.fromkeys(row["agent"] for row in rows if row["gain"]))
+        gains = {(row["operation"], row["agent"]): row["gain"] for row in rows}
+        largest: dict[str, float] = {}
+        for row in rows:
+            largest[row["operation"]] = max(largest.get(row["operation"], 0.0), abs(row["gain"]))
+        shown = sorted(largest, key=lambda name: (-largest[name], name))[:operations]
+        if agents:
+            found.append(
+                {
+                    "title": SPLIT_TITLES[split],
+                    "agents": agents,
+                    "rows": [(name, [gains.get((name, agent)) for agent in agents]) for name in shown],
+                    "left_out": len(largest) - len(shown),
+                }
+            )
+    return found
 
 
 def outcome_bar(row: Mapping[str, Any]) -> list[tuple[str, float, float]]:

@@ -93,6 +93,18 @@ def score_rows(scores: Mapping[str, Any]) -> list[list[Any]]:
     return rows
 
 
+TEMPERATURE_COLUMNS = ("agent", "temperature", "chosen", "gain", "episodes")
+
+
+def temperature_rows(scores: Mapping[str, Any]) -> list[list[Any]]:
+    """A row for each temperature that each trained agent was tried at, with the cells of TEMPERATURE_COLUMNS."""
+    return [
+        [agent, row["temperature"], row["temperature"] == choice["chosen"], row["gain"], row["episodes"]]
+        for agent, choice in scores["temperatures"].items()
+        for row in choice["tried"]
+    ]
+
+
 def comparison_table(comparison: Mapping[str, Any]) -> str:
     """comparison: that of `comparison.compare`."""
     rows = [_COMPARISON_COLUMNS]

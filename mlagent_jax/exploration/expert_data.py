@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mlagent_jax.agent.policy import Situation
@@ -30,3 +31,19 @@ def trajectory_chats(
         for trajectory in trajectories
         if not trajectory.is_masked
     ]
+
+
+def best_episodes(
+    tasks: Iterable[Task], trajectories: Sequence[Trajectory], share: float
+) -> list[Trajectory]:
+    """Of each task's episodes the share that ended with the best public scores, at least one; in the order given.
+
+    Masked episodes are left out first. Among equals those that were given first are kept.
+    """
+    kept = set()
+    for task in tasks:
+        of_task = [each for each in trajectories if each.task == task.name and not each.is_masked]
+        rises = bool(of_task) and task.m_best > of_task[0].m_init_public
+        of_task.sort(key=lambda each: -each.public_score if rises else each.public_score)
+        kept |= {each.key for each in of_task[: math.ceil(share * len(of_task))]}
+    return [each for each in trajectories if each.key in kept]

@@ -87,7 +87,7 @@ def train(
             drop_after(rollouts_path, start)
         with (
             tracking.open(workdir, start) as tracker,
-            ProgressBar("ppo", config.updates, start, shown=main) as bar,
+            ProgressBar(workdir.name, config.updates, start, shown=main) as bar,
         ):
             for update in range(start, config.updates):
                 clock = _Clock()

@@ -22,9 +22,9 @@ from mlagent_jax.errors import UserError
 from mlagent_jax.sandbox.interface import Job, Limits, Result, Sandbox, Status
 
 # Increment whenever the same job would give another result, or the table changes.
-_VERSION = 2
+_VERSION = 3
 # Total size of all cached executions, above which the least recently used are evicted.
-QUOTA_MB = 4096
+QUOTA_MB = 4096.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (
     key TEXT PRIMARY KEY,
@@ -34,21 +34,30 @@ CREATE TABLE IF NOT EXISTS results (
 ) WITHOUT ROWID;
 """
 _STORES_PER_EVICTION = 64
+_KEPT = 0.9  # share of the quota that an eviction leaves, so that the next one is not due at once
+_FILE = "executions.sqlite"
 
 
 class CacheError(UserError):
     """The cache file cannot be used."""
 
 
+def store_in(folder: Path) -> Path:
+    """The file of the executions that all runs share, in a folder of its own; their files lie beside it."""
+    return folder / _FILE
+
+
 class CachedSandbox:
     """A sandbox that runs each distinct job once; see `Sandbox`.
 
-    Thread-safe. Several processes may share `path`, which stays intact through a kill -9.
+    Thread-safe. Several processes may share `path`, which stays intact through a kill -9. It must be on a local disk.
 
     A job's key consists of its files, script, `data_digest` and limits, and of the backend's name and identity (see
-    `Sandbox.identity`). A `SANDBOX_ERROR` is never stored. Identical jobs that arrive together run once. The files of
-    results are kept in `blobs`, which others may share; a job runs again if the files of its result are gone. Above
-    `quota_mb`, the least recently used results are evicted.
+    `Sandbox.identity`). A `SANDBOX_ERROR` is never stored. Identical jobs that arrive together run once. A job runs
+    again if the files of its result are gone. Above `quota_mb`, the least recently used results are evicted.
+
+    blobs: where the files of results are kept, if others share it: they decide what is removed there. None for a place
+        beside `path`, from which the files of evicted results are removed too.
 
     Attributes:
         hits: how many results needed no execution of their own, including those of identical jobs that arrived
@@ -56,7 +65,7 @@ class CachedSandbox:
         misses: how many did.
 
     Raises:
-        CacheError: `path` cannot be opened, or is not a database.
+        CacheError: `path` cannot be opened, or is not a database, or of another version.
     """
 
     def __init__(
@@ -64,7 +73,8 @@ class CachedSandbox:
     ) -> None:
         self._inner = inner
         self._path = path
-        self._blobs = blobs or BlobStore(path.with_name(f"{path.name}.blobs"))
+        self._blobs = blobs or _own_blobs(path)
+        self._owns_blobs = blobs is None
         self._quota = quota_mb * 2**20
         self._stored = 0
         self._lock = threading.Lock()  # guards everything below
@@ -198,22 +208,31 @@ class CachedSandbox:
                     (key, time.time(), size + len(text), text),
                 )
             if self._stored % _STORES_PER_EVICTION == 0:
-                self._log_evicted(evict(self._database, self._quota))
+                self._evict()
             self._stored += 1
         except (sqlite3.Error, OSError) as error:
             # For example a full disk. The result is still valid, and other threads are waiting for it.
             logging.warning("could not store an execution in %s: %s", self._path, error)
 
-    def _log_evicted(self, count: int) -> None:
-        if count:
-            logging.info(
-                "%d executions were evicted from %s, which has reached its quota of %.0f MB; "
-                "`python -m experiments.sandbox gc %s` frees their space",
-                count,
-                self._path,
-                self._quota / 2**20,
-                self._path.parent,
-            )
+    def _evict(self) -> None:
+        count = evict(self._database, self._quota, _KEPT * self._quota)
+        if not count:
+            return
+        note = f"`python -m experiments.sandbox gc {self._path.parent}` frees their space"
+        if self._owns_blobs:
+            files, size = self._blobs.remove_all_but(_referenced(self._database))
+            note = f"{files} files of {size / 2**20:.0f} MB were removed"
+        logging.info(
+            "%d executions were evicted from %s, which has reached its quota of %.0f MB; %s",
+            count,
+            self._path,
+            self._quota / 2**20,
+            note,
+        )
+
+
+def _own_blobs(path: Path) -> BlobStore:
+    return BlobStore(path.with_name(f"{path.name}.blobs"))
 
 
 def _cache_error(path: Path, error: Exception) -> CacheError:
@@ -225,17 +244,44 @@ def _cache_error(path: Path, error: Exception) -> CacheError:
 
 def _open(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=60, check_same_thread=False)
-    # A write-ahead log keeps the file intact through a kill at any moment.
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = NORMAL")
-    database.executescript(_SCHEMA)
+    try:
+        # A write-ahead log keeps the file intact through a kill at any moment.
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        _create(path, database)
+    except BaseException:
+        database.close()
+        raise
     return database
 
 
-def evict(database: sqlite3.Connection, quota: float) -> int:
-    """Evicts the least recently used results until the rest take at most `quota` bytes. Returns how many.
+def _create(path: Path, database: sqlite3.Connection) -> None:
+    """Creates the table in a new file. Raises CacheError for a file of another version."""
+    with database:
+        database.execute("BEGIN IMMEDIATE")  # of several processes that start, one creates it
+        version = database.execute("PRAGMA user_version").fetchone()[0]
+        if version == _VERSION:
+            return
+        if database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
+            raise CacheError(
+                f"The store of executions {path} is of another version of this program: use that version, or delete "
+                f"the file to start with an empty store, or name another folder in config.sandbox.cache_dir."
+            )
+        database.execute(_SCHEMA)
+        database.execute(f"PRAGMA user_version = {_VERSION}")
 
-    Runs in one transaction, so that processes that share the file never see it half done. Raises sqlite3.Error.
+
+def _referenced(database: sqlite3.Connection) -> set[str]:
+    """The blobs of all results."""
+    rows = database.execute("SELECT result FROM results")
+    return {blob for (text,) in rows for blob in json.loads(text)["files"].values()}
+
+
+def evict(database: sqlite3.Connection, quota: float, kept: float) -> int:
+    """If the results take more than `quota` bytes, evicts the least recently used until they take at most `kept`.
+
+    Returns how many. Runs in one transaction, so that processes that share the file never see it half done. Raises
+    sqlite3.Error.
     """
     with database:
         total = database.execute("SELECT COALESCE(SUM(bytes), 0) FROM results").fetchone()[0]
@@ -245,7 +291,7 @@ def evict(database: sqlite3.Connection, quota: float) -> int:
         for key, size in database.execute("SELECT key, bytes FROM results ORDER BY used"):
             evicted.append((key,))
             total -= size
-            if total <= quota:
+            if total <= kept:
                 break
         database.executemany("DELETE FROM results WHERE key = ?", evicted)
     return len(evicted)
@@ -260,11 +306,29 @@ def collect_garbage(path: Path, quota_mb: float) -> tuple[int, set[str]]:
         return 0, set()
     try:
         with contextlib.closing(_open(path)) as database:
-            # Tables of an older version, which nothing reads any more.
-            database.executescript("DROP TABLE IF EXISTS executions; DROP TABLE IF EXISTS blobs;")
-            evicted = evict(database, quota_mb * 2**20)
+            evicted = evict(database, quota_mb * 2**20, quota_mb * 2**20)
             database.execute("VACUUM")
-            rows = database.execute("SELECT result FROM results").fetchall()
+            return evicted, _referenced(database)
     except (sqlite3.Error, OSError) as error:
         raise _cache_error(path, error) from error
-    return evicted, {blob for (text,) in rows for blob in json.loads(text)["files"].values()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Freed:
+    """executions: removed to keep the quota. files, bytes: of what nothing refers to any more."""
+
+    executions: int
+    files: int
+    bytes: int
+
+
+def collect_garbage_of_store(folder: Path, quota_mb: float) -> Freed:
+    """Shrinks a store that all runs share to its quota, and removes the files that no result refers to.
+
+    Safe while runs use it: files of the last hour stay, since their writers may be about to refer to them. Raises
+    CacheError.
+    """
+    path = store_in(folder)
+    evicted, needed = collect_garbage(path, quota_mb)
+    files, size = _own_blobs(path).remove_all_but(needed)
+    return Freed(evicted, files, size)

@@ -17,7 +17,7 @@ from mlagent_jax.models.qwen2 import with_adapters
 from mlagent_jax.models.sharding import param_shardings
 from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import batch_sharding, check_batch_fits, put
-from mlagent_jax.sft.batches import RowArrays, make_batches
+from mlagent_jax.sft.batches import Batches, RowArrays, make_batches
 from mlagent_jax.sft.config import SFTConfig
 from mlagent_jax.sft.step import Metrics, MicroBatches, compile_eval_step, compile_train_step
 from mlagent_jax.text.chat import Encoded
@@ -60,7 +60,7 @@ def train(
     """
     check(config, mesh)
     batches, eval_rows = make_batches(config, sequences)
-    total = config.steps or max(1, round(config.epochs * batches.per_epoch))
+    total = _total_steps(config, batches)
     optimiser = make_optimiser(config.optimiser, total)
     schedule = make_schedule(config.optimiser, total)
     shardings = param_shardings(model, mesh)
@@ -77,7 +77,10 @@ def train(
         start = int(state.step)
         main = distributed.is_main()
         tokens_seen = batches.tokens(0, start)
-        with tracking.open(workdir, start) as tracker, ProgressBar("sft", total, start, shown=main) as bar:
+        with (
+            tracking.open(workdir, start) as tracker,
+            ProgressBar(workdir.name, total, start, shown=main) as bar,
+        ):
             clock, since = time.monotonic(), tokens_seen
             unchecked: list[tuple[int, Metrics]] = []
             for step in range(start, total):
@@ -125,6 +128,15 @@ def train(
                     save(checkpoints, state)
                 bar.advance(note)
     return state.params
+
+
+def total_steps(config: SFTConfig, sequences: Sequence[Encoded]) -> int:
+    """Optimiser steps that `train` takes. Raises UserError for sequences that cannot work."""
+    return _total_steps(config, make_batches(config, sequences)[0])
+
+
+def _total_steps(config: SFTConfig, batches: Batches) -> int:
+    return config.steps or max(1, round(config.epochs * batches.per_epoch))
 
 
 def check(config: SFTConfig, mesh: Mesh) -> None:

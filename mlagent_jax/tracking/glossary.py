@@ -373,7 +373,10 @@ def page() -> str:
         "",
         "Rewards are those of `config.reward`. Action tokens are the sampled tokens that are trained on.",
     ]
-    titles = {SFT: "Supervised fine-tuning (`sft`)", PPO: "PPO (`ppo`)"}
+    titles = {
+        SFT: "Supervised fine-tuning (`sft`, `sft_filtered`)",
+        PPO: "PPO (`ppo`, `ppo_shuffled`)",
+    }
     for stage, metrics in GLOSSARY.items():
         lines += ["", f"## {titles[stage]}", "", "| metric | unit | meaning | formula | in verl |"]
         lines += ["| --- | --- | --- | --- | --- |", *map(_row, metrics)]

@@ -99,7 +99,7 @@ def named(name: str):
 
 
 def rollouts(experiment):
-    return [json.loads(line) for line in (experiment.workdir.ppo / "rollouts.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (experiment.workdir.rollouts).read_text().splitlines()]
 
 
 @pytest.mark.slow
@@ -140,7 +140,7 @@ def test_without_sft_rl_starts_from_the_base(finished):
     experiment = finished(named("no_sft"))
     start, base = experiment.params_before_rl("ppo"), experiment.initial_params()
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(start), jax.device_get(base))
-    assert not (experiment.workdir.sft / "checkpoints").exists()
+    assert not (experiment.workdir.checkpoints("sft")).exists()
     full = finished(named("full"))
     differ = jax.tree.map(
         lambda a, b: bool((np.asarray(a) != np.asarray(b)).any()),

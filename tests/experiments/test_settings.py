@@ -20,8 +20,14 @@ TINY = Path(tiny.__file__)
 FIELDS = dict(leaves(Settings))
 # Names, addresses and paths: any text may be right.
 FREE_TEXT = {
-    *("tasks.held_in", "tasks.held_out", "tasks.data_dir", "model.pretrained"),
-    *("sandbox.ray_address", "sandbox.docker.engines", "sandbox.docker.runtime", "sandbox.docker.gpus"),
+    *("tasks.held_in", "tasks.held_out", "tasks.validation", "tasks.data_dir", "model.pretrained"),
+    *(
+        "sandbox.cache_dir",
+        "sandbox.ray_address",
+        "sandbox.docker.engines",
+        "sandbox.docker.runtime",
+        "sandbox.docker.gpus",
+    ),
     *("agents.endpoint.base_url", "agents.endpoint.model"),
 }
 _MISSING = object()
@@ -101,7 +107,7 @@ def test_all_that_is_wrong_is_said_at_once():
     assert lines[0] == "5 settings are wrong:"
     assert sorted(line.strip() for line in lines[1:]) == [
         "config.evaluate.agents is empty, but must be some of starter, random, expert_without_slips, constant, "
-        "bandit, random_search, optuna, expert, sft, ppo, endpoint, each once",
+        "bandit, random_search, optuna, expert, sft, sft_filtered, ppo, ppo_shuffled, endpoint, each once",
         "config.ppo.gama is not a setting; did you mean config.ppo.gamma?",
         "config.ppo.gamma is 1.5, but must be a number from 0 to 1",
         "config.seed is -1, but must be a whole number from 0 to 2,147,483,647",
@@ -148,6 +154,23 @@ def test_what_is_wrong_is_said_once_and_whole(changes, said):
         ),
         ({"mesh.data": -1, "mesh.fsdp": -1}, "only one of mesh.data"),
         ({"rl.start": "base"}, "config.evaluate.agents has 'sft', but config.rl.start is 'base'"),
+        (
+            {"rl.start": "base", "evaluate.agents": ("sft_filtered",)},
+            "config.evaluate.agents has 'sft_filtered', but config.rl.start is 'base'",
+        ),
+        (
+            {"ppo.shuffle_rewards": True, "evaluate.agents": ("ppo", "ppo_shuffled")},
+            "config.evaluate.agents has 'ppo_shuffled', but config.ppo.shuffle_rewards is True",
+        ),
+        ({"tasks.validation": ("ames", "digits8")}, "config.tasks.validation has 'digits8'"),
+        (
+            {"tasks.validation": ("foods",)},
+            "config.tasks.validation is set, but config.evaluate.temperatures",
+        ),
+        (
+            {"evaluate.temperatures": (0.5,)},
+            "config.evaluate.temperatures is set, but config.tasks.validation",
+        ),
         ({"seeds": (1, 1)}, "config.seeds names 1 twice"),
         ({"ideas.keep": 41}, "ideas.keep is 41, but must be at most ideas.candidates, 40"),
         ({"agents.coder": "endpoint"}, "config.agents.coder asks for an endpoint"),
@@ -280,7 +303,14 @@ def test_what_a_flag_cannot_be_read_as_is_reported_with_all_else():
 # What defines a run.
 
 MEANS = {
-    *("sandbox.workers", "sandbox.ray_address", "sandbox.ray_backend", "sandbox.allow_unisolated"),
+    *(
+        "sandbox.cache_dir",
+        "sandbox.cache_mb",
+        "sandbox.workers",
+        "sandbox.ray_address",
+        "sandbox.ray_backend",
+        "sandbox.allow_unisolated",
+    ),
     *("mesh.data", "mesh.fsdp", "mesh.tensor", "mesh.sequence", "sft.micro_rows", "ppo.micro_rows"),
     *("agents.endpoint.base_url", "agents.endpoint.timeout_seconds", "agents.endpoint.parallel"),
     *("agents.endpoint.retries", "agents.endpoint.api_key_variable", "tasks.data_dir", "tasks.folder"),
@@ -291,6 +321,7 @@ DEFINES = {
     *("seed", "tasks.held_in", "tasks.micro", "reward.form", "prompt.thought", "model.shape.dtype"),
     *("model.shape.hidden_size", "sft.steps", "ppo.updates", "ppo.gamma", "evaluate.episodes"),
     *("agents.endpoint.model", "episode.seconds", "sampling.max_length", "model.lora.rank"),
+    *("tasks.validation", "collect.filtered_share", "evaluate.temperatures", "evaluate.variants"),
 }
 
 

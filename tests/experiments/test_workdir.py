@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from experiments.cli.config_flags import with_changes
 from experiments.experiment import Experiment
 from experiments.settings import Settings, SettingsError
-from experiments.stages.preflight import check_inputs, check_setup, ordered_stages
+from experiments.stages.preflight import asked_stages, check_inputs, check_setup, ordered_stages
 from experiments.workdir import MissingInputError, Workdir, WorkdirError
 from mlagent_jax.errors import UserError
 from mlagent_jax.models.config import Qwen2Config
@@ -194,6 +194,16 @@ def test_stages_in_their_order():
             ordered_stages(names)
 
 
+def test_controls_are_trained_only_if_the_evaluation_has_them():
+    every = ["sft", "sft_filtered", "ppo", "ppo_shuffled", "evaluate"]
+    with_one = settings(**{"evaluate.agents": ("sft", "ppo", "ppo_shuffled")})
+    assert asked_stages(settings(), every, named=False) == ["sft", "ppo", "evaluate"]
+    assert asked_stages(with_one, every, named=False) == ["sft", "ppo", "ppo_shuffled", "evaluate"]
+    assert asked_stages(with_one, ["ppo_shuffled"], named=True) == ["ppo_shuffled"]
+    with pytest.raises(SettingsError, match="names 'sft_filtered', which trains an agent that"):
+        asked_stages(with_one, ["sft_filtered"], named=True)
+
+
 @pytest.mark.parametrize(
     ("stages", "changes", "needs"),
     [
@@ -203,6 +213,13 @@ def test_stages_in_their_order():
         (["ideas", "collect", "ppo"], {}, "stage 'ppo' reads .*sft/checkpoints"),
         (["ideas", "collect", "sft", "evaluate"], {}, "stage 'evaluate' reads .*ppo/checkpoints"),
         (["evaluate"], {"evaluate.agents": ("starter", "sft")}, "reads .*sft/checkpoints"),
+        (["evaluate"], {"evaluate.agents": ("sft_filtered",)}, "reads .*sft_filtered/checkpoints"),
+        (
+            ["sft_filtered"],
+            {"evaluate.agents": ("sft_filtered",)},
+            "stage 'sft_filtered' reads .*trajectories",
+        ),
+        (["ideas", "collect", "ppo_shuffled"], {}, "stage 'ppo_shuffled' reads .*sft/checkpoints"),
         (["ppo"], {"rl.start": "base", "evaluate.agents": ("ppo",)}, "trajectories.jsonl"),
     ],
 )
