@@ -2,7 +2,7 @@
 
     python -m experiments.figures.learning runs/learning
 
-The page has every criterion with its verdict, whatever it is. The same run gives the same bytes. `--out=DIR` writes
+The page has every criterion with its verdict, whatever it is. The same run gives the same bytes. `--results=DIR` writes
 elsewhere.
 """
 
@@ -33,7 +33,9 @@ from mlagent_jax.run_folder import RunFolder
 
 COMMAND = "python -m experiments.figures.learning"
 NAME = "learning"
-OUT = flags.DEFINE_string("out", str(ROOT / "experiments" / "results"), "Folder of the page and its picture.")
+RESULTS = flags.DEFINE_string(
+    "results", str(ROOT / "experiments" / "results"), "Folder of the page and its picture."
+)
 
 Record = dict[str, Any]
 Scores = list[Mapping[str, Any]]
@@ -58,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     if len(argv) != 2:
         raise UserError("name the work directory of one finished run of several seeds")
     seeds = read_seeds(Path(argv[1]))
-    out = Path(OUT.value)
+    out = Path(RESULTS.value)
     page, picture = render_page(seeds), render_picture(seeds)  # both before anything is written
     write_atomically(out / f"{NAME}.svg", picture)
     write_atomically(out / f"{NAME}.md", page)

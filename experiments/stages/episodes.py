@@ -59,6 +59,8 @@ def run_missing(
             for policy, requests in plans:
                 missing = [r for r in requests if episode_key(policy.name, r.task, r.index) not in stored]
                 for attempt in range(1 + REPEATS):
+                    if not missing:
+                        break
                     cut_short = []
                     for trajectory in run_episodes(
                         policy, missing, stepper or experiment.stepper, batch, log_each
@@ -69,8 +71,6 @@ def run_missing(
                         if attempt == 0:
                             bar.advance(f"{policy.name} on {trajectory.task}: {trajectory.public_score:.4f}")
                     missing = [r for r in missing if episode_key(policy.name, r.task, r.index) in cut_short]
-                    if not missing:
-                        break
         found = latest_trajectories(path)
     planned = [found[key] for key in keys]
     masked = sum(trajectory.is_masked for trajectory in planned)
