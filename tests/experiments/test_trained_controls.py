@@ -126,8 +126,7 @@ def test_the_first_seed_evaluates_what_nothing_trains_for_all(tmp_path):
         run_stages(first, ["evaluate"])
         first.workdir.evaluation.joinpath("expert.json").write_text("learnt")
     with scripted(tiny.get_config(), tmp_path / "seed_1", **changes, seed=1) as second:
-        second.first_seed = first.workdir
-        second.__dict__["stepper"] = None  # it must not act
+        second.first_seed = first.workdir  # its own episodes would have other seeds
         run_stages(second, ["evaluate"])
     paths = [each.workdir.evaluation_trajectories for each in (first, second)]
     assert paths[0].read_bytes() == paths[1].read_bytes()
