@@ -60,26 +60,32 @@ def imports(sources: Sources, name: str, at_import: bool = False) -> list[str]:
 
     A name is there once for each statement or call. at_import: without what its functions and type checkers import.
     """
-    is_package = any(other.startswith(f"{name}.") for other in sources)
-    package = name.split(".") if is_package else name.split(".")[:-1]
-    return [
-        imported
-        for node in _import_nodes(sources[name], at_import)
-        for imported in sorted(set(_imported(node, package, sources)))
-    ]
+    found: list[str] = []
+    for node in _import_nodes(sources[name], at_import):
+        found += sorted(set(_imported(node, name, sources)))
+    return found
 
 
-def _imported(node: ImportNode, package: list[str], sources: Sources) -> Iterator[str]:
+def _imported(node: ImportNode, name: str, sources: Sources) -> Iterator[str]:
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
-        parts = package[: len(package) - node.level + 1] if node.level else []
-        base = ".".join([*parts, *([node.module] if node.module else [])])
+        base = _base(node, name, sources)
         for alias in node.names:
             full = f"{base}.{alias.name}"
             yield full if full in sources else base
     else:
         yield _named(node.args[0]) if node.args else COMPUTED
+
+
+def _base(node: ast.ImportFrom, name: str, sources: Sources) -> str:
+    """The full name of the module that stands after "from"."""
+    if not node.level:
+        return node.module or ""
+    is_package = any(other.startswith(f"{name}.") for other in sources)
+    package = name.split(".") if is_package else name.split(".")[:-1]
+    parts = package[: len(package) - node.level + 1]
+    return ".".join([*parts, node.module] if node.module else parts)
 
 
 def _named(argument: ast.expr) -> str:
