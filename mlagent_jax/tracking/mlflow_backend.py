@@ -64,7 +64,7 @@ class MlflowBackend:
             problem = _PASSWORD.sub("", f"{type(error).__name__}: {error}")
             raise UserError(
                 f"config.tracking has 'mlflow', but MLFLOW_TRACKING_URI={_PASSWORD.sub('', uri)} cannot be used "
-                f"({' '.join(problem.split())[:300]}): start that server, correct the variable, or unset it to keep "
+                f"({' '.join(problem.split())}): start that server, correct the variable, or unset it to keep "
                 f"the run in {MLFLOW_DATABASE} of the work directory"
             ) from error
 
