@@ -43,7 +43,7 @@ ARROWS = {
     "nn": "parallel",
     "parallel": "errors fields",
     "text": "errors files",
-    # Small modules that several rooms use.
+    # Small modules.
     "run_folder": "",
     "jsonl": "errors files",
     "blobs": "files",

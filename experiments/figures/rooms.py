@@ -2,8 +2,8 @@
 
     python -m experiments.figures.rooms            # `--check` only says whether the picture is out of date
 
-An arrow points from a room to one that it imports. Arrows that a longer path implies are left out, and so are small
-modules that many rooms use. An import against the order, which closes a cycle, is drawn dashed.
+An arrow points from a room to one that it imports. Arrows that a longer path implies are left out, and so are the small
+modules beside the packages. An import against the order, which closes a cycle, is drawn dashed.
 """
 
 from __future__ import annotations
