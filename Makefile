@@ -1,16 +1,18 @@
-# Two commands do everything: `make quickstart` and `make test`. Both make the environment first; both can be repeated.
+# `make quickstart` shows the whole system at work, `make test` checks it. Each target makes the environment first if it
+# needs one, and can be repeated.
 # PINNED=1 installs the exact versions of constraints.txt, those that README's figures were made with.
 PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/quickstart
-PINNED ?=
+PINNED ?= 0
 # Test files run side by side, each whole in one process.
 JOBS ?= 2
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check -q
-PINS = $(if $(PINNED),--constraint constraints.txt)
-STAMP = $(VENV)/.installed$(if $(PINNED),-pinned)
+IS_PINNED = $(filter-out 0 no false,$(PINNED))
+PINS = $(if $(IS_PINNED),--constraint constraints.txt)
+STAMP = $(VENV)/.installed$(if $(IS_PINNED),-pinned)
 
-.PHONY: install quickstart test test-all lint benchmarks figures constraints clean
+.PHONY: install quickstart test test-all lint benchmarks figures constraints clean clean-runs
 
 install: $(STAMP)
 
@@ -21,7 +23,7 @@ test: lint
 	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not slow"
 
 test-all: lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(STAMP)-test
 	$(VENV)/bin/ruff check .
@@ -36,9 +38,11 @@ figures: $(STAMP)
 	$(VENV)/bin/python -m experiments.figures.rooms
 	$(VENV)/bin/python -m experiments.figures.result $(RUN)
 
-# Of a new environment, to have the latest versions: make constraints VENV=.venv-constraints
+# Of a new environment, to have the latest versions: make constraints VENV=.venv-constraints. What CI installs comes
+# first; the second command then chooses versions that suit all of it.
 constraints: $(STAMP)-test
-	$(PIP) install -e ".[test,parity,pretrained,ray]"
+	.ci/extras.sh $(VENV)/bin/python
+	$(PIP) install -e ".[test,parity,pretrained,ray,wandb,trackio]"
 	$(VENV)/bin/python .ci/constraints.py > constraints.txt.new
 	mv constraints.txt.new constraints.txt
 
@@ -49,15 +53,19 @@ $(VENV)/bin/python:
 
 # The stamps are made last, so that an interrupted installation is repeated. Pinned and unpinned installations have stamps
 # of their own, and each removes the other's: they share one environment.
-$(STAMP): pyproject.toml $(if $(PINNED),constraints.txt) | $(VENV)/bin/python
+$(STAMP): pyproject.toml $(if $(IS_PINNED),constraints.txt) | $(VENV)/bin/python
 	rm -f $(VENV)/.installed*
 	$(PIP) install $(PINS) -e .
 	touch $@
 
-$(STAMP)-test: pyproject.toml $(if $(PINNED),constraints.txt) | $(VENV)/bin/python
+$(STAMP)-test: pyproject.toml $(if $(IS_PINNED),constraints.txt) | $(VENV)/bin/python
 	rm -f $(VENV)/.installed*
 	$(PIP) install $(PINS) -e ".[test]"
 	touch $@ $(STAMP)
 
+# What can be made again at no cost but time to install. Runs stay: they may be hours of training.
 clean:
-	rm -rf $(VENV) runs .pytest_cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+
+clean-runs:
+	rm -rf runs

@@ -3,13 +3,14 @@
 
     .venv/bin/python .ci/constraints.py > constraints.txt
 
-Extras that are not installed here are left out, and named on standard error.
+What an extra needs and is not installed here is left out, and named on standard error.
 """
 
 from __future__ import annotations
 
 import sys
 import tomllib
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 ALWAYS = ("test",)  # extras that have to be there
+# What .ci/extras.sh installs in place of the extra `mlflow`.
+CLIENTS = ("mlflow-skinny", "alembic", "sqlalchemy")
 
 
 def project() -> dict[str, Any]:
@@ -26,9 +29,10 @@ def project() -> dict[str, Any]:
     return table
 
 
-def closure(lines: list[str]) -> dict[str, str]:
-    """Versions here of all packages that these requirements need. Raises PackageNotFoundError for an absent one."""
+def closure(lines: Iterable[str]) -> tuple[dict[str, str], set[str]]:
+    """All packages that these requirements need: the versions of those that are installed, and the others' names."""
     found: dict[str, str] = {}
+    absent: set[str] = set()
     seen: set[tuple[str, frozenset[str]]] = set()
     waiting = [(Requirement(line), frozenset[str]()) for line in lines]
     while waiting:
@@ -41,25 +45,33 @@ def closure(lines: list[str]) -> dict[str, str]:
         if key in seen:
             continue
         seen.add(key)
-        package = metadata.distribution(name)
+        try:
+            package = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            absent.add(name)
+            continue
         if name != project()["name"]:  # an extra may name others
             found[name] = package.version.partition("+")[0]  # torch's "+cpu" is not on PyPI
         waiting += [(Requirement(line), key[1]) for line in package.requires or ()]
-    return found
+    return found, absent
 
 
 def main() -> None:
-    pins = closure(project()["dependencies"])
-    for extra, lines in project()["optional-dependencies"].items():
-        try:
-            pins |= closure(lines)
-        except metadata.PackageNotFoundError as error:
-            if extra in ALWAYS:
-                sys.exit(f"extra {extra} is not installed here: {error}; pip install -e '.[{extra}]' first")
-            print(f"left out: {extra}, since {error.name} is not installed", file=sys.stderr)
+    extras = project()["optional-dependencies"]
+    wanted = [*project()["dependencies"], *(line for extra in ALWAYS for line in extras[extra])]
+    pins, absent = closure(wanted)
+    if absent:
+        sys.exit(
+            f"{', '.join(sorted(absent))} not installed here; pip install -e '.[{','.join(ALWAYS)}]' first"
+        )
+    for extra, lines in (extras | {"the client of mlflow": CLIENTS}).items():
+        found, absent = closure(lines)
+        pins |= found
+        if absent:
+            print(f"left out of {extra}: {', '.join(sorted(absent))}, not installed", file=sys.stderr)
     version = ".".join(map(str, sys.version_info[:3]))
     print(f"# What README's figures were made with, on Python {version}. Used by `make PINNED=1` and by CI.")
-    print("# Renewed by: .venv/bin/python .ci/constraints.py > constraints.txt")
+    print("# Renewed by: make constraints")
     print("\n".join(f"{name}=={pins[name]}" for name in sorted(pins)))
 
 

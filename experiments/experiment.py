@@ -76,7 +76,7 @@ class Experiment:
 
     @cached_property
     def tracking(self) -> Tracking:
-        """Where the stages log their metrics."""
+        """The trackers to which the stages log their metrics."""
         return Tracking(self.settings.tracking, self.workdir.name, flat(self.settings, "config"))
 
     @cached_property
@@ -236,7 +236,7 @@ class Experiment:
 
     @cached_property
     def engine(self) -> Engine:
-        """On the mesh of training; a stage loads the weights."""
+        """The generation engine, on the mesh of training; a stage loads the weights."""
         return Engine(self.trained_model, self.settings.sampling.engine(), self.mesh)
 
     def policy(self, name: str, temperature: float) -> ModelPolicy:

@@ -82,7 +82,7 @@ class Guard:
 
 
 def is_finite_on_host(array: Shaped[np.ndarray, ...]) -> bool:
-    """For any floating dtype. Uses the sum, because `isfinite` would allocate a second array of the same shape."""
+    """Whether all is finite, in any floating dtype. By a sum, since `isfinite` would allocate a second such array."""
     return bool(np.isfinite(np.sum(array, dtype=np.float64)))
 
 

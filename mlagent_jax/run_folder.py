@@ -1,4 +1,4 @@
-"""Where the stages of a run keep what they make; every path of a work directory is written here and nowhere else."""
+"""The work directory of a run: every path in it is written here and nowhere else."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ METRICS = "metrics.jsonl"
 ROLLOUTS = "rollouts.jsonl"
 TRAJECTORIES = "trajectories.jsonl"
 CHECKPOINTS = "checkpoints"
+DAMAGED_SUFFIX = ".damaged"  # of the folder beside it, for checkpoints that are set aside
 EXPORT = "hf"
 DONE = "done.json"
 TABLES = "tables"
@@ -32,11 +33,11 @@ class RunFolder:
         return self.root / name
 
     def done(self, stage: str) -> Path:
-        """Written once the stage has finished: its summary."""
+        """The stage's summary, written once it has finished."""
         return self.stage(stage) / DONE
 
     def checkpoints(self, stage: str) -> Path:
-        """Of training states; stage: one that trains a model."""
+        """The training states; stage: one that trains a model."""
         return self.stage(stage) / CHECKPOINTS
 
     def export(self, stage: str) -> Path:
@@ -115,7 +116,7 @@ class RunFolder:
 
     @property
     def comparison(self) -> Path:
-        """Of several seeds; in the folder that holds theirs."""
+        """The comparison of several seeds, in the folder that holds theirs."""
         return self.root / "comparison.json"
 
     def seed(self, seed: int) -> Path:

@@ -7,74 +7,97 @@ runs where the rest of the project cannot be seen.
 from __future__ import annotations
 
 import ast
-import functools
 import graphlib
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from experiments.figures.imports import COMPUTED, PACKAGES, ROOT, Sources, imports, read_sources
 
-# A room may import the rooms that are named for it, all of which stand above it; `experiments` may import any.
+# A room may import the rooms that are named for it, all of which stand below it; `experiments` may import any.
 ARROWS = {
-    # What every room may use.
-    "errors": "",
-    "host_memory": "",
-    "files": "",
-    "folders": "",
-    "fields": "errors",
-    "finite": "errors",
-    "blobs": "files",
-    "jsonl": "errors files",
-    "run_folder": "",
-    # The model, which knows nothing of agents.
-    "text": "errors files",
-    "parallel": "errors fields",
-    "nn": "parallel",
-    "models": "errors folders fields finite text parallel nn",
-    "tracking": "errors files fields jsonl run_folder parallel",
-    "training": "errors fields finite run_folder parallel models",
-    "generate": "errors fields finite parallel nn models",
-    "serving": "errors text generate",
-    # The environment, which knows nothing of models.
-    "sandbox.sandbox_worker": "",
-    "sandbox": "errors fields blobs sandbox.sandbox_worker",
-    "grading": "errors sandbox.sandbox_worker sandbox",
-    "tasks": "errors files fields sandbox grading",
-    "environment": "errors fields blobs sandbox.sandbox_worker sandbox grading tasks",
-    "rewards": "errors fields grading tasks environment",
-    # Agents join the two; learning stands on top.
-    "pipelines": "errors",
-    "agent": "errors files fields jsonl text generate sandbox grading tasks environment rewards pipelines",
-    "controls": "errors files fields sandbox grading tasks environment rewards pipelines agent",
-    "exploration": "errors fields text tasks pipelines agent",
-    "evaluation": "errors files jsonl run_folder grading tasks environment pipelines agent",
-    "sft": "errors fields finite text parallel nn models tracking training",
+    # Learning stands on top, agents join the two halves below.
+    "planner": "errors text parallel models training generate sft ppo",
     "ppo": "errors fields finite jsonl run_folder text parallel nn models tracking training generate tasks environment "
     "agent",
-    "planner": "errors text parallel models training generate sft ppo",
+    "sft": "errors fields finite text parallel nn models tracking training",
+    "evaluation": "errors files jsonl run_folder grading tasks environment pipelines agent",
+    "exploration": "errors fields text tasks pipelines agent",
+    "controls": "errors files fields sandbox grading tasks environment rewards pipelines agent",
+    "agent": "errors files fields jsonl text generate sandbox grading tasks environment rewards pipelines",
+    "pipelines": "errors",
+    # The environment, which knows nothing of models.
+    "rewards": "errors fields grading tasks environment",
+    "environment": "errors fields blobs sandbox.sandbox_worker sandbox grading tasks",
+    "tasks": "errors files fields sandbox grading",
+    "grading": "errors sandbox.sandbox_worker sandbox",
+    "sandbox": "errors fields blobs sandbox.sandbox_worker",
+    "sandbox.sandbox_worker": "",
+    # The model, which knows nothing of agents.
+    "serving": "text generate",
+    "generate": "errors fields finite parallel nn models",
+    "training": "errors fields finite run_folder parallel models",
+    "tracking": "errors files fields jsonl run_folder parallel",
+    "models": "errors folders fields finite text parallel nn",
+    "nn": "parallel",
+    "parallel": "errors fields",
+    "text": "errors files",
+    # Small modules.
+    "run_folder": "",
+    "jsonl": "errors files",
+    "blobs": "files",
+    "finite": "errors",
+    "fields": "errors",
+    "folders": "",
+    "files": "",
+    "host_memory": "",
+    "errors": "",
 }
 
-# Packages that take long to import, and where importing a module may load them. Elsewhere they are imported by the
+# Packages that take long to import, and the modules whose import may load them. Elsewhere they are imported by the
 # functions that need them, or not at all.
-SLOW = {"jax": "jax", "flax": "jax", "optax": "jax", "orbax": "jax"} | {
-    name: name for name in ("pandas", "scipy", "sklearn", "torch", "transformers")
+SLOW = dict.fromkeys(("jax", "jaxlib", "flax", "optax", "orbax", "chex"), "jax") | {
+    name: name
+    for name in (
+        *("pandas", "scipy", "sklearn", "torch", "transformers", "tensorflow", "keras", "matplotlib", "gguf"),
+        *("docker", "ray", "openai", "optuna", "selenium"),
+        *("tensorboardX", "tensorboard", "wandb", "mlflow", "trackio"),
+    )
 }
 MAY_LOAD = {
-    **dict.fromkeys(
-        ("finite", "nn", "models", "parallel", "tracking", "training", "generate", "serving"), "jax"
-    ),
-    **dict.fromkeys(("sft", "ppo", "planner", "agent.model_policy"), "jax"),
+    **dict.fromkeys(("finite", "nn", "models", "parallel", "training", "generate", "serving"), "jax"),
+    **dict.fromkeys(("sft", "ppo", "planner", "agent.model_policy", "tracking.tracker"), "jax"),
+    "tracking.tensorboard_backend": "tensorboardX",
+    "tracking.wandb_backend": "wandb",
+    "tracking.mlflow_backend": "mlflow",
+    "tracking.trackio_backend": "trackio",
     **dict.fromkeys(("tasks.checks", "tasks.leak_checks", "tasks.rows", "tasks.pickled_frames"), "pandas"),
     "tasks.user_table": "pandas sklearn",
     "pipelines.helpers": "scipy",
+    **dict.fromkeys(("sandbox.containers", "sandbox.docker", "sandbox.doctor"), "docker"),
+    "sandbox.containers.settings": "",
+    # A run needs JAX anyway. Commands that don't train start at once.
+    "experiments": "jax pandas docker",
+    "experiments.figures": "sklearn",
+    "experiments.tasks": "pandas sklearn",
+    **dict.fromkeys(
+        ("experiments.ablations", "experiments.configs", "experiments.cli.program", "experiments.explore"), ""
+    ),
 }
 # These run where nothing else is installed or visible, or before anything else.
-ONLY_STANDARD_LIBRARY = ("sandbox.sandbox_worker", "errors", "files", "folders", "fields", "blobs", "jsonl")
+ONLY_STANDARD_LIBRARY = (
+    *("sandbox.sandbox_worker", "errors", "files", "folders", "fields", "blobs", "jsonl", "run_folder"),
+    "host_memory",
+)
+# What one of them imports if it is there.
+OPTIONAL = {("mlagent_jax.sandbox.sandbox_worker.script", "threadpoolctl")}
+# What is imported by names that the source does not have: the packages that scripts use.
+COMPUTED_IMPORTS = {("mlagent_jax.sandbox.sandbox_worker.server", COMPUTED)}
+# Folders of the repository that are not installed with the two packages.
+NOT_INSTALLED = ("tests", "tasks", "launch")
 
-Sources = Mapping[str, ast.Module]
 Check = Callable[[Sources], list[str]]
 
 
@@ -82,24 +105,48 @@ def wrong_arrows(sources: Sources) -> list[str]:
     """Imports of rooms that ARROWS does not allow, and modules that belong to no room."""
     found = []
     for name in sources:
-        room = room_of(name)
-        if room == "experiments" or name == "mlagent_jax":
-            continue
-        if room is None:
-            found.append(f"{name} belongs to no room of ARROWS")
-            continue
-        allowed = {room, *ARROWS[room].split()}
+        imported = set(imports(sources, name))
         found += [
-            f"{name} imports {imported}, but the room {room} may not import {room_of(imported)}"
-            for imported in sorted(imports(sources, name))
-            if imported in sources and room_of(imported) not in allowed
+            f"{name} imports {other}, which is not installed with it"
+            for other in sorted(imported)
+            if other.partition(".")[0] in NOT_INSTALLED
         ]
+        room = room_of(name)
+        if room == "experiments":
+            continue
+        if name == "mlagent_jax":
+            found += [f"{name} imports {other}, and so every room would" for other in sorted(imported)]
+        elif room is None:
+            found.append(f"{name} belongs to no room of ARROWS")
+        else:
+            found += [
+                f"{name} imports {other}, but the room {room} may not import {room_of(other)}"
+                for other in sorted(imported)
+                if is_ours(other) and room_of(other) not in (room, *ARROWS[room].split())
+            ]
+            if COMPUTED in imported and (name, COMPUTED) not in COMPUTED_IMPORTS:
+                found.append(f"{name} imports a module whose name is computed: write out where it is")
     return found
+
+
+def unused_arrows(sources: Sources) -> list[str]:
+    """Rooms that ARROWS allows another one to import, and that it doesn't."""
+    used: dict[str, set[str | None]] = {room: set() for room in ARROWS}
+    for name in sources:
+        room = room_of(name)
+        if room in used:
+            used[room] |= {room_of(other) for other in imports(sources, name) if is_ours(other)}
+    return [
+        f"{room} does not import {other}"
+        for room, granted in ARROWS.items()
+        for other in granted.split()
+        if other not in used[room]
+    ]
 
 
 def circles(sources: Sources) -> list[str]:
     """A circle of modules that import one another, in functions too, if there is one."""
-    graph = {name: imports(sources, name) & sources.keys() - {name} for name in sources}
+    graph = {name: set(imports(sources, name)) & sources.keys() - {name} for name in sources}
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
@@ -110,14 +157,15 @@ def circles(sources: Sources) -> list[str]:
 def slow_imports(sources: Sources) -> list[str]:
     """Modules whose import loads a slow package that MAY_LOAD does not allow."""
     found = []
-    graph = {name: imports(sources, name, at_import=True) for name in sources}
+    graph = {name: set(imports(sources, name, at_import=True)) for name in sources}
     for name in sources:
-        if not name.startswith("mlagent_jax."):
-            continue
-        may_load = (longest_prefix(MAY_LOAD, name.removeprefix("mlagent_jax.")) or "").split()
         loaded = {SLOW[top] for top in loaded_packages(graph, name) if top in SLOW}
-        found += [f"importing {name} loads {package}" for package in sorted(loaded - set(may_load))]
+        found += [f"importing {name} loads {package}" for package in sorted(loaded - may_load(name))]
     return found
+
+
+def may_load(name: str) -> set[str]:
+    return set((longest_prefix(MAY_LOAD, name.removeprefix("mlagent_jax.")) or "").split())
 
 
 def foreign_imports(sources: Sources) -> list[str]:
@@ -129,8 +177,9 @@ def foreign_imports(sources: Sources) -> list[str]:
             continue
         found += [
             f"{name} imports {imported}"
-            for imported in sorted(imports(sources, name, at_import=True))
+            for imported in sorted(set(imports(sources, name)))
             if imported.partition(".")[0] not in {*sys.stdlib_module_names, "mlagent_jax"}
+            and (name, imported) not in OPTIONAL | COMPUTED_IMPORTS
         ]
         if room == "sandbox.sandbox_worker":  # a package of its own where it runs
             absolute = [
@@ -146,6 +195,10 @@ def foreign_imports(sources: Sources) -> list[str]:
     return found
 
 
+def is_ours(name: str) -> bool:
+    return name.partition(".")[0] in PACKAGES
+
+
 def room_of(name: str) -> str | None:
     """The room of a module: the longest one whose name it begins with."""
     if name.partition(".")[0] == "experiments":
@@ -157,38 +210,6 @@ def room_of(name: str) -> str | None:
 def longest_prefix(values: Mapping[str, str], name: str) -> str | None:
     found = [prefix for prefix in values if f"{name}.".startswith(f"{prefix}.")]
     return values[max(found, key=len)] if found else None
-
-
-def imports(sources: Sources, name: str, at_import: bool = False) -> set[str]:
-    """What a module imports: other modules by their full names. at_import: not what its functions import."""
-    is_package = any(other.startswith(f"{name}.") for other in sources)
-    package = name.split(".") if is_package else name.split(".")[:-1]
-    found = set()
-    for node in import_statements(sources[name], at_import):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            parts = package[: len(package) - node.level + 1] if node.level else []
-            base = ".".join([*parts, *([node.module] if node.module else [])])
-            for alias in node.names:
-                full = f"{base}.{alias.name}"
-                found.add(full if full in sources else base)
-    return found
-
-
-@functools.cache
-def import_statements(tree: ast.AST, at_import: bool) -> list[ast.Import | ast.ImportFrom]:
-    found = []
-    for child in ast.iter_child_nodes(tree):
-        is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
-        is_for_types = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
-        if isinstance(child, ast.Import | ast.ImportFrom):
-            found.append(child)
-        elif isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case) and not (
-            at_import and (is_function or is_for_types)
-        ):
-            found += import_statements(child, at_import)
-    return found
 
 
 def loaded_packages(graph: Mapping[str, set[str]], name: str) -> set[str]:
@@ -206,22 +227,19 @@ def loaded_packages(graph: Mapping[str, set[str]], name: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def sources() -> Sources:
-    """The modules of both packages by name."""
-    return {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
-            path.read_bytes()
-        )
-        for package in ("mlagent_jax", "experiments")
-        for path in sorted((ROOT / package).rglob("*.py"))
-    }
+    return read_sources()
 
 
-def test_rooms_import_only_the_rooms_above_them(sources: Sources) -> None:
+def test_rooms_import_only_the_rooms_below_them(sources: Sources) -> None:
     assert wrong_arrows(sources) == []
     rooms = list(ARROWS)
     assert {room_of(name) for name in sources} >= set(rooms), "ARROWS names a room that is gone"
     for position, imported in enumerate(ARROWS.values()):
-        assert set(imported.split()) <= set(rooms[:position])
+        assert set(imported.split()) <= set(rooms[position + 1 :])
+
+
+def test_every_arrow_is_used(sources: Sources) -> None:
+    assert unused_arrows(sources) == []
 
 
 def test_modules_import_one_another_without_circles(sources: Sources) -> None:
@@ -232,6 +250,16 @@ def test_importing_a_module_loads_nothing_slow(sources: Sources) -> None:
     assert slow_imports(sources) == []
 
 
+def test_nothing_slow_is_loaded_by_way_of_other_packages(sources: Sources) -> None:
+    """What Python has loaded after it has imported every module that may load nothing slow."""
+    light = [name for name in sources if not may_load(name)]
+    assert len(light) > 100
+    program = f"import sys, {', '.join(light)}; print(*sorted({set(SLOW)} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split() == []
+
+
 def test_what_must_run_anywhere_uses_only_the_standard_library(sources: Sources) -> None:
     assert foreign_imports(sources) == []
 
@@ -240,16 +268,34 @@ def test_what_must_run_anywhere_uses_only_the_standard_library(sources: Sources)
     ("check", "name", "line"),
     [
         (wrong_arrows, "nn.norm", "from mlagent_jax.agent.policy import Policy"),
+        (wrong_arrows, "nn.norm", "from ..agent import policy"),
         (wrong_arrows, "environment.mdp", "def f():\n    from mlagent_jax.models import qwen2"),
         (wrong_arrows, "tasks.task", "import mlagent_jax.environment.state"),
+        (wrong_arrows, "tasks.task", "import mlagent_jax"),
         (wrong_arrows, "evaluation.scores", "if True:\n    import experiments.workdir"),
         (wrong_arrows, "a_new_room.module", "import math"),
+        (wrong_arrows, "nn.norm", "importlib.import_module('mlagent_jax.agent.policy')"),
+        (wrong_arrows, "nn.norm", "f = lambda name: import_module(f'mlagent_jax.agent.{name}')"),
+        (wrong_arrows, "nn.norm", "def f(name):\n    return __import__(f'mlagent_jax.{name}')"),
+        (wrong_arrows, "nn.norm", "def f(name):\n    return importlib.import_module(name)"),
+        (wrong_arrows, "", "from mlagent_jax.errors import UserError"),
+        (wrong_arrows, "grading.grade", "import tests.fakes"),
+        (wrong_arrows, "experiments.run", "from tests import fakes"),
         (circles, "grading.metrics", "from mlagent_jax.grading import spec"),
         (circles, "files", "def f():\n    import mlagent_jax.jsonl"),
         (slow_imports, "grading.labels", "import pandas as pd"),
         (slow_imports, "tasks.loader", "from mlagent_jax.tasks.rows import arrays"),
+        (slow_imports, "agent.prompt", "import tensorflow"),
+        (slow_imports, "sandbox.open", "import ray, docker, openai"),
+        (slow_imports, "tracking.tracker", "import tensorboardX"),
+        (slow_imports, "text.chat", "torch = importlib.import_module('torch')"),
+        (slow_imports, "experiments.settings", "import torch"),
+        (slow_imports, "experiments.tasks", "import jax"),
         (slow_imports, "agent.prompt", "try:\n    import flax.nnx\nexcept ImportError:\n    pass"),
         (foreign_imports, "sandbox.sandbox_worker.names", "import numpy"),
+        (foreign_imports, "files", "def f():\n    import numpy"),
+        (foreign_imports, "run_folder", "def f():\n    import numpy"),
+        (foreign_imports, "host_memory", "import numpy"),
         (
             foreign_imports,
             "sandbox.sandbox_worker.names",
@@ -258,7 +304,8 @@ def test_what_must_run_anywhere_uses_only_the_standard_library(sources: Sources)
     ],
 )
 def test_a_turned_arrow_is_found(sources: Sources, check: Check, name: str, line: str) -> None:
-    name = f"mlagent_jax.{name}"
+    if not name.startswith("experiments."):
+        name = f"mlagent_jax.{name}".removesuffix(".")
     before = sources.get(name, ast.Module([], []))
     changed = dict(sources) | {name: ast.Module([*before.body, *ast.parse(line).body], [])}
     assert any(name in found for found in check(changed))

@@ -148,7 +148,7 @@ def _measure_overheads(root: Path, data: Path, docker: DockerSettings | None) ->
 
 
 def _measure_leases(root: Path, data: Path, settings: DockerSettings) -> None:
-    """From asking for a container that has run nothing yet to having it."""
+    """Measures the time from asking for a container that has run nothing yet to having it."""
     job = Job({"train.py": b""}, "train.py", data, "benchmark")
     seconds = []
     settings = dataclasses.replace(settings, container_per="episode")

@@ -137,7 +137,7 @@ def _mfu(result: Result) -> str:
 
 
 def _share(result: Result) -> float | None:
-    """Of the device's bf16 peak; None for a device whose peak we do not know."""
+    """The share of the device's bf16 peak; None for a device whose peak we do not know."""
     peak = next(
         (chip.flops for kind, chip in CHIPS.items() if chip.cores and kind.upper() in result.device), None
     )

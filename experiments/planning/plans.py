@@ -140,7 +140,7 @@ class Attempt:
         return "; ".join(self.plan.problems)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON; the plan is included if it fits."""
+        """The row as JSON; the plan is included if it fits."""
         record = {"name": self.name, "changes": dict(self.changes), "problem": self.problem}
         return record | ({"plan": self.plan.to_dict()} if self.plan.fits else {})
 

@@ -62,7 +62,7 @@ class TrajectoryLog:
             raise
 
     def keys(self) -> frozenset[str]:
-        """Of the episodes that need not be run again: all but those that an infrastructure fault ended."""
+        """The keys of the episodes that need not be run again: all but those that an infrastructure fault ended."""
         return frozenset(self._keys)
 
     def append(self, trajectory: Trajectory) -> None:

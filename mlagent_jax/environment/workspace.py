@@ -42,7 +42,7 @@ def clean_path(path: str) -> str:
 
 
 def writable_path(path: str) -> str:
-    """As `clean_path`, for a file that a tool will write."""
+    """The path in normal form. Raises WorkspaceError if it is not one of a file that a tool may write."""
     name = clean_path(path)
     if name == ".":
         raise WorkspaceError("a file name is needed")
@@ -85,7 +85,7 @@ def read_bytes(files: Files, path: str, data_dir: Path) -> bytes:
 
 
 def read_text(files: Files, path: str, data_dir: Path) -> str:
-    """As `read_bytes`, for a text file."""
+    """The content of a text file; raises like `read_bytes`, and if it is no text."""
     return _decode(read_bytes(files, path, data_dir), path)
 
 

@@ -52,7 +52,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def short_number(value: float) -> str:
-    """For axes: 1200000 becomes "1.2M", 0.00012 becomes "1.2e-4"."""
+    """The number as axes show it: 1200000 becomes "1.2M", 0.00012 becomes "1.2e-4"."""
     size = abs(value)
     for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if size >= unit:

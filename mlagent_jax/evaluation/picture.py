@@ -47,7 +47,7 @@ def _learning(run: Run) -> list[tuple[str, dict[str, Any]]]:
 
 
 def made_with(run: Run) -> str:
-    """By which code and versions, as far as the run recorded it."""
+    """The code and versions that the run was made with, as far as it recorded them."""
     starts = (run.environment or {}).get("starts") or [{}]
     last = starts[-1]
     git = last.get("git") or {}

@@ -130,7 +130,7 @@ def _learning(run: Run) -> list[Record]:
 
 
 def _stages(run: Run) -> list[Record]:
-    """For each stage: what it has stored and left out, in words ("" for nothing), and whether it has finished."""
+    """What each stage has stored and left out, in words ("" for nothing), and whether it has finished."""
     details = {
         "ideas": _count(len(run.ideas), "pool"),
         "collect": _count(len(run.collected), "trajectory"),

@@ -36,7 +36,7 @@ def agent_title(agent: str) -> str:
 
 
 def matrix(scores: Mapping[str, Any]) -> list[Record]:
-    """For each split its tasks and mean gains; for each task a cell (or None) per agent, and the best average."""
+    """Each split's tasks and mean gains; each task has a cell (or None) per agent, and the best average."""
     rows = {(row["agent"], row["task"]): row for row in scores["per_task"]}
     splits = []
     for split in SPLITS:
@@ -59,7 +59,7 @@ def _mean_of(scores: Mapping[str, Any], agent: str, split: str) -> Record | None
 
 
 def mean_tables(scores: Mapping[str, Any]) -> list[Record]:
-    """For each split the agents' means, with their intervals of the relative gain as drawings."""
+    """The agents' means in each split, with their intervals of the relative gain as drawings."""
     tables = []
     for split in SPLITS:
         rows = [row for row in scores["means"] if row["split"] == split]
@@ -95,7 +95,7 @@ def execution_charts(scores: Mapping[str, Any]) -> list[Record]:
 
 
 def difference_tables(scores: Mapping[str, Any]) -> list[Record]:
-    """For each split the differences; those of the RL-trained agent come first, as leading."""
+    """The differences in each split; those of the RL-trained agent come first, as leading."""
     leading = HEADLINE[0]
     tables = []
     for split in SPLITS:
@@ -166,7 +166,7 @@ def verdict(interval: Mapping[str, float | None]) -> str:
 def task_details(
     scores: Mapping[str, Any], evaluated: Mapping[tuple[str, str], Sequence[float]]
 ) -> list[Record]:
-    """For each task its facts and the agents' rows, with the private scores of their episodes on a common axis.
+    """Each task's facts and the agents' rows, with the private scores of their episodes on a common axis.
 
     evaluated: private scores of the unmasked episodes, by (agent, task). Better scores are further right.
     """

@@ -68,7 +68,7 @@ class EngineConfig:
         return -(-self.slots // shards)
 
     def pages_per_shard(self, shards: int) -> int:
-        """With the null page, and one page for a sample's copy of the end of its prompt."""
+        """The pages of one shard: the null page and one for a sample's copy of the end of its prompt are among them."""
         longest = self.pages_for(self.max_length)
         if not self.cache_tokens:
             return self.slots_per_shard(shards) * longest + 2

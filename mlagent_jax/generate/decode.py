@@ -110,7 +110,7 @@ def _run_token(
 
 
 def _logits(setup: EngineSetup, weights: Params, hidden: Float[Array, "S D"]) -> Float32[Array, "S V"]:
-    """In float32, as in the trainer."""
+    """The logits in float32, as in the trainer."""
     # Computed in every step: before the loop, the transpose of a tied embedding would be a copy.
     unembed = unembedding(setup.model, weights)
     logits = jnp.matmul(hidden, unembed, preferred_element_type=jnp.float32)

@@ -214,7 +214,7 @@ class Engine:
         return 1 - available / sum(shard.pool.total for shard in self._shards)
 
     def _page_contents(self, prompt: tuple[int, ...]) -> list[Hashable]:
-        """For each page that prefilling this prompt fills: its tokens, and the length of the chunk they are in."""
+        """What each page that this prompt fills depends on: its tokens, and the length of the chunk they are in."""
         page_size, length = self.config.page_size, len(prompt) - 1
         return [
             (self.config.chunk_at(start, length)[0], prompt[start : start + page_size])

@@ -47,7 +47,7 @@ class EngineSetup:
         return BlockSizes(kv_pages, rows=pages // kv_pages)
 
     def prefill_block_sizes(self, chunk: int) -> BlockSizes:
-        """On a CPU no more keys at a time than the chunk has tokens: half of its own keys are masked as it is."""
+        """Blocks of, on a CPU, no more keys than the chunk has tokens: half of its own keys are masked as it is."""
         if not self._on_cpu:
             return BlockSizes(self.engine.pages_per_block)
         return BlockSizes(self._kv_pages(chunk // self.engine.page_size))

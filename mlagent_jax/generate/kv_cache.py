@@ -89,7 +89,7 @@ def write_pages(
 def copy_pages(
     cache: LayerCache, source: Int32[Array, " B"], target: Int32[Array, " B"], mesh: Mesh
 ) -> LayerCache:
-    """For each slot, copies a page of its device to another page of the same device."""
+    """Copies, for each slot, a page of its device to another page of the same device."""
 
     def local(cache: LayerCache, source: Int32[Array, " B"], target: Int32[Array, " B"]) -> LayerCache:
         return LayerCache(*(pool.at[target].set(pool[source]) for pool in cache))

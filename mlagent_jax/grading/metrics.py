@@ -105,7 +105,7 @@ class Metric:
 
     @property
     def direction(self) -> str:
-        """For use in sentences: "higher is better" or "lower is better"."""
+        """The direction in words: "higher is better" or "lower is better"."""
         return f"{'higher' if self.higher_is_better else 'lower'} is better"
 
     def is_better(self, score: float, other: float) -> bool:
@@ -130,12 +130,12 @@ def _sklearn(name: str, **options: Any) -> Scorer:
 
 
 def _single_column(scorer: Callable[[Any, Any], float]) -> Scorer:
-    """For functions that take arrays of shape [n]."""
+    """A scorer by a function that takes arrays of shape [n]."""
     return lambda truth, predicted: scorer(truth[:, 0], predicted[:, 0])
 
 
 def _flattened(scorer: Scorer) -> Scorer:
-    """For errors over all values together: passes [n, t] as [n * t, 1]."""
+    """A scorer over all values together: it passes [n, t] as [n * t, 1]."""
     return lambda truth, predicted: scorer(truth.reshape(-1, 1), predicted.reshape(-1, 1))
 
 
@@ -144,7 +144,7 @@ def _binary_accuracy(truth: Values, predicted: Values) -> float:
 
 
 def _log_loss(truth: Values, predicted: Values) -> float:
-    """Of one column: the probability of 1. Of several: one per class, with one-hot labels."""
+    """The log loss. One column holds the probability of 1; several hold one per class, with one-hot labels."""
     if predicted.shape[1] == 1:
         return _sklearn("log_loss", labels=[0.0, 1.0])(truth[:, 0], predicted[:, 0])
     with warnings.catch_warnings():
@@ -154,7 +154,7 @@ def _log_loss(truth: Values, predicted: Values) -> float:
 
 
 def _map_at_5(truth: Values, predicted: Values) -> float:
-    """With one true label per row, average precision is the inverse of the label's first rank, or 0."""
+    """The mean average precision: with one true label per row, the inverse of the label's first rank, or 0."""
     ranks = (
         next((rank for rank, label in enumerate(labels.split()[:MAX_RANKED], 1) if label == true), None)
         for true, labels in zip(truth[:, 0], predicted[:, 0], strict=True)

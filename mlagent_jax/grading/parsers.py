@@ -56,7 +56,7 @@ class ParserUnavailableError(UserError):
 
 
 def parse_isolated(spec: GradingSpec, truth: Truth, submission: bytes | None) -> Values:
-    """As `submissions.parse_submission`, in another process. Thread-safe.
+    """Does what `submissions.parse_submission` does, in another process. Thread-safe.
 
     Raises:
         RefusedSubmission: also if parsing crashed or took too long.

@@ -17,7 +17,7 @@ def cudnn_attention(
     v: BFloat16[Array, "B T K H"] | Float16[Array, "B T K H"],
     segment_ids: Int[Array, "B T"],
 ) -> BFloat16[Array, "B T N H"] | Float16[Array, "B T N H"]:
-    """As `nn.attention.attention`, on one device or inside `jax.shard_map`.
+    """Computes `nn.attention.attention` by cuDNN, on one device or inside `jax.shard_map`.
 
     Where every row holds one document, the rows' lengths are enough. Where at least one row is packed, a mask is used
     for all of them; it takes B*T*T*2 bytes while a layer runs (450 MB for a row of 15,000 tokens). cuDNN's packed

@@ -1,7 +1,7 @@
 """Log-probabilities and cross-entropy over a large vocabulary, a few positions at a time.
 
-Logits [B,T,V] never exist whole: 152,064 words x 4,096 positions x 4 bytes are 2.5 GB a row. The logits of one chunk of
-positions are computed, reduced and dropped; the backward pass computes them again.
+Logits [B,T,V] never exist whole: a vocabulary of 152,064 x 4,096 positions x 4 bytes are 2.5 GB a row. The logits of
+one chunk of positions are computed, reduced and dropped; the backward pass computes them again.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _scan_chunks(
     with_entropy: bool,
     vocab_axis: _MeshAxes | None = None,
 ) -> tuple[Float32[Array, "B T"], Float32[Array, "B T"]]:
-    """vocab_axis: the mesh axis over which the words are split; `unembed` is then one device's share of them."""
+    """vocab_axis: the mesh axis over which the vocabulary is split; `unembed` is then one device's share of it."""
     B, T, D = hidden.shape
     chunk = min(chunk, T)
     padding = -T % chunk
@@ -135,7 +135,7 @@ def _scan_chunks(
 
 
 def _logsumexp(logits: Float32[Array, "B T V"], vocab_axis: _MeshAxes | None) -> Float32[Array, "B T"]:
-    """Over the words of all devices."""
+    """The log-sum-exp over the whole vocabulary, of which each device has a part."""
     if vocab_axis is None:
         return jax.nn.logsumexp(logits, axis=-1)
     peak = jax.lax.pmax(jax.lax.stop_gradient(logits).max(axis=-1), vocab_axis)
@@ -153,7 +153,7 @@ def _target_logits(
 
 
 def _first_id(logits: Float32[Array, "B T V"], vocab_axis: _MeshAxes | None) -> int | Int[Array, ""]:
-    """The first of the words whose logits this device has."""
+    """The first entry of the vocabulary whose logits this device has."""
     return 0 if vocab_axis is None else jax.lax.axis_index(vocab_axis) * logits.shape[-1]
 
 

@@ -27,7 +27,9 @@ def splash_attention(
     segment_ids: Int[Array, "B T"],
     interpret: bool = False,
 ) -> Float[Array, "B T N H"]:
-    """As `nn.attention.attention`, on one device or inside `jax.shard_map`; T is padded to whole blocks.
+    """Computes `nn.attention.attention` by splash attention, on one device or inside `jax.shard_map`.
+
+    T is padded to whole blocks.
 
     interpret: run the kernel as plain JAX, on any device; for tests.
     """

@@ -100,12 +100,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
-    """For arrays [..., B, T] with `leading` axes before B."""
+    """The sharding of arrays [..., B, T] with `leading` axes before B."""
     return NamedSharding(mesh, spec((*(None,) * leading, "batch", "time")))
 
 
 def batch_degree(mesh: Mesh) -> int:
-    """Over how many devices the rows of a batch are split; their number must be a multiple of it."""
+    """The number of devices over which a batch's rows are split; that of the rows must be a multiple of it."""
     return int(np.prod([mesh.shape[axis] for axis in RULES["batch"] or ()]))
 
 

@@ -93,7 +93,7 @@ class Plan:
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """For one optimiser step or PPO update: the roofline's bound, and the time without any overlap."""
+        """The time of one optimiser step or PPO update: the roofline's bound, and without any overlap."""
         return (
             sum(plan.program.runs_per_step * plan.roofline.bound for plan in self.programs),
             sum(plan.program.runs_per_step * plan.roofline.no_overlap for plan in self.programs),

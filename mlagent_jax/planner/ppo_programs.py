@@ -166,17 +166,17 @@ class _UpdatePlan:
 
     @property
     def _shape(self) -> tuple[int, int]:
-        """Of the rows that are computed at a time."""
+        """The shape of the rows that are computed at a time."""
         return self.config.micro_rows, self.config.row_length
 
     @property
     def _passes(self) -> int:
-        """Over the rows of a batch."""
+        """The number of passes over the rows of a batch."""
         return ceil(self.config.batch_size / self.config.micro_rows)
 
     @property
     def _tokens(self) -> float:
-        """Of one device."""
+        """The tokens that one device computes at a time."""
         return self.config.micro_rows * self.config.row_length / self.mesh.size
 
     @property

@@ -132,7 +132,7 @@ def _make_optimisers(config: PPOConfig) -> Optimisers:
 
 
 def _param_shardings(config: PPOConfig, model: Qwen2Config, mesh: Mesh) -> Shardings:
-    """Of the parameters that are trained."""
+    """The shardings of the parameters that are trained."""
     actor = partition(param_shardings(model, mesh))[0]
     critic: dict[str, Any] = {
         "head": {name: NamedSharding(mesh, spec(axes)) for name, axes in value_head_axes().items()}

@@ -73,7 +73,7 @@ def fit_value_head(
 def _reward_of_each_token(
     rewards: Float[np.ndarray, "B T"], mask: Bool[np.ndarray, "B T"]
 ) -> Float[np.ndarray, "B T"]:
-    """At each action token the reward of its action, which `rewards` holds at the action's last token only.
+    """The reward of each action token's action, which `rewards` holds at the action's last token only.
 
     The mask of an action is a run of positions that ends where its reward is, followed by a gap.
     """

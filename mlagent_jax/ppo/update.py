@@ -76,7 +76,7 @@ class Updater:
         return _to_host(parts)
 
     def learning_rates(self, states: TrainStates) -> LearningRates:
-        """Of each network's last step; before the first step, of the first."""
+        """The learning rates of each network's last step; before the first step, of the first."""
         actor, critic = self._schedules.actor, self._schedules.critic
         return ActorCritic(
             float(actor(max(int(states.actor.step) - 1, 0))),

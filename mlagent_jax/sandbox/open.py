@@ -8,11 +8,9 @@ from absl import logging
 
 from mlagent_jax.sandbox.bubblewrap import BubblewrapSandbox
 from mlagent_jax.sandbox.containers.settings import DockerSettings
-from mlagent_jax.sandbox.docker import DockerSandbox
 from mlagent_jax.sandbox.guard import GuardedSandbox
 from mlagent_jax.sandbox.interface import Job, SandboxUnavailableError, Status
 from mlagent_jax.sandbox.process import ProcessSandbox
-from mlagent_jax.sandbox.ray import RaySandbox
 
 BACKENDS = ("auto", "bubblewrap", "process", "docker", "ray")
 
@@ -35,7 +33,7 @@ def open_sandbox(
         allow_unisolated: the user explicitly allows model-written code without isolation.
         writes_free_code: the code to run may be anything that a model writes, not only our own edits.
         docker: settings of backend "docker".
-        ray_address, ray_backend: of backend "ray"; see `RaySandbox`.
+        ray_address, ray_backend: of backend "ray"; see `ray.RaySandbox`.
 
     Returns:
         A sandbox that raises SandboxUnavailableError when it fails repeatedly.
@@ -50,8 +48,14 @@ def open_sandbox(
         raise ValueError(f"unknown sandbox backend {backend!r}: choose one of {', '.join(BACKENDS)}")
     data_root.resolve(strict=True)
     if backend == "docker":
+        from mlagent_jax.sandbox.docker import (
+            DockerSandbox,
+        )  # takes a while to import, for a backend that is rare
+
         return GuardedSandbox(DockerSandbox(data_root, workers, settings=docker))
     if backend == "ray":
+        from mlagent_jax.sandbox.ray import RaySandbox
+
         return GuardedSandbox(RaySandbox(data_root, workers, ray_backend, ray_address, docker))
     reason = "backend process was chosen"
     if backend != "process":

@@ -18,7 +18,6 @@ from absl import logging
 
 from mlagent_jax.sandbox.bubblewrap import BubblewrapSandbox
 from mlagent_jax.sandbox.containers.settings import DockerSettings
-from mlagent_jax.sandbox.docker import DockerSandbox
 from mlagent_jax.sandbox.interface import Job, Limits, Result, Sandbox, SandboxUnavailableError, Status
 from mlagent_jax.sandbox.pool import GRACE_SECONDS, check_job, relative_data_dir
 
@@ -175,6 +174,8 @@ def _identify_here(spec: _NodeSandbox) -> Mapping[str, str]:
 def _open_here(spec: _NodeSandbox) -> Sandbox:
     if spec not in _open_sandboxes:
         if spec.backend == "docker":
+            from mlagent_jax.sandbox.docker import DockerSandbox  # Docker's client takes a while to import
+
             sandbox: Sandbox = DockerSandbox(Path(spec.data_root), workers=1, settings=spec.docker)
         else:
             sandbox = BubblewrapSandbox(Path(spec.data_root), workers=1)

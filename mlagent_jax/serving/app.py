@@ -229,7 +229,7 @@ class Server:
         return JsonResponse({"status": "ok"})
 
     async def _metrics(self, request: Request) -> Response:
-        """In the text format of Prometheus."""
+        """The server's counters, in the text format of Prometheus."""
         counters = {f"{name}_total": value for name, value in asdict(self._totals).items()}
         values = counters | {"requests_open": self._totals.open} | self._thread.gauges
         values["healthy"] = not self._thread.unhealthy_reason

@@ -235,7 +235,7 @@ def _include_usage(options: Any) -> bool:
 
 
 def _completion_logprobs(fields: Mapping[str, Any]) -> bool:
-    """For completions, `logprobs` is the number of alternatives per token."""
+    """Whether log-probabilities are wanted. For completions, `logprobs` is the number of alternatives per token."""
     value = fields.get("logprobs", False)
     if value not in (False, 0, 1):
         raise ApiError(

@@ -15,7 +15,7 @@ from mlagent_jax.serving.errors import ApiError
 
 
 class JsonResponse(Response):
-    """Without NaN and infinities, which are not JSON."""
+    """A response in JSON, so without NaN and infinities."""
 
     media_type = "application/json"
 

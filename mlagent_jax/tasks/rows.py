@@ -139,7 +139,7 @@ def _sampled_cells(array: np.ndarray) -> Int[np.ndarray, " c"]:
 
 
 def _metadata(path: Path) -> dict[str, float | str]:
-    """Of a file: everything but its content."""
+    """Everything about a file but its content."""
     status = path.stat()
     metadata: dict[str, float | str] = {
         "file's bytes": status.st_size,

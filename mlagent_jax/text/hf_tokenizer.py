@@ -101,7 +101,7 @@ class HuggingFaceTokenizer:
 
     @cached_property
     def _special_backend(self) -> Any:
-        """Like `_backend`, but names of control tokens become these tokens."""
+        """A `_backend` in which names of control tokens become these tokens."""
         from tokenizers import Tokenizer
 
         backend = Tokenizer.from_str(self._backend.to_str())

@@ -33,7 +33,7 @@ _MAX_SENTENCE_CHARS = 8192  # the BPE trainer stores positions in a sentence in 
 
 
 class Tokenizer(Protocol):
-    """By default, `encode` never returns the id of a control token. `decode` inverts `encode`.
+    """Text to ids and back: `decode` inverts `encode`. By default `encode` never returns the id of a control token.
 
     Lone surrogates, which are not valid text, become "?".
 

@@ -111,7 +111,7 @@ GLOSSARY: dict[str, tuple[Metric, ...]] = {
             "tokens trained on since the line before, evaluation left out",
             _SFT_LOOP,
             SAME,
-            "its SFT trainer logs none",
+            "in its PPO trainer only",
         ),
     ),
     PPO: (
@@ -142,14 +142,14 @@ GLOSSARY: dict[str, tuple[Metric, ...]] = {
         Metric(
             "outcome/{success,neutral,corner,error,malformed}",
             "share",
-            "of the scored actions, by what came of them",
+            "share of scored actions by outcome",
             _ROLLOUT,
         ),
         Metric("rollout/actions", "actions", "actions that were sampled", _ROLLOUT),
         Metric(
             "rollout/masked_actions",
             "actions",
-            "those that an infrastructure failure met; they are not trained on",
+            "actions lost to infrastructure failures; they are not trained on",
             _ROLLOUT,
         ),
         Metric("rollout/masked_ratio", "share", "masked_actions / actions", _ROLLOUT),

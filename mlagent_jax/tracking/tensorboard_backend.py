@@ -1,4 +1,8 @@
-"""TensorBoard events in the stage's folder: `tensorboard --logdir=WORKDIR`."""
+"""TensorBoard events in the stage's folder: `tensorboard --logdir=WORKDIR`.
+
+tensorboardX imports torch wherever that is installed, and no part of it can be imported alone. The other maintained
+writer is in `tensorboard`, which brings a web server and gRPC. So torch is loaded once a stage logs, if it is there.
+"""
 
 from __future__ import annotations
 

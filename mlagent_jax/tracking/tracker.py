@@ -1,12 +1,13 @@
 """What a stage logs to: `metrics.jsonl`, and the trackers that the run's settings choose.
 
 `metrics.jsonl` is the record: it is always written, it is written first, and an error there ends the run. The others
-follow it. One that is new to a run is sent the earlier steps from there; one that fails is reported once, and the run
-goes on without it.
+follow it. One that is new to a run is sent the earlier steps from there. One that fails is closed and reported, and the
+stage goes on without it; the next stage tries it again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import logging
@@ -29,6 +30,13 @@ from mlagent_jax.tracking.jsonl_backend import JsonlBackend
 JSONL = "jsonl"
 TRACKERS = (JSONL, "tensorboard", "wandb", "mlflow", "trackio")
 DEFAULT = (JSONL, "tensorboard")
+# The package that each needs, and what installs it: an extra, or the project itself.
+_PACKAGES = {
+    "tensorboard": ("tensorboardX", "."),
+    "wandb": ("wandb", "'.[wandb]'"),
+    "mlflow": ("mlflow", "'.[mlflow]'"),
+    "trackio": ("trackio", "'.[trackio]'"),
+}
 
 _log = logging.getLogger("mlagent_jax")
 
@@ -59,8 +67,8 @@ class Tracker:
     def close(self, failed: bool = False) -> None:
         """failed: whether the stage ended with an error."""
         for name in list(self._backends):
-            self._attempt(name, lambda backend: backend.close(failed))
-        self._backends.clear()
+            if self._attempt(name, lambda backend: backend.close(failed)):
+                del self._backends[name]
 
     def __enter__(self) -> Self:
         return self
@@ -88,13 +96,14 @@ class Tracker:
             call(self._backends[name])
             return True
         except Exception as error:  # a tracker may raise anything
-            del self._backends[name]
             self._report(name, error)
-            return False
+        with contextlib.suppress(Exception):  # reported above; a second error would say nothing new
+            self._backends.pop(name).close(failed=True)
+        return False
 
     def _report(self, name: str, error: Exception) -> None:
         _log.warning(
-            "The tracker %s failed (%s: %s). The run goes on without it; metrics.jsonl keeps everything.",
+            "The tracker %s failed (%s: %s). The stage goes on without it; metrics.jsonl keeps everything.",
             name,
             type(error).__name__,
             " ".join(str(error).split()),
@@ -102,13 +111,13 @@ class Tracker:
 
     @property
     def run_ids(self) -> dict[str, str]:
-        """Of the backends that work, by name."""
+        """The ids of the runs in the backends that work, by the backends' names."""
         return {name: backend.run_id for name, backend in self._backends.items()}
 
 
 @dataclass(frozen=True)
 class Tracking:
-    """Which trackers a run uses, and what they know about it.
+    """The trackers that a run uses, and what they know about it.
 
     names: some of `TRACKERS`. run: the run's name; by default its folder's. config: its settings by full names.
     """
@@ -127,7 +136,7 @@ class Tracking:
                 )
 
     def check(self) -> None:
-        """Raises UserError for a tracker whose package is missing, or that is not set up."""
+        """Raises UserError for a tracker whose package cannot be imported, or that is not set up."""
         for name in self.names:
             if name != JSONL:
                 _backend_class(name).check()
@@ -155,15 +164,22 @@ class Tracking:
 
 
 def _read_run_ids(path: Path) -> dict[str, str]:
+    """The ids of the stage's runs in trackers; none, with a warning, if the file is damaged."""
     try:
-        run_ids: dict[str, str] = json.loads(path.read_text())
+        run_ids = json.loads(path.read_text())
+        if isinstance(run_ids, dict) and all(isinstance(run_id, str) for run_id in run_ids.values()):
+            return run_ids
+        problem = "not an object of strings"
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise UserError(
-            f"{path} is damaged ({error}); delete it, and the run's trackers begin new runs"
-        ) from error
-    return run_ids
+        problem = str(error)
+    _log.warning(
+        "%s is damaged (%s), so the trackers begin new runs; those that it named stay as they are.",
+        path,
+        problem,
+    )
+    return {}
 
 
 def _send(backend: Backend, step: int, values: Mapping[str, float | None]) -> None:
@@ -175,12 +191,18 @@ def _send(backend: Backend, step: int, values: Mapping[str, float | None]) -> No
 
 
 def _backend_class(name: str) -> type[Backend]:
-    """Imports the tracker's package. Raises UserError if that is missing."""
+    """Imports the tracker's package. Raises UserError if that is missing or broken."""
+    package, extra = _PACKAGES[name]
     try:
         module = importlib.import_module(f"mlagent_jax.tracking.{name}_backend")
-    except ImportError as error:
+    except Exception as error:  # what is broken, or too old for another package, may raise anything
+        if isinstance(error, ModuleNotFoundError) and error.name == package:
+            raise UserError(
+                f"config.tracking has {name!r}, but {package} is not installed: pip install -e {extra}"
+            ) from error
         raise UserError(
-            f"config.tracking has {name!r}, whose package cannot be imported ({error}): pip install -e '.[{name}]'"
+            f"config.tracking has {name!r}, but {package} cannot be imported ({type(error).__name__}: {error}): "
+            f"repair that package, such as by pip install --force-reinstall {package}, or leave {name!r} out"
         ) from error
     backend: type[Backend] = getattr(module, f"{name.capitalize()}Backend")
     return backend

@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 from mlagent_jax.errors import UserError
 from mlagent_jax.finite import leaf_name, require_finite
 from mlagent_jax.parallel import distributed
+from mlagent_jax.run_folder import DAMAGED_SUFFIX, DONE
 
 _log = logging.getLogger("mlagent_jax")
 
@@ -95,7 +96,7 @@ class Checkpoints:
         try:
             return self._restore_checked(step, targets)
         except DamagedCheckpointError as error:
-            done = self._folder.parent / "done.json"
+            done = self._folder.parent / DONE
             raise DamagedCheckpointError(
                 f"{error}: delete that folder{f' and {done}' if done.exists() else ''}, then run the stage that "
                 "writes it again, which resumes from the checkpoint before it"
@@ -154,7 +155,7 @@ class Checkpoints:
     def _move_damaged(self, damaged: dict[int, str], intact: int) -> None:
         if not damaged:
             return
-        destination = self._folder.with_name(f"{self._folder.name}.damaged")
+        destination = self._folder.with_name(self._folder.name + DAMAGED_SUFFIX)
 
         def move() -> None:
             for step, problem in damaged.items():

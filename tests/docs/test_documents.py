@@ -122,6 +122,28 @@ def test_every_module_that_is_shown_as_a_command_exists() -> None:
             )
 
 
+def in_first_cells(page: Path) -> set[str]:
+    """What the first cells of a page's tables name as code."""
+    cells = re.findall(r"^\| ([^|]*) \|", page.read_text(), re.M)
+    return {name.rstrip("/") for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def test_every_part_of_experiments_is_described() -> None:
+    parts = {
+        path.name
+        for path in (ROOT / "experiments").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert parts - {"__init__.py"} <= in_first_cells(ROOT / "experiments/README.md")
+
+
+def test_every_folder_of_tests_that_no_package_is_named_after_is_described() -> None:
+    folders = {path.name for path in (ROOT / "tests").iterdir() if any(path.glob("*.py"))}
+    packages = {path.parent.name for path in (ROOT / "mlagent_jax").glob("*/__init__.py")}
+    named = {name.removeprefix("tests/") for name in in_first_cells(ROOT / "CONTRIBUTING.md")}
+    assert folders - packages - {"tests"} <= named
+
+
 def test_the_table_of_tasks_has_the_rows_that_preparation_makes() -> None:
     page = (ROOT / "tasks/README.md").read_text()
     rows = re.findall(r"^\| (\w+) \| held-(?:in|out) \|.*\| ([\d,]+) / [\d,]+ \|", page, re.M)

@@ -45,6 +45,16 @@ def test_another_import_makes_another_picture():
     assert texts(rooms.render(imports)) != texts(rooms.render(room_imports()))
 
 
+def test_a_picture_with_an_arrow_or_a_box_elsewhere_is_out_of_date():
+    drawn = rooms.PICTURE.read_text()
+    assert not rooms.differ(drawn, drawn)
+    arrow = re.search(r'<path class="arrow" .*/>\n', drawn)
+    assert arrow and rooms.differ(drawn, drawn.replace(arrow[0], ""))
+    box = re.search(r"translate\((\d+)", drawn)
+    assert box and rooms.differ(drawn, drawn.replace(box[0], f"translate({int(box[1]) + 2}", 1))
+    assert rooms.differ(drawn, drawn.replace('class="box model"', 'class="box runs"', 1))
+
+
 def test_a_room_without_a_description_is_named_with_the_command():
     with pytest.raises(UserError, match=r"lacks cellar; .* python -m experiments.figures.rooms"):
         rooms.render({**room_imports(), "cellar": Counter()})

@@ -7,6 +7,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -106,6 +109,7 @@ class Recorder:
     """A tracker in memory; `broken` is the call that raises from the second time on."""
 
     broken = ""
+    closed: ClassVar[list[bool]] = []
     runs: ClassVar[dict[str, list[Any]]] = {}
 
     def __init__(self, stage: Stage, run_id: str | None) -> None:
@@ -133,6 +137,7 @@ class Recorder:
         self.logged.append((name, rows))
 
     def close(self, failed):
+        self.closed.append(failed)
         self._call("close")
         self.logged.append(("closed", failed))
 
@@ -140,6 +145,7 @@ class Recorder:
 @pytest.fixture
 def recorder(monkeypatch):
     monkeypatch.setattr(Recorder, "broken", "")
+    monkeypatch.setattr(Recorder, "closed", [])
     monkeypatch.setattr(Recorder, "runs", {})
     monkeypatch.setattr(tracker, "_backend_class", lambda name: Recorder)
     return Recorder
@@ -164,7 +170,9 @@ def test_a_stage_that_fails_says_so(recorder, tmp_path):
 
 
 @pytest.mark.parametrize("broken", ["open", "log_scalars", "log_table", "close"])
-def test_a_tracker_that_fails_is_reported_once_and_the_run_goes_on(recorder, tmp_path, caplog, broken):
+def test_a_tracker_that_fails_is_closed_and_reported_once_and_the_stage_goes_on(
+    recorder, tmp_path, caplog, broken
+):
     recorder.broken = broken
     with Tracking(("mlflow",)).open(tmp_path) as failing:
         for step in range(1, 5):
@@ -175,8 +183,20 @@ def test_a_tracker_that_fails_is_reported_once_and_the_run_goes_on(recorder, tmp
     assert json.loads((tmp_path / "tables/scores.jsonl").read_text()) == {"task": "foods", "avg": 0.5}
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert warning.startswith(
-        "The tracker mlflow failed (ConnectionError: the server is gone). The run goes on"
+        "The tracker mlflow failed (ConnectionError: the server is gone). The stage goes on"
     )
+    assert recorder.closed[-1:] == ([] if broken == "open" else [True])
+
+
+def test_the_next_stage_tries_a_tracker_that_failed_again(recorder, tmp_path, caplog):
+    recorder.broken = "open"
+    with Tracking(("mlflow",)).open(tmp_path / "sft") as failing:
+        failing.log_scalars(1, {"train/loss": 1.0})
+    recorder.broken = ""
+    with Tracking(("mlflow",)).open(tmp_path / "ppo") as working:
+        working.log_scalars(1, {"train/loss": 2.0})
+    assert [*recorder.runs.values()] == [[(1, {"train/loss": 2.0}), ("closed", False)]]
+    assert len(caplog.records) == 1
 
 
 def test_a_disk_that_is_full_ends_the_run(recorder, tmp_path):
@@ -207,10 +227,16 @@ def test_a_torn_last_line_is_dropped_on_resume(tmp_path):
     ]
 
 
-def test_damaged_ids_are_a_sentence(recorder, tmp_path):
-    (tmp_path / "trackers.json").write_text("{")
-    with pytest.raises(UserError, match=r"trackers.json is damaged"):
-        Tracking(("wandb",)).open(tmp_path)
+@pytest.mark.parametrize("damaged", [b"{", b"[]", b'"run 1"', b"null", b'{"wandb": 7}', b"\xff"])
+def test_damaged_ids_are_reported_once_and_new_runs_begin(recorder, tmp_path, caplog, damaged):
+    (tmp_path / "trackers.json").write_bytes(damaged)
+    for step in range(2):
+        with Tracking(("wandb",)).open(tmp_path, step) as tracked:
+            tracked.log_scalars(step + 1, {"train/loss": 1.0})
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "trackers.json is damaged" in warning and "begin new runs" in warning
+    assert [*recorder.runs] == ["run 0"]
+    assert json.loads((tmp_path / "trackers.json").read_text()) == {"wandb": "run 0"}
 
 
 @pytest.mark.parametrize(
@@ -223,15 +249,73 @@ def test_an_unknown_tracker_is_refused(name, said):
     assert said in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["wandb", "mlflow", "trackio"])
-def test_a_missing_package_names_its_extra(name, monkeypatch):
-    monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+class NotInstalled(MetaPathFinder):
+    """Python looks for this package in vain."""
+
+    def __init__(self, package):
+        self._package = package
+
+    def find_spec(self, fullname, path, target=None):
+        if fullname == self._package:
+            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "install"),
+    [
+        ("tensorboard", "tensorboardX", "pip install -e ."),
+        ("wandb", "wandb", "pip install -e '.[wandb]'"),
+        ("mlflow", "mlflow", "pip install -e '.[mlflow]'"),
+        ("trackio", "trackio", "pip install -e '.[trackio]'"),
+    ],
+)
+def test_a_missing_package_names_what_installs_it(name, package, install, monkeypatch):
+    for module in [module for module in sys.modules if module.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(sys, "meta_path", [NotInstalled(package), *sys.meta_path])
     monkeypatch.delitem(sys.modules, f"mlagent_jax.tracking.{name}_backend", raising=False)
-    with pytest.raises(
-        UserError, match=rf"config.tracking has '{name}', whose package cannot be imported"
-    ) as error:
+    with pytest.raises(UserError) as error:
         Tracking(("jsonl", name)).check()
-    assert f"pip install -e '.[{name}]'" in str(error.value)
+    assert str(error.value) == f"config.tracking has '{name}', but {package} is not installed: {install}"
+
+
+@pytest.mark.parametrize("line", ["import a_package_that_it_needs", "raise TypeError('of protobuf')"])
+def test_a_package_that_is_broken_is_not_called_missing(line, monkeypatch, tmp_path):
+    (tmp_path / "wandb.py").write_text(line)
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in [module for module in sys.modules if module.partition(".")[0] == "wandb"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.delitem(sys.modules, "mlagent_jax.tracking.wandb_backend", raising=False)
+    with pytest.raises(UserError, match=r"wandb cannot be imported \(\w+Error: .*(needs|protobuf)") as error:
+        Tracking(("wandb",)).check()
+    assert "not installed" not in str(error.value)
+
+
+def test_a_server_of_mlflow_that_is_broken_is_refused_after_three_requests(monkeypatch):
+    require("mlflow")
+    requests = []
+
+    class Broken(BaseHTTPRequestHandler):
+        def do_GET(self):
+            requests.append(self.path)
+            self.send_error(503)
+
+        def log_message(self, *arguments): ...
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    for patience in ("MAX_RETRIES", "TIMEOUT"):
+        # Set and then deleted, so that what the backend sets is undone.
+        monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{patience}", "")
+        monkeypatch.delenv(f"MLFLOW_HTTP_REQUEST_{patience}")
+    with HTTPServer(("127.0.0.1", 0), Broken) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{server.server_port}")
+        with pytest.raises(
+            UserError, match=r"MLFLOW_TRACKING_URI=http://127.0.0.1:\d+ cannot be used"
+        ) as error:
+            Tracking(("mlflow",)).check()
+        server.shutdown()
+    assert len(requests) == 3 and "secret" not in str(error.value)
 
 
 def test_packages_of_trackers_that_are_not_chosen_are_not_imported(tmp_path):

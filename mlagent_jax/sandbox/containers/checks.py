@@ -88,7 +88,7 @@ def check_size(engine: Engine, facts: dict[str, Any], container_mb: int, cpus: i
 
 
 def _check_disk(engine: Engine, root: Path) -> None:
-    """For an engine on this host: on a full disk it cannot start containers, and its own error does not say why."""
+    """Checks the disk of an engine on this host: on a full one no container starts, and no error says why."""
     if not root.exists():
         return
     free_mb = shutil.disk_usage(root).free >> 20

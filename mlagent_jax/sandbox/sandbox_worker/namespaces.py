@@ -85,7 +85,7 @@ def fork_into_namespaces() -> int:
 
 
 def fork_sibling() -> int:
-    """Like os.fork, but the new process becomes a child of this process's parent. Raises OSError."""
+    """Does what os.fork does, but the new process becomes a child of this one's parent. Raises OSError."""
     return _fork(CLONE_PARENT)
 
 
@@ -101,7 +101,7 @@ def _fork(flags: int) -> int:
 
 
 def forbid_user_namespaces() -> None:
-    """From now on, no process of this user namespace can create another one and gain capabilities in it."""
+    """Keeps the processes of this user namespace from creating another one and gaining capabilities in it."""
     Path("/proc/sys/user/max_user_namespaces").write_text("0")
 
 

@@ -200,7 +200,7 @@ class _Quota:
 
 
 def _address_space(pid: int) -> int:
-    """In bytes, as the kernel compares it with RLIMIT_AS; 0 for a process that is gone."""
+    """The size in bytes, as the kernel compares it with RLIMIT_AS; 0 for a process that is gone."""
     # A program is waiting, and Python's file objects are much slower.
     try:
         descriptor = os.open(f"/proc/{pid}/statm", os.O_RDONLY)
@@ -266,7 +266,7 @@ def _descriptors(pid: int, folder: str) -> list[str]:
 
 
 def _sockets_in_use() -> int:
-    """Of this network namespace, including sockets that are closed but whose data is still queued."""
+    """The sockets of this network namespace, with those that are closed but whose data is still queued."""
     try:
         return int(Path("/proc/net/sockstat").read_bytes().split(b"\n", 1)[0].split()[2])
     except (OSError, ValueError, IndexError):
