@@ -7,8 +7,7 @@ from typing import Any
 
 from mlagent_jax.evaluation.charts import interval_rows, strip_rows
 from mlagent_jax.evaluation.scores import HEADLINE, SPLITS
-
-Record = dict[str, Any]
+from mlagent_jax.jsonl import Record
 
 AGENT_TITLES = {
     "starter": "Starter",
