@@ -16,5 +16,5 @@ RUN_STAGE: dict[str, Callable[[Experiment], None]] = {
     "report": report.run,
 }
 STAGES = tuple(RUN_STAGE)
-ACTING = ("collect", "ppo", "evaluate")  # the stages that run scripts
+SANDBOXED = ("collect", "ppo", "evaluate")  # the stages that run scripts
 TRACKED = ("sft", "ppo", "evaluate")  # the stages that log to trackers

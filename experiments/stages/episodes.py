@@ -9,7 +9,7 @@ from pathlib import Path
 from absl import logging
 
 from experiments.experiment import Experiment
-from mlagent_jax.agent.episode import EpisodeRequest, StepTaken, run_episodes
+from mlagent_jax.agent.episode import EpisodeRequest, StepRecord, run_episodes
 from mlagent_jax.agent.policy import Policy
 from mlagent_jax.agent.trajectory import Trajectory, episode_key
 from mlagent_jax.agent.trajectory_log import TrajectoryLog, latest_trajectories
@@ -42,7 +42,7 @@ def run_missing(
                 missing = [r for r in requests if episode_key(policy.name, r.task, r.index) not in stored]
                 for attempt in range(1 + REPEATS):
                     cut_short = []
-                    for trajectory in run_episodes(policy, missing, experiment.stepper, batch, log_each):
+                    for trajectory in run_episodes(policy, missing, experiment.env_runner, batch, log_each):
                         log.append(trajectory)
                         if trajectory.is_masked:
                             cut_short.append(trajectory.key)
@@ -64,15 +64,15 @@ def run_missing(
     return planned
 
 
-def log_step(stage: str, taken: StepTaken) -> None:
+def log_step(stage: str, record: StepRecord) -> None:
     """Logs each step of a remote model, and any step that takes long, to show that the run is progressing."""
-    usage = taken.response.usage
-    if usage is None and taken.seconds < LONG_STEP_SECONDS:
+    usage = record.response.usage
+    if usage is None and record.seconds < LONG_STEP_SECONDS:
         return
     logging.info(
         "%s: %s, episode %d, step %d: %s, %s, %.1f s%s",
-        *(stage, taken.request.task, taken.request.index, taken.number),
-        taken.step.action.tool if taken.step.action is not None else "no action",
-        *(taken.step.outcome.value, taken.seconds),
+        *(stage, record.request.task, record.request.index, record.number),
+        record.step.action.tool if record.step.action is not None else "no action",
+        *(record.step.outcome.value, record.seconds),
         f", {usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens" if usage else "",
     )

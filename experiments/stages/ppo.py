@@ -53,7 +53,7 @@ def _collector(experiment: Experiment, policy: ModelPolicy) -> Collector:
     settings = experiment.settings
     if settings.rl.rollouts == "episodes":
         names = [task.name for task in experiment.held_in]
-        return EpisodeCollector(names, experiment.stepper, settings.sampling.batch)
+        return EpisodeCollector(names, experiment.env_runner, settings.sampling.batch)
     trajectories = experiment.expert_trajectories(STAGE)
     pool = StatePool(trajectories, {task.name: task for task in experiment.held_in}, policy.fits)
     if pool.left_out:
@@ -63,7 +63,7 @@ def _collector(experiment: Experiment, policy: ModelPolicy) -> Collector:
             pool.total,
             pool.left_out_summary,
         )
-    return StateCollector(pool, experiment.stepper)
+    return StateCollector(pool, experiment.env_runner)
 
 
 def _demonstrations(experiment: Experiment) -> list[Rollout]:
