@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from absl import logging
 from jax.sharding import Mesh
@@ -17,7 +17,7 @@ from experiments.settings import Settings, SettingsError
 from experiments.workdir import Workdir
 from mlagent_jax.agent.coder import ScriptedCoder
 from mlagent_jax.agent.endpoint import Endpoint, EndpointCoder, EndpointIdeaWriter, EndpointPolicy
-from mlagent_jax.agent.episode import Stepper
+from mlagent_jax.agent.episode import EnvRunner
 from mlagent_jax.agent.expert import ScriptedExpert
 from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.agent.policy import Policy
@@ -35,6 +35,7 @@ from mlagent_jax.generate.sampling import SamplingParams
 from mlagent_jax.grading.grade import grade
 from mlagent_jax.models.config import Qwen2Config, qwen2_5
 from mlagent_jax.models.hf import load_config, load_hf, save_hf
+from mlagent_jax.models.params import Params
 from mlagent_jax.models.qwen2 import init_params
 from mlagent_jax.models.sharding import param_shardings
 from mlagent_jax.parallel import distributed
@@ -167,13 +168,13 @@ class Experiment:
             self.sandbox.check(task.limits)
 
     @cached_property
-    def stepper(self) -> Stepper:
-        return self._stepper(self.coder)
+    def env_runner(self) -> EnvRunner:
+        return self._env_runner(self.coder)
 
     @cached_property
-    def verbatim_stepper(self) -> Stepper:
+    def verbatim_env_runner(self) -> EnvRunner:
         """For agents that write whole scripts of the space of pipelines, such as searches."""
-        return self._stepper(VerbatimCoder())
+        return self._env_runner(VerbatimCoder())
 
     def executions(self, agent: str) -> Executions:
         """By which an agent chooses or learns before it is evaluated."""
@@ -184,13 +185,13 @@ class Experiment:
             lambda title, total: ProgressBar(f"{agent}: {title}", total),
         )
 
-    def _stepper(self, coder: Coder) -> Stepper:
+    def _env_runner(self, coder: Coder) -> EnvRunner:
         environments = {
             task.name: Environment(task, self.sandbox, self.store, coder, grade, self.settings.episode)
             for task in self.all_tasks
         }
         return self._resources.enter_context(
-            Stepper(
+            EnvRunner(
                 environments,
                 self.settings.reward,
                 threads=self.settings.sandbox.workers,
@@ -224,7 +225,7 @@ class Experiment:
         """The model that is trained: with adapters if the configuration has any."""
         return self.settings.model.with_adapters(self.model)
 
-    def initial_params(self) -> Any:
+    def initial_params(self) -> Params:
         """The parameters that fine-tuning starts from; those of a checkpoint are on the mesh already.
 
         A new copy for each call, which the stage owns.
@@ -250,13 +251,13 @@ class Experiment:
             SamplingParams(temperature),
         )
 
-    def trained_params(self, stage: str, needed_by: str) -> Any:
+    def trained_params(self, stage: str, needed_by: str) -> Params:
         """The parameters that a stage has trained, with adapters, on the mesh. Raises MissingInputError."""
         workdir = self.workdir
         distributed.on_main(lambda: workdir.require(needed_by, workdir.checkpoints(stage), made_by=stage))
         return load_params(workdir.stage(stage), self.trained_model, self.mesh)
 
-    def params_before_rl(self, needed_by: str) -> Any:
+    def params_before_rl(self, needed_by: str) -> Params:
         """The parameters that RL starts from, on the mesh."""
         if self.settings.rl.start == "sft":
             return self.trained_params("sft", needed_by)
@@ -272,7 +273,7 @@ class Experiment:
         """See `trajectory_chats`."""
         return trajectory_chats(self.settings.prompt, self.held_in, trajectories)
 
-    def export(self, stage: str, params: Any) -> None:
+    def export(self, stage: str, params: Params) -> None:
         """Writes a stage's model and tokenizer as a Hugging Face checkpoint; all processes must call it.
 
         Adapters are merged here, in float32, and nowhere else.

@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
 from experiments.cli import config_flags
 from experiments.cli.program import refuse_unread, run_program
-from experiments.planning.plans import STAGES, Attempt, plan_stages, suggest
+from experiments.planning.plans import STAGES, Candidate, Changes, assignments, plan_stages, suggest
 from experiments.planning.table import make_table
 from experiments.settings import Settings
 from experiments.stages.preflight import ordered_stages
@@ -61,9 +60,9 @@ def _plan() -> int:
     print(render(plan))
     if changes:
         print(f"Planned with: {_flags(changes)}")
-    attempts = suggest(config, target, stages, _report) if SUGGEST.value and not plan.fits else []
-    for attempt in attempts:
-        print(_describe(attempt))
+    candidates = suggest(config, target, stages, _report) if SUGGEST.value and not plan.fits else []
+    for candidate in candidates:
+        print(_describe(candidate))
     if JSON.value:
         record = {
             "versions": versions(target.platform),
@@ -71,7 +70,7 @@ def _plan() -> int:
             "stages": stages,
             "changes": dict(changes),
             "plan": plan.to_dict(),
-            "attempts": [attempt.to_dict() for attempt in attempts],
+            "attempts": [candidate.to_dict() for candidate in candidates],
         }
         write_atomically(Path(JSON.value), json.dumps(record, indent=1, default=str) + "\n")
     if not plan.fits:
@@ -81,16 +80,16 @@ def _plan() -> int:
     return 0
 
 
-def _describe(attempt: Attempt) -> str:
-    if attempt.problem:
-        return f"does not fit: {attempt.name} ({attempt.problem})"
-    bound, no_overlap = attempt.plan.seconds
-    needs = f"{gib(attempt.plan.needed)} per device; at least {bound:.3g} s per step ({no_overlap:.3g} s)"
-    return f"FITS: {attempt.name}: {_flags(attempt.changes)}\n      {needs}"
+def _describe(candidate: Candidate) -> str:
+    if candidate.problem:
+        return f"does not fit: {candidate.name} ({candidate.problem})"
+    bound, no_overlap = candidate.plan.seconds
+    needs = f"{gib(candidate.plan.needed)} per device; at least {bound:.3g} s per step ({no_overlap:.3g} s)"
+    return f"FITS: {candidate.name}: {_flags(candidate.changes)}\n      {needs}"
 
 
-def _flags(changes: Mapping[str, Any]) -> str:
-    return " ".join(f"--config.{name}={value}" for name, value in changes.items())
+def _flags(changes: Changes) -> str:
+    return " ".join(f"--config.{assignment}" for assignment in assignments(changes))
 
 
 def _report(line: str) -> None:

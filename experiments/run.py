@@ -22,7 +22,7 @@ from experiments.cli import config_flags
 from experiments.cli.program import INTERRUPTED, run_program
 from experiments.experiment import Experiment
 from experiments.settings import Settings, SettingsError
-from experiments.stages import ACTING, RUN_STAGE, STAGES
+from experiments.stages import RUN_STAGE, SANDBOXED, STAGES
 from experiments.stages.preflight import asked_stages, check_inputs, check_setup, ordered_stages
 from experiments.workdir import Workdir, WorkdirError
 from mlagent_jax.evaluation.comparison import compare_seeds
@@ -93,7 +93,7 @@ def _run_one(
         if distributed.is_main():
             workdir.record_environment(settings.seed)
             logging.info("Configuration (stored in %s):\n%s", workdir.config, settings.to_config())
-        if any(stage in ACTING and not workdir.is_done(stage) for stage in stages):
+        if any(stage in SANDBOXED and not workdir.is_done(stage) for stage in stages):
             distributed.on_main(experiment.require_sandbox)  # fails before any other work is done
         for stage in stages:
             RUN_STAGE[stage](experiment)

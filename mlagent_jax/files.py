@@ -1,10 +1,12 @@
-"""Atomic writing of files: neither a reader nor a restart after kill -9 ever sees a partial file."""
+"""Atomic writing of files: neither a reader nor a restart after kill -9 ever sees a partial file. Reading of JSON."""
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 
 def write_atomically(path: Path, content: str | bytes, sync: bool = True) -> None:
@@ -27,3 +29,19 @@ def write_atomically(path: Path, content: str | bytes, sync: bool = True) -> Non
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def read_json_object(path: Path, error: type[Exception], remedy: str = "") -> dict[str, Any]:
+    """The JSON object in `path`.
+
+    error: what is raised if the file holds anything else. remedy: what the reader of that error can do.
+    Raises FileNotFoundError too.
+    """
+    ending = remedy and f"; {remedy}"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as problem:  # of JSON or of UTF-8
+        raise error(f"{path} is not valid JSON ({problem}){ending}") from problem
+    if not isinstance(content, dict):
+        raise error(f"{path} should contain a JSON object, not a {type(content).__name__}{ending}")
+    return content

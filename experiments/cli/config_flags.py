@@ -97,7 +97,7 @@ def with_changes(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     return ConfigDict(tree)
 
 
-class _FieldFlag(flags.Flag):
+class _FieldFlag(flags.Flag[Any]):
     """A field of the settings. A value that cannot be parsed stays text, and is reported with all other mistakes."""
 
     def __init__(self, name: str, field: Field) -> None:
@@ -106,7 +106,7 @@ class _FieldFlag(flags.Flag):
         )
 
 
-class _FieldParser(flags.ArgumentParser):
+class _FieldParser(flags.ArgumentParser[Any]):
     def __init__(self, field: Field) -> None:
         self._field = field
         self.takes_list = get_origin(field.kind) is tuple

@@ -6,6 +6,7 @@ import errno
 import sys
 from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
+from typing import Any
 
 from absl import app, flags
 
@@ -122,11 +123,11 @@ def _suggestion(word: str, before: str) -> str:
     return "a flag is written --NAME=VALUE"
 
 
-def _takes_list(flag: flags.Flag) -> bool:
+def _takes_list(flag: flags.Flag[Any]) -> bool:
     return isinstance(flag.parser, flags.ListParser) or getattr(flag.parser, "takes_list", False)
 
 
-def _flag(word: str) -> flags.Flag | None:
+def _flag(word: str) -> flags.Flag[Any] | None:
     """The flag that an argument sets, or None."""
     if not word.startswith("-"):
         return None

@@ -59,8 +59,13 @@ ALTERNATIVES: tuple[tuple[str, Changes], ...] = (
 )
 
 
+def assignments(changes: Changes) -> list[str]:
+    """Each change as `name=value`."""
+    return [f"{name}={value}" for name, value in changes.items()]
+
+
 @dataclass(frozen=True)
-class Adapted:
+class TargetConfig:
     """A configuration adapted to a target. changes: the settings that the run needs in addition."""
 
     settings: Settings
@@ -68,7 +73,9 @@ class Adapted:
     mesh: Mesh
 
 
-def adapt(config: ConfigDict, target: Target, stages: Sequence[str], extra: Changes | None = None) -> Adapted:
+def adapt(
+    config: ConfigDict, target: Target, stages: Sequence[str], extra: Changes | None = None
+) -> TargetConfig:
     """Sets the target's attention backend, and micro-batches that its devices can divide.
 
     extra: changes to make first; micro-batches then have one row per device. Gradients of micro-batches are summed, so
@@ -82,12 +89,12 @@ def adapt(config: ConfigDict, target: Target, stages: Sequence[str], extra: Chan
         if extra is not None or getattr(settings, stage).micro_rows % degree:
             changes |= {f"{stage}.micro_rows": degree}
     changes = {name: value for name, value in changes.items() if _value(config, name) != value}
-    return Adapted(Settings.from_config(with_changes(config, changes)), changes, mesh)
+    return TargetConfig(Settings.from_config(with_changes(config, changes)), changes, mesh)
 
 
-def stage_programs(adapted: Adapted, stages: Sequence[str]) -> list[Program]:
+def stage_programs(target_config: TargetConfig, stages: Sequence[str]) -> list[Program]:
     """Raises UserError for settings that the stages refuse."""
-    settings, mesh = adapted.settings, adapted.mesh
+    settings, mesh = target_config.settings, target_config.mesh
     model = settings.model.with_adapters(architecture(settings.model))
     programs: list[Program] = []
     if "sft" in stages:
@@ -119,15 +126,15 @@ def plan_stages(
     config: ConfigDict, target: Target, stages: Sequence[str], report: Report
 ) -> tuple[Plan, Changes]:
     """The plan, and the settings changed for the target. Of settings that cannot work there, the plan is a refusal."""
-    adapted = adapt(config, target, stages)
+    target_config = adapt(config, target, stages)
     try:
-        return make_plan(stage_programs(adapted, stages), target, report), adapted.changes
+        return make_plan(stage_programs(target_config, stages), target, report), target_config.changes
     except UserError as error:
-        return Plan(target, refusal=str(error)), adapted.changes
+        return Plan(target, refusal=str(error)), target_config.changes
 
 
 @dataclass(frozen=True)
-class Attempt:
+class Candidate:
     """One of `ALTERNATIVES`, its changes for the target, and its plan up to the first function that does not fit."""
 
     name: str
@@ -156,20 +163,20 @@ def alternatives(stages: Sequence[str]) -> list[tuple[str, Changes]]:
     return found
 
 
-def suggest(config: ConfigDict, target: Target, stages: Sequence[str], report: Report) -> list[Attempt]:
+def suggest(config: ConfigDict, target: Target, stages: Sequence[str], report: Report) -> list[Candidate]:
     """Tries the alternatives in order until one fits; each is compiled up to the first function that does not fit."""
-    attempts: list[Attempt] = []
+    candidates: list[Candidate] = []
     for name, changes in alternatives(stages):
         report(f"trying: {name}")
         try:
-            adapted = adapt(config, target, stages, changes)
-            plan = make_plan(stage_programs(adapted, stages), target, report, stop_at_problem=True)
-            attempts.append(Attempt(name, adapted.changes, plan))
+            target_config = adapt(config, target, stages, changes)
+            plan = make_plan(stage_programs(target_config, stages), target, report, stop_at_problem=True)
+            candidates.append(Candidate(name, target_config.changes, plan))
         except UserError as error:
-            attempts.append(Attempt(name, changes, Plan(target, refusal=str(error))))
-        if attempts[-1].plan.fits:
+            candidates.append(Candidate(name, changes, Plan(target, refusal=str(error))))
+        if candidates[-1].plan.fits:
             break
-    return attempts
+    return candidates
 
 
 def _value(config: ConfigDict, name: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.planning.plans import plan_stages, suggest
+from experiments.planning.plans import Changes, assignments, plan_stages, suggest
 from mlagent_jax.files import write_atomically
 from mlagent_jax.planner.targets import TARGETS, Target
 from mlagent_jax.planner.versions import versions
@@ -68,16 +68,18 @@ def table(plans: dict[str, Any]) -> str:
 
 
 def _row(target: str, stage: str, entry: dict[str, Any]) -> str:
-    plan, attempts = entry["plan"], entry["attempts"]
-    fitting = next((attempt for attempt in attempts if not attempt["problem"]), None)
+    plan, candidates = entry["plan"], entry["attempts"]
+    fitting = next((candidate for candidate in candidates if not candidate["problem"]), None)
     if plan["fits"]:
-        verdict, shown, settings = "yes", plan, _flags(entry["changes"])
+        verdict, shown, settings = "yes", plan, _in_markdown(entry["changes"])
     elif fitting:
         verdict, shown = "with other settings", fitting["plan"]
-        settings = f"{fitting['name']}: {_flags(fitting['changes'])}; as configured, {plan['problems'][0]}"
+        settings = (
+            f"{fitting['name']}: {_in_markdown(fitting['changes'])}; as configured, {plan['problems'][0]}"
+        )
     else:
         return (
-            f"| {target} | {stage} | no | | none of {len(attempts)} alternatives fits; as configured, "
+            f"| {target} | {stage} | no | | none of {len(candidates)} alternatives fits; as configured, "
             f"{plan['problems'][0]} | |"
         )
     needed, capacity = (
@@ -88,20 +90,20 @@ def _row(target: str, stage: str, entry: dict[str, Any]) -> str:
     return f"| {target} | {stage} | {verdict} | {memory} | {settings} | {seconds} |"
 
 
-def _flags(changes: dict[str, Any]) -> str:
-    return " ".join(f"`{name}={value}`" for name, value in changes.items())
+def _in_markdown(changes: Changes) -> str:
+    return " ".join(f"`{assignment}`" for assignment in assignments(changes))
 
 
 def _planned(
     config: ConfigDict, target: Target, stages: list[str], report: Callable[[str], None]
 ) -> dict[str, Any]:
     plan, changes = plan_stages(config, target, stages, report)
-    attempts = [] if plan.fits else suggest(config, target, stages, report)
+    candidates = [] if plan.fits else suggest(config, target, stages, report)
     return {
         "versions": versions(target.platform),
         "changes": dict(changes),
         "plan": plan.to_dict(),
-        "attempts": [attempt.to_dict() for attempt in attempts],
+        "attempts": [candidate.to_dict() for candidate in candidates],
     }
 
 

@@ -19,9 +19,7 @@ RUN_STAGE: dict[str, Callable[[Experiment], None]] = {
     "report": report.run,
 }
 STAGES = tuple(RUN_STAGE)
-OPTIONAL = (
-    sft_filtered.STAGE,
-    ppo_shuffled.STAGE,
-)  # run only if the evaluation has the agents that they train
-ACTING = ("collect", "ppo", "ppo_shuffled", "evaluate")  # the stages that run scripts
+# They run only if the evaluation has the agents that they train.
+OPTIONAL = (sft_filtered.STAGE, ppo_shuffled.STAGE)
+SANDBOXED = ("collect", "ppo", "ppo_shuffled", "evaluate")  # the stages that run scripts
 TRACKED = (*TRAINED, "evaluate")  # the stages that log to trackers

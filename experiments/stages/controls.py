@@ -12,7 +12,7 @@ from absl import logging
 
 from experiments.experiment import Experiment
 from experiments.settings import CONTROLS, Settings
-from mlagent_jax.agent.episode import Stepper
+from mlagent_jax.agent.episode import EnvRunner
 from mlagent_jax.agent.policy import Policy
 from mlagent_jax.controls.bandit import BanditPolicy
 from mlagent_jax.controls.bandit_learning import BanditConfig, LearntBandit, learn_bandit
@@ -41,9 +41,9 @@ def policy(experiment: Experiment, agent: str) -> Policy:
     return _MAKERS[agent](experiment)
 
 
-def stepper(experiment: Experiment, agent: str) -> Stepper:
+def env_runner(experiment: Experiment, agent: str) -> EnvRunner:
     """The one in which an agent of the evaluation acts: a search dictates scripts, all others ask the run's coder."""
-    return experiment.verbatim_stepper if agent in SEARCHES else experiment.stepper
+    return experiment.verbatim_env_runner if agent in SEARCHES else experiment.env_runner
 
 
 def preparation(experiment: Experiment) -> dict[str, Any]:

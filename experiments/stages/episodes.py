@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from experiments.experiment import Experiment
-from mlagent_jax.agent.episode import EpisodeRequest, Stepper, StepTaken, run_episodes
+from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, StepRecord, run_episodes
 from mlagent_jax.agent.policy import Policy
 from mlagent_jax.agent.trajectory import Trajectory, episode_key
 from mlagent_jax.agent.trajectory_log import TrajectoryLog, latest_trajectories
@@ -40,14 +40,14 @@ def run_missing(
     path: Path,
     plans: Sequence[tuple[Policy, Sequence[EpisodeRequest]]],
     batch: int,
-    stepper: Stepper | None = None,
+    env_runner: EnvRunner | None = None,
 ) -> list[Trajectory]:
     """All planned trajectories in the order of the plan, whether they were stored before or are run now.
 
     An episode that an infrastructure failure cuts short is repeated, at most `REPEATS` times. If that does not help, it
     is masked, and a warning gives the number of such episodes.
 
-    stepper: for agents that do not act through the run's coder; by default the experiment's.
+    env_runner: for agents that do not act through the run's coder; by default the experiment's.
     """
     log_each = partial(log_step, stage)
     keys = [episode_key(policy.name, r.task, r.index) for policy, requests in plans for r in requests]
@@ -63,7 +63,7 @@ def run_missing(
                         break
                     cut_short = []
                     for trajectory in run_episodes(
-                        policy, missing, stepper or experiment.stepper, batch, log_each
+                        policy, missing, env_runner or experiment.env_runner, batch, log_each
                     ):
                         log.append(trajectory)
                         if trajectory.is_masked:
@@ -84,15 +84,15 @@ def run_missing(
     return planned
 
 
-def log_step(stage: str, taken: StepTaken) -> None:
+def log_step(stage: str, record: StepRecord) -> None:
     """Logs each step of a remote model, and any step that takes long, to show that the run is progressing."""
-    usage = taken.response.usage
-    if usage is None and taken.seconds < LONG_STEP_SECONDS:
+    usage = record.response.usage
+    if usage is None and record.seconds < LONG_STEP_SECONDS:
         return
     logging.info(
         "%s: %s, episode %d, step %d: %s, %s, %.1f s%s",
-        *(stage, taken.request.task, taken.request.index, taken.number),
-        taken.step.action.tool if taken.step.action is not None else "no action",
-        *(taken.step.outcome.value, taken.seconds),
+        *(stage, record.request.task, record.request.index, record.number),
+        record.step.action.tool if record.step.action is not None else "no action",
+        *(record.step.outcome.value, record.seconds),
         f", {usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens" if usage else "",
     )

@@ -63,7 +63,7 @@ def _run(experiment: Experiment, policy: Policy, agent: str) -> list[Trajectory]
         experiment.workdir.evaluation_trajectories,
         [(policy, requests)],
         batch=experiment.settings.sampling.batch,
-        stepper=controls.stepper(experiment, agent),
+        env_runner=controls.env_runner(experiment, agent),
     )
 
 

@@ -54,7 +54,7 @@ def _collector(stage: str, experiment: Experiment, policy: ModelPolicy) -> Colle
     settings = experiment.settings
     if settings.rl.rollouts == "episodes":
         names = [task.name for task in experiment.held_in]
-        return EpisodeCollector(names, experiment.stepper, settings.sampling.batch)
+        return EpisodeCollector(names, experiment.env_runner, settings.sampling.batch)
     trajectories = experiment.expert_trajectories(stage)
     pool = StatePool(trajectories, {task.name: task for task in experiment.held_in}, policy.fits)
     if pool.left_out:
@@ -64,7 +64,7 @@ def _collector(stage: str, experiment: Experiment, policy: ModelPolicy) -> Colle
             pool.total,
             pool.left_out_summary,
         )
-    return StateCollector(pool, experiment.stepper)
+    return StateCollector(pool, experiment.env_runner)
 
 
 def _demonstrations(stage: str, experiment: Experiment) -> list[Rollout]:

@@ -22,6 +22,7 @@ from mlagent_jax.agent.policy import Usage
 from mlagent_jax.errors import UserError
 from mlagent_jax.fields import setting
 from mlagent_jax.text.chat import Message
+from mlagent_jax.text.surrogates import replace_surrogates
 
 if TYPE_CHECKING:
     import openai
@@ -124,7 +125,9 @@ class Endpoint:
             TooLongError: the request is longer than the model's context.
         """
         extra: dict[str, Any] = {} if seed is None else {"seed": seed}
-        turns: Any = [{"role": message.role, "content": _as_text(message.content)} for message in chat]
+        turns: Any = [
+            {"role": message.role, "content": replace_surrogates(message.content)} for message in chat
+        ]
         began = time.monotonic()
         for attempt in range(self.config.retries + 1):
             try:
@@ -227,7 +230,7 @@ def _content_text(content: Any) -> str | None:
         content = "".join(part for part in parts if isinstance(part, str))
     if content is None:
         return ""
-    return _as_text(content) if isinstance(content, str) else None
+    return replace_surrogates(content) if isinstance(content, str) else None
 
 
 def _count(usage: Any, name: str) -> int:
@@ -306,8 +309,3 @@ def _is_address(url: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
-
-
-def _as_text(content: str) -> str:
-    """Replaces lone surrogates, which a script's output or a model's text may hold, but files and HTTP cannot."""
-    return content.encode(errors="replace").decode()

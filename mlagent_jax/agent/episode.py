@@ -59,7 +59,7 @@ def turn_at(trajectory: Trajectory, index: int, task: Task, seed: int) -> Turn:
 
 
 @dataclass(frozen=True)
-class StepTaken:
+class StepRecord:
     """A completed step, for logging.
 
     number: counted from 1.
@@ -73,7 +73,7 @@ class StepTaken:
     seconds: float
 
 
-class Stepper:
+class EnvRunner:
     """Takes turns in a pool of `threads`. Close it, or use it in a `with` statement.
 
     thought: whether responses must have all six fields.
@@ -239,9 +239,9 @@ class _Episode:
 def run_episodes(
     policy: Policy,
     requests: Iterable[EpisodeRequest],
-    stepper: Stepper,
+    env_runner: EnvRunner,
     parallel: int = 8,
-    on_step: Callable[[StepTaken], None] = lambda taken: None,
+    on_step: Callable[[StepRecord], None] = lambda record: None,
 ) -> Iterator[Trajectory]:
     """Runs the requested episodes, `parallel` at a time, and yields each as soon as it has ended.
 
@@ -253,7 +253,7 @@ def run_episodes(
     waiting = iter(requests)
     active: list[_Episode] = []
     while True:
-        active += _begin(list(islice(waiting, parallel - len(active))), stepper)
+        active += _begin(list(islice(waiting, parallel - len(active))), env_runner)
         if not active:
             return
         fitting = []
@@ -261,29 +261,29 @@ def run_episodes(
             if policy.fits(episode.turn.situation):
                 fitting.append(episode)
             else:
-                stepper.release(episode.request.task, episode.lease)
+                env_runner.release(episode.request.task, episode.lease)
                 yield episode.trajectory(policy.name, "context_limit")
         active = []
         turns = [episode.turn for episode in fitting]
         began = time.monotonic()
         responses = policy.respond([turn.situation for turn in turns]) if turns else []
         answered = time.monotonic()
-        steps = stepper.apply(turns, responses)
+        steps = env_runner.apply(turns, responses)
         acted = time.monotonic()
         for episode, step, response in zip(fitting, steps, responses, strict=True):
             episode.steps.append(step)
             seconds = (response.usage.seconds if response.usage else answered - began) + acted - answered
-            on_step(StepTaken(episode.request, len(episode.steps), step, response, seconds))
+            on_step(StepRecord(episode.request, len(episode.steps), step, response, seconds))
             if episode.ended:
-                stepper.release(episode.request.task, episode.lease)
+                env_runner.release(episode.request.task, episode.lease)
                 yield episode.trajectory(policy.name, episode.ended)
             else:
                 active.append(episode)
 
 
-def _begin(requests: Sequence[EpisodeRequest], stepper: Stepper) -> list[_Episode]:
-    states = stepper.initial_states([request.task for request in requests])
+def _begin(requests: Sequence[EpisodeRequest], env_runner: EnvRunner) -> list[_Episode]:
+    states = env_runner.initial_states([request.task for request in requests])
     return [
-        _Episode(request, stepper.environments[request.task].task, state)
+        _Episode(request, env_runner.environments[request.task].task, state)
         for request, state in zip(requests, states, strict=True)
     ]

@@ -18,6 +18,7 @@ import difflib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mlagent_jax.environment import feedback, tools
 from mlagent_jax.environment.coder import Coder, CoderError, CoderUnavailableError
@@ -46,6 +47,7 @@ from mlagent_jax.grading.parsers import ParserUnavailableError
 from mlagent_jax.sandbox.interface import Job, Limits, Result, Sandbox, Status
 from mlagent_jax.tasks.task import Task
 
+Arguments = dict[str, Any]  # of a tool call, which `tools.check` has accepted
 Grader = Callable[[Task, bytes | None], Graded | Invalid]
 
 _STARTER_ATTEMPTS = 3
@@ -72,13 +74,13 @@ class EpisodeLimits:
 class _Run:
     """One execution: its result, the workspace after it, and the grading of its submission.
 
-    verdict: None if the script failed. wrote: whether it wrote a submission.
+    grade: None if the script failed. wrote: whether it wrote a submission.
     """
 
     result: Result
     limits: Limits
     files: Files
-    verdict: Graded | Invalid | None
+    grade: Graded | Invalid | None
     wrote: bool = False
 
     @property
@@ -89,13 +91,11 @@ class _Run:
     @property
     def status(self) -> str:
         """The status that trajectories store; see `Transition.status`."""
-        return (
-            INVALID_OUTPUT if self.wrote and isinstance(self.verdict, Invalid) else self.result.status.value
-        )
+        return INVALID_OUTPUT if self.wrote and isinstance(self.grade, Invalid) else self.result.status.value
 
 
 @dataclass(frozen=True)
-class _Effect:
+class _ActionResult:
     """What an action does. files, run: None if the action changes no file, or runs nothing."""
 
     outcome: Outcome
@@ -127,7 +127,7 @@ class Environment:
         self._initial: EnvState | None = None
         self._initial_lock = threading.Lock()
         self._higher_is_better = METRICS[task.metric].higher_is_better
-        self._calls: dict[str, Callable[[EnvState, Files, dict, str], _Effect]] = {
+        self._calls: dict[str, Callable[[EnvState, Files, Arguments, str], _ActionResult]] = {
             tools.LIST_FILES: self._list_files,
             tools.COPY_FILE: self._copy_file,
             tools.INSPECT: self._inspect,
@@ -158,54 +158,56 @@ class Environment:
         if isinstance(action, Action):
             action = tools.check(action) or action
         if isinstance(action, Malformed):
-            return self._transition(state, _Effect(Outcome.MALFORMED, action.feedback))
+            return self._transition(state, _ActionResult(Outcome.MALFORMED, action.feedback))
         files = self._store.get(state.snapshot)
         try:
-            effect = self._calls[action.tool](state, files, dict(action.arguments), lease)
+            result = self._calls[action.tool](state, files, dict(action.arguments), lease)
         except WorkspaceError as error:
-            effect = _Effect(Outcome.ERROR, f"{feedback.BAD_CALL} {error}.")
+            result = _ActionResult(Outcome.ERROR, f"{feedback.BAD_CALL} {error}.")
         except CoderError as error:
-            effect = _Effect(Outcome.ERROR, f"{feedback.CODER_FAILED} {error}")
+            result = _ActionResult(Outcome.ERROR, f"{feedback.CODER_FAILED} {error}")
         except (CoderUnavailableError, _SandboxFault) as error:
             m = state.public_score
             return Transition(state, Outcome.INFRASTRUCTURE, str(error), m_before=m, m_after=m)
-        return self._transition(state, effect)
+        return self._transition(state, result)
 
     def release(self, lease: str) -> None:
         """Tells the sandbox that no further step will use this lease."""
         self._sandbox.release(lease)
 
-    def _list_files(self, state: EnvState, files: Files, arguments: dict, lease: str) -> _Effect:
+    def _list_files(self, state: EnvState, files: Files, arguments: Arguments, lease: str) -> _ActionResult:
         names = "\n".join(list_files(files, arguments["dir_path"], self.task.data_dir))
-        return _Effect(Outcome.NEUTRAL, feedback.clip_lines(names, feedback.MAX_OUTPUT_CHARS))
+        return _ActionResult(Outcome.NEUTRAL, feedback.clip_lines(names, feedback.MAX_OUTPUT_CHARS))
 
-    def _copy_file(self, state: EnvState, files: Files, arguments: dict, lease: str) -> _Effect:
+    def _copy_file(self, state: EnvState, files: Files, arguments: Arguments, lease: str) -> _ActionResult:
         source, destination = clean_path(arguments["source"]), writable_path(arguments["destination"])
         content = read_bytes(files, source, self.task.data_dir)
         after = with_file(files, destination, content)
-        return _Effect(Outcome.NEUTRAL, f"Copied {source} to {destination}.", after)
+        return _ActionResult(Outcome.NEUTRAL, f"Copied {source} to {destination}.", after)
 
-    def _inspect(self, state: EnvState, files: Files, arguments: dict, lease: str) -> _Effect:
+    def _inspect(self, state: EnvState, files: Files, arguments: Arguments, lease: str) -> _ActionResult:
         first, last = arguments["start_line_number"], arguments["end_line_number"]
         lines = inspect_lines(files, arguments["script_name"], first, last, self.task.data_dir)
-        return _Effect(Outcome.NEUTRAL, feedback.clip(lines, feedback.MAX_OUTPUT_CHARS))
+        return _ActionResult(Outcome.NEUTRAL, feedback.clip(lines, feedback.MAX_OUTPUT_CHARS))
 
-    def _understand(self, state: EnvState, files: Files, arguments: dict, lease: str) -> _Effect:
+    def _understand(self, state: EnvState, files: Files, arguments: Arguments, lease: str) -> _ActionResult:
         text = read_text(files, arguments["file_name"], self.task.data_dir)
         report = self._coder.understand(text, arguments["things_to_look_for"])
-        return _Effect(Outcome.NEUTRAL, feedback.clip(report, feedback.MAX_OUTPUT_CHARS))
+        return _ActionResult(Outcome.NEUTRAL, feedback.clip(report, feedback.MAX_OUTPUT_CHARS))
 
-    def _final_answer(self, state: EnvState, files: Files, arguments: dict, lease: str) -> _Effect:
-        return _Effect(Outcome.NEUTRAL, "", done="final_answer")
+    def _final_answer(self, state: EnvState, files: Files, arguments: Arguments, lease: str) -> _ActionResult:
+        return _ActionResult(Outcome.NEUTRAL, "", done="final_answer")
 
-    def _execute_script(self, state: EnvState, files: Files, arguments: dict, lease: str) -> _Effect:
+    def _execute_script(
+        self, state: EnvState, files: Files, arguments: Arguments, lease: str
+    ) -> _ActionResult:
         """The outcome is neutral if the script succeeds: it may just look at the data and submit nothing."""
         run = self._run(state, files, clean_path(arguments["script_name"]), lease)
         text = feedback.join(feedback.execution(run.result, run.limits), self._score_text(state, run))
         outcome = Outcome.NEUTRAL if run.ended_well else _failure(run.result)
-        return _Effect(outcome, text, run.files, run=run)
+        return _ActionResult(outcome, text, run.files, run=run)
 
-    def _edit_script(self, state: EnvState, files: Files, arguments: dict, lease: str) -> _Effect:
+    def _edit_script(self, state: EnvState, files: Files, arguments: Arguments, lease: str) -> _ActionResult:
         source, target = clean_path(arguments["script_name"]), writable_path(arguments["save_name"])
         if not target.endswith(".py"):
             raise WorkspaceError(
@@ -216,7 +218,7 @@ class Environment:
         edited = with_file(files, target, _encode(new))
         diff = _diff(old, new, source, target)
         if not diff:
-            return _Effect(Outcome.NEUTRAL, f"Saved to {target}; the edit changed nothing.", edited)
+            return _ActionResult(Outcome.NEUTRAL, f"Saved to {target}; the edit changed nothing.", edited)
         run = self._run(state, edited, target, lease)
         text = feedback.join(
             feedback.saved(target, diff),
@@ -226,8 +228,8 @@ class Environment:
         if not run.ended_well:
             outcome = _failure(run.result)
         else:
-            outcome = Outcome.SUCCESS if isinstance(run.verdict, Graded) else Outcome.ERROR
-        return _Effect(outcome, text, run.files, diff, run)
+            outcome = Outcome.SUCCESS if isinstance(run.grade, Graded) else Outcome.ERROR
+        return _ActionResult(outcome, text, run.files, diff, run)
 
     def _run(self, state: EnvState | None, files: Files, script: str, lease: str = "") -> _Run:
         """Runs a script and grades its submission.
@@ -249,11 +251,11 @@ class Environment:
             return _Run(result, limits, files, None)
         after = {path: content for path, content in result.files.items() if _is_kept(path)}
         written = after.pop(self.task.submission, None)
-        verdict = self._grade(written) if result.status is Status.OK else None
-        standing = written if isinstance(verdict, Graded) else files.get(self.task.submission)
+        grade = self._grade(written) if result.status is Status.OK else None
+        standing = written if isinstance(grade, Graded) else files.get(self.task.submission)
         if standing is not None:
             after[self.task.submission] = standing
-        return _Run(result, limits, after, verdict, written is not None)
+        return _Run(result, limits, after, grade, written is not None)
 
     def _grade(self, written: bytes | None) -> Graded | Invalid:
         """The scores of the submission, or why it is invalid. Raises _SandboxFault."""
@@ -270,32 +272,32 @@ class Environment:
 
     def _score_text(self, state: EnvState, run: _Run) -> str:
         """What the agent is told about its submission."""
-        if run.verdict is None:
+        if run.grade is None:
             return ""
-        if isinstance(run.verdict, Invalid):
-            return feedback.invalid_submission(run.verdict.reason)
+        if isinstance(run.grade, Invalid):
+            return feedback.invalid_submission(run.grade.reason)
         if not self.task.show_public_score:
             return "Submission accepted."
-        score, before = run.verdict.public, state.public_score
+        score, before = run.grade.public, state.public_score
         return feedback.comparison(self.task.metric, score, before, self._higher_is_better)
 
-    def _transition(self, state: EnvState, effect: _Effect) -> Transition:
+    def _transition(self, state: EnvState, result: _ActionResult) -> Transition:
         after = replace(state, steps=state.steps + 1)
-        if effect.files is not None:
-            after = replace(after, snapshot=self._store.put(effect.files))
-        run = effect.run
+        if result.files is not None:
+            after = replace(after, snapshot=self._store.put(result.files))
+        run = result.run
         if run is not None:
             after = replace(after, seconds=state.seconds + run.result.wall_seconds)
-            if isinstance(run.verdict, Graded):
-                scores = run.verdict
+            if isinstance(run.grade, Graded):
+                scores = run.grade
                 after = replace(after, public_score=scores.public, private_score=scores.private, graded=True)
         return Transition(
-            state=replace(after, done=effect.done or self._limit_reached(after)),
-            outcome=effect.outcome,
-            feedback=effect.feedback,
+            state=replace(after, done=result.done or self._limit_reached(after)),
+            outcome=result.outcome,
+            feedback=result.feedback,
             m_before=state.public_score,
             m_after=after.public_score,
-            diff=effect.diff,
+            diff=result.diff,
             output=run.result.output if run else "",
             status=run.status if run else "",
             cached=run.result.cached if run else False,
@@ -311,11 +313,11 @@ class Environment:
         run = self._attempt_starter()
         if not run.ended_well:
             problem = feedback.clip(feedback.execution(run.result, run.limits), 600)
-        elif isinstance(run.verdict, Graded):
+        elif isinstance(run.grade, Graded):
             snapshot = self._store.put(run.files)
-            return EnvState(snapshot, run.verdict.public, run.verdict.private)
+            return EnvState(snapshot, run.grade.public, run.grade.private)
         else:
-            problem = feedback.invalid_submission(run.verdict.reason if run.verdict else "")
+            problem = feedback.invalid_submission(run.grade.reason if run.grade else "")
         raise StarterError(
             f"the starter of task {name} must run and write a valid submission; fix its {STARTER}: {problem}"
         )

@@ -71,35 +71,13 @@ def line_chart(chart: Chart) -> dict[str, Any] | None:
     drawn = [series for series in thinned if any(map(math.isfinite, series.y))]
     if not drawn:
         return None
-    xs = [x for series in drawn for x in series.x]
-    ys = [y for series in drawn for y in series.y if math.isfinite(y)]
-    for series in drawn:
-        if series.band:
-            ys += [edge for edges in series.band for edge in edges if math.isfinite(edge)]
-    x_scale = _Scale(min(xs), max(xs), LEFT, WIDTH - RIGHT)
-    bounds = [bound for bound in (chart.floor, chart.ceiling) if bound is not None]
-    low, high = min(ys + bounds), max(ys + bounds)
-    margin = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
-    y_scale = _Scale(
-        low if chart.floor is not None and low >= chart.floor else low - margin,
-        high if chart.ceiling is not None and high <= chart.ceiling else high + margin,
-        HEIGHT - BOTTOM,
-        TOP,
-    )
-    longest = max(len(series.x) for series in chart.series)
-    note = chart.note
-    if longest > MAX_POINTS:
-        note = f"{note} Each point is a mean of {math.ceil(longest / MAX_POINTS)} recorded ones.".strip()
+    x_scale, y_scale = _x_scale(drawn), _y_scale(chart, drawn)
     return {
         "title": chart.title,
         "x_label": chart.x_label,
-        "note": note,
-        "x_ticks": [
-            (round(x_scale(tick), 1), short_number(tick)) for tick in ticks(x_scale.low, x_scale.high)
-        ],
-        "y_ticks": [
-            (round(y_scale(tick), 1), short_number(tick)) for tick in ticks(y_scale.low, y_scale.high)
-        ],
+        "note": _note(chart),
+        "x_ticks": _ticks(x_scale),
+        "y_ticks": _ticks(y_scale),
         "series": [
             {
                 "label": series.label,
@@ -113,15 +91,7 @@ def line_chart(chart: Chart) -> dict[str, Any] | None:
         "readout": {
             "x": chart.x_label,
             "series": [
-                {
-                    "label": series.label,
-                    "points": [
-                        [round(x_scale(x), 1), x, y]
-                        for x, y in zip(series.x, series.y, strict=True)
-                        if math.isfinite(y)
-                    ],
-                }
-                for series in drawn
+                {"label": series.label, "points": _readout_points(series, x_scale)} for series in drawn
             ],
         },
     }
@@ -171,6 +141,45 @@ class _Scale:
 
     def __call__(self, value: float) -> float:
         return self._start + (value - self.low) / (self.high - self.low) * (self._end - self._start)
+
+
+def _x_scale(drawn: Sequence[Series]) -> _Scale:
+    xs = [x for series in drawn for x in series.x]
+    return _Scale(min(xs), max(xs), LEFT, WIDTH - RIGHT)
+
+
+def _y_scale(chart: Chart, drawn: Sequence[Series]) -> _Scale:
+    """With a margin, except beside a floor or a ceiling that no value passes."""
+    ys = [y for series in drawn for y in series.y if math.isfinite(y)]
+    for series in drawn:
+        if series.band:
+            ys += [edge for edges in series.band for edge in edges if math.isfinite(edge)]
+    bounds = [bound for bound in (chart.floor, chart.ceiling) if bound is not None]
+    low, high = min(ys + bounds), max(ys + bounds)
+    margin = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
+    return _Scale(
+        low if chart.floor is not None and low >= chart.floor else low - margin,
+        high if chart.ceiling is not None and high <= chart.ceiling else high + margin,
+        HEIGHT - BOTTOM,
+        TOP,
+    )
+
+
+def _ticks(scale: _Scale) -> list[tuple[float, str]]:
+    """Positions and labels."""
+    return [(round(scale(tick), 1), short_number(tick)) for tick in ticks(scale.low, scale.high)]
+
+
+def _note(chart: Chart) -> str:
+    longest = max(len(series.x) for series in chart.series)
+    if longest <= MAX_POINTS:
+        return chart.note
+    return f"{chart.note} Each point is a mean of {math.ceil(longest / MAX_POINTS)} recorded ones.".strip()
+
+
+def _readout_points(series: Series, x_scale: _Scale) -> list[list[float]]:
+    """Position, x and y of each point that was recorded."""
+    return [[round(x_scale(x), 1), x, y] for x, y in zip(series.x, series.y, strict=True) if math.isfinite(y)]
 
 
 def _thin(series: Series) -> Series:

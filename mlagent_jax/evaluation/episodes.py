@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from mlagent_jax.agent.response import ALL_FIELDS
 from mlagent_jax.agent.trajectory import Step, Trajectory
 from mlagent_jax.evaluation.embed import packed_json, shortened
 from mlagent_jax.evaluation.scores import mean_step_reward
+from mlagent_jax.jsonl import Record
 
 MAX_TEXT = 20_000  # characters of one output, feedback, diff or response
 CHUNK_STEPS = 200
 PPO = "ppo"
-
-Record = dict[str, Any]
 
 
 def build(

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from mlagent_jax.evaluation.charts import Chart, Series, line_chart
-
-Record = dict[str, Any]
+from mlagent_jax.jsonl import Record
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ def _mean_variance(record: Record) -> float | None:
     return deviation**2 / (scored - 1) if scored > 1 else None
 
 
-def charts(records: Sequence[Record], plans: Sequence[Plan]) -> tuple[list[dict[str, Any]], list[str]]:
+def charts(records: Sequence[Record], plans: Sequence[Plan]) -> tuple[list[Record], list[str]]:
     """Charts of the plans whose metrics were logged, and the titles of the other plans."""
     drawn, absent = [], []
     for plan in plans:
@@ -150,7 +148,7 @@ def charts(records: Sequence[Record], plans: Sequence[Plan]) -> tuple[list[dict[
     return drawn, absent
 
 
-def others(records: Sequence[Record], plans: Sequence[Plan]) -> list[dict[str, Any]]:
+def others(records: Sequence[Record], plans: Sequence[Plan]) -> list[Record]:
     """A small chart of every other number that was logged, by name."""
     shown = {
         name for plan in plans for name in (plan.x[0], *plan.band, *(metric for _, metric in plan.series))

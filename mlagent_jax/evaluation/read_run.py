@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.agent.trajectory_log import latest_trajectories
 from mlagent_jax.errors import UserError
 from mlagent_jax.evaluation.scores import SCHEMA_VERSION
+from mlagent_jax.files import read_json_object
 from mlagent_jax.jsonl import Record, read_jsonl
 from mlagent_jax.run_folder import DONE, RunFolder
 
@@ -86,13 +86,6 @@ def _read_scores(folder: RunFolder) -> Record | None:
 def read_json(path: Path) -> Record | None:
     """The object in `path`, or None if there is no such file. Raises UserError if it is not a JSON object."""
     try:
-        value = json.loads(path.read_bytes())
+        return read_json_object(path, UserError, remedy="delete it and run its stage again")
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); delete it and run its stage again") from error
-    if not isinstance(value, dict):
-        raise UserError(
-            f"{path} holds a JSON {type(value).__name__} instead of an object; delete it and run its stage again"
-        )
-    return value

@@ -7,8 +7,7 @@ from typing import Any
 
 from mlagent_jax.evaluation.charts import COLOURS, Chart, Series, interval_rows, line_chart, strip_rows
 from mlagent_jax.evaluation.scores import HEADLINE, SPLITS
-
-Record = dict[str, Any]
+from mlagent_jax.jsonl import Record
 
 AGENT_TITLES = {
     "starter": "Starter",

@@ -8,8 +8,7 @@ from typing import Any
 from mlagent_jax.evaluation.numbers import NONE, format_gain, format_score
 from mlagent_jax.evaluation.scores import SPLITS
 from mlagent_jax.evaluation.tables import agent_title, matrix
-
-Record = dict[str, Any]
+from mlagent_jax.jsonl import Record
 
 SCORE_COLUMNS = (
     "task",

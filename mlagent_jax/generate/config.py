@@ -18,10 +18,12 @@ LOGPROBS_MODES = ("processed_logprobs", "raw_logprobs")
 class EngineConfig:
     """Lengths are in tokens. An answer depends on these values to the last bit, but not on what else is running.
 
-    slots: requests that are decoded at once. On a mesh they are rounded up to a multiple of its devices.
-    max_length: of a prompt with its answer.
+    slots: requests that are decoded at once (vLLM's max_num_seqs). On a mesh they are rounded up to a multiple of its
+        devices.
+    max_length: of a prompt with its answer (vLLM's max_model_len).
     cache_tokens: size of the key-value cache; requests wait while it is full. 0: `slots` times `max_length`.
-    page_size: the cache is allocated, and shared between requests, in pages of this many tokens.
+    page_size: the cache is allocated, and shared between requests, in pages of this many tokens (vLLM's
+        block_size).
     prefill_chunks: lengths of the chunks in which prompts are prefilled. A prompt is cut into as many of the longest as
         fit, and the rest into what costs least.
     block_kv: keys that attention takes at a time; smaller values suit a CPU, where its cache is the limit.

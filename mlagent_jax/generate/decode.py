@@ -28,12 +28,12 @@ class _DecodeState(NamedTuple):
     ended: Bool[Array, " S"]
     cache: KVCache
     token: Int32[Array, " S"]
-    output: DecodeOutput
+    output: DecodeOutput[Array]
 
 
 def engine_decode(
-    setup: EngineSetup, weights: Params, cache: KVCache, batch: DecodeBatch
-) -> tuple[KVCache, DecodeOutput]:
+    setup: EngineSetup, weights: Params, cache: KVCache, batch: DecodeBatch[Array]
+) -> tuple[KVCache, DecodeOutput[Array]]:
     """Decodes until `batch.max_steps`, until all requests have ended, or until one has if `batch.exit_on_finish`.
 
     A request ends with a stop id, when nothing is remaining, or with a log-prob that is not finite.
@@ -53,7 +53,7 @@ def engine_decode(
 
 
 def _decode_step(
-    setup: EngineSetup, weights: Params, batch: DecodeBatch, state: _DecodeState
+    setup: EngineSetup, weights: Params, batch: DecodeBatch[Array], state: _DecodeState
 ) -> _DecodeState:
     """Samples one more token of every slot."""
     step, output, live = state.step, state.output, ~state.ended
@@ -77,7 +77,7 @@ def _decode_step(
 def _run_token(
     setup: EngineSetup,
     weights: Params,
-    batch: DecodeBatch,
+    batch: DecodeBatch[Array],
     cache: KVCache,
     token: Int32[Array, " S"],
     length: Int32[Array, " S"],

@@ -84,8 +84,8 @@ def fuse_qkv(layer: Params, groups: int) -> Params:
     return layer | {"attention": attention | {"qkv_proj": fused}}
 
 
-def _concatenate_groups(groups: int, *arrays: Array) -> Array:
-    """Concatenates arrays [..., X_i]: the columns of all arrays for the first group, then for the second, and so on."""
+def _concatenate_groups(groups: int, *arrays: Float[Array, "*B _"]) -> Float[Array, "*B QKV"]:
+    """Concatenates the arrays' columns: those of all arrays for the first group, then for the second, and so on."""
     grouped = [array.reshape(*array.shape[:-1], groups, -1) for array in arrays]
     return jnp.concatenate(grouped, axis=-1).reshape(*arrays[0].shape[:-1], -1)
 

@@ -13,7 +13,9 @@ from mlagent_jax.generate.paged_attention import paged_attention
 from mlagent_jax.models.params import Params
 
 
-def engine_prefill(setup: EngineSetup, weights: Params, cache: KVCache, batch: PrefillBatch) -> KVCache:
+def engine_prefill(
+    setup: EngineSetup, weights: Params, cache: KVCache, batch: PrefillBatch[Array]
+) -> KVCache:
     """The cache with the batch's tokens. Each chunk must start at the beginning of a page."""
     size, page_size = batch.tokens.shape[1], setup.engine.page_size
     offsets = jnp.arange(size)

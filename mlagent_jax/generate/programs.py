@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Int32, PyTree
 
@@ -37,15 +38,18 @@ class EnginePrograms(NamedTuple):
 
     The cache stays on the devices between calls, and is donated to each of them.
 
-    load(params) makes the engine's weights, reset() an empty cache. prefill and decode take weights, cache and a batch.
+    load(params) makes the engine's weights, reset() an empty cache. prefill and decode take weights, cache and a batch
+    on the host or on the devices.
     copy(cache, source, target) copies, for each slot, a page of its device to another page of the same device.
     """
 
     load: Jitted[[Params], Params]
     reset: Jitted[[], KVCache]
-    prefill: Jitted[[Params, KVCache, PrefillBatch], KVCache]
+    prefill: Jitted[[Params, KVCache, PrefillBatch[Array] | PrefillBatch[np.ndarray]], KVCache]
     copy: Jitted[[KVCache, Int32[Array, " S"], Int32[Array, " S"]], KVCache]
-    decode: Jitted[[Params, KVCache, DecodeBatch], tuple[KVCache, DecodeOutput]]
+    decode: Jitted[
+        [Params, KVCache, DecodeBatch[Array] | DecodeBatch[np.ndarray]], tuple[KVCache, DecodeOutput[Array]]
+    ]
     weights: PyTree[jax.ShapeDtypeStruct]
     cache: PyTree[jax.ShapeDtypeStruct]
 

@@ -62,7 +62,7 @@ def uniforms(seeds: UInt32[Array, " B"], positions: Int[Array, " B"]) -> Float32
     return jax.vmap(one)(seeds, positions)
 
 
-def process_logits(logits: Float[Array, "B V"], sampling: SamplingMetadata) -> Float32[Array, "B V"]:
+def process_logits(logits: Float[Array, "B V"], sampling: SamplingMetadata[Array]) -> Float32[Array, "B V"]:
     """Logits of the distribution to sample from: scaled, with -inf for excluded tokens.
 
     Greedy rows keep temperature 1 and all tokens. The sort for top-k and top-p runs only if a row needs it; a row's
@@ -96,7 +96,7 @@ def process_logits(logits: Float[Array, "B V"], sampling: SamplingMetadata) -> F
 
 
 def sample(
-    logits: Float[Array, "B V"], uniform: Float32[Array, " B"], sampling: SamplingMetadata
+    logits: Float[Array, "B V"], uniform: Float32[Array, " B"], sampling: SamplingMetadata[Array]
 ) -> tuple[Int32[Array, " B"], Float32[Array, " B"]]:
     """A token for each row, and its log-probability under the distribution it was sampled from.
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 Values = Shaped[np.ndarray, "n t"]
 """n rows of t target columns, or of t values in one row of a target array: float, or str for classes and rankings."""
@@ -121,7 +121,7 @@ class Metric:
 def _sklearn(name: str, **options: Any) -> Scorer:
     """A scorer of `sklearn.metrics`, imported only when it is first called: the import takes over a second."""
 
-    def scorer(truth: np.ndarray, predicted: np.ndarray) -> float:
+    def scorer(truth: Shaped[np.ndarray, " n *t"], predicted: Shaped[np.ndarray, " n *p"]) -> float:
         from sklearn import metrics
 
         return getattr(metrics, name)(truth, predicted, **options)
@@ -165,7 +165,7 @@ def _map_at_5(truth: Values, predicted: Values) -> float:
 def _correlation(name: str) -> Scorer:
     """A correlation of `scipy.stats`; 0 for constant predictions, where it is undefined."""
 
-    def scorer(truth: np.ndarray, predicted: np.ndarray) -> float:
+    def scorer(truth: Float[np.ndarray, " n"], predicted: Float[np.ndarray, " n"]) -> float:
         from scipy import stats
 
         with warnings.catch_warnings():

@@ -263,10 +263,14 @@ def _block_definition(config: Qwen2Config) -> nnx.GraphDef[Block]:
     return nnx.graphdef(nnx.eval_shape(lambda: Block(config, nnx.Rngs(0))))
 
 
-def _normal(config: Qwen2Config, shape: tuple[int, ...], axes: tuple[str, ...], rngs: nnx.Rngs) -> nnx.Param:
+def _normal(
+    config: Qwen2Config, shape: tuple[int, ...], axes: tuple[str, ...], rngs: nnx.Rngs
+) -> nnx.Param[Array]:
     values = config.initializer_range * jax.random.normal(rngs.params(), shape, jnp.float32)
     return nnx.Param(values.astype(config.param_dtype), logical_axes=axes)
 
 
-def _constant(config: Qwen2Config, shape: tuple[int, ...], axes: tuple[str, ...], value: float) -> nnx.Param:
+def _constant(
+    config: Qwen2Config, shape: tuple[int, ...], axes: tuple[str, ...], value: float
+) -> nnx.Param[Array]:
     return nnx.Param(jnp.full(shape, value, config.param_dtype), logical_axes=axes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, BFloat16, Float16, Int
+from jaxtyping import Array, BFloat16, Float, Float16, Int
 
 from mlagent_jax.nn.padding import pad_time
 
@@ -31,7 +31,9 @@ def cudnn_attention(
     follows = jnp.arange(segment_ids.shape[1]) >= lengths[:, None]
     one_document = jnp.all(first | (follows & (segment_ids <= 0)))
 
-    def by_length(q: Array, k: Array, v: Array) -> Array:
+    def by_length(
+        q: Float[Array, "B T N H"], k: Float[Array, "B T K H"], v: Float[Array, "B T K H"]
+    ) -> Float[Array, "B T N H"]:
         return jax.nn.dot_product_attention(
             q,
             k,
@@ -42,7 +44,9 @@ def cudnn_attention(
             implementation="cudnn",
         )
 
-    def by_mask(q: Array, k: Array, v: Array) -> Array:
+    def by_mask(
+        q: Float[Array, "B T N H"], k: Float[Array, "B T K H"], v: Float[Array, "B T K H"]
+    ) -> Float[Array, "B T N H"]:
         same = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
         return jax.nn.dot_product_attention(q, k, v, mask=same, is_causal=True, implementation="cudnn")
 

@@ -23,8 +23,8 @@ class PPOBatch:
     """The rows of one update.
 
     arrays: [B,T] each, aligned with the position that predicts a token (see `text.packing`). tokens, targets,
-        segment_ids and positions, int32. mask, bool: action tokens that are trained on. ends, bool: action tokens after
-        which no further reward counts. rewards, float32, at each action's last token. sampler_logprobs, float32.
+        segment_ids and positions, int32. mask, bool: action tokens that are trained on. dones, bool: action tokens
+        after which no further reward counts. rewards, float32, at each action's last token. sampler_logprobs, float32.
         weights, float32: of each token in its minibatch's loss.
     minibatches: [start, stop) of each minibatch's rows.
     """
@@ -56,7 +56,7 @@ def make_batch(config: PPOConfig, rollouts: Sequence[Rollout], update: int) -> P
 def _pack_minibatch(config: PPOConfig, rollouts: Sequence[Rollout]) -> Arrays:
     packed = pad_rows(pack([_encoded(rollout) for rollout in rollouts], config.row_length), config.micro_rows)
     shape = packed.tokens.shape
-    mask, ends = np.zeros(shape, bool), np.zeros(shape, bool)
+    mask, dones = np.zeros(shape, bool), np.zeros(shape, bool)
     # Rewards are floats from here to the loss: an integer array would turn 0.7 into 0.
     rewards, sampler_logprobs = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     lengths = np.zeros(shape, np.int32)
@@ -64,20 +64,21 @@ def _pack_minibatch(config: PPOConfig, rollouts: Sequence[Rollout]) -> Arrays:
         last = None
         for action in rollout.actions:
             # Token j of a sequence is predicted at its position j - 1.
-            where = slice(place.start + action.span[0] - 1, place.start + action.span[1] - 1)
+            start, end = action.response_range
+            where = slice(place.start + start - 1, place.start + end - 1)
             sampler_logprobs[place.row, where] = action.logprobs
             if action.reward is None:
                 continue
             mask[place.row, where] = True
-            lengths[place.row, where] = action.span[1] - action.span[0]
+            lengths[place.row, where] = end - start
             rewards[place.row, where.stop - 1] = action.reward
             last = where.stop - 1
-            ends[place.row, last] = not config.reward_to_go
+            dones[place.row, last] = not config.reward_to_go
         if last is not None:
-            ends[place.row, last] = True
+            dones[place.row, last] = True
     return _row_arrays(packed) | {
         "mask": mask,
-        "ends": ends,
+        "dones": dones,
         "rewards": rewards,
         "sampler_logprobs": sampler_logprobs,
         "weights": token_weights(mask, lengths, config.aggregation),
@@ -92,7 +93,7 @@ def _row_arrays(packed: PackedRows) -> Arrays:
 
 def _encoded(rollout: Rollout) -> Encoded:
     action = np.zeros(len(rollout.tokens), bool)
-    spans = tuple(sample.span for sample in rollout.actions)
-    for start, end in spans:
+    ranges = tuple(sample.response_range for sample in rollout.actions)
+    for start, end in ranges:
         action[start:end] = True
-    return Encoded(rollout.tokens, action, spans)
+    return Encoded(rollout.tokens, action, ranges)

@@ -24,7 +24,7 @@ def rollout_metrics(rollouts: Sequence[Rollout]) -> Line:
     actions = [action for rollout in rollouts for action in rollout.actions]
     scored = [action for action in actions if action.reward is not None]
     rewards = np.array([action.reward for action in scored], np.float64)
-    lengths = np.array([action.span[1] - action.span[0] for action in actions])
+    lengths = np.array([action.response_range[1] - action.response_range[0] for action in actions])
     line: Line = {
         "critic/score/mean": float(rewards.mean()),
         "critic/score/std": float(rewards.std()),

@@ -6,23 +6,21 @@ ends early is run again. If it fails again, none of it is trained on, since its 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from absl import logging
 
-from mlagent_jax.agent.episode import EpisodeRequest, Stepper, run_episodes
+from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
 from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.prompt import messages
 from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.ppo.rollout import Rollout, RolloutBatch, action_record, action_sample
 from mlagent_jax.text.chat import encode_chat
-
-_log = logging.getLogger("mlagent_jax")
 
 
 class EpisodeCollector:
@@ -32,9 +30,9 @@ class EpisodeCollector:
     retry is the one that there would have been without the failure.
     """
 
-    def __init__(self, tasks: Sequence[str], stepper: Stepper, parallel: int = 8, retries: int = 1):
+    def __init__(self, tasks: Sequence[str], env_runner: EnvRunner, parallel: int = 8, retries: int = 1):
         self._tasks = tuple(tasks)
-        self._stepper = stepper
+        self._env_runner = env_runner
         self._parallel = parallel
         self._retries = retries
 
@@ -57,7 +55,7 @@ class EpisodeCollector:
             "rollout/episodes_without_room": sum(not episode.steps for episode in whole),
         }
         if counts["rollout/masked_episodes"]:
-            _log.warning(
+            logging.warning(
                 "PPO update %d: %d of %d episodes were ended early by infrastructure failures, also when repeated; "
                 "they are not trained on",
                 update + 1,
@@ -65,7 +63,7 @@ class EpisodeCollector:
                 len(episodes),
             )
         if counts["rollout/episodes_without_room"]:
-            _log.warning(
+            logging.warning(
                 "PPO update %d: %d of %d episodes have no step, because the first prompt leaves no room for a response",
                 update + 1,
                 counts["rollout/episodes_without_room"],
@@ -79,7 +77,7 @@ class EpisodeCollector:
         """The episodes, ordered by index, and how many of them were repeated."""
         pending, finished, repeated = list(requests), dict[int, Trajectory](), set[int]()
         for _ in range(1 + self._retries):
-            for episode in run_episodes(policy, pending, self._stepper, self._parallel):
+            for episode in run_episodes(policy, pending, self._env_runner, self._parallel):
                 finished[episode.index] = episode
             pending = [request for request in pending if finished[request.index].is_masked]
             if not pending:
@@ -88,15 +86,15 @@ class EpisodeCollector:
         return [finished[index] for index in sorted(finished)], len(repeated)
 
     def _rollout(self, policy: ModelPolicy, episode: Trajectory) -> Rollout:
-        task = self._stepper.environments[episode.task].task
+        task = self._env_runner.environments[episode.task].task
         chat = messages(policy.form, Situation(task, episode.steps))
         encoded = encode_chat(policy.tokenizer, chat)
         actions = tuple(
             action_sample(policy, step, start)
-            for step, (start, _) in zip(episode.steps, encoded.spans, strict=True)
+            for step, (start, _) in zip(episode.steps, encoded.response_ranges, strict=True)
         )
         # No later token has a loss.
-        return Rollout(encoded.tokens[: actions[-1].span[1]], actions)
+        return Rollout(encoded.tokens[: actions[-1].response_range[1]], actions)
 
 
 def _records(episode: Trajectory) -> list[dict[str, Any]]:

@@ -12,14 +12,14 @@ def generalised_advantages(
     rewards: Real[Array, "B T"],
     values: Real[Array, "B T"],
     mask: Bool[Array, "B T"],
-    ends: Bool[Array, "B T"],
+    dones: Bool[Array, "B T"],
     gamma: float,
     lam: float,
 ) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
     """Advantages and returns (advantage + value), float32, 0 outside of `mask`.
 
     mask: action tokens; all other positions are skipped, as if they did not exist. rewards, values: read at action
-    tokens only. ends: action tokens that end a trajectory, after which value and advantage are 0.
+    tokens only. dones: action tokens that end a trajectory, after which value and advantage are 0.
 
     delta_t = r_t + gamma * V_{t+1} - V_t;  A_t = delta_t + gamma * lam * A_{t+1}, where t counts action tokens.
     """
@@ -36,7 +36,7 @@ def generalised_advantages(
     # Always float32: integer rewards would make integer advantages.
     rewards, values = rewards.astype(jnp.float32), values.astype(jnp.float32)
     zeros = jnp.zeros(rewards.shape[0], jnp.float32)
-    by_time = tuple(array.T for array in (rewards, values, mask, ends.astype(jnp.float32)))
+    by_time = tuple(array.T for array in (rewards, values, mask, dones.astype(jnp.float32)))
     by_time_advantages: Array
     _, by_time_advantages = jax.lax.scan(back, (zeros, zeros), by_time, reverse=True)
     advantages = by_time_advantages.T

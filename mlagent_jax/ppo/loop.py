@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 from jaxtyping import Bool
 
@@ -16,7 +15,7 @@ from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.errors import UserError
 from mlagent_jax.finite import require_finite
 from mlagent_jax.generate.config import EngineConfig
-from mlagent_jax.jsonl import append_jsonl, drop_after
+from mlagent_jax.jsonl import Record, append_jsonl, drop_after
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.lora import partition
 from mlagent_jax.models.params import Params
@@ -29,10 +28,11 @@ from mlagent_jax.ppo.batch import make_batch
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.critic_start import fit_value_head
 from mlagent_jax.ppo.diagnostics import after_step, rollout_metrics, task_metrics, update_metrics
+from mlagent_jax.ppo.phase_timer import PhaseTimer
 from mlagent_jax.ppo.rollout import Collector, Rollout, shuffled_rewards
 from mlagent_jax.ppo.update import Updater
 from mlagent_jax.run_folder import ROLLOUTS
-from mlagent_jax.tracking.tracker import Tracking
+from mlagent_jax.tracking.tracker import Tracker, Tracking
 from mlagent_jax.training.checkpoints import CheckpointError, Checkpoints
 from mlagent_jax.training.progress import ProgressBar
 from mlagent_jax.training.stage_checkpoints import (
@@ -42,8 +42,6 @@ from mlagent_jax.training.stage_checkpoints import (
     save_state,
 )
 from mlagent_jax.training.state import TrainState
-
-_log = logging.getLogger("mlagent_jax")
 
 
 def train(
@@ -90,34 +88,54 @@ def train(
             ProgressBar(workdir.name, config.updates, start, shown=main) as bar,
         ):
             for update in range(start, config.updates):
-                clock = _Clock()
-                policy.engine.load(updater.policy_params(states))
-                clock.lap("update_weights")
-                rates = updater.learning_rates(states)
-                rollouts, records, counts = _collect(config, collector, policy, update, rates, clock)
-                states, line = learn(config, updater, states, rollouts, update, clock)
-                tokens = sum(len(rollout.tokens) for rollout in rollouts)
-                line |= task_metrics(records) | clock.seconds | counts
-                line |= {
-                    "timing_s/step": clock.total,
-                    "perf/total_num_tokens": tokens,
-                    "perf/throughput": tokens / clock.total / mesh.size,
-                }
-                if line["rollout/masked_actions"]:
-                    _log.warning(
-                        "PPO update %d: %d of %d actions met infrastructure failures and are not trained on",
-                        update + 1,
-                        line["rollout/masked_actions"],
-                        line["rollout/actions"],
-                    )
+                timer = PhaseTimer()
+                states, records, line = _run_update(config, updater, states, collector, policy, update, timer)
+                line["perf/throughput"] = line["perf/total_num_tokens"] / line["timing_s/step"] / mesh.size
                 if main:
                     append_jsonl(rollouts_path, [{"step": update + 1} | record for record in records])
-                tracker.log_scalars(update + 1, line)
+                _log_update(tracker, update, line)
                 save(checkpoints, update + 1, states, updater.policy_params(states))
                 bar.advance(
-                    f"reward {line['critic/score/mean']:.3f}, KL {line['actor/ref_kl']:.4f}, {clock.total:.1f} s"
+                    f"reward {line['critic/score/mean']:.3f}, KL {line['actor/ref_kl']:.4f}, {timer.total:.1f} s"
                 )
     return updater.policy_params(states)
+
+
+def _run_update(
+    config: PPOConfig,
+    updater: Updater,
+    states: TrainStates,
+    collector: Collector | None,
+    policy: ModelPolicy,
+    update: int,
+    timer: PhaseTimer,
+) -> tuple[TrainStates, list[Record], dict[str, float]]:
+    """Samples with the current policy and learns from it; the old states are donated.
+
+    Returns the new states, the records of the actions (on the main process only) and the update's metrics.
+    """
+    policy.engine.load(updater.policy_params(states))
+    timer.end_phase("update_weights")
+    rates = updater.learning_rates(states)
+    rollouts, records, counts = _collect(config, collector, policy, update, rates, timer)
+    states, line = learn(config, updater, states, rollouts, update, timer)
+    line |= task_metrics(records) | timer.seconds | counts
+    line |= {
+        "timing_s/step": timer.total,
+        "perf/total_num_tokens": sum(len(rollout.tokens) for rollout in rollouts),
+    }
+    return states, records, line
+
+
+def _log_update(tracker: Tracker, update: int, line: Mapping[str, float]) -> None:
+    if line["rollout/masked_actions"]:
+        logging.warning(
+            "PPO update %d: %d of %d actions met infrastructure failures and are not trained on",
+            update + 1,
+            line["rollout/masked_actions"],
+            line["rollout/actions"],
+        )
+    tracker.log_scalars(update + 1, line)
 
 
 def _value_head(
@@ -148,10 +166,10 @@ def learn(
     states: TrainStates,
     rollouts: Sequence[Rollout],
     update: int,
-    clock: _Clock | None = None,
+    timer: PhaseTimer | None = None,
 ) -> tuple[TrainStates, dict[str, float]]:
     """One update from given rollouts: the new states (the old ones are donated) and the update's metrics."""
-    clock = clock or _Clock()
+    timer = timer or PhaseTimer()
     line = rollout_metrics(rollouts)
     if config.shuffle_rewards:
         rollouts = shuffled_rewards(rollouts, config.seed, update)
@@ -159,16 +177,16 @@ def learn(
     experience = updater.compute_experience(states, batch)
     mask = batch.arrays["mask"]
     guards.check_experience(experience, mask, f"before update {update + 1}", updater.learning_rates(states))
-    clock.lap("old_log_prob")
+    timer.end_phase("old_log_prob")
     states, aux, scalars = updater.update(states, batch, experience, update)
-    clock.lap("update_actor")
+    timer.end_phase("update_actor")
     line |= update_metrics(batch.arrays | experience, aux, config) | scalars
     # Finite weights can still be too large to compute with: some rows are computed again before anything is saved.
     rows = _rows_to_check(config, mask, update)
     after, checked = updater.compute_experience(states, batch, rows), mask[rows]
     guards.check_experience(after, checked, f"after update {update + 1}", updater.learning_rates(states))
     line |= after_step(experience["old_logprobs"][rows][checked], after["old_logprobs"][checked])
-    clock.lap("post_update_check")
+    timer.end_phase("post_update_check")
     return states, line
 
 
@@ -218,11 +236,11 @@ def _collect(
     policy: ModelPolicy,
     update: int,
     rates: LearningRates,
-    clock: _Clock,
-) -> tuple[list[Rollout], list[dict[str, Any]], dict[str, int]]:
+    timer: PhaseTimer,
+) -> tuple[list[Rollout], list[Record], dict[str, int]]:
     """The update's rollouts, the records of its actions (on the main process only) and further metrics."""
     engine = policy.engine
-    records: list[dict[str, Any]] = []
+    records: list[Record] = []
 
     def collect() -> tuple[list[Rollout], dict[str, float], dict[str, int]]:
         assert collector is not None, "the main process needs a collector"
@@ -232,7 +250,7 @@ def _collect(
 
     rollouts, seconds, counts = engine.on_main(collect)
     engine.unload()
-    clock.note(seconds)
+    timer.end_phases(seconds)
     guards.check_rollouts(rollouts, f"while update {update + 1} was sampled", rates.actor)
     scored = sum(action.reward is not None for rollout in rollouts for action in rollout.actions)
     if not scored:
@@ -241,24 +259,3 @@ def _collect(
             "the sandbox and run the same command again"
         )
     return rollouts, records, counts
-
-
-class _Clock:
-    """Seconds by phase."""
-
-    def __init__(self) -> None:
-        self._began = self._last = time.monotonic()
-        self.seconds: dict[str, float] = {}
-
-    def lap(self, phase: str) -> None:
-        now = time.monotonic()
-        self.seconds[f"timing_s/{phase}"] = now - self._last
-        self._last = now
-
-    def note(self, seconds: dict[str, float]) -> None:
-        self.seconds |= {f"timing_s/{phase}": value for phase, value in seconds.items()}
-        self._last = time.monotonic()
-
-    @property
-    def total(self) -> float:
-        return time.monotonic() - self._began

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Int32
 
-from mlagent_jax.agent.episode import Stepper
+from mlagent_jax.agent.episode import EnvRunner
 from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.agent.trajectory import Step
 from mlagent_jax.environment.state import Outcome
@@ -22,11 +22,12 @@ from mlagent_jax.text.chat import Encoded
 class ActionSample:
     """One response within a rollout.
 
-    span: [start, end) of its tokens. logprobs: the sampler's, one for each token. reward: None after an infrastructure
-    failure; the action is then masked out of the loss. truncated: cut at the length limit before its end of turn.
+    response_range: [start, end) of its tokens. logprobs: the sampler's, one for each token. reward: None after an
+    infrastructure failure; the action is then masked out of the loss. truncated: cut at the length limit before its end
+    of turn.
     """
 
-    span: tuple[int, int]
+    response_range: tuple[int, int]
     logprobs: tuple[float, ...]
     reward: float | None
     outcome: str
@@ -65,16 +66,16 @@ class Collector(Protocol):
 class StateCollector:
     """Step-wise RL: states from the pool, one action from each."""
 
-    def __init__(self, pool: StatePool, stepper: Stepper):
+    def __init__(self, pool: StatePool, env_runner: EnvRunner):
         self.pool = pool
-        self._stepper = stepper
+        self._env_runner = env_runner
 
     def collect(self, policy: ModelPolicy, count: int, seed: int, update: int) -> RolloutBatch:
         states = self.pool.sample(count, seed, update)
         began = time.monotonic()
         responses = policy.respond([state.turn.situation for state in states])
         sampled = time.monotonic()
-        steps = self._stepper.apply([state.turn for state in states], responses)
+        steps = self._env_runner.apply([state.turn for state in states], responses)
         acted = time.monotonic()
         rollouts = [_one_action(policy, state, step) for state, step in zip(states, steps, strict=True)]
         records = [_record(state, step) for state, step in zip(states, steps, strict=True)]
@@ -89,7 +90,7 @@ def action_sample(policy: ModelPolicy, step: Step, start: int) -> ActionSample:
     if step.tokens is None or step.logprobs is None:
         raise ValueError("a rollout needs the token ids and log-probs that the response was sampled with")
     return ActionSample(
-        span=(start, start + len(step.tokens)),
+        response_range=(start, start + len(step.tokens)),
         logprobs=step.logprobs,
         reward=None if step.outcome is Outcome.INFRASTRUCTURE else step.reward,
         outcome=str(step.outcome),
@@ -101,7 +102,7 @@ def demonstration(encoded: Encoded, rewards: Sequence[float | None]) -> Rollout:
     """An expert's episode as a rollout, with the rewards of its actions. Their log-probs are unknown and set to 0."""
     actions = tuple(
         ActionSample((start, stop), (0.0,) * (stop - start), reward, "demonstration", False)
-        for (start, stop), reward in zip(encoded.spans, rewards, strict=False)
+        for (start, stop), reward in zip(encoded.response_ranges, rewards, strict=False)
     )
     return Rollout(encoded.tokens, actions)
 

@@ -36,7 +36,7 @@ Scalars = dict[str, Shaped[Array, ""]]
 
 _FORWARD_INPUTS = ("positions", "segment_ids", "targets", "tokens")
 # Names of the rows that `compute_experience` and `loss` read.
-EXPERIENCE_INPUTS = (*_FORWARD_INPUTS, "ends", "mask", "rewards")
+EXPERIENCE_INPUTS = (*_FORWARD_INPUTS, "dones", "mask", "rewards")
 LOSS_INPUTS = (
     *_FORWARD_INPUTS,
     "advantages",
@@ -126,7 +126,7 @@ def compute_experience(
         rewards -= config.kl_coefficient * kl_estimate(logprobs, reference_logprobs, config.kl_estimator)
     rewards = jnp.where(rows["mask"], rewards, 0.0)
     advantages, returns = generalised_advantages(
-        rewards, old_values, rows["mask"], rows["ends"], config.gamma, config.lam
+        rewards, old_values, rows["mask"], rows["dones"], config.gamma, config.lam
     )
     return {
         "old_logprobs": logprobs,

@@ -57,13 +57,24 @@ def open_sandbox(
         from mlagent_jax.sandbox.ray import RaySandbox
 
         return GuardedSandbox(RaySandbox(data_root, workers, ray_backend, ray_address, docker))
-    reason = "backend process was chosen"
-    if backend != "process":
-        reason = why_not_bubblewrap(data_root)
-        if not reason:
-            return GuardedSandbox(BubblewrapSandbox(data_root, workers))
-        if backend == "bubblewrap":
-            raise SandboxUnavailableError(f"The bubblewrap sandbox does not work here ({reason}). {_REMEDY}")
+    if backend == "process":
+        reason = "backend process was chosen"
+        return _open_unisolated(data_root, workers, reason, allow_unisolated, writes_free_code)
+    reason = why_not_bubblewrap(data_root)
+    if not reason:
+        return GuardedSandbox(BubblewrapSandbox(data_root, workers))
+    if backend == "bubblewrap":
+        raise SandboxUnavailableError(f"The bubblewrap sandbox does not work here ({reason}). {_REMEDY}")
+    return _open_unisolated(data_root, workers, reason, allow_unisolated, writes_free_code)
+
+
+def _open_unisolated(
+    data_root: Path, workers: int, reason: str, allow_unisolated: bool, writes_free_code: bool
+) -> GuardedSandbox:
+    """Raises SandboxUnavailableError where free code has to run and the user has not allowed it.
+
+    reason: why there is no isolation.
+    """
     if writes_free_code and not allow_unisolated:
         raise SandboxUnavailableError(
             "This run executes code that a model writes, and nothing would isolate it on this host "

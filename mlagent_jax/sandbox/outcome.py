@@ -10,7 +10,7 @@ from typing import Any
 
 from mlagent_jax.sandbox.interface import Limits, Result, Status
 from mlagent_jax.sandbox.sandbox_worker import record
-from mlagent_jax.sandbox.sandbox_worker.record import Record
+from mlagent_jax.sandbox.sandbox_worker.record import Measurements
 
 _KILLED_FOR = {
     "time": Status.TIMEOUT,
@@ -49,7 +49,7 @@ def to_result(body: Mapping[str, Any], blobs: Mapping[str, bytes], limits: Limit
     )
 
 
-def decide_status(measured: Record, limits: Limits) -> Status:
+def decide_status(measured: Measurements, limits: Limits) -> Status:
     """Decides how an execution ended, from what the supervisor and the kernel measured.
 
     Some limits appear inside the program only as a failed call. They count if the refusal was seen from outside and

@@ -6,6 +6,8 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
+from mlagent_jax.text.surrogates import replace_surrogates
+
 _RETRY = {"Retry-After": "1"}  # seconds
 _TYPES = {408: "timeout_error", 429: "rate_limit_error"}
 
@@ -31,9 +33,9 @@ class ApiError(Exception):
         kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
         return {
             "error": {
-                "message": _replace_surrogates(self.message),
+                "message": replace_surrogates(self.message),
                 "type": kind,
-                "param": self.param and _replace_surrogates(self.param),
+                "param": self.param and replace_surrogates(self.param),
                 "code": self.code,
             }
         }
@@ -41,8 +43,3 @@ class ApiError(Exception):
     @property
     def headers(self) -> Mapping[str, str]:
         return _RETRY if self.status in (429, 503) else {}
-
-
-def _replace_surrogates(text: str) -> str:
-    """Replaces lone surrogates, which are valid in JSON but not in UTF-8, with "?"."""
-    return text.encode(errors="replace").decode()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+from absl import logging
 from jaxtyping import Int, Shaped
 
 from mlagent_jax.errors import UserError
@@ -15,8 +15,6 @@ from mlagent_jax.text.chat import Encoded, require_supervision
 from mlagent_jax.text.packing import PackedRows, cut_at_step, pack, pad_rows, rows_needed
 
 RowArrays = dict[str, Shaped[np.ndarray, "R T"]]
-
-_log = logging.getLogger("mlagent_jax")
 
 
 class Batches(Protocol):
@@ -126,7 +124,7 @@ def _split(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[list[Encode
         )
     cut, dropped = cut_counts(sequences, config.row_length)
     if cut:
-        _log.warning(
+        logging.warning(
             "%d of %d trajectories are longer than sft.row_length %d and are cut at a step; %d of these have no action "
             "left",
             cut,
@@ -140,7 +138,7 @@ def _split(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[list[Encode
 def _held_out_rows(config: SFTConfig, held_out: Sequence[Encoded]) -> PackedRows | None:
     rows = pack(held_out, config.row_length)
     if held_out and not len(rows.tokens):
-        _log.warning(
+        logging.warning(
             "no evaluation loss: none of the %d held-out trajectories has an action within sft.row_length %d",
             len(held_out),
             config.row_length,

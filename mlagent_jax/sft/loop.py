@@ -76,55 +76,33 @@ def train(
         state = resume(checkpoints, state)
         start = int(state.step)
         main = distributed.is_main()
-        tokens_seen = batches.tokens(0, start)
         with (
             tracking.open(workdir, start) as tracker,
             ProgressBar(workdir.name, total, start, shown=main) as bar,
         ):
-            clock, since = time.monotonic(), tokens_seen
+            throughput = _Throughput(batches.tokens(0, start))
             unchecked: list[tuple[int, Metrics]] = []
             for step in range(start, total):
                 rows = batches.rows(step)
-                tokens_seen += batches.tokens(step, step + 1)
+                throughput.total += batches.tokens(step, step + 1)
                 state, metrics = step_function(state, _device_batch(config, rows, mesh))
                 unchecked.append((step, metrics))
-                done = step + 1
-                evaluates = eval_rows is not None and (done % config.eval_every == 0 or done == total)
-                if done % config.log_every == 0 or evaluates or done == total:
+                done, note = step + 1, ""
+                evaluates = eval_rows is not None and _is_due(done, config.eval_every, total)
+                logs = evaluates or _is_due(done, config.log_every, total)
+                saves = _is_due(done, config.checkpoint_every, total)
+                if logs or saves:
                     _check(unchecked, schedule)
-                    line = {
-                        f"train/{name}": float(metrics[name])
-                        for name in ("loss", "grad_norm", "action_tokens")
-                    }
-                    elapsed = time.monotonic() - clock
-                    rate = (tokens_seen - since) / max(elapsed, 1e-9)
-                    clock, since = time.monotonic(), tokens_seen
-                    line |= {
-                        "train/lr": float(schedule(step)),
-                        "train/total_tokens": tokens_seen,
-                        "perf/throughput": rate / mesh.size,
-                    }
+                if logs:
+                    rate = throughput.rate()
+                    line = _train_metrics(metrics, float(schedule(step)), throughput.total, rate / mesh.size)
                     if evaluates:
-                        line["val/loss"] = evaluate(state.params)
-                        GUARD.require(
-                            {"the evaluation loss": line["val/loss"]},
-                            f"after step {done}",
-                            float(schedule(step)),
-                        )
-                        clock = time.monotonic()
+                        line["val/loss"] = _eval_loss(evaluate, state, float(schedule(step)))
+                        throughput.restart()
                     tracker.log_scalars(done, line)
                     note = f"loss {line['train/loss']:.3f}, {rate:,.0f} tokens/s"
-                else:
-                    note = ""
-                if done % config.checkpoint_every == 0 or done == total:
-                    _check(unchecked, schedule)
-                    # Finite weights can still be too large to compute with: a loss is computed before they are saved.
-                    new_loss = evaluate.loss(state.params, rows)
-                    GUARD.require(
-                        {"the loss with the new weights": new_loss},
-                        f"after step {done}",
-                        float(schedule(step)),
-                    )
+                if saves:
+                    _check_new_weights(evaluate, state, rows, float(schedule(step)))
                     save(checkpoints, state)
                 bar.advance(note)
     return state.params
@@ -176,6 +154,60 @@ def _check(unchecked: list[tuple[int, Metrics]], schedule: optax.Schedule) -> No
         }
         GUARD.require(quantities, f"at step {step + 1}", float(schedule(step)))
     unchecked.clear()
+
+
+def _check_new_weights(
+    evaluate: _Evaluation, state: TrainState, rows: RowArrays, learning_rate: float
+) -> None:
+    """Finite weights can still be too large to compute with: a loss is computed before they are saved.
+
+    Raises NotFiniteError.
+    """
+    quantities = {"the loss with the new weights": evaluate.loss(state.params, rows)}
+    GUARD.require(quantities, f"after step {int(state.step)}", learning_rate)
+
+
+def _eval_loss(evaluate: _Evaluation, state: TrainState, learning_rate: float) -> float:
+    """Raises NotFiniteError."""
+    loss = evaluate(state.params)
+    GUARD.require({"the evaluation loss": loss}, f"after step {int(state.step)}", learning_rate)
+    return loss
+
+
+def _train_metrics(
+    metrics: Metrics, learning_rate: float, tokens: int, tokens_per_second: float
+) -> dict[str, float]:
+    """The metrics of one step. tokens: since training began. tokens_per_second: of one device."""
+    line = {f"train/{name}": float(metrics[name]) for name in ("loss", "grad_norm", "action_tokens")}
+    return line | {
+        "train/lr": learning_rate,
+        "train/total_tokens": tokens,
+        "perf/throughput": tokens_per_second,
+    }
+
+
+def _is_due(done: int, every: int, total: int) -> bool:
+    """Whether what happens every so many steps, and at the end, happens after this one."""
+    return done % every == 0 or done == total
+
+
+class _Throughput:
+    """Tokens trained on, in total and by second."""
+
+    def __init__(self, tokens: int) -> None:
+        self.total = self._before = tokens
+        self._since = time.monotonic()
+
+    def rate(self) -> float:
+        """Tokens a second since the last call."""
+        tokens, elapsed = self.total - self._before, time.monotonic() - self._since
+        self._before = self.total
+        self.restart()
+        return tokens / max(elapsed, 1e-9)
+
+    def restart(self) -> None:
+        """Leaves out the time since the last call of `rate`, such as that of an evaluation."""
+        self._since = time.monotonic()
 
 
 def _device_batch(config: SFTConfig, rows: RowArrays, mesh: Mesh) -> MicroBatches:

@@ -92,7 +92,7 @@ def compile_train_step(
     config: Qwen2Config, optimiser: optax.GradientTransformation, shardings: TrainState
 ) -> Jitted[[TrainState, MicroBatches], tuple[TrainState, Metrics]]:
     """`train_step` jitted, on the mesh of `shardings`; the state passed in is donated."""
-    mesh = shardings.step.mesh
+    mesh: Mesh = jax.tree.leaves(shardings)[0].mesh
 
     def sft_train_step(state: TrainState, batch: MicroBatches) -> tuple[TrainState, Metrics]:
         return train_step(config, optimiser, state, batch, mesh)

@@ -31,7 +31,7 @@ class _Dtype:
         self.code = "O" if code.startswith("O") else code
         self.order = "<"
 
-    def __setstate__(self, state: tuple) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.order = ">" if state[1] == ">" else "<"
 
     def numpy(self) -> np.dtype:
@@ -44,7 +44,7 @@ class _Array:
     def __init__(self, *_: object) -> None:
         self.values = np.empty(0)
 
-    def __setstate__(self, state: tuple) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, data = state
         if dtype.code == "O":
             flat = np.empty(len(data), dtype=object)
@@ -54,7 +54,7 @@ class _Array:
         self.values = flat.reshape(shape, order="F" if fortran else "C")
 
 
-def _frombuffer(data: bytes, dtype: _Dtype, shape: tuple, order: Literal["C", "F"]) -> _Array:
+def _frombuffer(data: bytes, dtype: _Dtype, shape: tuple[int, ...], order: Literal["C", "F"]) -> _Array:
     array = _Array()
     array.values = np.frombuffer(data, dtype=dtype.numpy()).reshape(shape, order=order)
     return array
@@ -64,7 +64,7 @@ class _Marker:
     """Stands in for a class that pickles name but never instantiate."""
 
 
-def _new_index(_: object, state: dict) -> dict:
+def _new_index(_: object, state: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
@@ -75,12 +75,12 @@ def _block(values: _Array, placement: object, *_: object) -> tuple[_Array, objec
 class _Manager:
     """Stands in for pandas' BlockManager: blocks [columns, rows] and the two axes."""
 
-    def __init__(self, blocks: tuple, axes: list) -> None:
+    def __init__(self, blocks: tuple[Any, ...], axes: list[Any]) -> None:
         self.blocks, self.axes = blocks, axes
 
 
 class _Frame:
-    def __setstate__(self, state: dict) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.manager = state["_mgr"]
 
 

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.files import write_atomically
@@ -148,7 +149,7 @@ def find_prepared(task: TaskFile, data_root: Path, micro: bool = False) -> Prepa
     return PreparedData(public_dir, labels_path, classes, counts, _digest([text]))
 
 
-def _changed_files(public_dir: Path, manifest: dict) -> list[str]:
+def _changed_files(public_dir: Path, manifest: dict[str, Any]) -> list[str]:
     """The names of files that differ from the manifest, by hash, or by size if there is too much to hash."""
     paths = {str(path.relative_to(public_dir)): path for path in public_dir.rglob("*") if path.is_file()}
     sizes = {name: path.stat().st_size for name, path in paths.items()}
@@ -195,7 +196,7 @@ def _run_prepare(task: TaskFile, files: RawFiles) -> LabelledRows | SplitFiles:
     return labelled
 
 
-def _write_data(key: str, data_root: Path, data: SplitData, provenance: dict) -> None:
+def _write_data(key: str, data_root: Path, data: SplitData, provenance: dict[str, Any]) -> None:
     """Writes labels and manifest first, and the public folder last, by renaming it: if it exists, all files do."""
     public_dir, labels_path = data_root / "public" / key, data_root / "labels" / f"{key}.csv"
     public_dir.parent.mkdir(parents=True, exist_ok=True)

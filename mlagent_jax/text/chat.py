@@ -34,12 +34,12 @@ class Encoded:
     """An encoded chat.
 
     tokens: int32. action: True on assistant content and the token that ends the turn.
-    spans: [start, end) of each assistant message's action tokens.
+    response_ranges: [start, end) of each assistant message's action tokens.
     """
 
     tokens: Int[np.ndarray, " T"]
     action: Bool[np.ndarray, " T"]
-    spans: tuple[tuple[int, int], ...]
+    response_ranges: tuple[tuple[int, int], ...]
 
 
 class NothingSupervisedError(UserError):
@@ -117,7 +117,7 @@ class _Encoder:
         self._text = ""  # not encoded yet
         self.tokens: list[int] = []
         self.action: list[bool] = []
-        self.spans: list[tuple[int, int]] = []
+        self.response_ranges: list[tuple[int, int]] = []
 
     def add_template_text(self, text: str) -> None:
         for part in self._tokenizer.control.split(text):
@@ -144,7 +144,7 @@ class _Encoder:
 
     def add_action(self, ids: Sequence[int]) -> None:
         self.flush()
-        self.spans.append((len(self.tokens), len(self.tokens) + len(ids)))
+        self.response_ranges.append((len(self.tokens), len(self.tokens) + len(ids)))
         self._append(ids, action=True)
 
     def flush(self) -> None:
@@ -179,7 +179,9 @@ def _encode(tokenizer: Tokenizer, messages: Sequence[Message], add_generation_pr
                 before = ""
     encoder.add_template_text(before)
     encoder.flush()
-    return Encoded(np.array(encoder.tokens, np.int32), np.array(encoder.action, bool), tuple(encoder.spans))
+    return Encoded(
+        np.array(encoder.tokens, np.int32), np.array(encoder.action, bool), tuple(encoder.response_ranges)
+    )
 
 
 def _encode_rendered(tokenizer: Tokenizer, messages: Sequence[Message]) -> Int[np.ndarray, " T"] | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 from mlagent_jax.errors import UserError
+from mlagent_jax.files import read_json_object
 
 _GENERATION_CONFIG, _MODEL_CONFIG = "generation_config.json", "config.json"
 _TOKENIZER_CONFIG, _SPECIAL_TOKENS = "tokenizer_config.json", "special_tokens_map.json"
@@ -21,17 +21,9 @@ class TokenizerError(UserError):
     """A tokenizer could not be trained or loaded. The message says what to do."""
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; empty if there is no such file. Raises TokenizerError."""
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise TokenizerError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise TokenizerError(f"{path} should contain a JSON object, not a {type(content).__name__}")
-    return content
+def read_json(path: Path, error: type[UserError] = TokenizerError) -> dict[str, Any]:
+    """The JSON object in `path`; empty if there is no such file. error: what is raised for anything else in it."""
+    return read_json_object(path, error) if path.is_file() else {}
 
 
 def read_files(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
@@ -45,8 +37,8 @@ def chat_template(folder: Path) -> tuple[str | None, dict[str, str]]:
     As in `transformers`, a template file takes precedence over the field, and of several templates the one called
     "default" is used. Raises TokenizerError.
     """
-    config = read_json_object(folder / _TOKENIZER_CONFIG)
-    fields = {**read_json_object(folder / _SPECIAL_TOKENS), **config}
+    config = read_json(folder / _TOKENIZER_CONFIG)
+    fields = {**read_json(folder / _SPECIAL_TOKENS), **config}
     named = {
         name: token["content"] if isinstance(token, dict) else token
         for name, token in fields.items()
@@ -71,7 +63,7 @@ def eos_ids(folder: Path, known: Collection[int]) -> list[int]:
     """
     found: list[int] = []
     for name in (_GENERATION_CONFIG, _MODEL_CONFIG):
-        value = read_json_object(folder / name).get("eos_token_id")
+        value = read_json(folder / name).get("eos_token_id")
         for one in value if isinstance(value, list) else [] if value is None else [value]:
             if type(one) is not int or one not in known:
                 raise TokenizerError(
@@ -95,7 +87,5 @@ def unique_stop_ids(ids: Iterable[int], folder: Path | None) -> tuple[int, ...]:
 
 def pad_id(folder: Path, known: Collection[int]) -> int | None:
     """The first `pad_token_id` in the same files that has a token."""
-    values = [
-        read_json_object(folder / name).get("pad_token_id") for name in (_GENERATION_CONFIG, _MODEL_CONFIG)
-    ]
+    values = [read_json(folder / name).get("pad_token_id") for name in (_GENERATION_CONFIG, _MODEL_CONFIG)]
     return next((one for one in values if type(one) is int and one in known), None)

@@ -64,9 +64,9 @@ def cut_at_step(sequence: Encoded, length: int) -> Encoded:
     """The longest prefix of `sequence` that ends with a complete action and has at most `length` tokens."""
     if len(sequence.tokens) <= length:
         return sequence
-    spans = tuple(span for span in sequence.spans if span[1] <= length)
-    end = spans[-1][1] if spans else 0
-    return Encoded(sequence.tokens[:end], sequence.action[:end], spans)
+    ranges = tuple((start, end) for start, end in sequence.response_ranges if end <= length)
+    end = ranges[-1][1] if ranges else 0
+    return Encoded(sequence.tokens[:end], sequence.action[:end], ranges)
 
 
 def pack(sequences: Sequence[Encoded], length: int) -> PackedRows:

@@ -22,6 +22,7 @@ from mlagent_jax.text.checkpoint_files import (
 )
 from mlagent_jax.text.control_tokens import ControlTokens
 from mlagent_jax.text.hf_tokenizer import HF_FILE, HuggingFaceTokenizer
+from mlagent_jax.text.surrogates import replace_surrogates
 
 END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 SPECIALS = (END_OF_TEXT, IM_START, IM_END)
@@ -123,7 +124,7 @@ class SentencePieceTokenizer:
         if special:
             parts = self.control.split(text)
             return [i for part in parts for i in ([part] if isinstance(part, int) else self.encode(part))]
-        first, *others = self._processor.encode(_replace_surrogates(text).split(_SPACE))
+        first, *others = self._processor.encode(replace_surrogates(text).split(_SPACE))
         ids = list(first)
         for part in others:
             ids += self._literal_space + part
@@ -176,7 +177,7 @@ def train_sentencepiece(texts: Iterable[str], vocab_size: int, path: Path) -> Se
     sentences = (
         piece[start : start + _MAX_SENTENCE_CHARS]
         for text in texts
-        for piece in _replace_surrogates(text).split("\t")
+        for piece in replace_surrogates(text).split("\t")
         for start in range(0, len(piece), _MAX_SENTENCE_CHARS)
     )
     model = io.BytesIO()
@@ -244,7 +245,3 @@ def unused_ids(tokenizer: Tokenizer, vocab_size: int) -> tuple[tuple[int, int], 
     starts = [i for i in unused if i == 0 or i - 1 in tokenizer.ids]
     stops = [i + 1 for i in unused if i + 1 == vocab_size or i + 1 in tokenizer.ids]
     return tuple(zip(starts, stops, strict=True))
-
-
-def _replace_surrogates(text: str) -> str:
-    return text.encode(errors="replace").decode()

@@ -7,7 +7,6 @@ a damaged one instead, since an older one would silently lose training.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -18,13 +17,12 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.finite import leaf_name, require_finite
 from mlagent_jax.parallel import distributed
 from mlagent_jax.run_folder import DAMAGED_SUFFIX, DONE
-
-_log = logging.getLogger("mlagent_jax")
 
 
 class CheckpointError(UserError):
@@ -159,7 +157,7 @@ class Checkpoints:
 
         def move() -> None:
             for step, problem in damaged.items():
-                _log.warning("%s; moved to %s, resuming from step %d", problem, destination, intact)
+                logging.warning("%s; moved to %s, resuming from step %d", problem, destination, intact)
                 shutil.rmtree(destination / str(step), ignore_errors=True)
                 destination.mkdir(exist_ok=True)
                 (self._folder / str(step)).rename(destination / str(step))

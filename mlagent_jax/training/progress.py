@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from types import TracebackType
 
+from absl import logging
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -17,7 +17,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-_log = logging.getLogger("mlagent_jax")
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -61,7 +60,7 @@ class ProgressBar:
             self._last_line = now
             rate = (self._done - self._start) / max(now - self._began, 1e-9)
             left = (self._total - self._done) / max(rate, 1e-9)
-            _log.info(
+            logging.info(
                 "%s %d/%d, %.0f s, %.0f s left%s",
                 self._name,
                 self._done,

@@ -6,9 +6,10 @@ The parameters are an item of their own, so that a later stage reads them alone.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.params import Params
@@ -26,7 +27,7 @@ class SavedState(NamedTuple):
 
     step: int
     params: Params
-    training: Any
+    training: PyTree
 
 
 def open_checkpoints(stage_dir: Path, keep: int = 2) -> Checkpoints:
@@ -39,7 +40,7 @@ def save_state(checkpoints: Checkpoints, state: SavedState) -> None:
     checkpoints.save(state.step, **{PARAMS: state.params, TRAINING: state.training})
 
 
-def resume_state(checkpoints: Checkpoints, params: Params, training: Any) -> SavedState | None:
+def resume_state(checkpoints: Checkpoints, params: Params, training: PyTree) -> SavedState | None:
     """The newest intact checkpoint, with the shardings of `params` and `training`; None if nothing has been saved.
 
     Raises what `Checkpoints.resume` raises.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.sharding import Mesh
-from jaxtyping import Float, Float32, Key
+from jaxtyping import Float, Float32, Int32, Key
 
 from mlagent_jax.models.lora import partition
 from mlagent_jax.models.params import Params
@@ -26,7 +26,7 @@ class TrainState(NamedTuple):
 
     params: Params
     opt_state: optax.OptState
-    step: Any
+    step: Int32[Array, ""]
 
 
 def init_state(
@@ -73,7 +73,8 @@ def state_shardings(
 ) -> TrainState:
     """Shardings for every leaf of a TrainState."""
     moments = optimiser_shardings(optimiser, partition(params)[0], shardings, mesh)
-    return TrainState(shardings, moments, replicated(mesh))
+    step: Any = replicated(mesh)  # in the place of an array, as in the other two trees
+    return TrainState(shardings, moments, step)
 
 
 def abstract_state(

@@ -16,7 +16,7 @@ from mlagent_jax.agent.endpoint import (
     EndpointIdeaWriter,
     EndpointPolicy,
 )
-from mlagent_jax.agent.episode import EpisodeRequest, Stepper, run_episodes
+from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.prompt import PromptFormat, messages
 from mlagent_jax.environment.coder import CoderError, CoderUnavailableError
@@ -251,8 +251,8 @@ def test_a_whole_episode_by_endpoint_alone(server, tmp_path):
     endpoint = endpoint_of(server)
     store, coder = SnapshotStore(tmp_path / "snapshots"), EndpointCoder(endpoint)
     environment = Environment(make_task(tmp_path), PlainSandbox(), store, coder, grade)
-    with Stepper({"toy": environment}, RewardConfig()) as stepper:
+    with EnvRunner({"toy": environment}, RewardConfig()) as env_runner:
         policy = EndpointPolicy(endpoint, PromptFormat("full"))
-        (trajectory,) = run_episodes(policy, [EpisodeRequest("toy", 0, 1)], stepper)
+        (trajectory,) = run_episodes(policy, [EpisodeRequest("toy", 0, 1)], env_runner)
     assert [s.outcome for s in trajectory.steps] == [Outcome.SUCCESS, Outcome.NEUTRAL, Outcome.NEUTRAL]
     assert trajectory.public_score == 2.0 and trajectory.ended == "final_answer"

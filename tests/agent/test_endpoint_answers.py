@@ -23,7 +23,7 @@ from mlagent_jax.agent.endpoint import (
     EndpointPolicy,
     EndpointUnavailableError,
 )
-from mlagent_jax.agent.episode import EpisodeRequest, Stepper
+from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.prompt import PromptFormat
 from mlagent_jax.environment.coder import CoderError
@@ -356,10 +356,10 @@ def test_every_step_of_a_remote_model_is_told(server, tmp_path, caplog):
         make_task(tmp_path), PlainSandbox(), SnapshotStore(tmp_path / "snapshots"), EndpointCoder(endpoint_of(server)),
         grade,
     )  # fmt: skip
-    with Stepper({"toy": environment}, RewardConfig()) as stepper:
+    with EnvRunner({"toy": environment}, RewardConfig()) as env_runner:
         requests = [EpisodeRequest("toy", index, index) for index in range(2)]
         found = run_missing(
-            "collect", SimpleNamespace(stepper=stepper), tmp_path / "log.jsonl", [(policy, requests)], 2
+            "collect", SimpleNamespace(env_runner=env_runner), tmp_path / "log.jsonl", [(policy, requests)], 2
         )
     assert [len(trajectory.steps) for trajectory in found] == [3, 3]
     told = [line for line in caplog.messages if line.startswith("collect: toy, episode ")]

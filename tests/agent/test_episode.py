@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from fakes import ListPolicy, PlainSandbox, edit, execute, final, make_environment, make_task, say, script
 
-from mlagent_jax.agent.episode import EpisodeRequest, Stepper, Turn, run_episodes, turn_at
+from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, Turn, run_episodes, turn_at
 from mlagent_jax.agent.policy import Response, Situation
 from mlagent_jax.agent.trajectory import from_json, to_json
 from mlagent_jax.environment.state import Outcome
@@ -27,9 +27,9 @@ class DicePolicy(ListPolicy):
 LINES = [say(edit(script(c))) for c in (8.0, 11.0, 14.0)] + [say(execute()), say(final()), "no format"]
 
 
-def stepper_of(folder, sandbox=None, task=None, rewards=None, **limits):
+def env_runner_of(folder, sandbox=None, task=None, rewards=None, **limits):
     environment = make_environment(folder, sandbox, task, **limits)
-    return Stepper({environment.task.name: environment}, rewards or RewardConfig(), retry_seconds=0.0)
+    return EnvRunner({environment.task.name: environment}, rewards or RewardConfig(), retry_seconds=0.0)
 
 
 def requests(count):
@@ -38,8 +38,8 @@ def requests(count):
 
 def test_one_episode_from_start_to_answer(tmp_path):
     policy = ListPolicy([say(edit(script(12.0))), "nonsense", say(final())])
-    with stepper_of(tmp_path) as stepper:
-        (trajectory,) = run_episodes(policy, requests(1), stepper)
+    with env_runner_of(tmp_path) as env_runner:
+        (trajectory,) = run_episodes(policy, requests(1), env_runner)
     assert trajectory.key == "list/toy/0" and trajectory.seed == 1000 and trajectory.ideas == ("an idea",)
     assert [s.outcome for s in trajectory.steps] == [Outcome.SUCCESS, Outcome.MALFORMED, Outcome.NEUTRAL]
     # From 5 to 2, of the way from 5 to 1.
@@ -53,25 +53,25 @@ def test_one_episode_from_start_to_answer(tmp_path):
 
 
 def test_the_starters_score_is_that_of_an_episode_without_a_submission(tmp_path):
-    with stepper_of(tmp_path) as stepper:
-        (trajectory,) = run_episodes(ListPolicy([say(final())]), requests(1), stepper)
+    with env_runner_of(tmp_path) as env_runner:
+        (trajectory,) = run_episodes(ListPolicy([say(final())]), requests(1), env_runner)
     assert not trajectory.valid and trajectory.public_score == trajectory.m_init_public == 5.0
 
 
 def test_limits_end_episodes(tmp_path):
-    with stepper_of(tmp_path, steps=3) as stepper:
-        (stepped,) = run_episodes(ListPolicy(["nonsense"]), requests(1), stepper)
-        (full,) = run_episodes(ListPolicy(["nonsense"], room=2), requests(1), stepper)
+    with env_runner_of(tmp_path, steps=3) as env_runner:
+        (stepped,) = run_episodes(ListPolicy(["nonsense"]), requests(1), env_runner)
+        (full,) = run_episodes(ListPolicy(["nonsense"], room=2), requests(1), env_runner)
     assert (stepped.ended, len(stepped.steps)) == ("step_limit", 3)
     assert (full.ended, len(full.steps)) == ("context_limit", 2)
 
 
 def test_batching_changes_nothing(tmp_path):
     results = {}
-    with stepper_of(tmp_path, steps=4) as stepper:
+    with env_runner_of(tmp_path, steps=4) as env_runner:
         for parallel in (1, 3, 8):
             policy = DicePolicy(LINES)
-            done = list(run_episodes(policy, requests(6), stepper, parallel))
+            done = list(run_episodes(policy, requests(6), env_runner, parallel))
             assert max(policy.batches) == min(parallel, 6)
             results[parallel] = {trajectory.key: trajectory for trajectory in done}
     assert results[1] == results[3] == results[8]
@@ -80,14 +80,14 @@ def test_batching_changes_nothing(tmp_path):
 
 
 def test_a_resumed_run_completes_to_the_same(tmp_path):
-    with stepper_of(tmp_path, steps=4) as stepper:
-        whole = {t.key: t for t in run_episodes(DicePolicy(LINES), requests(5), stepper)}
-        running = run_episodes(DicePolicy(LINES), requests(5), stepper, 2)
+    with env_runner_of(tmp_path, steps=4) as env_runner:
+        whole = {t.key: t for t in run_episodes(DicePolicy(LINES), requests(5), env_runner)}
+        running = run_episodes(DicePolicy(LINES), requests(5), env_runner, 2)
         done = {t.key: t for t in (next(running), next(running))}
         running.close()
-    with stepper_of(tmp_path / "later", task=stepper.environments["toy"].task, steps=4) as stepper:
+    with env_runner_of(tmp_path / "later", task=env_runner.environments["toy"].task, steps=4) as env_runner:
         missing = [r for r in requests(5) if f"list/toy/{r.index}" not in done]
-        done |= {t.key: t for t in run_episodes(DicePolicy(LINES), missing, stepper, 3)}
+        done |= {t.key: t for t in run_episodes(DicePolicy(LINES), missing, env_runner, 3)}
     assert done == whole
 
 
@@ -98,8 +98,8 @@ def test_episodes_are_yielded_as_they_end_and_replaced(tmp_path):
             return [Response(say(final()) if s.seed % 2 else "nonsense") for s in situations]
 
     policy = Uneven([])
-    with stepper_of(tmp_path, steps=5) as stepper:
-        order = [t.index for t in run_episodes(policy, requests(6), stepper, 2)]
+    with env_runner_of(tmp_path, steps=5) as env_runner:
+        order = [t.index for t in run_episodes(policy, requests(6), env_runner, 2)]
     assert order[0] == 1 and sorted(order) == list(range(6))
     assert set(policy.batches[:-5]) == {2}
 
@@ -113,8 +113,8 @@ def test_steps_of_a_batch_run_at_the_same_time(tmp_path):
                 barrier.wait()
             return super().run(job)
 
-    with stepper_of(tmp_path, Meeting(), steps=1) as stepper:
-        done = list(run_episodes(ListPolicy([say(edit(script(11.0)))]), requests(2), stepper))
+    with env_runner_of(tmp_path, Meeting(), steps=1) as env_runner:
+        done = list(run_episodes(ListPolicy([say(edit(script(11.0)))]), requests(2), env_runner))
     assert [t.public_score for t in done] == [1.0, 1.0]
 
 
@@ -123,10 +123,10 @@ FAULT = Result(Status.SANDBOX_ERROR, error="no worker")
 
 def test_faults_of_ours_are_retried(tmp_path):
     sandbox = PlainSandbox()
-    with stepper_of(tmp_path, sandbox, steps=1) as stepper:
-        stepper.initial_states(["toy"])
+    with env_runner_of(tmp_path, sandbox, steps=1) as env_runner:
+        env_runner.initial_states(["toy"])
         sandbox.plan = [FAULT, FAULT]
-        (trajectory,) = run_episodes(ListPolicy([say(edit(script(11.0)))]), requests(1), stepper)
+        (trajectory,) = run_episodes(ListPolicy([say(edit(script(11.0)))]), requests(1), env_runner)
     assert trajectory.ended == "step_limit" and trajectory.steps[0].outcome is Outcome.SUCCESS
     assert trajectory.meta == {}
 
@@ -134,9 +134,9 @@ def test_faults_of_ours_are_retried(tmp_path):
 def test_a_fault_that_lasts_masks_the_episode(tmp_path):
     sandbox = PlainSandbox()
     policy = ListPolicy([say(edit(script(12.0))), say(edit(script(11.0)))])
-    with stepper_of(tmp_path, sandbox) as stepper:
-        episodes = run_episodes(policy, requests(1), stepper)
-        stepper.initial_states(["toy"])
+    with env_runner_of(tmp_path, sandbox) as env_runner:
+        episodes = run_episodes(policy, requests(1), env_runner)
+        env_runner.initial_states(["toy"])
         job = replace(sandbox.jobs[0], files={"train.py": script(12.0).encode()})
         first = PlainSandbox().run(job)
         sandbox.plan = [first, FAULT, FAULT, FAULT]
@@ -150,25 +150,25 @@ def test_a_fault_that_lasts_masks_the_episode(tmp_path):
 
 def test_an_unknown_task_and_a_meaningless_scale_are_refused(tmp_path):
     with (
-        stepper_of(tmp_path) as stepper,
+        env_runner_of(tmp_path) as env_runner,
         pytest.raises(ValueError, match="there is no task 'other'; the tasks are toy"),
     ):
-        list(run_episodes(ListPolicy(LINES), [EpisodeRequest("other", 0, 0)], stepper))
+        list(run_episodes(ListPolicy(LINES), [EpisodeRequest("other", 0, 0)], env_runner))
     task = make_task(tmp_path / "x", m_best=7.0)
-    with stepper_of(tmp_path / "x", task=task) as stepper, pytest.raises(RewardScaleError, match="toy"):
-        list(run_episodes(ListPolicy(LINES), requests(1), stepper))
+    with env_runner_of(tmp_path / "x", task=task) as env_runner, pytest.raises(RewardScaleError, match="toy"):
+        list(run_episodes(ListPolicy(LINES), requests(1), env_runner))
 
 
 def test_single_steps_from_stored_states(tmp_path):
-    with stepper_of(tmp_path, steps=4) as stepper:
+    with env_runner_of(tmp_path, steps=4) as env_runner:
         policy = ListPolicy([say(edit(script(12.0))), say(edit(script(14.0))), say(execute())])
-        (trajectory,) = run_episodes(policy, requests(1), stepper)
-        task = stepper.environments["toy"].task
+        (trajectory,) = run_episodes(policy, requests(1), env_runner)
+        task = env_runner.environments["toy"].task
         turns = [turn_at(trajectory, index, task, seed=7) for index in (2, 0, 1)]
         assert [len(turn.situation.steps) for turn in turns] == [2, 0, 1]
         assert all(turn.situation.ideas == () and turn.situation.seed == 7 for turn in turns)
         better = Response(say(edit(script(11.0))), (1, 2, 3), (-0.5, -0.5, -0.5))
-        steps = stepper.apply(turns, [better] * 3)
+        steps = env_runner.apply(turns, [better] * 3)
     # m_t is 4 after the second step, 5 before the first, 2 after it; m_{t+1} is 1.
     assert [step.m_before for step in steps] == [4.0, 5.0, 2.0]
     assert [step.reward for step in steps] == [0.75, 1.0, 0.25]
@@ -181,13 +181,13 @@ def test_turns_of_a_batch_share_leases_that_end_with_it(tmp_path):
     released = []
     sandbox = PlainSandbox(delay=0.05)
     sandbox.release = released.append
-    with stepper_of(tmp_path, sandbox=sandbox) as stepper:
-        (state,) = stepper.initial_states(["toy"])
-        turn = Turn(Situation(stepper.environments["toy"].task, ()), state)
+    with env_runner_of(tmp_path, sandbox=sandbox) as env_runner:
+        (state,) = env_runner.initial_states(["toy"])
+        turn = Turn(Situation(env_runner.environments["toy"].task, ()), state)
         better = [Response(say(edit(script(11.0 + i)))) for i in range(4)]
         for _ in range(2):
-            stepper.apply([turn] * 4, better)
-        stepper.apply([replace(turn, lease="episode")], better[:1])
+            env_runner.apply([turn] * 4, better)
+        env_runner.apply([replace(turn, lease="episode")], better[:1])
     first, second = ({job.lease for job in sandbox.jobs[start : start + 4]} for start in (1, 5))
     assert 1 <= len(first) <= 2 and 1 <= len(second) <= 2 and not first & second
     assert set(released) == first | second and len(released) == len(first | second)
@@ -196,11 +196,11 @@ def test_turns_of_a_batch_share_leases_that_end_with_it(tmp_path):
 
 def test_act_asks_once_for_all_turns(tmp_path):
     policy = ListPolicy([say(final())])
-    with stepper_of(tmp_path) as stepper:
-        (state,) = stepper.initial_states(["toy"])
-        turn = Turn(Situation(stepper.environments["toy"].task, ()), state)
-        assert [s.after.done for s in stepper.act(policy, [turn] * 3)] == ["final_answer"] * 3
-        assert stepper.act(policy, []) == []
+    with env_runner_of(tmp_path) as env_runner:
+        (state,) = env_runner.initial_states(["toy"])
+        turn = Turn(Situation(env_runner.environments["toy"].task, ()), state)
+        assert [s.after.done for s in env_runner.act(policy, [turn] * 3)] == ["final_answer"] * 3
+        assert env_runner.act(policy, []) == []
         with pytest.raises(ValueError, match="3 turns, but 1 responses"):
-            stepper.apply([turn] * 3, [Response("x")])
+            env_runner.apply([turn] * 3, [Response("x")])
     assert policy.batches == [3]

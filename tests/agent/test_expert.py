@@ -8,7 +8,7 @@ from fakes import make_task
 from quickstart_tasks import STARTERS
 
 from mlagent_jax.agent.coder import ScriptedCoder
-from mlagent_jax.agent.episode import EpisodeRequest, Stepper, run_episodes
+from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
 from mlagent_jax.agent.expert import NO_SLIPS, ScriptedExpert, Slips
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.progress import read_progress
@@ -67,8 +67,8 @@ def make(tmp_path, **changes):
 def episodes(tmp_path, expert, count=20, ideas=IDEAS, parallel=7, **changes):
     environment = make(tmp_path, **changes)
     requests = [EpisodeRequest("ames", index, 1000 + index, ideas) for index in range(count)]
-    with Stepper({"ames": environment}, RewardConfig(), thought=expert.thought) as stepper:
-        done = list(run_episodes(expert, requests, stepper, parallel))
+    with EnvRunner({"ames": environment}, RewardConfig(), thought=expert.thought) as env_runner:
+        done = list(run_episodes(expert, requests, env_runner, parallel))
     return sorted(done, key=lambda trajectory: trajectory.index)
 
 

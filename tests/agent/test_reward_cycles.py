@@ -5,7 +5,7 @@ import dataclasses
 import fakes
 import pytest
 
-from mlagent_jax.agent.episode import EpisodeRequest, Stepper, run_episodes
+from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
 from mlagent_jax.environment.state import Action
 from mlagent_jax.environment.tools import COPY_FILE
 from mlagent_jax.errors import UserError
@@ -47,8 +47,8 @@ def environment(tmp_path_factory):
 
 def rewards(environment, config, actions):
     policy = fakes.ListPolicy([fakes.say(action) for action in [*actions, fakes.final()]])
-    with Stepper({"toy": environment}, config) as stepper:
-        (episode,) = run_episodes(policy, [EpisodeRequest("toy", 0, 0)], stepper)
+    with EnvRunner({"toy": environment}, config) as env_runner:
+        (episode,) = run_episodes(policy, [EpisodeRequest("toy", 0, 0)], env_runner)
     assert episode.ended == "final_answer" and episode.public_score == pytest.approx(1.0)
     return [step.reward for step in episode.steps[:-1]]
 

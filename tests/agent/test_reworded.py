@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from fakes import make_environment
 
-from mlagent_jax.agent.episode import EpisodeRequest, Stepper, run_episodes
+from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
 from mlagent_jax.agent.expert import NO_SLIPS, ScriptedExpert
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.reworded import RewordedPolicy, reworded
@@ -52,8 +52,8 @@ def test_the_policy_reads_other_words_and_acts_in_the_same_environment(tmp_path)
     inner = Reader(NO_SLIPS, thought=True)
     operation = next(one for one in catalogue().values() if one.held_out)
     said = operation.say(next(operation.offers()))
-    with Stepper({"toy": make_environment(tmp_path)}, RewardConfig()) as stepper:
-        (trajectory,) = run_episodes(inner, [EpisodeRequest("toy", 0, seed=0, ideas=(said,))], stepper)
+    with EnvRunner({"toy": make_environment(tmp_path)}, RewardConfig()) as env_runner:
+        (trajectory,) = run_episodes(inner, [EpisodeRequest("toy", 0, seed=0, ideas=(said,))], env_runner)
     edits = [step for step in trajectory.steps if step.action is not None and step.action.tool == EDIT]
     assert edits and edits[0].action.arguments["edit_instruction"] == said
     sampled = tuple(dataclasses.replace(step, tokens=(1, 2)) for step in trajectory.steps)

@@ -5,7 +5,7 @@ import pytest
 from toys import IMAGE, TABLE, PipelineSandbox, environment, grader, operations, toy
 
 from mlagent_jax.agent.coder import ScriptedCoder
-from mlagent_jax.agent.episode import EpisodeRequest, Stepper, run_episodes
+from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
 from mlagent_jax.controls.bandit import BanditPolicy
 from mlagent_jax.controls.bandit_learning import BanditConfig, learn_bandit
 from mlagent_jax.controls.candidates import candidates_of
@@ -106,9 +106,9 @@ def test_it_learns_which_operation_is_best_for_which_kind_of_data(tmp_path):
     assert found.executions == len(sandbox.ran) == len(set(sandbox.ran))
     policy = BanditPolicy(candidates, found.weights, steps=6)
     environments = {task.name: environment(tmp_path, task, sandbox, ScriptedCoder(), 6) for task in tasks}
-    with Stepper(environments, RewardConfig()) as stepper:
+    with EnvRunner(environments, RewardConfig()) as env_runner:
         requests = [EpisodeRequest(task.name, 0, 0) for task in tasks]
-        played = {t.task: t for t in run_episodes(policy, requests, stepper)}
+        played = {t.task: t for t in run_episodes(policy, requests, env_runner)}
     first = {
         name: {step.action.arguments["edit_instruction"] for step in trajectory.steps[:2]}
         for name, trajectory in played.items()

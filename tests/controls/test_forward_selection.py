@@ -7,7 +7,7 @@ import pytest
 from toys import PipelineSandbox, environment, grader, operations, toy
 
 from mlagent_jax.agent.coder import ScriptedCoder
-from mlagent_jax.agent.episode import EpisodeRequest, Stepper, run_episodes
+from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
 from mlagent_jax.controls.candidates import candidates_of
 from mlagent_jax.controls.constant import ConstantPolicy
 from mlagent_jax.controls.executions import Executions
@@ -88,9 +88,9 @@ def test_its_episodes_get_what_was_promised(tmp_path):
     tasks, sandbox = tasks_of(tmp_path), PipelineSandbox(qualities())
     chosen = select_sequence(tasks, Executions(sandbox, grader), operations(*NAMES))
     environments = {task.name: environment(tmp_path, task, sandbox, ScriptedCoder()) for task in tasks}
-    with Stepper(environments, RewardConfig()) as stepper:
+    with EnvRunner(environments, RewardConfig()) as env_runner:
         requests = [EpisodeRequest(task.name, 0, 0) for task in tasks]
-        played = {t.task: t for t in run_episodes(ConstantPolicy(chosen.sequence), requests, stepper)}
+        played = {t.task: t for t in run_episodes(ConstantPolicy(chosen.sequence), requests, env_runner)}
     for name, gain in chosen.gains.items():
         trajectory = played[name]
         assert (100 - trajectory.public_score) / 100 == pytest.approx(gain)

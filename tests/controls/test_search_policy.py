@@ -6,7 +6,7 @@ import hashlib
 import pytest
 from toys import PipelineSandbox, environment, toy
 
-from mlagent_jax.agent.episode import EpisodeRequest, Stepper, run_episodes
+from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.controls.search import SEARCHES, SearchPolicy
 from mlagent_jax.controls.verbatim_coder import VerbatimCoder
@@ -25,9 +25,9 @@ def quality(pipeline):
 def episodes(tmp_path, agent, seeds=(1, 2), parallel=2, steps=8):
     task = toy(tmp_path)
     made = environment(tmp_path, task, PipelineSandbox({"toy": quality}), VerbatimCoder(), steps)
-    with Stepper({"toy": made}, RewardConfig()) as stepper:
+    with EnvRunner({"toy": made}, RewardConfig()) as env_runner:
         requests = [EpisodeRequest("toy", index, seed) for index, seed in enumerate(seeds)]
-        done = list(run_episodes(SearchPolicy(agent, steps), requests, stepper, parallel))
+        done = list(run_episodes(SearchPolicy(agent, steps), requests, env_runner, parallel))
     return task, sorted(done, key=lambda trajectory: trajectory.index)
 
 

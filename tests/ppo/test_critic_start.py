@@ -37,9 +37,9 @@ def episodes():
     for number in range(9):
         length = int(rng.integers(20, 30))
         tokens = rng.integers(0, 40, length).astype(np.int32)
-        spans = ((3, 7), (12, 12 + number % 4 + 1))
+        ranges = ((3, 7), (12, 12 + number % 4 + 1))
         rewards = [float(rng.normal()), None if number == 4 else float(rng.normal())]
-        yield Encoded(tokens, np.zeros(length, bool), spans), rewards
+        yield Encoded(tokens, np.zeros(length, bool), ranges), rewards
 
 
 def test_it_is_the_ridge_regression_of_rewards_on_hidden_states():
@@ -54,7 +54,7 @@ def test_it_is_the_ridge_regression_of_rewards_on_hidden_states():
         hidden = np.asarray(
             forward(MODEL, params, encoded.tokens[None], positions, np.ones_like(positions)), np.float64
         )[0]
-        for (start, stop), reward in zip(encoded.spans, rewards, strict=True):
+        for (start, stop), reward in zip(encoded.response_ranges, rewards, strict=True):
             if reward is not None:
                 features += list(hidden[start - 1 : stop - 1])  # where the action's tokens are predicted
                 targets += [reward] * (stop - start)

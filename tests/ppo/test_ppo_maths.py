@@ -14,7 +14,7 @@ from mlagent_jax.ppo.losses import policy_loss, token_weights, value_loss
 GAE = jax.jit(generalised_advantages)
 
 
-def advantages_by_definition(rewards, values, mask, ends, gamma, lam):
+def advantages_by_definition(rewards, values, mask, dones, gamma, lam):
     """A_t = sum over k >= t of (gamma lam)^(k - t) delta_k, for each action token on its own: O(T^2)."""
     advantages = np.zeros(rewards.shape)
     for row in range(len(rewards)):
@@ -22,11 +22,11 @@ def advantages_by_definition(rewards, values, mask, ends, gamma, lam):
         for i, t in enumerate(acting):
             for j in range(i, len(acting)):
                 k = acting[j]
-                over = ends[row, k] or j + 1 == len(acting)
+                over = dones[row, k] or j + 1 == len(acting)
                 next_value = 0.0 if over else values[row, acting[j + 1]]
                 delta = rewards[row, k] + gamma * next_value - values[row, k]
                 advantages[row, t] += (gamma * lam) ** (j - i) * delta
-                if ends[row, k]:
+                if dones[row, k]:
                     break
     return advantages
 
@@ -42,11 +42,11 @@ def test_gae_is_its_definition_over_masks_and_ends(seed, gamma, lam, density):
     rng = np.random.default_rng(seed)
     shape = (3, 12)
     mask = rng.random(shape) < density
-    ends = mask & (rng.random(shape) < 0.3)
+    dones = mask & (rng.random(shape) < 0.3)
     rewards = np.where(mask, rng.normal(size=shape), 0.0).astype(np.float32)
     values = rng.normal(size=shape).astype(np.float32)  # also outside of the mask, where they must not matter
-    advantages, returns = GAE(rewards, values, mask, ends, gamma, lam)
-    expected = advantages_by_definition(rewards, values, mask, ends, gamma, lam)
+    advantages, returns = GAE(rewards, values, mask, dones, gamma, lam)
+    expected = advantages_by_definition(rewards, values, mask, dones, gamma, lam)
     np.testing.assert_allclose(advantages, expected, atol=2e-5)
     np.testing.assert_allclose(returns, np.where(mask, expected + values, 0), atol=2e-5)
 
@@ -54,11 +54,11 @@ def test_gae_is_its_definition_over_masks_and_ends(seed, gamma, lam, density):
 def test_rewards_stay_floats():
     """A published library writes scores into an array with the dtype of token ids: 0.7 becomes 0 and 1.6 becomes 1."""
     mask = np.ones((1, 3), bool)
-    ends = np.array([[False, False, True]])
+    dones = np.array([[False, False, True]])
     values = np.zeros((1, 3), np.int32)
     for reward in (0.7, 1.6, -0.25):
         rewards = np.array([[0, 0, reward]])
-        advantages, returns = GAE(rewards, values, mask, ends, 1.0, 1.0)
+        advantages, returns = GAE(rewards, values, mask, dones, 1.0, 1.0)
         assert advantages.dtype == returns.dtype == jnp.float32
         np.testing.assert_allclose(advantages, [[reward] * 3], rtol=1e-6)
 

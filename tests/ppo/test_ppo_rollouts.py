@@ -6,7 +6,7 @@ import fakes
 import numpy as np
 import pytest
 
-from mlagent_jax.agent.episode import EpisodeRequest, Stepper, run_episodes
+from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
 from mlagent_jax.agent.model_policy import ModelPolicy, response_seed
 from mlagent_jax.agent.policy import Response, Situation
 from mlagent_jax.agent.prompt import PromptFormat, messages
@@ -42,16 +42,16 @@ def environment(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def stepper(environment):
-    with Stepper({"toy": environment}, RewardConfig(), threads=2, retry_seconds=0.0) as stepper:
-        yield stepper
+def env_runner(environment):
+    with EnvRunner({"toy": environment}, RewardConfig(), threads=2, retry_seconds=0.0) as env_runner:
+        yield env_runner
 
 
 @pytest.fixture(scope="module")
-def expert(stepper):
+def expert(env_runner):
     """Three stored episodes of four steps each."""
     requests = [EpisodeRequest("toy", index, index) for index in range(3)]
-    return list(run_episodes(fakes.ListPolicy(LINES), requests, stepper))
+    return list(run_episodes(fakes.ListPolicy(LINES), requests, env_runner))
 
 
 @pytest.fixture(scope="module")
@@ -157,16 +157,16 @@ class FixedResponses:
         return said
 
 
-def test_state_collector_acts_once_from_each_state(policy, expert, tasks, stepper):
+def test_state_collector_acts_once_from_each_state(policy, expert, tasks, env_runner):
     fixed = FixedResponses(policy, [fakes.say(fakes.edit(fakes.script(11.5)))])
     pool = StatePool(expert, tasks, fits)
-    got = StateCollector(pool, stepper).collect(fixed, 6, seed=0, update=1)
+    got = StateCollector(pool, env_runner).collect(fixed, 6, seed=0, update=1)
     states = pool.sample(6, seed=0, update=1)
     for state, rollout, record in zip(states, got.rollouts, got.records, strict=True):
         prompt = policy.prompt(state.turn.situation)
         np.testing.assert_array_equal(rollout.tokens[: len(prompt)], prompt)
         (action,) = rollout.actions
-        assert action.span == (len(prompt), len(rollout.tokens)) and not action.truncated
+        assert action.response_range == (len(prompt), len(rollout.tokens)) and not action.truncated
         # (m_t - m_{t+1}) / (m_init - m_best) for an mae: a fraction, and it arrives as one.
         before = state.turn.state.public_score
         assert action.reward == pytest.approx((before - 1.5) / 4.0) == record["reward"]
@@ -178,7 +178,7 @@ def test_state_collector_acts_once_from_each_state(policy, expert, tasks, steppe
         assert record["m_before"] == before and record["m_after"] == 1.5 and record["outcome"] == "success"
     config = PPOConfig(row_length=800, micro_rows=2, minibatch_size=4)
     batch = make_batch(config, got.rollouts, 1)
-    assert sorted(batch.arrays["rewards"][batch.arrays["ends"]].round(4).tolist()) == sorted(
+    assert sorted(batch.arrays["rewards"][batch.arrays["dones"]].round(4).tolist()) == sorted(
         round(record["reward"], 4) for record in got.records
     )
 
@@ -192,30 +192,33 @@ def test_infrastructure_failures_have_no_reward(policy, expert, tasks, tmp_path)
     pool = StatePool(expert, tasks, fits)
     # Only the initial state has its snapshot in this environment's store; the others are in another store.
     first = [state for state in pool.sample(12, 0, 0) if state.index == 0][:1]
-    with Stepper({"toy": environment}, RewardConfig(), threads=1, retries=1, retry_seconds=0.0) as stepper:
-        collector = StateCollector(pool, stepper)
+    with EnvRunner(
+        {"toy": environment}, RewardConfig(), threads=1, retries=1, retry_seconds=0.0
+    ) as env_runner:
+        collector = StateCollector(pool, env_runner)
         pool.sample = lambda *_: first
         got = collector.collect(fixed, 1, 0, 0)
     assert got.rollouts[0].actions[0].reward is None
     assert got.records[0]["outcome"] == "infrastructure" and got.records[0]["reward"] is None
 
 
-def test_episode_collector_learns_from_every_action_of_whole_episodes(policy, stepper):
+def test_episode_collector_learns_from_every_action_of_whole_episodes(policy, env_runner):
     fixed = FixedResponses(policy, LINES)
-    got = EpisodeCollector(["toy"], stepper, parallel=2).collect(fixed, 3, seed=0, update=2)
+    got = EpisodeCollector(["toy"], env_runner, parallel=2).collect(fixed, 3, seed=0, update=2)
     assert len(got.rollouts) == 3 and len(got.records) == 12
     assert sorted({record["trajectory"] for record in got.records}) == [f"fixed/toy/{i}" for i in (6, 7, 8)]
     for rollout in got.rollouts:
         said = [
-            fixed.tokenizer.decode(rollout.tokens[slice(*action.span)].tolist()) for action in rollout.actions
+            fixed.tokenizer.decode(rollout.tokens[slice(*action.response_range)].tolist())
+            for action in rollout.actions
         ]
         assert said == [line + "<|im_end|>" for line in LINES]
         assert [action.reward for action in rollout.actions] == [2.5 / 4.0, 0.0, -1.0, 0.0]
-        assert rollout.actions[-1].span[1] == len(rollout.tokens)
+        assert rollout.actions[-1].response_range[1] == len(rollout.tokens)
     to_go = PPOConfig(row_length=1024, micro_rows=1)
     own = dataclasses.replace(to_go, reward_to_go=False)
-    assert make_batch(to_go, got.rollouts, 0).arrays["ends"].sum() == 3
-    assert make_batch(own, got.rollouts, 0).arrays["ends"].sum() == 12
+    assert make_batch(to_go, got.rollouts, 0).arrays["dones"].sum() == 3
+    assert make_batch(own, got.rollouts, 0).arrays["dones"].sum() == 12
 
 
 class FailingSandbox(fakes.PlainSandbox):
@@ -239,8 +242,8 @@ def test_episodes_that_the_infrastructure_fails_are_repeated_or_left_out(
     other.initial_state()
     broken.faults = faults
     fixed = FixedResponses(policy, LINES)
-    with Stepper({"toy": environment, "other": other}, RewardConfig(), threads=1, retries=0) as stepper:
-        got = EpisodeCollector(["toy", "other"], stepper).collect(fixed, 4, seed=0, update=0)
+    with EnvRunner({"toy": environment, "other": other}, RewardConfig(), threads=1, retries=0) as env_runner:
+        got = EpisodeCollector(["toy", "other"], env_runner).collect(fixed, 4, seed=0, update=0)
     assert got.counts["rollout/episodes"] == 4
     assert got.counts["rollout/masked_episodes"] == masked
     assert got.counts["rollout/repeated_episodes"] == repeated
@@ -252,11 +255,11 @@ def test_episodes_that_the_infrastructure_fails_are_repeated_or_left_out(
     assert len(got.records) == 4 * (4 - masked) + masked
 
 
-def test_episode_prompts_are_those_of_the_states(policy, stepper, tasks):
+def test_episode_prompts_are_those_of_the_states(policy, env_runner, tasks):
     """PPO trains on what the policy saw: the context of each action is the prompt that it was sampled from."""
     fixed = FixedResponses(policy, LINES)
-    (episode,) = run_episodes(fixed, [EpisodeRequest("toy", 0, 0)], stepper)
+    (episode,) = run_episodes(fixed, [EpisodeRequest("toy", 0, 0)], env_runner)
     encoded = encode_chat(policy.tokenizer, messages(FORM, Situation(tasks["toy"], episode.steps)))
-    for n, (start, _) in enumerate(encoded.spans):
+    for n, (start, _) in enumerate(encoded.response_ranges):
         prompt = encode_prompt(policy.tokenizer, messages(FORM, Situation(tasks["toy"], episode.steps[:n])))
         np.testing.assert_array_equal(encoded.tokens[:start], prompt)

@@ -55,11 +55,11 @@ def rollouts(count=6, seed=0):
     rng = np.random.default_rng(seed)
     out = []
     for i in range(count):
-        spans = [(3, 6)] if i % 2 else [(3, 6), (8, 8 + int(rng.integers(1, 6)))]
-        tokens = rng.integers(0, MODEL.vocab_size, spans[-1][1]).astype(np.int32)
+        ranges = [(3, 6)] if i % 2 else [(3, 6), (8, 8 + int(rng.integers(1, 6)))]
+        tokens = rng.integers(0, MODEL.vocab_size, ranges[-1][1]).astype(np.int32)
         actions = tuple(
-            ActionSample(span, tuple([-1.0] * (span[1] - span[0])), float(rng.normal()), "success", False)
-            for span in spans
+            ActionSample((start, stop), (-1.0,) * (stop - start), float(rng.normal()), "success", False)
+            for start, stop in ranges
         )
         out.append(Rollout(tokens, actions))
     return out
@@ -104,7 +104,7 @@ class NumpyPPO:
             hidden = np.asarray(trunk(params.critic["trunk"], padded), np.float64)
         head = params.critic["head"]
         value = hidden @ np.asarray(head["kernel"], np.float64) + float(head["bias"])
-        where = [j for action in rollout.actions for j in range(*action.span)]
+        where = [j for action in rollout.actions for j in range(*action.response_range)]
         return (
             np.array([logp[j - 1, rollout.tokens[j]] for j in where]),
             np.array([-(np.exp(logp[j - 1]) * logp[j - 1]).sum() for j in where]),
@@ -114,7 +114,9 @@ class NumpyPPO:
     def advantages(self, old, reference, values, rollout):
         c = self.config
         rewards = -c.kl_coefficient * (old - reference) if c.kl_in == "reward" else np.zeros_like(old)
-        lasts = np.cumsum([action.span[1] - action.span[0] for action in rollout.actions]) - 1
+        lasts = (
+            np.cumsum([action.response_range[1] - action.response_range[0] for action in rollout.actions]) - 1
+        )
         for last, action in zip(lasts, rollout.actions, strict=True):
             rewards[last] += action.reward
         out, following, next_value = np.zeros_like(old), 0.0, 0.0
@@ -291,7 +293,9 @@ def test_shuffled_rewards_are_the_same_rewards_elsewhere():
     before = [action.reward for rollout in samples for action in rollout.actions]
     after = [action.reward for rollout in mixed for action in rollout.actions]
     assert sorted(before) == sorted(after) and before != after
-    assert [a.span for r in samples for a in r.actions] == [a.span for r in mixed for a in r.actions]
+    assert [a.response_range for r in samples for a in r.actions] == [
+        a.response_range for r in mixed for a in r.actions
+    ]
     assert mixed[0].actions == shuffled_rewards(samples, seed=0, update=3)[0].actions
 
 

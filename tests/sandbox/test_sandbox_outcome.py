@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from mlagent_jax.sandbox.interface import Limits, Status
 from mlagent_jax.sandbox.outcome import clean_text, decide_status, render_output, to_result
 from mlagent_jax.sandbox.sandbox_worker.protocol import ProtocolError
-from mlagent_jax.sandbox.sandbox_worker.record import LeftOut, Record, decode
+from mlagent_jax.sandbox.sandbox_worker.record import LeftOut, Measurements, decode
 
 LIMITS = Limits(cpu_seconds=10, processes=8)
-QUIET: dict[str, Any] = dataclasses.asdict(Record(ran=True, exit_code=0, cpu_seconds=0.1))
+QUIET: dict[str, Any] = dataclasses.asdict(Measurements(ran=True, exit_code=0, cpu_seconds=0.1))
 SIGNALLED: dict[str, Any] = {"exit_code": None}
 
 
@@ -56,7 +56,7 @@ SIGNALLED: dict[str, Any] = {"exit_code": None}
     ],
 )
 def test_status(measured: dict[str, Any], status: Status) -> None:
-    assert decide_status(Record(**QUIET | measured), LIMITS) is status
+    assert decide_status(Measurements(**QUIET | measured), LIMITS) is status
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_oom_kills_of_children_are_recorded_even_if_the_script_succeeds() -> Non
 
 
 def test_a_failure_before_the_first_line_is_a_sandbox_error() -> None:
-    body = dataclasses.asdict(Record(ran=False, fault="no room"))
+    body = dataclasses.asdict(Measurements(ran=False, fault="no room"))
     result = to_result(body, {"head": b"", "tail": b""}, LIMITS)
     assert (result.status, result.error) == (Status.SANDBOX_ERROR, "no room")
 

@@ -51,10 +51,10 @@ def test_a_state_is_a_proper_prefix_of_the_trajectory(tokenizer, chat):
 @given(chat=chats)
 def test_actions_are_assistant_contents_and_their_ends(tokenizer, chat):
     encoded = encode_chat(tokenizer, [Message(*turn) for turn in chat])
-    spoken = [tokenizer.decode(encoded.tokens[start:end].tolist()) for start, end in encoded.spans]
+    spoken = [tokenizer.decode(encoded.tokens[start:end].tolist()) for start, end in encoded.response_ranges]
     assert spoken == [content + "<|im_end|>" for role, content in chat if role == "assistant"]
     marked = np.zeros(len(encoded.tokens), bool)
-    for start, end in encoded.spans:
+    for start, end in encoded.response_ranges:
         marked[start:end] = True
     np.testing.assert_array_equal(encoded.action, marked)
 
@@ -64,7 +64,7 @@ def test_sampled_ids_are_kept(tokenizer):
     odd = tuple(tokenizer.encode(letter)[0] for letter in "Thought")
     assert list(odd) != tokenizer.encode("Thought")
     encoded = encode_chat(tokenizer, [Message("assistant", "Thought", (*odd, tokenizer.im_end))])
-    (start, end), *_ = encoded.spans
+    (start, end), *_ = encoded.response_ranges
     assert tuple(encoded.tokens[start:end]) == (*odd, tokenizer.im_end)
 
 
@@ -72,7 +72,7 @@ def test_a_truncated_response_gets_an_end_of_turn_without_loss(tokenizer):
     odd = tuple(tokenizer.encode("Thought"))
     encoded = encode_chat(tokenizer, [Message("assistant", "Thought", odd)])
     assert encoded.action.sum() == len(odd)
-    assert encoded.tokens[encoded.spans[0][1]] == tokenizer.im_end
+    assert encoded.tokens[encoded.response_ranges[0][1]] == tokenizer.im_end
     assert response_text(tokenizer, odd) == "Thought" == response_text(tokenizer, [*odd, tokenizer.im_end])
 
 

@@ -124,9 +124,9 @@ def test_actions_are_answers_with_their_end_of_turn(folders, name):
     tokenizer = load_tokenizer(folders[name])
     encoded = encode_chat(tokenizer, messages(CHATS["long"]))
     end = tokenizer.decode([tokenizer.stop_ids[0]])
-    spoken = [tokenizer.decode(encoded.tokens[a:b].tolist()) for a, b in encoded.spans]
+    spoken = [tokenizer.decode(encoded.tokens[a:b].tolist()) for a, b in encoded.response_ranges]
     assert spoken == [content + end for role, content in CHATS["long"] if role == "assistant"]
-    assert encoded.action.sum() == sum(b - a for a, b in encoded.spans)
+    assert encoded.action.sum() == sum(b - a for a, b in encoded.response_ranges)
     assert {"qwen": "<|im_end|>", "llama": "<|eot_id|>", "zephyr": "</s>"}[name] == end
 
 
@@ -146,12 +146,12 @@ def test_states_are_prefixes_with_the_ids_that_were_sampled(folders, name):
         Message("assistant", "done"),
     ]
     encoded = encode_chat(tokenizer, chat)
-    for turn, (start, _) in zip((2, 4, 6), encoded.spans, strict=True):
+    for turn, (start, _) in zip((2, 4, 6), encoded.response_ranges, strict=True):
         state = encode_prompt(tokenizer, chat[:turn])
         np.testing.assert_array_equal(encoded.tokens[: len(state)], state)
         assert start == len(state)
-    assert tuple(encoded.tokens[slice(*encoded.spans[0])]) == (*odd, end)
-    cut = encoded.spans[1]
+    assert tuple(encoded.tokens[slice(*encoded.response_ranges[0])]) == (*odd, end)
+    cut = encoded.response_ranges[1]
     assert tuple(encoded.tokens[slice(*cut)]) == odd
     assert encoded.tokens[cut[1]] == end and not encoded.action[cut[1]]
 
@@ -226,7 +226,7 @@ def test_a_template_that_shortens_answers_does_not_affect_sampled_ids(tmp_path):
         sampled = (*tokenizer.encode(text), tokenizer.stop_ids[0])
         chat = [Message("user", "x"), Message("assistant", text, sampled), Message("user", "more")]
         whole = encode_chat(tokenizer, [*chat, Message("assistant", text, sampled)])
-        assert [tuple(whole.tokens[a:b]) for a, b in whole.spans] == [sampled, sampled]
+        assert [tuple(whole.tokens[a:b]) for a, b in whole.response_ranges] == [sampled, sampled]
         state = encode_prompt(tokenizer, chat)
         np.testing.assert_array_equal(whole.tokens[: len(state)], state)
 

@@ -8,12 +8,12 @@ from mlagent_jax.text.packing import cut_at_step, pack, pad_rows
 
 def make(turns):
     """An Encoded with unique tokens. `turns`: pairs (number of context tokens, number of action tokens)."""
-    action, spans = [], []
+    action, ranges = [], []
     for context, spoken in turns:
         action += [False] * context
-        spans.append((len(action), len(action) + spoken))
+        ranges.append((len(action), len(action) + spoken))
         action += [True] * spoken
-    return Encoded(np.arange(1, len(action) + 1, dtype=np.int32), np.array(action, bool), tuple(spans))
+    return Encoded(np.arange(1, len(action) + 1, dtype=np.int32), np.array(action, bool), tuple(ranges))
 
 
 sequences = st.lists(

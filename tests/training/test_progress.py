@@ -7,7 +7,7 @@ from mlagent_jax.training.progress import ProgressBar
 def test_plain_lines_when_there_is_no_terminal(caplog, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    with caplog.at_level(logging.INFO, "mlagent_jax"), ProgressBar("sft", total=8, start=2) as bar:
+    with caplog.at_level(logging.INFO, "absl"), ProgressBar("sft", total=8, start=2) as bar:
         for _ in range(6):
             now[0] += 6.0
             bar.advance("loss 1.0")
@@ -20,7 +20,7 @@ def test_plain_lines_when_there_is_no_terminal(caplog, monkeypatch):
 
 
 def test_silent_on_all_but_the_main_process(caplog):
-    with caplog.at_level(logging.INFO, "mlagent_jax"), ProgressBar("sft", total=1, shown=False) as bar:
+    with caplog.at_level(logging.INFO, "absl"), ProgressBar("sft", total=1, shown=False) as bar:
         bar.advance()
     assert not caplog.records
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 from safetensors import SafetensorError, safe_open
 
 from mlagent_jax.errors import UserError
+from mlagent_jax.text import checkpoint_files
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -32,11 +33,11 @@ class StoredTensor:
     shape: tuple[int, ...]
     dtype: str
 
-    def read(self, index: tuple[slice, ...]) -> np.ndarray:
+    def read(self, index: tuple[slice, ...]) -> Shaped[np.ndarray, ...]:
         """Reads only the part at `index`, in the stored dtype. Raises HfCheckpointError."""
         # The file is opened for this read only: mapped pages count as this process's memory.
         with _open(self.file) as file:
-            part: np.ndarray = file.get_slice(self.name)[index]
+            part: Shaped[np.ndarray, ...] = file.get_slice(self.name)[index]
         return part
 
 
@@ -73,17 +74,11 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Raises HfCheckpointError where `path` does not contain a JSON object."""
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
+    if not path.is_file():
         raise HfCheckpointError(
             f"there is no {path.name} in {path.parent}; name the folder of a Hugging Face checkpoint"
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise HfCheckpointError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise HfCheckpointError(f"{path} should contain a JSON object, not a {type(content).__name__}")
-    return content
+        )
+    return checkpoint_files.read_json(path, HfCheckpointError)
 
 
 def abbreviated(names: Iterable[str], shown: int = 4) -> str:

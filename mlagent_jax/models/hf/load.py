@@ -13,7 +13,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from mlagent_jax.finite import is_finite_on_host
 from mlagent_jax.models.config import Qwen2Config
@@ -113,22 +113,24 @@ def _read_leaf(
     sharding: NamedSharding,
     tensors: Sequence[HfTensor],
     stored: Mapping[str, StoredTensor],
-) -> Array:
+) -> Float[Array, ...]:
     """One of our arrays, made of one tensor, or of one tensor for each layer."""
     spec = (*sharding.spec, *(None,) * (len(leaf.shape) - len(sharding.spec)))
     transposed = tensors[0].transposed
 
-    def to_our_layout(x: Array) -> Array:
+    def to_our_layout(x: Float[Array, "*stored"]) -> Float[Array, "*ours"]:
         return (x.T if transposed else x).astype(leaf.dtype)
 
-    def on_device(tensor: HfTensor, axes: Sequence[Any]) -> Array:
+    def on_device(tensor: HfTensor, axes: Sequence[Any]) -> Float[Array, "*stored"]:
         stored_sharding = NamedSharding(sharding.mesh, P(*(axes[::-1] if transposed else axes)))
         return _read(stored[tensor.name], stored_sharding)
 
     if tensors[0].layer is None:
         return jax.jit(to_our_layout, out_shardings=sharding)(on_device(tensors[0], spec))
 
-    def insert(stacked: Array, layer: Array, x: Array) -> Array:
+    def insert(
+        stacked: Float[Array, " L *ours"], layer: Int[Array, ""], x: Float[Array, "*stored"]
+    ) -> Float[Array, " L *ours"]:
         return jax.lax.dynamic_update_index_in_dim(stacked, to_our_layout(x), layer, axis=0)
 
     # The stack is donated, so that there is never a second copy of it.
@@ -139,11 +141,11 @@ def _read_leaf(
     return stacked
 
 
-def _read(tensor: StoredTensor, sharding: NamedSharding) -> Array:
+def _read(tensor: StoredTensor, sharding: NamedSharding) -> Float[Array, ...]:
     """The tensor as it is stored, with this sharding; devices that hold the same part share one read."""
-    parts: dict[str, np.ndarray] = {}
+    parts: dict[str, Float[np.ndarray, ...]] = {}
 
-    def part(index: Any) -> np.ndarray:
+    def part(index: Any) -> Float[np.ndarray, ...]:
         key = str(index)  # slices cannot be hashed
         if key not in parts:
             parts[key] = tensor.read(index)

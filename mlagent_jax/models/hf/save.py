@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from fnmatch import fnmatch
 from pathlib import Path
@@ -11,10 +11,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from flax.traverse_util import flatten_dict
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.finite import NotFiniteError, is_finite_on_host
@@ -31,7 +32,9 @@ from mlagent_jax.parallel.jitted import Jitted
 from mlagent_jax.text.tokenizer import Tokenizer, check_vocabulary
 
 GENERATION_CONFIG = "generation_config.json"
-_log = logging.getLogger("mlagent_jax")
+
+Leaf = Float[Array, "..."] | Float[np.ndarray, "..."]
+Leaves = dict[tuple[str, ...], Leaf]  # parameters by their paths
 
 # The files of an export, ours or another program's. A folder with anything else in it is not replaced.
 _EXPORTED = (
@@ -74,31 +77,16 @@ def save_hf(
     """
     folder = Path(folder)
     dtype = dtype or ("float32" if config.lora else config.param_dtype)
-    if dtype not in DTYPES.values():
-        raise UserError(f"cannot export as {dtype!r}; choose one of {', '.join(DTYPES.values())}")
-    if tokenizer is not None:
-        check_vocabulary(tokenizer, config.vocab_size, str(folder))
+    _check(folder, config, tokenizer, dtype)
     leaves = _checked_leaves(config, params)
     if config.lora and dtype != "float32":
-        _log.warning("%s: adapters are merged into %s; changes below its rounding are lost", folder, dtype)
+        logging.warning("%s: adapters are merged into %s; changes below its rounding are lost", folder, dtype)
     plain = config.replace(lora=None, param_dtype=dtype)
     tensors = {tensor.name: tensor for tensor in hf_tensors(plain)}
     shards = plan_shards([TensorSpec(t.name, t.shape, dtype) for t in tensors.values()], max_shard_bytes)
-    fetch = _Fetch(leaves, dtype, config.lora)
-    failure: Exception | None = None
     with ExitStack() as replacement:
         aside = distributed.on_main(lambda: replacement.enter_context(replaced_export(folder)))
-        for name, specs in shards.items():
-            fetched = (fetch(tensors[spec.name]) for spec in specs)
-            if distributed.is_main() and failure is None:
-                try:
-                    write_shard(aside / name, specs, map(_finite_on_host, specs, fetched))
-                except (
-                    Exception
-                ) as error:  # raised in `finish`: the other processes wait here at every tensor
-                    failure = error
-            for _ in fetched:
-                pass
+        failure = _write_shards(aside, shards, tensors, _Fetch(leaves, dtype, config.lora))
 
         def finish() -> None:
             if failure is not None:
@@ -108,6 +96,34 @@ def save_hf(
             replacement.close()
 
         distributed.on_main(finish)
+
+
+def _check(folder: Path, config: Qwen2Config, tokenizer: Tokenizer | None, dtype: str) -> None:
+    """Raises UserError for another dtype, and for a tokenizer larger than the vocabulary."""
+    if dtype not in DTYPES.values():
+        raise UserError(f"cannot export as {dtype!r}; choose one of {', '.join(DTYPES.values())}")
+    if tokenizer is not None:
+        check_vocabulary(tokenizer, config.vocab_size, str(folder))
+
+
+def _write_shards(
+    folder: Path, shards: Mapping[str, list[TensorSpec]], tensors: Mapping[str, HfTensor], fetch: _Fetch
+) -> Exception | None:
+    """Writes the files of tensors, on the main process; all processes must call this.
+
+    An error is returned, not raised, since the other processes wait here at every tensor.
+    """
+    failure: Exception | None = None
+    for name, specs in shards.items():
+        fetched = (fetch(tensors[spec.name]) for spec in specs)
+        if distributed.is_main() and failure is None:
+            try:
+                write_shard(folder / name, specs, map(_finite_on_host, specs, fetched))
+            except Exception as error:
+                failure = error
+        for _ in fetched:
+            pass
+    return failure
 
 
 def write_description(folder: Path, config: Qwen2Config, tokenizer: Tokenizer | None) -> None:
@@ -125,22 +141,24 @@ def write_description(folder: Path, config: Qwen2Config, tokenizer: Tokenizer | 
 class _Fetch:
     """Computes one tensor in the checkpoint's layout and dtype, with adapters merged, readable by the main process."""
 
-    def __init__(self, leaves: dict[tuple[str, ...], Array], dtype: str, lora: LoRAConfig | None):
+    def __init__(self, leaves: Leaves, dtype: str, lora: LoRAConfig | None):
         self._leaves = leaves
         self._dtype = jnp.dtype(dtype)
         self._lora = lora
-        self._compiled: dict[tuple[str, ...], Jitted[..., Array]] = {}
+        self._compiled: dict[tuple[str, ...], Jitted[..., Float[Array, ...]]] = {}
 
-    def __call__(self, tensor: HfTensor) -> Array:
+    def __call__(self, tensor: HfTensor) -> Float[Array, ...]:
         leaf, factors = self._leaves[tensor.path], factors_of(self._leaves, tensor.path)
         if tensor.path not in self._compiled:
             self._compiled[tensor.path] = self._compile(tensor, leaf)
         # Blocks, so that tensors do not pile up on the devices of processes that do not write.
         return self._compiled[tensor.path](leaf, factors, tensor.layer).block_until_ready()
 
-    def _compile(self, tensor: HfTensor, leaf: Array) -> Jitted[..., Array]:
-        def to_checkpoint(leaf: Array, factors: Factors | None, layer: Array | None) -> Array:
-            def of_layer(x: Array) -> Array:
+    def _compile(self, tensor: HfTensor, leaf: Leaf) -> Jitted[..., Float[Array, ...]]:
+        def to_checkpoint(
+            leaf: Float[Array, ...], factors: Factors | None, layer: Int[Array, ""] | None
+        ) -> Float[Array, ...]:
+            def of_layer(x: Float[Array, ...]) -> Float[Array, ...]:
                 return x if layer is None else jax.lax.dynamic_index_in_dim(x, layer, keepdims=False)
 
             x = of_layer(leaf)
@@ -157,7 +175,7 @@ class _Fetch:
         return jax.jit(to_checkpoint, out_shardings=everywhere)
 
 
-def _finite_on_host(spec: TensorSpec, array: Array) -> np.ndarray:
+def _finite_on_host(spec: TensorSpec, array: Float[Array, "*shape"]) -> Float[np.ndarray, "*shape"]:
     host = np.asarray(array if array.is_fully_addressable else array.addressable_data(0))
     if not is_finite_on_host(host):
         raise NotFiniteError(
@@ -167,7 +185,7 @@ def _finite_on_host(spec: TensorSpec, array: Array) -> np.ndarray:
     return host
 
 
-def _checked_leaves(config: Qwen2Config, params: Params) -> dict[tuple[str, ...], Array]:
+def _checked_leaves(config: Qwen2Config, params: Params) -> Leaves:
     leaves = flatten_dict(params)
     shapes = {path: tuple(leaf.shape) for path, leaf in leaves.items()}
     expected = {path: tuple(leaf.shape) for path, leaf in flatten_dict(abstract_params(config)).items()}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from mlagent_jax.models.hf.checkpoint import DTYPES, INDEX, WEIGHTS
 
@@ -50,7 +51,7 @@ def plan_shards(specs: Sequence[TensorSpec], max_bytes: int) -> dict[str, list[T
     return {f"{stem}-{i:05}-of-{len(shards):05}.safetensors": shard for i, shard in enumerate(shards, 1)}
 
 
-def write_shard(path: Path, specs: Sequence[TensorSpec], tensors: Iterable[np.ndarray]) -> None:
+def write_shard(path: Path, specs: Sequence[TensorSpec], tensors: Iterable[Float[np.ndarray, ...]]) -> None:
     """tensors: in the order of `specs`, with their shapes and dtypes; one is held at a time. Raises ValueError else."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0

@@ -14,7 +14,7 @@ from typing import Any
 from . import namespaces, protocol, script
 from .confinement import Confinement
 from .output_buffer import OutputBuffer, path_replacements
-from .record import Record
+from .record import Measurements
 from .resource_monitor import ResourceMonitor, count_oom_kills
 from .seccomp_agent import SeccompAgent
 from .zygote import Zygote
@@ -59,7 +59,7 @@ class Execution:
         self.script_cpu_seconds = 0.0
         self.peak_kilobytes = 0
 
-    def run(self) -> Record:
+    def run(self) -> Measurements:
         """Returns when no process of the job is left. Raises PreparationError if the script was never reached."""
         oom_kills_before = count_oom_kills()
         begun = time.monotonic()
@@ -74,7 +74,7 @@ class Execution:
         assert self.wait_status is not None
         code = os.waitstatus_to_exitcode(self.wait_status)
         kernel_oom_kills = max(count_oom_kills() - oom_kills_before, 0)
-        return Record(
+        return Measurements(
             ran=True,
             killed_for=killed_for,
             exit_code=code if code >= 0 else None,

@@ -29,7 +29,7 @@ class LeftOut(enum.StrEnum):
 
 
 @dataclass(frozen=True)
-class Record:
+class Measurements:
     """The measurements of one job. None of them depends on what a script printed or raised.
 
     ran: whether the script's first line was reached.
@@ -69,7 +69,7 @@ class Record:
 class Report(NamedTuple):
     """A record with the head and tail of the output, and the files that were collected."""
 
-    record: Record
+    record: Measurements
     head: bytes
     tail: bytes
     files: dict[str, bytes]
@@ -77,7 +77,7 @@ class Report(NamedTuple):
 
 def send(
     channel: protocol.Channel,
-    record: Record,
+    record: Measurements,
     head: bytes = b"",
     tail: bytes = b"",
     files: Mapping[str, bytes] | None = None,
@@ -113,8 +113,8 @@ def decode(body: Mapping[str, Any], blobs: Mapping[str, bytes]) -> Report:
     return Report(dataclasses.replace(record, left_out=left_out), blobs["head"], blobs["tail"], files)
 
 
-def _validate(body: Mapping[str, Any]) -> Record:
-    expected = {one.name for one in dataclasses.fields(Record)}
+def _validate(body: Mapping[str, Any]) -> Measurements:
+    expected = {one.name for one in dataclasses.fields(Measurements)}
     if body.keys() != expected:
         raise protocol.ProtocolError(
             f"not a record: {sorted(body.keys() ^ expected)[:4]} are unknown or missing"
@@ -140,7 +140,9 @@ def _validate(body: Mapping[str, Any]) -> Record:
         )
     for name in endings:
         _check(name, body[name], int, 255)
-    return Record(**{**body, "left_out": {LeftOut(reason): count for reason, count in left_out.items()}})
+    return Measurements(
+        **{**body, "left_out": {LeftOut(reason): count for reason, count in left_out.items()}}
+    )
 
 
 def _check(name: str, value: Any, kind: type | tuple[type, ...], maximum: int | None = None) -> None:

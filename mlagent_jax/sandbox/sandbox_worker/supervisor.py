@@ -85,13 +85,13 @@ def _run_job(
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        record.send(channel, record.Record(ran=False, disk_full=True))
+        record.send(channel, record.Measurements(ran=False, disk_full=True))
         return
     execution = Execution(paths, channel, job, confinement, zygote)
     try:
         measured = execution.run()
     except script.PreparationError as error:
-        record.send(channel, record.Record(ran=False, fault=str(error)))
+        record.send(channel, record.Measurements(ran=False, fault=str(error)))
         return
     collection = workspace.CollectionLimits(
         job["output"],
