@@ -71,15 +71,15 @@ def get_config() -> ConfigDict:
         }
     )
     config.sampling = ConfigDict(
-        {"max_new_tokens": 48, "batch": 32, "max_length": 512, "prefill_chunks": (64, 128, 256)}
+        {"max_new_tokens": 48, "batch": 32, "max_length": 1024, "prefill_chunks": (64, 128, 256)}
     )
     config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})
 
     config.sft = ConfigDict(
         {
-            "row_length": 512,
-            "batch_rows": 8,
-            "micro_rows": 8,
+            "row_length": 1024,
+            "batch_rows": 4,
+            "micro_rows": 4,
             "epochs": 0.0,
             "steps": 225,
             "eval_fraction": 0.05,
@@ -102,8 +102,8 @@ def get_config() -> ConfigDict:
             "updates": 16,
             "batch_size": 64,
             "minibatch_size": 64,
-            "row_length": 512,
-            "micro_rows": 8,
+            "row_length": 1024,
+            "micro_rows": 4,
             "temperature": 0.8,
             "critic": "shared",
             "critic_start": "expert",
