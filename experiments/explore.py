@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pandas as pd
+
+from experiments.executions import execute
 from mlagent_jax.errors import UserError
-from mlagent_jax.grading.grade import Graded, grade
 from mlagent_jax.grading.metrics import METRICS
 from mlagent_jax.pipelines.pipeline import PipelineError
 from mlagent_jax.pipelines.reading import read
 from mlagent_jax.pipelines.rendering import render
 from mlagent_jax.pipelines.search import open_search
 from mlagent_jax.pipelines.validity import faults
-from mlagent_jax.sandbox.interface import Job, Sandbox, Status
+from mlagent_jax.sandbox.interface import Sandbox
 from mlagent_jax.tasks.task import Task
 
 _ASKED = 50  # pipelines asked for, at most, for each execution: most that fail are known to fail beforehand
@@ -43,21 +45,24 @@ def explore(task: Task, sandbox: Sandbox, search: str, executions: int, seed: in
         begun = read(task.starter)
     except PipelineError as error:
         raise UserError(f"task {task.name} cannot be explored: {error}") from error
-    starter = _score(task, sandbox, task.starter)
-    if starter is None:
+    graded = execute(task, sandbox, task.starter)
+    if graded is None:
         raise UserError(f"task {task.name} cannot be explored: its starter gives no score")
+    starter = graded.public
     sign = 1.0 if METRICS[task.metric].higher_is_better else -1.0
+    has_gaps = gaps_in(task)
     columns = begun.columns if isinstance(begun.columns, tuple) else ()
     asked = open_search(search, begun.facts, columns, seed)
     best, script, run, failed, skipped = starter, task.starter, 0, 0, 0
     while run < executions and run + skipped < _ASKED * executions:
         pipeline = asked.ask()
-        if faults(pipeline):
+        if faults(pipeline, has_gaps):
             skipped += 1
             asked.tell(None)
             continue
         text = render(pipeline)
-        score = _score(task, sandbox, text)
+        graded = execute(task, sandbox, text)
+        score = graded.public if graded is not None else None
         run += 1
         failed += score is None
         asked.tell(None if score is None else sign * score)
@@ -66,18 +71,8 @@ def explore(task: Task, sandbox: Sandbox, search: str, executions: int, seed: in
     return Explored(starter, best, script, run, failed, skipped)
 
 
-def _score(task: Task, sandbox: Sandbox, script: str) -> float | None:
-    """The public score, None if the script failed. Raises UserError if the sandbox did."""
-    job = Job(
-        {"train.py": script.encode()},
-        "train.py",
-        task.data_dir,
-        task.data_digest,
-        task.limits,
-        output=task.submission,
-    )
-    result = sandbox.run(job)
-    if result.status is Status.SANDBOX_ERROR:
-        raise UserError(f"the sandbox failed on task {task.name}: {result.error}; start again to go on")
-    graded = grade(task, result.files.get(task.submission)) if result.status is Status.OK else None
-    return graded.public if isinstance(graded, Graded) else None
+def gaps_in(task: Task) -> bool:
+    """Whether a table of the task has empty cells, which some estimators refuse."""
+    paths = (task.data_dir / f"{part}.csv" for part in ("train", "test"))
+    tables = (pd.read_csv(path, low_memory=False) for path in paths if path.is_file())
+    return any(bool(table.isna().any(axis=None)) for table in tables)
