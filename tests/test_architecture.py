@@ -66,7 +66,9 @@ MAY_LOAD = {
         ("finite", "nn", "models", "parallel", "tracking", "training", "generate", "serving"), "jax"
     ),
     **dict.fromkeys(("sft", "ppo", "planner", "agent.model_policy"), "jax"),
-    **dict.fromkeys(("tasks.checks", "tasks.leak_checks", "tasks.rows", "tasks.pickled_frames"), "pandas"),
+    **dict.fromkeys(
+        ("tasks.checks", "tasks.leak_checks", "tasks.noise", "tasks.rows", "tasks.pickled_frames"), "pandas"
+    ),
     "tasks.user_table": "pandas sklearn",
     "pipelines.helpers": "scipy",
 }

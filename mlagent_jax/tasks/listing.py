@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from mlagent_jax.grading.metrics import METRICS, Metric
-from mlagent_jax.tasks.noise import MAX_STANDARD_ERROR
 from mlagent_jax.tasks.preparation import find_prepared
 from mlagent_jax.tasks.task_file import TaskFile, read_task_file
 
@@ -41,6 +40,7 @@ class TaskSummary:
 
 MARK = "†"
 NOISY = "‡"
+MAX_STANDARD_ERROR = 0.03  # of the way from m_init to m_best
 HEADERS = (
     *("task", "split", "kind", "metric", "starter", "± seeds / rows", "m_best"),
     *("train / test rows", "MB", "data"),
@@ -87,7 +87,7 @@ def _noise(task: TaskFile) -> tuple[str, tuple[str, ...]]:
     """The noise of m_init, and a note if a standard error is large beside what can be gained."""
     if task.noise is None or task.m_init is None:
         return "", ()
-    shown = f"{task.noise.seeds:.1g} / {task.noise.rows:.1g}"
+    shown = f"{task.noise.seeds:.2g} / {task.noise.rows:.2g}"
     if task.noise.rows <= MAX_STANDARD_ERROR * abs(task.m_best - task.m_init):
         return shown, ()
     note = f"{NOISY} one standard error of the public rows is more than {MAX_STANDARD_ERROR:.0%} of the way from the"

@@ -12,7 +12,6 @@ from mlagent_jax.tasks.rows import NotApplicableError
 from mlagent_jax.tasks.task import Noise, Task
 
 SEEDS = (1, 2, 3, 4, 5)
-MAX_STANDARD_ERROR = 0.03  # of the scale, |m_best - m_init|; above it, the listing says so
 _SEED = re.compile(r"\brandom_state=\d+|(?<=default_rng\()\d+(?=\))")
 
 
