@@ -5,6 +5,7 @@
     python -m experiments.tasks check [NAME ...] [--suite=offline] [--micro]
     python -m experiments.tasks grade NAME FILE
     python -m experiments.tasks explore [NAME ...] [--search=tpe] [--executions=100] [--cache_dir=DIR]
+    python -m experiments.tasks gains [NAME ...] [--suite=offline] [--numbers=first] [--cache_dir=DIR]
     python -m experiments.tasks new DIR --csv=FILE --target=COLUMN --metric=NAME
     python -m experiments.tasks metrics
 
@@ -15,6 +16,8 @@ are printed with the reason. `grade` prints a submission's scores on the public,
 `explore` searches the space of pipelines, at random or by Optuna, for what is reachable from a starter; its executions
 are kept in --cache_dir, which any number of explorations and runs may share (config.sandbox.cache_dir), so the same
 command resumes after an interruption.
+`gains` runs what each single operation makes of a starter, writes --gains, and says which operations are strong on
+too many tasks. It uses the same store.
 `new` creates a task folder from a CSV file, whose cells it keeps as text, and prints what it dropped or changed.
 `metrics` describes the inputs of each metric, and how it treats clipping and ties.
 """
@@ -29,7 +32,8 @@ from pathlib import Path
 from absl import flags
 
 from experiments.cli.program import refuse_unread, run_program
-from experiments.explore import explore
+from mlagent_jax.controls.explore import explore
+from mlagent_jax.controls.operation_gains import LARGE, read_gains, shares, single_gains, strong, write_gains
 from mlagent_jax.errors import UserError
 from mlagent_jax.files import write_atomically
 from mlagent_jax.grading.grade import Invalid, grade, grade_whole
@@ -60,10 +64,18 @@ SEARCH = flags.DEFINE_enum("search", "random", SEARCHES, "explore: how pipelines
 EXECUTIONS = flags.DEFINE_integer("executions", 50, "explore: scripts run for each task.", lower_bound=1)
 SEED = flags.DEFINE_integer("seed", 0, "explore: of the search.")
 CACHE_DIR = flags.DEFINE_string(
-    "cache_dir", "", "explore: folder of executions; by default `executions` in the user's cache folder."
+    "cache_dir",
+    "",
+    "explore, gains: folder of executions; by default `executions` in the user's cache folder.",
 )
 SCRIPTS = flags.DEFINE_string(
     "scripts", "", "explore: folder for the best script of each task; none by default."
+)
+NUMBERS = flags.DEFINE_enum(
+    "numbers", "first", ("first", "all"), "gains: which of the numbers that an operation proposes are tried."
+)
+GAINS = flags.DEFINE_string(
+    "gains", str(_REPOSITORY / "tasks" / "gains.json"), "gains: file of what single operations bring."
 )
 CSV = flags.DEFINE_string("csv", "", "new: the table.")
 TARGET = flags.DEFINE_string("target", "", "new: the column to predict.")
@@ -83,6 +95,7 @@ READS = {
     "check": (*_OF_TASKS, "references"),
     "grade": ("tasks_dir", "data_root", "micro"),
     "explore": (*_OF_TASKS, "search", "executions", "seed", "cache_dir", "scripts"),
+    "gains": (*_OF_TASKS, "numbers", "cache_dir", "gains"),
     "new": ("csv", "target", "metric", "positive", "encoding", "delimiter", "missing"),
     "metrics": (),
 }
@@ -110,6 +123,8 @@ def main(argv: Sequence[str]) -> int:
             return _grade(arguments, tasks_dir, data_root)
         case "explore":
             return _explore(_names(arguments, tasks_dir), tasks_dir, data_root)
+        case "gains":
+            return _gains(_names(arguments, tasks_dir), tasks_dir, data_root)
         case "new":
             _new(arguments)
         case "metrics":
@@ -186,9 +201,7 @@ def _grade(arguments: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
 def _explore(names: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
     if _prepare(names, tasks_dir, data_root):
         return 1
-    store = Path(CACHE_DIR.value).expanduser() if CACHE_DIR.value else default_cache_dir() / "executions"
-    backend = open_sandbox("auto", 1, data_root / "public", allow_unisolated=False, writes_free_code=False)
-    with closing(CachedSandbox(backend, store_in(store))) as sandbox:
+    with closing(_cached_sandbox(data_root)) as sandbox:
         for name in names:
             task = load_task(name, tasks_dir, data_root, MICRO.value)
             found = explore(task, sandbox, SEARCH.value, EXECUTIONS.value, SEED.value)
@@ -201,8 +214,39 @@ def _explore(names: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
             )
             if SCRIPTS.value:
                 write_atomically(Path(SCRIPTS.value) / f"{task.name}.py", found.script)
-        print(f"{sandbox.misses} run, {sandbox.hits} found in {store}")
+        print(_paid(sandbox))
     return 0
+
+
+def _gains(names: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
+    if _prepare(names, tasks_dir, data_root):
+        return 1
+    path = Path(GAINS.value)
+    with closing(_cached_sandbox(data_root)) as sandbox:
+        for name in names:
+            task = load_task(name, tasks_dir, data_root, MICRO.value)
+            found = single_gains(task, sandbox, NUMBERS.value)
+            write_gains(path, NUMBERS.value, {task.name: found})
+            brought = sorted(shares(found, task.m_best).items(), key=lambda one: -one[1])[:5]
+            best = ", ".join(f"{operation} {share:.0%}" for operation, share in brought)
+            print(f"{task.name}: {len(found.operations)} operations; best alone: {best}", flush=True)
+        print(_paid(sandbox))
+    stored = read_gains(path)[1]
+    tasks = {name: load_task(name, tasks_dir, data_root, MICRO.value) for name in names}
+    found_strong = strong({name: shares(stored[name], task.m_best) for name, task in tasks.items()})
+    for operation, where in found_strong.items():
+        print(f"{operation} brings more than {LARGE:.0%} on {len(where)} tasks: {', '.join(where)}")
+    return 1 if found_strong else 0
+
+
+def _cached_sandbox(data_root: Path) -> CachedSandbox:
+    store = Path(CACHE_DIR.value).expanduser() if CACHE_DIR.value else default_cache_dir() / "executions"
+    backend = open_sandbox("auto", 1, data_root / "public", allow_unisolated=False, writes_free_code=False)
+    return CachedSandbox(backend, store_in(store))
+
+
+def _paid(sandbox: CachedSandbox) -> str:
+    return f"{sandbox.misses} scripts were run, {sandbox.hits} results were in the store"
 
 
 def _new(arguments: Sequence[str]) -> None:

@@ -73,7 +73,9 @@ MAY_LOAD = {
     "tracking.wandb_backend": "wandb",
     "tracking.mlflow_backend": "mlflow",
     "tracking.trackio_backend": "trackio",
-    **dict.fromkeys(("tasks.checks", "tasks.leak_checks", "tasks.rows", "tasks.pickled_frames"), "pandas"),
+    **dict.fromkeys(
+        ("tasks.checks", "tasks.leak_checks", "tasks.noise", "tasks.rows", "tasks.pickled_frames"), "pandas"
+    ),
     "tasks.user_table": "pandas sklearn",
     "pipelines.helpers": "scipy",
     **dict.fromkeys(("sandbox.containers", "sandbox.docker", "sandbox.doctor"), "docker"),
@@ -82,9 +84,7 @@ MAY_LOAD = {
     "experiments": "jax pandas docker",
     "experiments.figures": "sklearn",
     "experiments.tasks": "pandas sklearn",
-    **dict.fromkeys(
-        ("experiments.ablations", "experiments.configs", "experiments.cli.program", "experiments.explore"), ""
-    ),
+    **dict.fromkeys(("experiments.ablations", "experiments.configs", "experiments.cli.program"), ""),
 }
 # These run where nothing else is installed or visible, or before anything else.
 ONLY_STANDARD_LIBRARY = (

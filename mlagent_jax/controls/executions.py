@@ -21,10 +21,14 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Execution:
-    """outcome: as of an edit that wrote the script. score: the public score, None if the script gave none."""
+    """outcome: as of an edit that wrote the script. score: the public score, None if the script gave none.
+
+    private: the private score, which nothing may choose by or learn from.
+    """
 
     outcome: Outcome
-    score: float | None
+    score: float | None = None
+    private: float | None = None
 
 
 class Bar(Protocol):
@@ -65,11 +69,11 @@ def execute(task: Task, sandbox: Sandbox, script: str, grader: Grader = grade) -
     else:
         raise UserError(f"the sandbox failed on task {task.name}: {result.error}; start again to go on")
     if result.status.is_corner_case:
-        return Execution(Outcome.CORNER, None)
+        return Execution(Outcome.CORNER)
     graded = grader(task, result.files.get(task.submission)) if result.status is Status.OK else None
     if isinstance(graded, Graded):
-        return Execution(Outcome.SUCCESS, graded.public)
-    return Execution(Outcome.ERROR, None)
+        return Execution(Outcome.SUCCESS, graded.public, graded.private)
+    return Execution(Outcome.ERROR)
 
 
 class Executions:

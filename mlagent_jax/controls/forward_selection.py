@@ -82,13 +82,6 @@ class _Reached:
         return self.scale.gain(self.scale.m_init, self.score)
 
 
-def single_gains(
-    tasks: Sequence[Task], executions: Executions, operations: Iterable[Operation], numbers: str = "offered"
-) -> tuple[Trial, ...]:
-    """What each operation alone brings on each task. Raises UserError; see `select_sequence`."""
-    return _round(_starters(tasks, executions), executions, candidates_of(operations, numbers), "")[0]
-
-
 def select_sequence(
     tasks: Sequence[Task],
     executions: Executions,

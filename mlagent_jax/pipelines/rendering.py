@@ -199,12 +199,12 @@ def _work(pipeline: Pipeline) -> str:
     ]
     truth = "y_valid.ravel()" if facts.kind == "image_to_image" else "y_valid"
     blocks.append(
-        f"valid_predictions = {_predict(pipeline, 'X_valid')}\n"
+        f"valid_predictions = {_predict(pipeline, 'X_valid', 'y_fit')}\n"
         f"score = {SCORES[facts.metric].format(truth=truth)}\n"
         f'print(f"validation {facts.metric}: {{score:.4f}}")'
     )
     again = f"{_changes(pipeline, '')}{_fit(pipeline, '')}\n" if pipeline.refit else ""
-    last = f"{again}predictions = {_predict(pipeline, 'X_test')}\n"
+    last = f"{again}predictions = {_predict(pipeline, 'X_test', 'y')}\n"
     if facts.kind == "image_to_image":
         last += 'np.save("submission.npy", predictions.reshape(X_test.shape).astype(np.float32))\n'
     else:
@@ -243,16 +243,14 @@ def _fit(pipeline: Pipeline, part: str) -> str:
     return f"model.fit(*some_pixels({inputs}, y{part}, {pipeline.pixels}))"
 
 
-def _predict(pipeline: Pipeline, inputs: str) -> str:
+def _predict(pipeline: Pipeline, inputs: str, known: str) -> str:
+    """Predictions for the inputs; numbers within the range of the known targets, which no model leaves for good."""
     facts: Facts = pipeline.facts
     inputs = f"features({inputs})" if facts.kind in ARRAYS else inputs
     if facts.metric == "auc":
         probable = pipeline.estimator.name in PROBABLE
         return f"model.predict_proba({inputs})[:, 1]" if probable else f"model.decision_function({inputs})"
-    if facts.kind == "image_to_image":
-        return f"np.clip(model.predict({inputs}), 0, 255)"
-    return (
-        f"np.clip(model.predict({inputs}), 0, None)"
-        if facts.metric == "rmsle"
-        else f"model.predict({inputs})"
-    )
+    if goal(facts.metric) == "classification":
+        return f"model.predict({inputs})"
+    low, high = ("0", "255") if facts.kind == "image_to_image" else (f"{known}.min()", f"{known}.max()")
+    return f"np.clip(model.predict({inputs}), {low}, {high})"

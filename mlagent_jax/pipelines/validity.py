@@ -10,9 +10,12 @@ _TAKE_GAPS = ("boosting", "tree", "forest", "extra_trees")
 _KEEP_GAPS = ("standard", "range", "ranks", "logarithms")
 
 
-def faults(pipeline: Pipeline) -> list[str]:
-    """Why the script fails, [] if it runs. Tables that are named by columns are taken to be numbers without gaps."""
-    found = [*_table_faults(pipeline), *_text_faults(pipeline)]
+def faults(pipeline: Pipeline, has_gaps: bool = True) -> list[str]:
+    """Why the script fails, [] if it runs. Tables that are named by columns are taken to be numbers without gaps.
+
+    has_gaps: whether other columns of the table have gaps.
+    """
+    found = [*_table_faults(pipeline, has_gaps), *_text_faults(pipeline)]
     if pipeline.reduction is not None and pipeline.reduction.name == "select" and _has_one_input(pipeline):
         found.append("there is one input only, so a share of them is none")
     ensemble = pipeline.ensemble.name if pipeline.ensemble else ""
@@ -37,7 +40,7 @@ def _has_one_input(pipeline: Pipeline) -> bool:
     return names in ({"cosine"}, {"groups"}, {"degrees"})
 
 
-def _table_faults(pipeline: Pipeline) -> list[str]:
+def _table_faults(pipeline: Pipeline, has_gaps: bool) -> list[str]:
     if pipeline.facts.kind != "table" or pipeline.columns not in (NUMERIC, EVERY):
         return []
     if pipeline.columns == EVERY and pipeline.encoding is None:
@@ -47,7 +50,7 @@ def _table_faults(pipeline: Pipeline) -> list[str]:
     takes &= not ensemble.startswith("with_") or ensemble[5:] in _TAKE_GAPS
     takes &= pipeline.scaling is None or pipeline.scaling.name in _KEEP_GAPS
     takes &= pipeline.reduction is None
-    return [] if takes or pipeline.gaps is not None else ["gaps are not filled"]
+    return [] if takes or pipeline.gaps is not None or not has_gaps else ["gaps are not filled"]
 
 
 def _text_faults(pipeline: Pipeline) -> list[str]:

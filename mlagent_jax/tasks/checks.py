@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mlagent_jax.grading.labels import array_path, read_truth
 from mlagent_jax.grading.metrics import MAX_RANKED, METRICS, Prediction, Values
 from mlagent_jax.sandbox.interface import Job, Limits, Sandbox
 from mlagent_jax.tasks.leak_checks import Check, hidden_labels, leak_checks, run_check, shared_rows
+from mlagent_jax.tasks.noise import measure_noise
 from mlagent_jax.tasks.rows import NotApplicableError, read_ids, train_targets
 from mlagent_jax.tasks.table_bytes import to_npy
 from mlagent_jax.tasks.task import Task
@@ -28,19 +30,20 @@ def check_task(task: Task, reference: Path, sandbox: Sandbox) -> Iterator[Check]
 
     Yields every check; one that does not apply says why. If the starter fails, nothing else is checked.
     """
-    check, m_init = _run_script("starter", task.starter, task, task.limits, sandbox)
+    check, m_init, submission = _run_script("starter", task.starter, task, task.limits, sandbox)
     yield check
     if m_init is None:
         return
     yield _recorded(task, m_init)
     if reference.is_file():
-        check, strong = _run_script("reference", reference.read_text(), task, REFERENCE_LIMITS, sandbox)
+        check, strong, _ = _run_script("reference", reference.read_text(), task, REFERENCE_LIMITS, sandbox)
         yield check
         if strong is not None:
             yield _headroom(task, m_init, strong)
     else:
         why = f"there is no reference solution {reference}; m_best {task.m_best:g} comes from: {task.m_best_source}"
         yield Check("headroom", None, f"not applicable because {why}")
+    yield run_check("noise", lambda: _noise(task, submission, m_init, sandbox))
     yield _worse("true labels, shuffled", task, shuffled_submission(task), m_init)
     yield run_check(
         "constant submission",
@@ -58,15 +61,17 @@ def check_micro(task: Task, sandbox: Sandbox) -> Iterator[Check]:
 
 def _run_script(
     name: str, script: str, task: Task, limits: Limits, sandbox: Sandbox
-) -> tuple[Check, Graded | None]:
-    """Whether the script's submission is valid, and its scores."""
+) -> tuple[Check, Graded | None, bytes]:
+    """Whether the script's submission is valid, its scores, and the submission itself."""
     job = Job({"train.py": script.encode()}, "train.py", task.data_dir, task.data_digest, limits)
     result = sandbox.run(job)
-    graded = grade(task, result.files.get(task.submission))
-    if not isinstance(graded, Graded):
-        return Check(name, False, f"{result.status}: {graded.reason} {result.output[-500:]}"), None
+    submission = result.files.get(task.submission)
+    graded = grade(task, submission)
+    if not isinstance(graded, Graded) or submission is None:
+        reason = graded.reason if not isinstance(graded, Graded) else ""
+        return Check(name, False, f"{result.status}: {reason} {result.output[-500:]}"), None, b""
     detail = f"{_scores(graded)} in {result.wall_seconds:.2f} s, {result.peak_memory_mb:.0f} MB"
-    return Check(name, True, detail), graded
+    return Check(name, True, detail), graded, submission
 
 
 def _recorded(task: Task, m_init: Graded) -> Check:
@@ -81,6 +86,18 @@ def _recorded(task: Task, m_init: Graded) -> Check:
         return Check("m_init", None, f"not applicable because {why}")
     close = abs(m_init.public - task.m_init) <= TOLERANCE * abs(task.m_best - task.m_init)
     return Check("m_init", close, f"starter {m_init.public:.4f}, recorded {task.m_init}")
+
+
+def _noise(task: Task, submission: bytes, m_init: Graded, sandbox: Sandbox) -> Check:
+    """The noise of the starter's score must match the recorded one; the detail has what to record."""
+    found, scale = measure_noise(task, submission, m_init.public, sandbox), abs(task.m_best - m_init.public)
+    share = found.rows / scale if scale else math.inf
+    detail = f"seeds {found.seeds:.3g}, rows {found.rows:.3g} ({share:.1%} of the way to m_best)"
+    if task.noise is None:
+        return Check("noise", None, f"not applicable because none is recorded; found {detail}")
+    pairs = ((found.seeds, task.noise.seeds), (found.rows, task.noise.rows))
+    close = all(abs(one - recorded) <= TOLERANCE * scale for one, recorded in pairs)
+    return Check("noise", close, f"{detail}, recorded {task.noise.seeds:g} and {task.noise.rows:g}")
 
 
 def _headroom(task: Task, m_init: Graded, strong: Graded) -> Check:

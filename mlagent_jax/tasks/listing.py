@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlagent_jax.grading.metrics import METRICS, Metric
 from mlagent_jax.tasks.preparation import find_prepared
-from mlagent_jax.tasks.task_file import read_task_file
+from mlagent_jax.tasks.task_file import TaskFile, read_task_file
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,9 @@ class TaskSummary:
     """One row of the table.
 
     rows, size: training / test rows, and megabytes that scripts see; "" if the data are not prepared.
-    m_init: has a mark if it does not come from running this starter; note then says where it comes from.
+    m_init: has a mark if it does not come from running this starter.
+    noise: of m_init, over seeds and over public rows; has a mark if the latter is large beside m_best - m_init.
+    notes: what the marks mean.
     """
 
     name: str
@@ -24,19 +26,25 @@ class TaskSummary:
     kind: str
     metric: str
     m_init: str
+    noise: str
     m_best: str
     rows: str
     size: str
     prepared: str
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def cells(self) -> tuple[str, ...]:
-        return tuple(getattr(self, field.name) for field in fields(self) if field.name != "note")
+        return tuple(getattr(self, field.name) for field in fields(self) if field.name != "notes")
 
 
 MARK = "†"
-HEADERS = ("task", "split", "kind", "metric", "starter", "m_best", "train / test rows", "MB", "data")
+NOISY = "‡"
+MAX_STANDARD_ERROR = 0.03  # of the way from m_init to m_best
+HEADERS = (
+    *("task", "split", "kind", "metric", "starter", "± seeds / rows", "m_best"),
+    *("train / test rows", "MB", "data"),
+)
 
 
 def summaries(
@@ -54,6 +62,9 @@ def summaries(
             rows = f"{counts['train']:,} / {test:,}"
             files = (path for path in prepared.public_dir.rglob("*") if path.is_file())
             size = f"{sum(path.stat().st_size for path in files) / 1e6:.1f}"
+        noise, notes = _noise(task)
+        if task.m_init_source:
+            notes = (f"{MARK} m_init is {task.m_init_source}", *notes)
         found.append(
             TaskSummary(
                 task.name,
@@ -61,14 +72,26 @@ def summaries(
                 task.kind,
                 f"{task.metric} {'↑' if METRICS[task.metric].higher_is_better else '↓'}",
                 "" if task.m_init is None else f"{task.m_init:g}{f' {MARK}' if task.m_init_source else ''}",
+                noise,
                 f"{task.m_best:g}",
                 rows,
                 size,
                 "prepared" if prepared else "not prepared",
-                task.m_init_source,
+                notes,
             )
         )
     return found
+
+
+def _noise(task: TaskFile) -> tuple[str, tuple[str, ...]]:
+    """The noise of m_init, and a note if a standard error is large beside what can be gained."""
+    if task.noise is None or task.m_init is None:
+        return "", ()
+    shown = f"{task.noise.seeds:.2g} / {task.noise.rows:.2g}"
+    if task.noise.rows <= MAX_STANDARD_ERROR * abs(task.m_best - task.m_init):
+        return shown, ()
+    note = f"{NOISY} one standard error of the public rows is more than {MAX_STANDARD_ERROR:.0%} of the way from the"
+    return f"{shown} {NOISY}", (f"{note} starter to m_best",)
 
 
 def plain_table(rows: Sequence[TaskSummary]) -> str:
@@ -85,9 +108,9 @@ def markdown_table(rows: Sequence[TaskSummary]) -> str:
 
 
 def _notes(rows: Sequence[TaskSummary]) -> list[str]:
-    """An empty line, and one line per source of an m_init that is not the starter's."""
-    notes = dict.fromkeys(row.note for row in rows if row.note)
-    return ["", *(f"{MARK} m_init is {note}" for note in notes)] if notes else []
+    """An empty line, and one line for each meaning of a mark."""
+    notes = dict.fromkeys(note for row in rows for note in row.notes)
+    return ["", *notes] if notes else []
 
 
 def describe(metric: Metric) -> str:

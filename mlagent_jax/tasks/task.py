@@ -37,6 +37,19 @@ class Board:
     source: str
 
 
+@dataclass(frozen=True)
+class Noise:
+    """Of the starter's public score, in the metric's unit.
+
+    seeds: standard deviation under other seeds of the script. rows: one standard error of the public rows that were
+    drawn. source: the command that measures both.
+    """
+
+    seeds: float
+    rows: float
+    source: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task(GradingSpec):
     """One ML problem with its prepared data.
@@ -47,6 +60,7 @@ class Task(GradingSpec):
     m_best: the score that is worth 1.0 in the linear reward; m_best_source says where it comes from.
     m_init: the starter's public score as recorded when the task was made, or None; each run measures its own.
     m_init_source: where m_init comes from if not from running this starter, else "".
+    noise: how much of m_init is luck, if that has been measured.
     starter: the text of train.py. limits: of one execution. needs_gpu: whether these limits assume a GPU.
     board: the thresholds of the competition that the task comes from, if there was one.
     show_public_score: whether feedback shows the agent its public score, as a leaderboard would.
@@ -67,5 +81,6 @@ class Task(GradingSpec):
     data_dir: Path
     m_init: float | None = None
     m_init_source: str = ""
+    noise: Noise | None = None
     needs_gpu: bool = False
     board: Board | None = None

@@ -12,7 +12,7 @@ from mlagent_jax.errors import UserError
 from mlagent_jax.fields import build
 from mlagent_jax.grading.metrics import METRICS, Targets
 from mlagent_jax.sandbox.interface import Limits
-from mlagent_jax.tasks.task import Board
+from mlagent_jax.tasks.task import Board, Noise
 
 BRIEF_CHARACTERS = 240
 FILES = ("task.toml", "description.md", "train.py", "prepare.py")
@@ -46,6 +46,7 @@ class TaskFile:
     prediction_range: tuple[float, float] | None = None
     m_init: float | None = None
     m_init_source: str = ""
+    noise: Noise | None = None
     needs_gpu: bool = False
     board: Board | None = None
 
@@ -116,12 +117,17 @@ _OPTIONAL: dict[str, tuple[tuple[type, ...], str]] = {
     "prediction_range": ((list,), "a list of two numbers"),
     "m_init": ((int, float), "a number"),
     "m_init_source": ((str,), "a string"),
+    "noise": ((dict,), "a table"),
     "needs_gpu": ((bool,), "true or false"),
     "board": ((dict,), "a table"),
 }
 _BOARD: dict[str, tuple[tuple[type, ...], str]] = {
     **dict.fromkeys(("gold", "silver", "bronze", "median"), ((int, float), "a number")),
     "teams": ((int,), "a whole number"),
+    "source": ((str,), "a string"),
+}
+_NOISE: dict[str, tuple[tuple[type, ...], str]] = {
+    **dict.fromkeys(("seeds", "rows"), ((int, float), "a number")),
     "source": ((str,), "a string"),
 }
 
@@ -166,7 +172,9 @@ def _converted(name: str, value: Any, path: Path) -> Any:
         case "limits":
             return _limits(value, path)
         case "board":
-            return _board(value, path)
+            return Board(**_checked_table(value, _BOARD, name, path))
+        case "noise":
+            return Noise(**_checked_table(value, _NOISE, name, path))
         case "prediction_range":
             return float(value[0]), float(value[1])
     return tuple(value) if isinstance(value, list) else value
@@ -186,13 +194,16 @@ def _limits(table: dict[str, Any], path: Path) -> Limits:
     return limits
 
 
-def _board(table: dict[str, Any], path: Path) -> Board:
-    if table.keys() != _BOARD.keys():
-        wrong = sorted(table.keys() ^ _BOARD.keys())[0]
-        raise TaskError(f"{path}: 'board' must have {', '.join(_BOARD)} and nothing else; check {wrong!r}")
-    for name, (types, expected) in _BOARD.items():
-        _check_type(table[name], types, expected, f"board.{name}", path)
-    return Board(**table)
+def _checked_table(
+    table: dict[str, Any], known: dict[str, tuple[tuple[type, ...], str]], field: str, path: Path
+) -> dict[str, Any]:
+    """The table, which must have exactly the fields of `known`."""
+    if table.keys() != known.keys():
+        wrong = sorted(table.keys() ^ known.keys())[0]
+        raise TaskError(f"{path}: {field!r} must have {', '.join(known)} and nothing else; check {wrong!r}")
+    for name, (types, expected) in known.items():
+        _check_type(table[name], types, expected, f"{field}.{name}", path)
+    return table
 
 
 def _check_values(task: TaskFile, path: Path) -> None:
@@ -222,6 +233,10 @@ def _check_values(task: TaskFile, path: Path) -> None:
         raise TaskError(
             f"{path}: 'm_best' is {task.m_best}, expected a better {task.metric} than m_init, {task.m_init}"
         )
+    if task.noise is not None and not all(
+        math.isfinite(one) and one >= 0 for one in (task.noise.seeds, task.noise.rows)
+    ):
+        raise TaskError(f"{path}: 'noise' is {task.noise}, expected numbers of at least 0")
     if not task.description:
         raise TaskError(f"{path.parent / 'description.md'} is empty; describe the task there")
     try:

@@ -34,11 +34,11 @@ model = make_pipeline(
 )
 model.fit(X_fit, y_fit)
 
-valid_predictions = np.clip(model.predict(X_valid), 0, None)
+valid_predictions = np.clip(model.predict(X_valid), y_fit.min(), y_fit.max())
 score = root_mean_squared_log_error(y_valid, valid_predictions)
 print(f"validation rmsle: {score:.4f}")
 
 model.fit(X, y)
-predictions = np.clip(model.predict(X_test), 0, None)
+predictions = np.clip(model.predict(X_test), y.min(), y.max())
 submission = pd.DataFrame({"id": test["id"], target: predictions})
 submission.to_csv("submission.csv", index=False)

@@ -1,5 +1,6 @@
 """Room rates of a resort hotel."""
 
+import numpy as np
 import pandas as pd
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -29,11 +30,11 @@ model = make_pipeline(
 )
 model.fit(X_fit, y_fit)
 
-valid_predictions = model.predict(X_valid)
+valid_predictions = np.clip(model.predict(X_valid), y_fit.min(), y_fit.max())
 score = root_mean_squared_error(y_valid, valid_predictions)
 print(f"validation rmse: {score:.4f}")
 
 model.fit(X, y)
-predictions = model.predict(X_test)
+predictions = np.clip(model.predict(X_test), y.min(), y.max())
 submission = pd.DataFrame({"id": test["id"], target: predictions})
 submission.to_csv("submission.csv", index=False)

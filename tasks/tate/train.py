@@ -1,5 +1,6 @@
 """Years of works of art."""
 
+import numpy as np
 import pandas as pd
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.feature_extraction.text import CountVectorizer
@@ -24,11 +25,11 @@ model = make_pipeline(
 )
 model.fit(X_fit, y_fit)
 
-valid_predictions = model.predict(X_valid)
+valid_predictions = np.clip(model.predict(X_valid), y_fit.min(), y_fit.max())
 score = mean_absolute_error(y_valid, valid_predictions)
 print(f"validation mae: {score:.4f}")
 
 model.fit(X, y)
-predictions = model.predict(X_test)
+predictions = np.clip(model.predict(X_test), y.min(), y.max())
 submission = pd.DataFrame({"id": test["id"], target: predictions})
 submission.to_csv("submission.csv", index=False)

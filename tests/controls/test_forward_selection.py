@@ -11,7 +11,7 @@ from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
 from mlagent_jax.controls.candidates import candidates_of
 from mlagent_jax.controls.constant import ConstantPolicy
 from mlagent_jax.controls.executions import Executions
-from mlagent_jax.controls.forward_selection import ConstantConfig, select_sequence, single_gains
+from mlagent_jax.controls.forward_selection import ConstantConfig, select_sequence
 from mlagent_jax.environment.state import Outcome
 from mlagent_jax.environment.tools import EDIT, FINAL_ANSWER
 from mlagent_jax.errors import UserError
@@ -104,9 +104,8 @@ def test_its_episodes_get_what_was_promised(tmp_path):
 def test_each_operation_alone(tmp_path):
     tasks, sandbox = tasks_of(tmp_path), PipelineSandbox(qualities())
     executions = Executions(sandbox, grader)
-    trials = {
-        trial.operation: trial for trial in single_gains(tasks, executions, operations(*NAMES), "first")
-    }
+    chosen = select_sequence(tasks, executions, operations(*NAMES), ConstantConfig(length=1, numbers="first"))
+    trials = {trial.operation: trial for trial in chosen.rounds[0]}
     assert trials["rows.all"].gains == pytest.approx({"one": 0.3, "two": 0.1})
     assert trials["ensemble.bagged"].gains == pytest.approx({"one": 0.0, "two": 0.3})  # fails on one of them
     assert trials["depth.limit"].executions == 0  # the starters have this depth already

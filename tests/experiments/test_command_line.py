@@ -13,7 +13,12 @@ PROGRAMS = sorted(
     if '__name__ == "__main__"' in path.read_text()
 )
 TAKE_WORDS = {
-    *("experiments.ablations.compare", "experiments.figures.result", "experiments.import_gguf"),
+    *(
+        "experiments.ablations.compare",
+        "experiments.figures.result",
+        "experiments.import_gguf",
+        "experiments.figures.learning",
+    ),
     *("experiments.sandbox", "experiments.tasks"),
 }
 
@@ -73,9 +78,9 @@ REFUSED = [
     (["experiments.tasks"], 1, "'' is not a command"),
     (["experiments.tasks", "grade", "ames", "a", "b"], 1, "grade takes a task and a submission file"),
     (["experiments.sandbox", "gc", "docker"], 1, "docker is not a work directory with snapshots"),
-    (["experiments.sandbox", "gc", "--image=a"], 1, "--image is not a flag of gc without a WORKDIR"),
-    (["experiments.sandbox", "gc", "--quota_mb=5"], 1, "--quota_mb is not a flag of gc without a WORKDIR"),
-    (["experiments.sandbox", "gc", "/tmp", "--engine=a"], 1, "gc WORKDIR, which takes --quota_mb"),
+    (["experiments.sandbox", "gc", "--image=a"], 1, "--image is not a flag of gc without a DIR"),
+    (["experiments.sandbox", "gc", "--quota_mb=5"], 1, "--quota_mb is not a flag of gc without a DIR"),
+    (["experiments.sandbox", "gc", "/tmp", "--engine=a"], 1, "gc DIR, which takes --quota_mb"),
     (["experiments.sandbox", "doctor", "--quota_mb=5"], 1, "--quota_mb is not a flag of doctor"),
     (["experiments.import_gguf", "a", "b", "c"], 2, "expected a file and a folder, but got a b c"),
     (["experiments.ablations.compare", "full"], 1, "'full' is not of the form"),

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from tiny_data import COLUMNS, FACTS, write_tiny_data
 
-from mlagent_jax.pipelines.pipeline import KINDS
+from mlagent_jax.pipelines.pipeline import KINDS, Choice, Pipeline
 from mlagent_jax.pipelines.rendering import render
 from mlagent_jax.pipelines.sampling import random_picker, sample
 from mlagent_jax.pipelines.validity import faults
@@ -27,6 +28,13 @@ def outcomes(folder, kind, count, seed):
         pipeline = sample(rng.choice(FACTS[kind]), COLUMNS.get(kind, ()), random_picker(rng))
         expected[f"{number}.py"] = faults(pipeline)
         (folder / "scripts" / f"{number}.py").write_text(render(pipeline))
+    ended = run(folder)
+    assert ended.keys() == expected.keys()
+    return {name: (expected[name], ended[name]) for name in expected}
+
+
+def run(folder):
+    """The error that each of the scripts in `folder` ended with, "" for none."""
     program = Path(__file__).with_name("run_scripts.py")
     done = subprocess.run(
         [sys.executable, str(program), str(folder / "scripts")],
@@ -36,9 +44,7 @@ def outcomes(folder, kind, count, seed):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    ended = dict(json.loads(line) for line in done.stdout.splitlines())
-    assert ended.keys() == expected.keys()
-    return {name: (expected[name], ended[name]) for name in expected}
+    return dict(json.loads(line) for line in done.stdout.splitlines())
 
 
 def check(folder, kind, count, seed=0):
@@ -55,6 +61,26 @@ def check(folder, kind, count, seed=0):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_few_scripts_of_each_kind_run_or_fail_as_the_rules_say(tmp_path, kind):
     check(tmp_path, kind, 4)
+
+
+def test_predicted_numbers_stay_within_the_range_of_the_known_targets(tmp_path):
+    """A linear model of a logarithm answers many times the largest target for inputs beyond the known ones."""
+    facts = FACTS["table"][0]
+    pipeline = Pipeline(
+        facts,
+        Choice("ridge", (("alpha", 1e-6),)),
+        rows=12,
+        columns=("size", "age"),
+        target=Choice("logarithm"),
+    )
+    (tmp_path / "data").mkdir()
+    (tmp_path / "scripts").mkdir()
+    write_tiny_data(tmp_path / "data", "table")
+    (tmp_path / "scripts" / "bounded.py").write_text(render(pipeline))
+    run(tmp_path)
+    known = pd.read_csv(tmp_path / "data" / "train.csv").head(12)["price"]
+    predicted = pd.read_csv(tmp_path / "submission.csv")["price"]
+    assert predicted.min() >= known.min() and predicted.max() == pytest.approx(known.max())
 
 
 @pytest.mark.slow

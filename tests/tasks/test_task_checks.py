@@ -1,6 +1,7 @@
 """Checks of tasks find leaks, missing headroom, and scores that differ from the recorded ones."""
 
 import io
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from mlagent_jax.tasks import checks as task_checks
 from mlagent_jax.tasks import leak_checks, splitting
 from mlagent_jax.tasks.loader import load_task
 from mlagent_jax.tasks.preparation import prepare_task
+from mlagent_jax.tasks.task import Noise
 
 
 def prepared(folder, *arguments, **options):
@@ -107,6 +109,43 @@ def test_scores_are_held_against_what_is_recorded(tmp_path, m_init, starter, ref
     assert {name for name in names if not found[name]} == failed
 
 
+def graded_results(task, errors):
+    return [
+        Result(Status.OK, exit_code=0, files={"submission.csv": submission(task, error)}) for error in errors
+    ]
+
+
+def test_the_noise_of_a_score_is_that_of_other_seeds_and_of_other_rows(tmp_path):
+    task = prepared(tmp_path / "toy", data=toy.rows(400))
+    task = replace(
+        task, m_init=1.0, starter="model = Forest(random_state=0)\nrng = default_rng(0)\nrows = 0\n"
+    )
+    truth = pd.read_csv(task.labels_path)
+    errors = np.where(truth.index % 2, 0.5, 1.5)  # of absolute errors, a spread of 0.5 and a mean of 1
+    seeds = [1.2, 0.8, 1.2, 0.8, 1.0]
+    for recorded, passed in ((None, None), (Noise(0.18, 0.04, "-"), True), (Noise(0.4, 0.04, "-"), False)):
+        sandbox = PlainSandbox(graded_results(task, [errors, *seeds]))
+        checks = task_checks.check_task(replace(task, noise=recorded), tmp_path / "none.py", sandbox)
+        check = next(one for one in checks if one.name == "noise")
+        assert check.passed is passed
+        found = re.search(r"seeds (\S+), rows (\S+) ", check.detail)
+    public = (truth["split"] == "public").sum()
+    assert float(found[1]) == pytest.approx(np.std([1.0, *seeds], ddof=1), abs=0.02)
+    assert float(found[2]) == pytest.approx(0.5 / np.sqrt(public), rel=0.2)
+    scripts = [job.files["train.py"].decode() for job in sandbox.jobs]
+    assert scripts[1] == "model = Forest(random_state=1)\nrng = default_rng(1)\nrows = 0\n"
+    assert len(set(scripts)) == 6
+
+
+def test_a_starter_that_seeds_nothing_has_no_noise_of_seeds_and_is_not_run_again(tmp_path):
+    task = prepared(tmp_path / "toy")
+    sandbox = PlainSandbox(graded_results(task, [1.0]))
+    check = next(
+        one for one in task_checks.check_task(task, tmp_path / "none.py", sandbox) if one.name == "noise"
+    )
+    assert "found seeds 0, rows " in check.detail and len(sandbox.jobs) == 1
+
+
 def test_a_starter_that_fails_ends_the_check(tmp_path):
     task = prepared(tmp_path / "toy")
     plan = [Result(Status.TIMEOUT, output="slow")]
@@ -168,6 +207,7 @@ def test_of_data_in_a_layout_of_their_own_what_can_be_checked_is(tmp_path):
         (
             "m_init",
             "headroom",
+            "noise",
             "constant submission",
             "rows in both train and test",
             "best single feature",

@@ -8,7 +8,7 @@ from toy import TOML, write_task
 from mlagent_jax.sandbox.interface import Limits
 from mlagent_jax.tasks.loader import load_task
 from mlagent_jax.tasks.preparation import prepare_task
-from mlagent_jax.tasks.task import Board
+from mlagent_jax.tasks.task import Board, Noise
 from mlagent_jax.tasks.task_file import TaskError, read_task_file
 
 
@@ -49,14 +49,21 @@ median = 0.4
 teams = 1234
 source = "made up"
 """
+NOISE = """
+[noise]
+seeds = 0
+rows = 0.25
+source = "made up"
+"""
 
 
 def test_reads_the_optional_fields(tmp_path):
     extra = 'also_metrics = ["rmse"]\nprediction_range = [0, 9]\nm_init = 2\nneeds_gpu = true\n'
-    task = read_task_file(write_task(tmp_path / "toy", extra + TOML + BOARD), tmp_path)
+    task = read_task_file(write_task(tmp_path / "toy", extra + TOML + BOARD + NOISE), tmp_path)
     assert (task.also_metrics, task.prediction_range) == (("rmse",), (0.0, 9.0))
     assert (task.m_init, task.needs_gpu) == (2.0, True)
     assert task.board == Board(0.1, 0.2, 0.3, 0.4, 1234, "made up")
+    assert task.noise == Noise(0, 0.25, "made up")
 
 
 @pytest.mark.parametrize(
@@ -108,6 +115,8 @@ def test_reads_the_optional_fields(tmp_path):
         ),
         (with_value("metric", '"psnr"'), "has 'target_columns', but psnr takes a target array"),
         (TOML + BOARD.replace("gold = 0.1\n", ""), "'board' must have gold, silver, .*; check 'gold'"),
+        (TOML + NOISE.replace("rows", "row"), "'noise' must have seeds, rows, source and nothing else"),
+        (TOML + NOISE.replace("0.25", "-1"), "'noise' is .*, expected numbers of at least 0"),
         (TOML + BOARD.replace("0.1", "'x'"), "'board.gold' is 'x', expected a number"),
     ],
 )

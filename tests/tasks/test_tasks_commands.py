@@ -53,7 +53,7 @@ def test_it_runs_as_a_program():
     assert done.returncode == 1
     assert (
         done.stderr
-        == "error: 'hop' is not a command; there are list, prepare, check, grade, explore, new, metrics\n"
+        == "error: 'hop' is not a command; there are list, prepare, check, grade, explore, gains, new, metrics\n"
     )
 
 
@@ -65,7 +65,7 @@ def test_list_prepare_and_grade(run, tmp_path):
     assert "2.5" in listed
     assert "nested" not in listed  # in a suite of its own
     table = run("list", "toy", "--markdown")
-    assert "| toy | held-in | tabular regression | mae ↓ | 2.5 | 0.5 | 60 / 40 | 0.0 |" in table
+    assert "| toy | held-in | tabular regression | mae ↓ | 2.5 |  | 0.5 | 60 / 40 | 0.0 |" in table
     labels = pd.read_csv(next((tmp_path / "data" / "labels").glob("toy-*.csv")))
     labels.assign(y=labels["y"] + (labels["split"] == "public"))[["id", "y"]].to_csv(
         tmp_path / "mine.csv", index=False
@@ -88,7 +88,10 @@ def test_a_task_that_cannot_be_prepared_keeps_no_other_from_it(run, tasks_dir):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["hop"], "'hop' is not a command; there are list, prepare, check, grade, explore, new, metrics"),
+        (
+            ["hop"],
+            "'hop' is not a command; there are list, prepare, check, grade, explore, gains, new, metrics",
+        ),
         ([], "'' is not a command"),
         (["list", "none"], "there is no task 'none'; tasks in .*: toy"),
         (["list", ""], "there is no task ''; tasks in .*: toy"),
@@ -141,7 +144,17 @@ def test_an_m_init_that_is_not_the_starters_is_marked_with_its_source(run, tasks
         printed,
     )
     assert "-    headroom: not applicable because there is no reference solution" in printed
-    assert re.search(r"checks failed, 1 tasks; 2 do not apply, for the reasons above", printed)
+    assert re.search(r"checks failed, 1 tasks; 3 do not apply, for the reasons above", printed)
+
+
+@pytest.mark.parametrize(("rows", "shown"), [(0.05, "0.01 / 0.05 |"), (0.07, "0.01 / 0.07 ‡ |")])
+def test_noise_stands_beside_the_starter_and_is_marked_where_it_is_large(run, tasks_dir, rows, shown):
+    """Large is more than 3 % of the way from 2.5 to 0.5."""
+    noise = f'\n[noise]\nseeds = 0.01\nrows = {rows}\nsource = "made up"\n'
+    write_task(tasks_dir / "noisy", "m_init = 2.5\n" + TOML + noise)
+    table = run("list", "noisy", "--markdown")
+    assert f"| 2.5 | {shown} 0.5 |" in table
+    assert ("\n‡ one standard error of the public rows is more than 3%" in table) == ("‡ |" in shown)
 
 
 def test_check_runs_the_starter_and_says_what_is_wrong(run):

@@ -1,4 +1,4 @@
-"""What is reachable on a task: a search over its pipelines, each execution paid for once and for all runs."""
+"""Searches for the best public score that pipelines reach on a task; executions are cached across runs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _ASKED = 50  # pipelines asked for, at most, for each execution: most that fail 
 
 
 @dataclass(frozen=True)
-class Explored:
-    """starter, best: public scores; best is the starter's if nothing was better, and script then too.
+class SearchResult:
+    """starter, best: public scores; if nothing was better, `best` and `script` are the starter's.
 
     executions: scripts that were run. failed: those of them that gave no score. skipped: known to fail, not run.
     """
@@ -33,7 +33,7 @@ class Explored:
     skipped: int
 
 
-def explore(task: Task, sandbox: Sandbox, search: str, executions: int, seed: int = 0) -> Explored:
+def explore(task: Task, sandbox: Sandbox, search: str, executions: int, seed: int = 0) -> SearchResult:
     """Runs `executions` pipelines of the task's facts that a search asks for.
 
     The same arguments run the same scripts, so with a sandbox that remembers results an interrupted exploration goes
@@ -47,12 +47,13 @@ def explore(task: Task, sandbox: Sandbox, search: str, executions: int, seed: in
     if starter is None:
         raise UserError(f"task {task.name} cannot be explored: its starter gives no score")
     sign = 1.0 if METRICS[task.metric].higher_is_better else -1.0
+    has_gaps = gaps_in(task)
     columns = begun.columns if isinstance(begun.columns, tuple) else ()
     asked = open_search(search, begun.facts, columns, seed)
     best, script, run, failed, skipped = starter, task.starter, 0, 0, 0
     while run < executions and run + skipped < _ASKED * executions:
         pipeline = asked.ask()
-        if faults(pipeline):
+        if faults(pipeline, has_gaps):
             skipped += 1
             asked.tell(None)
             continue
@@ -63,4 +64,13 @@ def explore(task: Task, sandbox: Sandbox, search: str, executions: int, seed: in
         asked.tell(None if score is None else sign * score)
         if score is not None and sign * score > sign * best:
             best, script = score, text
-    return Explored(starter, best, script, run, failed, skipped)
+    return SearchResult(starter, best, script, run, failed, skipped)
+
+
+def gaps_in(task: Task) -> bool:
+    """Whether a table of the task has empty cells, which some estimators refuse."""
+    import pandas as pd
+
+    paths = (task.data_dir / f"{part}.csv" for part in ("train", "test"))
+    tables = (pd.read_csv(path, low_memory=False) for path in paths if path.is_file())
+    return any(bool(table.isna().any(axis=None)) for table in tables)
