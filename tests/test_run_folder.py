@@ -14,7 +14,7 @@ OTHER = {
     ("mlagent_jax.models.hf.checkpoint", "config.json"),
     ("mlagent_jax.text.checkpoint_files", "config.json"),
     ("experiments.planning.plans", "config.json"),
-    ("experiments.tasks", "executions.sqlite"),
+    ("mlagent_jax.sandbox.cache", "executions.sqlite"),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlagent_jax.agent.whole_script import PARSE_LOCK
 from mlagent_jax.environment.coder import CoderError
-from mlagent_jax.pipelines.instructions import perform
+from mlagent_jax.pipelines.instructions import apply_instruction
 from mlagent_jax.pipelines.pipeline import PipelineError
 from mlagent_jax.pipelines.reading import read
 from mlagent_jax.pipelines.rendering import render
@@ -26,7 +26,7 @@ class ScriptedCoder:
         """
         try:
             with PARSE_LOCK:
-                return render(perform(read(script), instruction))
+                return render(apply_instruction(read(script), instruction))
         except PipelineError as error:
             raise CoderError(f"{error}.") from None
 

@@ -30,7 +30,7 @@ from mlagent_jax.environment.tools import (
 )
 from mlagent_jax.environment.workspace import STARTER
 from mlagent_jax.pipelines.instructions import axis_of, lines
-from mlagent_jax.pipelines.pipeline import goal_of, kind_of
+from mlagent_jax.pipelines.pipeline import kind_of, problem_type_of
 from mlagent_jax.pipelines.sampling import random_operation
 
 _EDITS = (3, 5)  # the smallest and the largest number of ideas in an episode
@@ -135,7 +135,7 @@ def _plan(situation: Situation) -> _Plan:
 def _instructions(situation: Situation) -> tuple[str, ...]:
     """Every instruction for the kind of task; () for an unknown kind."""
     kind = kind_of(situation.task.kind)
-    return lines(kind, goal_of(situation.task.kind)) if kind else ()
+    return lines(kind, problem_type_of(situation.task.kind)) if kind else ()
 
 
 def _own_idea(situation: Situation, seen: Progress, rng: random.Random) -> str:
@@ -149,7 +149,7 @@ def _own_idea(situation: Situation, seen: Progress, rng: random.Random) -> str:
         return rng.choice(untried) if untried else ""
     while True:
         operation, values, _ = random_operation(pipeline, rng)
-        idea = operation.say(values, rng.choice(operation.taught))
+        idea = operation.say(values, rng.choice(operation.train_wordings))
         if idea not in seen.tried:
             return idea
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.environment.tools import EDIT
 from mlagent_jax.environment.workspace import STARTER
-from mlagent_jax.pipelines.instructions import perform
+from mlagent_jax.pipelines.instructions import apply_instruction
 from mlagent_jax.pipelines.pipeline import Pipeline, PipelineError
 from mlagent_jax.pipelines.reading import read
 
@@ -22,7 +22,7 @@ def pipeline_of(situation: Situation, script: str) -> Pipeline | None:
         if source is None or not step.diff:
             continue
         try:
-            known[str(given["save_name"])] = perform(source, str(given["edit_instruction"]))
+            known[str(given["save_name"])] = apply_instruction(source, str(given["edit_instruction"]))
         except PipelineError:
             known.pop(str(given["save_name"]), None)  # another coder wrote it
     return known.get(script)

@@ -21,7 +21,7 @@ from mlagent_jax.environment.tools import (
     UNDERSTAND,
 )
 from mlagent_jax.pipelines.instructions import lines
-from mlagent_jax.pipelines.pipeline import goal_of, kind_of
+from mlagent_jax.pipelines.pipeline import kind_of, problem_type_of
 
 _THOUGHTS = Thoughts("None.", "Act at random.", "None.", "Draw a tool.")
 
@@ -48,7 +48,7 @@ def _draw(situation: Situation) -> Action:
     script = rng.choice(scripts)
     start = rng.randint(1, 30)
     kind = situation.task.kind
-    instructions = lines(kind_of(kind) or "table", goal_of(kind))
+    instructions = lines(kind_of(kind) or "table", problem_type_of(kind))
     arguments: dict[str, dict[str, object]] = {
         LIST_FILES: {"dir_path": rng.choice((".", "data"))},
         COPY_FILE: {"source": script, "destination": "copy.py"},

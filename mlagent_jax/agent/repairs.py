@@ -24,4 +24,4 @@ def repair(output: str) -> str:
     if not known:
         return ""
     operation = catalogue()[known]
-    return operation.say(list(operation.offers())[-1])
+    return operation.say(list(operation.param_grid())[-1])

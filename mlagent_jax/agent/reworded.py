@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from mlagent_jax.agent.policy import Policy, Response, Situation
 from mlagent_jax.agent.trajectory import Step
 from mlagent_jax.environment.tools import EDIT
-from mlagent_jax.pipelines.instructions import recognise
+from mlagent_jax.pipelines.instructions import parse_instruction
 from mlagent_jax.pipelines.pipeline import PipelineError
 
 _QUOTED = re.compile(r"'([^'\n]+)'")
@@ -47,7 +47,7 @@ class RewordedPolicy:
 def reworded(instruction: str) -> str:
     """The same instruction in a wording that is kept from trajectories; itself if it has none, or is not understood."""
     try:
-        found = recognise(instruction)
+        found = parse_instruction(instruction)
     except PipelineError:
         return instruction
     if found is None or not found[0].held_out:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlagent_jax.errors import UserError
-from mlagent_jax.pipelines.metrics import goal
+from mlagent_jax.pipelines.metrics import problem_type
 from mlagent_jax.pipelines.operation import Operation, Values
 from mlagent_jax.pipelines.pipeline import Pipeline, PipelineError
 from mlagent_jax.pipelines.reading import read
@@ -24,7 +24,7 @@ class Candidate:
 
     def apply(self, pipeline: Pipeline) -> Pipeline:
         """The changed pipeline; the same one if the operation does not apply."""
-        if not self.operation.suits(pipeline.facts.kind, goal(pipeline.facts.metric)):
+        if not self.operation.supports(pipeline.facts.kind, problem_type(pipeline.facts.metric)):
             return pipeline
         try:
             return self.operation(pipeline, self.values)
@@ -36,7 +36,7 @@ def candidates_of(operations: Iterable[Operation], numbers: str = "offered") -> 
     """Each operation in one wording, with every combination of the numbers that it offers, or only the "first" one."""
     found = []
     for operation in operations:
-        offers = list(operation.offers())
+        offers = list(operation.param_grid())
         for values in offers if numbers == "offered" else offers[:1]:
             found.append(Candidate(operation, values, operation.say(values)))
     return found

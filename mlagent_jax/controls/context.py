@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mlagent_jax.pipelines.estimators import ESTIMATORS
-from mlagent_jax.pipelines.metrics import goal
+from mlagent_jax.pipelines.metrics import problem_type
 from mlagent_jax.pipelines.pipeline import EVERY, KINDS, NUMERIC, Pipeline
 
 _SLOTS = (
@@ -44,7 +44,7 @@ def context_of(pipeline: Pipeline) -> Float[np.ndarray, " features"]:
     true = [
         True,
         *(pipeline.facts.kind == kind for kind in KINDS),
-        goal(pipeline.facts.metric) == "classification",
+        problem_type(pipeline.facts.metric) == "classification",
         pipeline.rows is not None,
         isinstance(pipeline.columns, tuple) and bool(pipeline.columns),
         pipeline.columns == NUMERIC,

@@ -11,7 +11,7 @@ from mlagent_jax.pipelines.pipeline import PipelineError
 from mlagent_jax.pipelines.reading import read
 from mlagent_jax.pipelines.rendering import render
 from mlagent_jax.pipelines.search import open_search
-from mlagent_jax.pipelines.validity import faults
+from mlagent_jax.pipelines.validity import validation_errors
 from mlagent_jax.sandbox.interface import Sandbox
 from mlagent_jax.tasks.task import Task
 
@@ -53,7 +53,7 @@ def explore(task: Task, sandbox: Sandbox, search: str, executions: int, seed: in
     best, script, run, failed, skipped = starter, task.starter, 0, 0, 0
     while run < executions and run + skipped < _ASKED * executions:
         pipeline = asked.ask()
-        if faults(pipeline, has_gaps):
+        if validation_errors(pipeline, has_gaps):
             skipped += 1
             asked.tell(None)
             continue

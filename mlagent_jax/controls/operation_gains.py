@@ -17,9 +17,9 @@ from mlagent_jax.controls.executions import execute
 from mlagent_jax.errors import UserError
 from mlagent_jax.files import write_atomically
 from mlagent_jax.grading.metrics import METRICS
-from mlagent_jax.pipelines.metrics import goal
+from mlagent_jax.pipelines.metrics import problem_type
 from mlagent_jax.pipelines.operation import Operation
-from mlagent_jax.pipelines.operations import catalogue, suited
+from mlagent_jax.pipelines.operations import catalogue, operations_for
 from mlagent_jax.pipelines.pipeline import Pipeline, PipelineError
 from mlagent_jax.pipelines.reading import read
 from mlagent_jax.pipelines.rendering import render
@@ -50,8 +50,8 @@ def changes(starter: Pipeline, numbers: str) -> Iterator[tuple[Operation, Pipeli
 
     numbers: "all" that an operation proposes, or the "first" with which it changes anything.
     """
-    for operation in suited(starter.facts.kind, goal(starter.facts.metric)):
-        for values in operation.offers():
+    for operation in operations_for(starter.facts.kind, problem_type(starter.facts.metric)):
+        for values in operation.param_grid():
             try:
                 changed = operation(starter, values)
             except PipelineError:

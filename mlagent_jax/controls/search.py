@@ -20,7 +20,7 @@ from mlagent_jax.environment.tools import EDIT
 from mlagent_jax.grading.metrics import METRICS
 from mlagent_jax.pipelines.rendering import render
 from mlagent_jax.pipelines.search import Search, open_search
-from mlagent_jax.pipelines.validity import faults
+from mlagent_jax.pipelines.validity import validation_errors
 from mlagent_jax.tasks.task import Task
 
 SEARCHES = {"random_search": "random", "optuna": "tpe"}
@@ -43,7 +43,7 @@ class _Course:
         self.given += 1
         for _ in range(_ASKED):
             pipeline = self._search.ask()
-            if not faults(pipeline):
+            if not validation_errors(pipeline):
                 return render(pipeline)
             self._search.tell(None)
         return ""

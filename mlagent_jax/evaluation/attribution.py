@@ -15,7 +15,7 @@ from mlagent_jax.agent.trajectory import Step, Trajectory
 from mlagent_jax.environment.tools import COPY_FILE, EDIT, EXECUTE
 from mlagent_jax.environment.workspace import STARTER
 from mlagent_jax.evaluation.scores import SPLITS, normalised_gain
-from mlagent_jax.pipelines.instructions import recognise
+from mlagent_jax.pipelines.instructions import parse_instruction
 from mlagent_jax.pipelines.pipeline import PipelineError
 
 OTHER = "other"  # what is no operation of the grammar, and scores that changed though the script did not
@@ -104,7 +104,7 @@ def _ran(step: Step) -> bool:
 
 def _operation(given: Mapping[str, Any]) -> str:
     try:
-        found = recognise(str(given.get("edit_instruction", "")))
+        found = parse_instruction(str(given.get("edit_instruction", "")))
     except PipelineError:
         return OTHER
     return found[0].id if found else OTHER

@@ -8,7 +8,7 @@ from typing import Protocol
 from mlagent_jax.errors import UserError
 from mlagent_jax.pipelines import instructions
 from mlagent_jax.pipelines.operations import AXES
-from mlagent_jax.pipelines.pipeline import TASK_KINDS, goal_of, kind_of
+from mlagent_jax.pipelines.pipeline import TASK_KINDS, kind_of, problem_type_of
 from mlagent_jax.tasks.task import Task
 
 __all__ = ["AXES", "IdeaError", "IdeaWriter", "ScriptedIdeaWriter"]
@@ -47,7 +47,7 @@ class ScriptedIdeaWriter:
                 f"the scripted idea writer has no ideas for task {task.name} of kind {task.kind!r}; it knows kinds "
                 f"that begin with {', '.join(TASK_KINDS)}; use an endpoint as idea writer, or change the task's kind"
             )
-        lines = list(instructions.lines(kind, goal_of(task.kind), axis))
+        lines = list(instructions.lines(kind, problem_type_of(task.kind), axis))
         random.Random(f"{self._seed}/{task.name}/{axis}").shuffle(lines)
         return lines[:count]
 

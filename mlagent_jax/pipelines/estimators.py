@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from mlagent_jax.pipelines.option import ALL, IMAGE, PAGES, PAIR, SERIES, TABLE, TEXT, Number, Option, Words
+from mlagent_jax.pipelines.option import (
+    ALL,
+    IMAGE,
+    PAGES,
+    PAIR,
+    SERIES,
+    TABLE,
+    TEXT,
+    CategoricalParam,
+    NumericParam,
+    Option,
+)
 
 _USE = "(Use|Fit|Switch to|Replace the model by) "
-_WEIGHTS = Words(("balanced",))
-_PENALTY = Number((0.1, 1, 10, 100), 1e-6, 1e6, whole=False)
-_COST = Number((0.01, 0.1, 1, 10), 1e-6, 1e6, whole=False)
-_TREES = Number((50, 100, 200), 1, 2000)
-_DEPTH = Number((4, 8, 16), 1, 100)
-_LEAF = Number((2, 5, 10), 1, 1000)
-_SHARE = Number((0.2, 0.5), 0.01, 1, whole=False, percent=True)
+_WEIGHTS = CategoricalParam(("balanced",))
+_PENALTY = NumericParam((0.1, 1, 10, 100), 1e-6, 1e6, whole=False)
+_COST = NumericParam((0.01, 0.1, 1, 10), 1e-6, 1e6, whole=False)
+_TREES = NumericParam((50, 100, 200), 1, 2000)
+_DEPTH = NumericParam((4, 8, 16), 1, 100)
+_LEAF = NumericParam((2, 5, 10), 1, 1000)
+_SHARE = NumericParam((0.2, 0.5), 0.01, 1, whole=False, percent=True)
 _SEED = "random_state=0"
 _FOREST = {
     "n_estimators": _TREES,
@@ -62,7 +73,7 @@ ESTIMATORS = (
         "neighbors",
         ("KNeighborsClassifier", "KNeighborsRegressor"),
         "(the {n_neighbors} nearest neighbors|{n_neighbors} nearest neighbors)",
-        {"n_neighbors": Number((1, 3, 5, 15), 1, 200), "weights": Words(("distance",))},
+        {"n_neighbors": NumericParam((1, 3, 5, 15), 1, 200), "weights": CategoricalParam(("distance",))},
         ALL - PAGES,
     ),
     _estimator(
@@ -91,11 +102,11 @@ ESTIMATORS = (
         ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor"),
         "(gradient boosting|boosted trees) with {max_iter} iterations",
         {
-            "max_iter": Number((50, 100, 200), 1, 2000),
-            "learning_rate": Number((0.03, 0.1, 0.3), 1e-4, 1, whole=False),
-            "max_leaf_nodes": Number((8, 16, 64), 2, 500),
+            "max_iter": NumericParam((50, 100, 200), 1, 2000),
+            "learning_rate": NumericParam((0.03, 0.1, 0.3), 1e-4, 1, whole=False),
+            "max_leaf_nodes": NumericParam((8, 16, 64), 2, 500),
             "min_samples_leaf": _LEAF,
-            "loss": Words(("absolute_error", "poisson")),
+            "loss": CategoricalParam(("absolute_error", "poisson")),
             "class_weight": _WEIGHTS,
         },
         ALL - IMAGE,
@@ -105,21 +116,21 @@ ESTIMATORS = (
         "bayes",
         ("MultinomialNB", ""),
         "(multinomial|plain) naive Bayes with alpha = {alpha}",
-        {"alpha": Number((0.01, 0.1, 1), 1e-6, 100, whole=False)},
+        {"alpha": NumericParam((0.01, 0.1, 1), 1e-6, 100, whole=False)},
         TEXT,
     ),
     _estimator(
         "complement_bayes",
         ("ComplementNB", ""),
         "(complement naive Bayes|naive Bayes of complements) with alpha = {alpha}",
-        {"alpha": Number((0.01, 0.1, 1), 1e-6, 100, whole=False)},
+        {"alpha": NumericParam((0.01, 0.1, 1), 1e-6, 100, whole=False)},
         TEXT,
     ),
     _estimator(
         "perceptron",
         ("MLPClassifier", "MLPRegressor"),
         "(a neural network|a perceptron) of {hidden_layer_sizes} hidden units",
-        {"hidden_layer_sizes": Number((50, 100), 1, 1000), "alpha": _PENALTY},
+        {"hidden_layer_sizes": NumericParam((50, 100), 1, 1000), "alpha": _PENALTY},
         ALL - TEXT,
         fixed=f"early_stopping=True; {_SEED}",
     ),

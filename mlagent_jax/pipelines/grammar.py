@@ -24,12 +24,12 @@ def expand(phrase: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(" ".join("".join(way).split()) for way in itertools.product(*ways)))
 
 
-def places(wording: str) -> list[str]:
+def placeholders(wording: str) -> list[str]:
     """Names of the numbers, in the order in which they are said."""
     return [place[1:-1] for place in _PLACE.findall(wording)]
 
 
-def form(text: str) -> str:
+def normalise(text: str) -> str:
     """What tells wordings apart: the text in lower case, numbers and placeholders as "#"."""
     plain = " ".join(text.lower().split()).rstrip(" .")
     return _NUMBER.sub("#", _PLACE.sub("#", plain))

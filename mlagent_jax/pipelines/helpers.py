@@ -117,7 +117,7 @@ def gradients(images, cells):
     return found / (np.linalg.norm(found, axis=1, keepdims=True) + 1e-6)
 
 
-def rings(images):
+def radial_power_spectrum(images):
     """Mean and spread of the spectrum's log power by distance from its centre."""
     grey = images if images.ndim == 3 else images.mean(axis=3)
     power = np.log1p(np.abs(np.fft.fftshift(np.fft.fft2(grey), axes=(1, 2))) ** 2)
@@ -127,7 +127,7 @@ def rings(images):
     return np.hstack([np.stack([band.mean(axis=1), band.std(axis=1)], axis=1) for band in bands])
 
 
-def patterns(images):
+def local_binary_patterns(images):
     """How often a pixel is darker than how many, and which, of its neighbours."""
     grey = images if images.ndim == 3 else images.mean(axis=3)
     h, w = grey.shape[1] - 2, grey.shape[2] - 2
@@ -195,7 +195,7 @@ def darkest_around(pages, size):
     return minimum_filter(pages, (1, size, size)).reshape(-1, 1)
 
 
-def paper(pages, size):
+def background(pages, size):
     """The paper's shade around each pixel, and how dark the pixel is for it."""
     shade = gaussian_filter(maximum_filter(pages, (1, size, size)), (0, 3, 3))
     return np.stack([shade, pages / np.maximum(shade, 0.01)], axis=-1).reshape(-1, 2)
@@ -210,7 +210,7 @@ def patch(pages, size):
     return np.stack(around, axis=-1).reshape(-1, size * size)
 
 
-def levelled(series):
+def standardized(series):
     """Each series at zero mean and unit variance."""
     return (series - series.mean(axis=1, keepdims=True)) / (series.std(axis=1, keepdims=True) + 1e-9)
 
@@ -232,14 +232,14 @@ def frequencies(series, count):
     return np.abs(np.fft.rfft(series, axis=1))[:, :count] / series.shape[1]
 
 
-def figures(series):
+def summary_statistics(series):
     """Mean, spread and quantiles of the values and of their changes."""
     levels = [0, 0.1, 0.25, 0.5, 0.75, 0.9, 1]
     parts = [np.quantile(one, levels, axis=1).T for one in (series, np.abs(np.diff(series, axis=1)))]
     return np.hstack([series.mean(axis=1, keepdims=True), series.std(axis=1, keepdims=True), *parts])
 
 
-def echoes(series):
+def autocorrelation(series):
     """Correlation of each series with itself, later by so many points."""
     even = series - series.mean(axis=1, keepdims=True)
     power = np.abs(np.fft.rfft(even, axis=1)) ** 2
@@ -308,7 +308,7 @@ def two_steps(links, labels):
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
-def places(links, size):
+def spectral_embedding(links, size):
     """Where nodes lie in the graph: eigenvectors of its scaled adjacency."""
     scale = 1 / np.sqrt(np.asarray(links.sum(axis=1)).ravel() + 1)
     near = links.multiply(scale[:, None]).multiply(scale[None, :]).tocsr()

@@ -6,9 +6,9 @@ import functools
 from collections.abc import Mapping
 
 from mlagent_jax.pipelines import grammar
-from mlagent_jax.pipelines.metrics import goal
+from mlagent_jax.pipelines.metrics import problem_type
 from mlagent_jax.pipelines.operation import Operation, Values
-from mlagent_jax.pipelines.operations import AXES, catalogue, suited
+from mlagent_jax.pipelines.operations import AXES, catalogue, operations_for
 from mlagent_jax.pipelines.pipeline import Pipeline, PipelineError
 
 _SHOWN = 60
@@ -20,19 +20,19 @@ def _forms() -> Mapping[str, tuple[Operation, tuple[str, ...]]]:
     found: dict[str, tuple[Operation, tuple[str, ...]]] = {}
     for operation in catalogue().values():
         for wording in operation.wordings:
-            form = grammar.form(wording)
+            form = grammar.normalise(wording)
             if form in found:
                 raise ValueError(f"{wording!r} asks for {found[form][0].id} and for {operation.id}")
-            found[form] = operation, tuple(grammar.places(wording))
+            found[form] = operation, tuple(grammar.placeholders(wording))
     return found
 
 
-def recognise(instruction: str) -> tuple[Operation, Values] | None:
+def parse_instruction(instruction: str) -> tuple[Operation, Values] | None:
     """The operation and its numbers; None if the instruction is no wording of any.
 
     Raises PipelineError for a number out of its range.
     """
-    found = _forms().get(grammar.form(instruction))
+    found = _forms().get(grammar.normalise(instruction))
     if found is None:
         return None
     operation, names = found
@@ -44,13 +44,13 @@ def recognise(instruction: str) -> tuple[Operation, Values] | None:
 
 def axis_of(instruction: str) -> str:
     """The axis of an instruction; "" for what is none."""
-    found = _forms().get(grammar.form(instruction))
+    found = _forms().get(grammar.normalise(instruction))
     return found[0].axis if found else ""
 
 
-def perform(pipeline: Pipeline, instruction: str) -> Pipeline:
+def apply_instruction(pipeline: Pipeline, instruction: str) -> Pipeline:
     """The changed pipeline. Raises PipelineError, with a sentence that helps."""
-    found = recognise(instruction)
+    found = parse_instruction(instruction)
     if found is None:
         raise PipelineError(_help(pipeline, instruction))
     operation, values = found
@@ -65,17 +65,17 @@ def lines(kind: str, learnt: str, axis: str | None = None, held_out: bool = Fals
     """
     return tuple(
         operation.say(values, wording)
-        for operation in suited(kind, learnt)
+        for operation in operations_for(kind, learnt)
         if axis in (None, operation.axis)
-        for wording in (operation.held_out if held_out else operation.taught)
-        for values in operation.offers()
+        for wording in (operation.held_out if held_out else operation.train_wordings)
+        for values in operation.param_grid()
     )
 
 
 def _help(pipeline: Pipeline, instruction: str) -> str:
     """The nearest taught wording on each axis."""
-    words = set(grammar.form(instruction).split())
-    kind, learnt = pipeline.facts.kind, goal(pipeline.facts.metric)
+    words = set(grammar.normalise(instruction).split())
+    kind, learnt = pipeline.facts.kind, problem_type(pipeline.facts.metric)
 
     def shared(line: tuple[str, frozenset[str]]) -> float:
         return len(words & line[1]) / len(words | line[1])
@@ -88,4 +88,4 @@ def _help(pipeline: Pipeline, instruction: str) -> str:
 @functools.cache
 def _words(kind: str, learnt: str, axis: str) -> tuple[tuple[str, frozenset[str]], ...]:
     """The taught lines of an axis, each with its words."""
-    return tuple((line, frozenset(grammar.form(line).split())) for line in lines(kind, learnt, axis))
+    return tuple((line, frozenset(grammar.normalise(line).split())) for line in lines(kind, learnt, axis))

@@ -14,5 +14,8 @@ SCORES = {
 _CLASSIFICATION = ("accuracy", "macro_f1", "auc")
 
 
-def goal(metric: str) -> str:
+def problem_type(metric: str) -> str:
+    """ "classification" or "regression". Raises ValueError for a metric that no script of the space computes."""
+    if metric not in SCORES:
+        raise ValueError(f"pipelines have no metric {metric!r}; they have {', '.join(SCORES)}")
     return "classification" if metric in _CLASSIFICATION else "regression"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from mlagent_jax.pipelines import grammar
-from mlagent_jax.pipelines.metrics import goal
-from mlagent_jax.pipelines.option import ALL, BOTH, Number
+from mlagent_jax.pipelines.metrics import problem_type
+from mlagent_jax.pipelines.option import ALL, BOTH, NumericParam
 from mlagent_jax.pipelines.pipeline import Pipeline, PipelineError, Value
 
 Values = Mapping[str, Value]
@@ -30,14 +30,14 @@ class Operation:
     changes: frozenset[str]
     kinds: frozenset[str] = ALL
     goals: tuple[str, ...] = BOTH
-    numbers: Mapping[str, Number] = field(default_factory=dict)
+    numbers: Mapping[str, NumericParam] = field(default_factory=dict)
 
     @functools.cached_property
     def wordings(self) -> tuple[str, ...]:
         return grammar.expand(self.phrase)
 
     @functools.cached_property
-    def taught(self) -> tuple[str, ...]:
+    def train_wordings(self) -> tuple[str, ...]:
         """The wordings that trajectories may hold."""
         return tuple(
             one
@@ -47,26 +47,26 @@ class Operation:
 
     @functools.cached_property
     def held_out(self) -> tuple[str, ...]:
-        return tuple(one for one in self.wordings if one not in self.taught)
+        return tuple(one for one in self.wordings if one not in self.train_wordings)
 
-    def suits(self, kind: str, learnt: str) -> bool:
+    def supports(self, kind: str, learnt: str) -> bool:
         return kind in self.kinds and learnt in self.goals
 
-    def offers(self) -> Iterator[Values]:
+    def param_grid(self) -> Iterator[Values]:
         """The numbers that are proposed, in every combination."""
-        offered = ([one.value(number) for number in one.offered] for one in self.numbers.values())
+        offered = ([one.value(number) for number in one.candidates] for one in self.numbers.values())
         for combination in product(*offered):
             yield dict(zip(self.numbers, combination, strict=True))
 
     def say(self, values: Values, wording: str = "") -> str:
         """An instruction; by default in the first wording that is taught."""
         said = {name: one.say(values[name]) for name, one in self.numbers.items()}
-        return (wording or self.taught[0]).format(**said)
+        return (wording or self.train_wordings[0]).format(**said)
 
     def __call__(self, pipeline: Pipeline, values: Values) -> Pipeline:
         """The changed pipeline; the same one if all is already so. Raises PipelineError."""
-        kind, learnt = pipeline.facts.kind, goal(pipeline.facts.metric)
-        if not self.suits(kind, learnt):
-            said, what = self.say(next(self.offers())), kind.replace("_", " ")
+        kind, learnt = pipeline.facts.kind, problem_type(pipeline.facts.metric)
+        if not self.supports(kind, learnt):
+            said, what = self.say(next(self.param_grid())), kind.replace("_", " ")
             raise PipelineError(f"{said!r} suits no script for {learnt} of this kind ({what})")
         return self.change(pipeline, values)

@@ -15,7 +15,7 @@ from mlagent_jax.pipelines.option import (
     PAIR,
     TABLE,
     TEXT,
-    Number,
+    NumericParam,
     Option,
     with_param,
 )
@@ -104,7 +104,7 @@ def _views(option: Option) -> list[Operation]:
         others = [view for view in pipeline.views if view.name not in _WORD_VIEWS]
         return _with_views(pipeline, [Choice(option.name, words.params), *others])
 
-    def operation(verb: str, phrase: str, change: Change, numbers: dict[str, Number]) -> Operation:
+    def operation(verb: str, phrase: str, change: Change, numbers: dict[str, NumericParam]) -> Operation:
         identity = f"views.{option.name}.{verb}"
         return Operation(identity, "data", phrase, change, frozenset({"views"}), option.kinds, BOTH, numbers)
 
@@ -139,7 +139,7 @@ def _param(identity: str, axis: str, phrase: str, name: str, value: Value | None
     """Sets a parameter of the model, for estimators that have it; to the number that is said, or to `value`."""
     having = [option for option in ESTIMATORS if name in option.params]
     number = having[0].params[name]
-    numbers = {name: number} if isinstance(number, Number) and f"{{{name}}}" in phrase else {}
+    numbers = {name: number} if isinstance(number, NumericParam) and f"{{{name}}}" in phrase else {}
 
     def change(pipeline: Pipeline, values: Values) -> Pipeline:
         option = BY_NAME["estimator", pipeline.estimator.name]
@@ -162,7 +162,7 @@ def _scaled(identity: str, axis: str, phrase: str, factors: dict[str, float]) ->
         for name, factor in factors.items():
             number = option.params.get(name)
             old = pipeline.estimator.get(name)
-            if not isinstance(number, Number) or not isinstance(old, int | float):
+            if not isinstance(number, NumericParam) or not isinstance(old, int | float):
                 continue
             new = old * factor
             new = max(1, int(new)) if number.whole else float(f"{new:.6g}")
@@ -176,7 +176,7 @@ def _scaled(identity: str, axis: str, phrase: str, factors: dict[str, float]) ->
 
 def _word_param(identity: str, phrase: str, name: str, value: Value | None = None) -> Operation:
     number = WORD_COUNTS[name]
-    numbers = {name: number} if isinstance(number, Number) and f"{{{name}}}" in phrase else {}
+    numbers = {name: number} if isinstance(number, NumericParam) and f"{{{name}}}" in phrase else {}
 
     def change(pipeline: Pipeline, values: Values) -> Pipeline:
         if not any(view.name in _WORD_VIEWS for view in pipeline.views):
@@ -209,7 +209,7 @@ def _step_param(
 ) -> Operation:
     option = next(one for one in OPTIONS if one.slot == slot and name in one.params)
     number = option.params[name]
-    numbers = {name: number} if says and isinstance(number, Number) else {}
+    numbers = {name: number} if says and isinstance(number, NumericParam) else {}
 
     def change(pipeline: Pipeline, values: Values) -> Pipeline:
         choice: Choice | None = getattr(pipeline, slot)
@@ -226,7 +226,7 @@ def _step_param(
 def option_said(option: Option) -> str:
     """An example of asking for an option."""
     operation = _set(option)
-    return operation.say(next(iter(operation.offers())))
+    return operation.say(next(iter(operation.param_grid())))
 
 
 _BALANCED = "(Weight|Weigh) (the classes by how rare they are|rare classes more)"
@@ -237,7 +237,7 @@ _NAMED = (
         "data",
         "(Train on|Read|Use) the first {rows} rows (only|and no more)",
         "rows",
-        number=Number((200, 500, 1000), 5, 1_000_000),
+        number=NumericParam((200, 500, 1000), 5, 1_000_000),
     ),
     _field("columns.numeric", "data", "(Read|Use|Take) (all|the) numeric columns", "columns", NUMERIC, TABLE),
     _field(
@@ -254,7 +254,7 @@ _NAMED = (
         "(Fit|Train) the model (on|to) {pixels} pixels drawn at random",
         "pixels",
         kinds=PAGES,
-        number=Number((20_000, 60_000), 100, 1_000_000),
+        number=NumericParam((20_000, 60_000), 100, 1_000_000),
     ),
     _field(
         "pixels.all", "data", "(Fit|Train) the model (on|with) all pixels of the pages", "pixels", kinds=PAGES
@@ -362,7 +362,7 @@ _NAMED = (
         "learning",
         "(Validate on|Hold out) {holdout}% of the (rows|training rows)",
         "holdout",
-        number=Number((0.1, 0.2, 0.4), 0.02, 0.9, whole=False, percent=True),
+        number=NumericParam((0.1, 0.2, 0.4), 0.02, 0.9, whole=False, percent=True),
     ),
     _field(
         "refit",
@@ -390,6 +390,6 @@ def catalogue() -> dict[str, Operation]:
     return {operation.id: operation for operation in (*made, *_NAMED)}
 
 
-def suited(kind: str, learnt: str) -> list[Operation]:
+def operations_for(kind: str, learnt: str) -> list[Operation]:
     """The operations for a kind of data and of learning."""
-    return [operation for operation in catalogue().values() if operation.suits(kind, learnt)]
+    return [operation for operation in catalogue().values() if operation.supports(kind, learnt)]

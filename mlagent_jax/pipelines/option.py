@@ -14,10 +14,10 @@ BOTH = ("classification", "regression")
 
 
 @dataclass(frozen=True)
-class Number:
-    """A parameter that is a number. offered: values that are proposed. percent: said as a percentage."""
+class NumericParam:
+    """A parameter that is a number. candidates: values that are proposed. percent: said as a percentage."""
 
-    offered: tuple[float, ...]
+    candidates: tuple[float, ...]
     low: float
     high: float
     whole: bool = True
@@ -42,10 +42,10 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Words:
+class CategoricalParam:
     """A parameter that is one of a few values."""
 
-    offered: tuple[Value, ...]
+    candidates: tuple[Value, ...]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Option:
     call: tuple[str, str]
     said: str
     kinds: frozenset[str] = ALL
-    params: Mapping[str, Number | Words] = field(default_factory=dict)
+    params: Mapping[str, NumericParam | CategoricalParam] = field(default_factory=dict)
     base: Params = ()
     first: tuple[str, str] = ("", "")
     fixed: str = ""
@@ -69,13 +69,15 @@ class Option:
     def callee(self, goal: str) -> str:
         return self.call[BOTH.index(goal)]
 
-    def suits(self, kind: str, goal: str) -> bool:
+    def supports(self, kind: str, goal: str) -> bool:
         return kind in self.kinds and bool(self.callee(goal))
 
-    def numbers(self) -> dict[str, Number]:
+    def numbers(self) -> dict[str, NumericParam]:
         """The parameters that are said with the option."""
         said = re.findall(r"\{(\w+)\}", self.said)
-        return {name: one for name, one in self.params.items() if name in said and isinstance(one, Number)}
+        return {
+            name: one for name, one in self.params.items() if name in said and isinstance(one, NumericParam)
+        }
 
     def choice(self, values: Mapping[str, Value]) -> Choice:
         """The option with these parameters and its own of `base`, in order."""

@@ -12,9 +12,9 @@ from mlagent_jax.pipelines.option import (
     SERIES,
     TABLE,
     TEXT,
-    Number,
+    CategoricalParam,
+    NumericParam,
     Option,
-    Words,
 )
 
 _SEED = "random_state=0"
@@ -31,7 +31,7 @@ STEPS = (
         "encoding.one_hot OneHotEncoder",
         "(One hot encode|Give each value its own column in) the (categorical|text) columns",
         TABLE,
-        {"min_frequency": Number((5, 20), 1, 1000)},
+        {"min_frequency": NumericParam((5, 20), 1, 1000)},
         fixed='handle_unknown="ignore"; sparse_output=False',
     ),
     _step(
@@ -50,14 +50,14 @@ STEPS = (
         "gaps.median SimpleImputer",
         "(Fill|Impute) (gaps|missing values) with the median",
         TABLE,
-        {"add_indicator": Words((True,))},
+        {"add_indicator": CategoricalParam((True,))},
         fixed='strategy="median"',
     ),
     _step(
         "gaps.zero SimpleImputer",
         "(Fill|Impute) (gaps|missing values) with zeros",
         TABLE,
-        {"add_indicator": Words((True,))},
+        {"add_indicator": CategoricalParam((True,))},
         fixed='strategy="constant"; fill_value=0',
     ),
     _step(
@@ -86,21 +86,21 @@ STEPS = (
         "reduction.components PCA",
         "(Keep|Reduce the features to) principal components (with|of) {n_components}% of the variance",
         ALL - TEXT - PAGES,
-        {"n_components": Number((0.5, 0.9, 0.99), 0.05, 0.999, whole=False, percent=True)},
+        {"n_components": NumericParam((0.5, 0.9, 0.99), 0.05, 0.999, whole=False, percent=True)},
         fixed=_SEED,
     ),
     _step(
         "reduction.topics TruncatedSVD",
         "(Reduce|Compress) the (word counts|texts) to {n_components} (topics|dense components)",
         TEXT,
-        {"n_components": Number((20, 50, 100), 1, 500)},
+        {"n_components": NumericParam((20, 50, 100), 1, 500)},
         fixed=_SEED,
     ),
     _step(
         "reduction.select SelectPercentile",
         "(Keep|Select) the {percentile}% of features that best (follow|predict) the target",
         ALL - PAGES,
-        {"percentile": Number((10, 50), 1, 99)},
+        {"percentile": NumericParam((10, 50), 1, 99)},
         first=("f_classif", "f_regression"),
     ),
 )
@@ -132,14 +132,14 @@ ENSEMBLES = (
         ("BaggingClassifier", "BaggingRegressor"),
         "(Average|Bag) {n_estimators} copies of the model fitted to (samples of the rows|bootstrap samples)",
         ALL,
-        {"n_estimators": Number((5, 10), 2, 50)},
+        {"n_estimators": NumericParam((5, 10), 2, 50)},
         fixed=_SEED,
     ),
     _step(
         "ensemble.tuned GridSearchCV",
         "(Tune|Choose) the (main parameter|strength) of the model by {cv} fold cross validation",
         ALL,
-        {"cv": Number((3, 5), 2, 10)},
+        {"cv": NumericParam((3, 5), 2, 10)},
     ),
     *(
         Option(
@@ -158,7 +158,7 @@ ENSEMBLES = (
         )
     ),
 )
-_SIGMA = Number((0.5, 1), 0.1, 5, whole=False)
+_SIGMA = NumericParam((0.5, 1), 0.1, 5, whole=False)
 ROWS = (
     Option(
         "outliers",
@@ -166,7 +166,7 @@ ROWS = (
         ("", "without_outliers"),
         "(Leave out|Drop) the {share}% (largest and smallest|most extreme) targets",
         ALL - PAGES,
-        {"share": Number((0.01, 0.05), 0.001, 0.4, whole=False, percent=True)},
+        {"share": NumericParam((0.01, 0.05), 0.001, 0.4, whole=False, percent=True)},
     ),
     _step(
         "cleaning.markup without_markup", "(Remove|Strip|Cut) (tags and links|markup) from the texts", TEXT
@@ -181,7 +181,11 @@ ROWS = (
         "cleaning.contrast contrasted", "(Normalize|Even out) the contrast of (each image|the images)", IMAGE
     ),
     _step("cleaning.blur blurred", "(Blur|Smooth) the images with sigma {sigma}", IMAGE, {"sigma": _SIGMA}),
-    _step("cleaning.levels levelled", "(Bring|Normalize) each series to zero mean and unit variance", SERIES),
+    _step(
+        "cleaning.standardize standardized",
+        "(Bring|Normalize) each series to zero mean and unit variance",
+        SERIES,
+    ),
     _step(
         "cleaning.smooth smoothed", "(Smooth|Blur) the series with sigma {sigma}", SERIES, {"sigma": _SIGMA}
     ),
@@ -196,13 +200,13 @@ ROWS = (
         "augmentation.noise noisy",
         "Add (copies|examples) with noise of spread {spread}",
         IMAGE | SERIES,
-        {"spread": Number((0.05, 0.2), 0.001, 1, whole=False)},
+        {"spread": NumericParam((0.05, 0.2), 0.001, 1, whole=False)},
     ),
     _step(
         "augmentation.roll rolled",
         "Add {copies} copies of each series (that begin elsewhere|begun elsewhere)",
         SERIES,
-        {"copies": Number((2, 5), 1, 20)},
+        {"copies": NumericParam((2, 5), 1, 20)},
     ),
     _step(
         "augmentation.flip flipped",
@@ -216,12 +220,12 @@ def _view(kinds: frozenset[str], name: str, said: str, params=None) -> Option:
     return Option("views", name, (name, name), said, kinds, params or {})
 
 
-_AROUND = Number((3, 5, 9), 2, 31)
+_AROUND = NumericParam((3, 5, 9), 2, 31)
 WORD_COUNTS = {
-    "max_features": Number((300, 2000, 10000), 10, 200_000),
-    "ngram_range": Words(((1, 2),)),
-    "min_df": Number((2, 5), 1, 100),
-    "stop_words": Words(("english",)),
+    "max_features": NumericParam((300, 2000, 10000), 10, 200_000),
+    "ngram_range": CategoricalParam(((1, 2),)),
+    "min_df": NumericParam((2, 5), 1, 100),
+    "stop_words": CategoricalParam(("english",)),
 }
 VIEWS = (
     _step("views.counts CountVectorizer", "(plain counts|how often each word occurs)", TEXT, WORD_COUNTS),
@@ -243,7 +247,7 @@ VIEWS = (
         "views.characters TfidfVectorizer",
         "(sequences of characters|pieces of words)",
         TEXT,
-        {"max_features": Number((3000, 20000), 10, 200_000)},
+        {"max_features": NumericParam((3000, 20000), 10, 200_000)},
         base=(("max_features", 20000),),
         fixed='analyzer="char_wb"; ngram_range=(2, 4); sublinear_tf=True',
     ),
@@ -259,12 +263,15 @@ VIEWS = (
         IMAGE,
         "gradients",
         "(histograms of gradients|gradient directions) in {cells} cells a side",
-        {"cells": Number((2, 4), 1, 8)},
+        {"cells": NumericParam((2, 4), 1, 8)},
     ),
-    _view(IMAGE, "rings", "(the power spectrum|the spectrum by distance from its centre)"),
-    _view(IMAGE, "patterns", "(local binary patterns|patterns of brighter neighbours)"),
+    _view(IMAGE, "radial_power_spectrum", "(the power spectrum|the spectrum by distance from its centre)"),
+    _view(IMAGE, "local_binary_patterns", "(local binary patterns|patterns of brighter neighbours)"),
     _view(
-        IMAGE, "colours", "a histogram of colours (in|at) {levels} levels", {"levels": Number((3, 4), 2, 8)}
+        IMAGE,
+        "colours",
+        "a histogram of colours (in|at) {levels} levels",
+        {"levels": NumericParam((3, 4), 2, 8)},
     ),
     _view(SERIES, "points", "(the points|all points) of the series"),
     _view(SERIES, "slopes", "(slopes from point to point|the changes between points)"),
@@ -272,15 +279,15 @@ VIEWS = (
         SERIES,
         "frequencies",
         "the {count} lowest frequencies (of the spectrum|)",
-        {"count": Number((20, 60), 2, 200)},
+        {"count": NumericParam((20, 60), 2, 200)},
     ),
-    _view(SERIES, "figures", "(means and quantiles|summary statistics) of each series"),
-    _view(SERIES, "echoes", "(autocorrelations|the correlation of each series with itself)"),
+    _view(SERIES, "summary_statistics", "(means and quantiles|summary statistics) of each series"),
+    _view(SERIES, "autocorrelation", "(autocorrelations|the correlation of each series with itself)"),
     _view(
         SERIES,
         "convolutions",
         "{kernels} random (convolutions|kernels)",
-        {"kernels": Number((100, 500), 10, 2000)},
+        {"kernels": NumericParam((100, 500), 10, 2000)},
     ),
     _view(GRAPH, "numbers", "(the numbers of the nodes|the nodes' own numbers)"),
     _view(GRAPH, "degrees", "(the number of links|the degree) of each node"),
@@ -289,20 +296,25 @@ VIEWS = (
     _view(GRAPH, "two_steps", "(classes of nodes two links away|the classes of neighbours of neighbours)"),
     _view(
         GRAPH,
-        "places",
+        "spectral_embedding",
         "{size} (eigenvectors|spectral coordinates) of the graph",
-        {"size": Number((8, 32), 1, 64)},
+        {"size": NumericParam((8, 32), 1, 64)},
     ),
     _view(PAGES, "grey", "(the grey of the pixel|each pixel's own grey)"),
     _view(PAGES, "mean_around", "the mean of the {size} pixels around (it|each)", {"size": _AROUND}),
     _view(PAGES, "middle_around", "the median of the {size} pixels around (it|each)", {"size": _AROUND}),
     _view(PAGES, "darkest_around", "the darkest of the {size} pixels around (it|each)", {"size": _AROUND}),
-    _view(PAGES, "paper", "the paper's shade (over|within) {size} pixels", {"size": Number((9, 15), 3, 41)}),
+    _view(
+        PAGES,
+        "background",
+        "the paper's shade (over|within) {size} pixels",
+        {"size": NumericParam((9, 15), 3, 41)},
+    ),
     _view(
         PAGES,
         "patch",
         "(all pixels|each pixel) of the patch of {size} a side",
-        {"size": Number((3, 5), 2, 9)},
+        {"size": NumericParam((3, 5), 2, 9)},
     ),
 )
 

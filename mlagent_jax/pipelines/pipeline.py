@@ -31,7 +31,7 @@ def kind_of(task_kind: str) -> str:
     return next((kind for words, kind in TASK_KINDS.items() if task_kind.startswith(words)), "")
 
 
-def goal_of(task_kind: str) -> str:
+def problem_type_of(task_kind: str) -> str:
     """What is learnt in a task of this kind."""
     return "classification" if task_kind.endswith("classification") else "regression"
 

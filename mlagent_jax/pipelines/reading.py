@@ -11,7 +11,7 @@ import functools
 from itertools import zip_longest
 from typing import Any
 
-from mlagent_jax.pipelines.metrics import SCORES, goal
+from mlagent_jax.pipelines.metrics import SCORES, problem_type
 from mlagent_jax.pipelines.option import Option
 from mlagent_jax.pipelines.options import OPTIONS
 from mlagent_jax.pipelines.pipeline import EVERY, NUMERIC, Choice, Facts, Pipeline, PipelineError
@@ -59,7 +59,7 @@ class _Script:
     def pipeline(self) -> Pipeline:
         text, kind = self._text, self._kind()
         facts = self._facts(kind)
-        learnt = goal(facts.metric)
+        learnt = problem_type(facts.metric)
         self._callees = _callees(kind, learnt)
         self._note(ast.parse(f"({', '.join(self._expressions(kind))},)", mode="eval").body)
         others: dict[str, Any] = {}
@@ -168,7 +168,7 @@ class _Script:
 def _callees(kind: str, learnt: str) -> dict[str, list[Option]]:
     found: dict[str, list[Option]] = {}
     for option in OPTIONS:
-        if option.suits(kind, learnt):
+        if option.supports(kind, learnt):
             found.setdefault(option.callee(learnt), []).append(option)
     return found
 

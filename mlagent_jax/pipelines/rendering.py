@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlagent_jax.pipelines.estimators import SECOND, TUNED
-from mlagent_jax.pipelines.metrics import SCORES, goal
+from mlagent_jax.pipelines.metrics import SCORES, problem_type
 from mlagent_jax.pipelines.option import literal
 from mlagent_jax.pipelines.options import BY_NAME
 from mlagent_jax.pipelines.pipeline import EVERY, NUMERIC, Choice, Facts, Pipeline
@@ -31,7 +31,7 @@ def render(pipeline: Pipeline) -> str:
 
 def model(pipeline: Pipeline) -> Group:
     """The expression for the whole model."""
-    learnt = goal(pipeline.facts.metric)
+    learnt = problem_type(pipeline.facts.metric)
     text = pipeline.facts.kind == "text"
     steps = [_vectorizer(pipeline)] if text else []
     if pipeline.encoding is not None:
@@ -145,7 +145,7 @@ def _views(pipeline: Pipeline, arguments: dict[str, str], default: str) -> str:
 
 def _graph_inputs(pipeline: Pipeline) -> list[str]:
     identity = f'"{pipeline.facts.identity}"'
-    known = {"degrees": "links", "places": "links", "numbers": "rows[columns]"}
+    known = {"degrees": "links", "spectral_embedding": "links", "numbers": "rows[columns]"}
     sources = []
     for view in pipeline.views:
         option = BY_NAME["views", view.name]
@@ -227,7 +227,7 @@ def _changes(pipeline: Pipeline, part: str) -> str:
     for slot in ("outliers", "augmentation"):
         choice: Choice | None = getattr(pipeline, slot)
         if choice is not None:
-            learnt = goal(pipeline.facts.metric)
+            learnt = problem_type(pipeline.facts.metric)
             option = BY_NAME[slot, choice.name]
             said = ", ".join([f"X{part}", f"y{part}", *option.source(choice, learnt)])
             lines += f"X{part}, y{part} = {option.callee(learnt)}({said})\n"
@@ -250,7 +250,7 @@ def _predict(pipeline: Pipeline, inputs: str, known: str) -> str:
     if facts.metric == "auc":
         probable = pipeline.estimator.name in PROBABLE
         return f"model.predict_proba({inputs})[:, 1]" if probable else f"model.decision_function({inputs})"
-    if goal(facts.metric) == "classification":
+    if problem_type(facts.metric) == "classification":
         return f"model.predict({inputs})"
     low, high = ("0", "255") if facts.kind == "image_to_image" else (f"{known}.min()", f"{known}.max()")
     return f"np.clip(model.predict({inputs}), {low}, {high})"

@@ -6,10 +6,10 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from mlagent_jax.pipelines.metrics import goal
+from mlagent_jax.pipelines.metrics import problem_type
 from mlagent_jax.pipelines.operation import Operation, Values
-from mlagent_jax.pipelines.operations import suited
-from mlagent_jax.pipelines.option import Number, Option
+from mlagent_jax.pipelines.operations import operations_for
+from mlagent_jax.pipelines.option import NumericParam, Option
 from mlagent_jax.pipelines.options import OPTIONS
 from mlagent_jax.pipelines.pipeline import EVERY, NUMERIC, Choice, Facts, Pipeline, PipelineError, Value
 
@@ -30,19 +30,19 @@ _NO_YES = ("no", "yes")
 T = TypeVar("T")
 
 
-class Picker(Protocol):
+class SuggestCategorical(Protocol):
     def __call__(self, name: str, options: Sequence[str]) -> str:
         """One of the options of the choice that is called `name`; the same name has always the same options."""
         ...
 
 
-def sample(facts: Facts, columns: Sequence[str], pick: Picker, cuts: bool = True) -> Pipeline:
+def sample(facts: Facts, columns: Sequence[str], pick: SuggestCategorical, cuts: bool = True) -> Pipeline:
     """Any pipeline of the space, whether it runs or not.
 
     columns: names to choose from, for kinds that have columns. cuts: whether rows may be left out of the training.
     """
-    learnt = goal(facts.metric)
-    offered = [option for option in OPTIONS if option.suits(facts.kind, learnt)]
+    learnt = problem_type(facts.metric)
+    offered = [option for option in OPTIONS if option.supports(facts.kind, learnt)]
     by_slot = {
         slot: [option for option in offered if option.slot == slot]
         for slot in (*_SLOTS, "estimator", "views")
@@ -69,27 +69,27 @@ def sample(facts: Facts, columns: Sequence[str], pick: Picker, cuts: bool = True
     )
 
 
-def random_picker(rng: random.Random) -> Picker:
+def suggest_at_random(rng: random.Random) -> SuggestCategorical:
     return lambda name, options: rng.choice(options)
 
 
-def _from(offered: Mapping[str, T], name: str, pick: Picker) -> T:
+def _from(offered: Mapping[str, T], name: str, pick: SuggestCategorical) -> T:
     return offered[pick(name, tuple(offered))]
 
 
-def _one(options: Sequence[Option], learnt: str, pick: Picker) -> Choice:
+def _one(options: Sequence[Option], learnt: str, pick: SuggestCategorical) -> Choice:
     named = {option.name: option for option in options}
     return _choice(_from(named, options[0].slot, pick), learnt, pick)
 
 
-def _choice(option: Option, learnt: str, pick: Picker) -> Choice:
+def _choice(option: Option, learnt: str, pick: SuggestCategorical) -> Choice:
     values: dict[str, Value] = {}
     said = option.numbers()
     for name, domain in option.params.items():
         if {"class_weight": "regression", "loss": "classification"}.get(name) == learnt:
             continue
-        numbers = isinstance(domain, Number)
-        offered = {str(one): domain.value(one) if numbers else one for one in domain.offered}  # type: ignore[union-attr, arg-type]
+        numbers = isinstance(domain, NumericParam)
+        offered = {str(one): domain.value(one) if numbers else one for one in domain.candidates}  # type: ignore[union-attr, arg-type]
         default = {} if name in said else {"default": None}
         value = _from({**default, **offered}, f"{option.slot} {option.name} {name}", pick)
         if value is not None:
@@ -97,7 +97,7 @@ def _choice(option: Option, learnt: str, pick: Picker) -> Choice:
     return option.choice(values)
 
 
-def _columns(kind: str, columns: Sequence[str], pick: Picker) -> tuple[str, ...] | str:
+def _columns(kind: str, columns: Sequence[str], pick: SuggestCategorical) -> tuple[str, ...] | str:
     if kind not in ("table", "text", "graph"):
         return ()
     ways = [EVERY, *([NUMERIC] if kind == "table" else []), *(["named"] if columns else [])]
@@ -108,7 +108,7 @@ def _columns(kind: str, columns: Sequence[str], pick: Picker) -> tuple[str, ...]
     return named or tuple(columns[:1])
 
 
-def _views(options: Sequence[Option], learnt: str, pick: Picker) -> tuple[Choice, ...]:
+def _views(options: Sequence[Option], learnt: str, pick: SuggestCategorical) -> tuple[Choice, ...]:
     """Each view or not, at least one; of the ways to count words at most one."""
     if not options:
         return ()
@@ -123,10 +123,10 @@ def _views(options: Sequence[Option], learnt: str, pick: Picker) -> tuple[Choice
 
 def random_operation(pipeline: Pipeline, rng: random.Random) -> tuple[Operation, Values, Pipeline]:
     """An operation that changes the pipeline, its numbers, and what it makes of it."""
-    operations = suited(pipeline.facts.kind, goal(pipeline.facts.metric))
+    operations = operations_for(pipeline.facts.kind, problem_type(pipeline.facts.metric))
     while True:
         operation = rng.choice(operations)
-        values = rng.choice(list(operation.offers()))
+        values = rng.choice(list(operation.param_grid()))
         try:
             changed = operation(pipeline, values)
         except PipelineError:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.pipelines.pipeline import Facts, Pipeline
-from mlagent_jax.pipelines.sampling import random_picker, sample
+from mlagent_jax.pipelines.sampling import sample, suggest_at_random
 
 SEARCHES = ("random", "tpe")
 
@@ -45,7 +45,7 @@ def open_search(name: str, facts: Facts, columns: Sequence[str], seed: int) -> S
 class _RandomSearch:
     def __init__(self, facts: Facts, columns: Sequence[str], seed: int) -> None:
         self._facts, self._columns = facts, columns
-        self._pick = random_picker(random.Random(seed))
+        self._pick = suggest_at_random(random.Random(seed))
 
     def ask(self) -> Pipeline:
         return sample(self._facts, self._columns, self._pick, cuts=False)

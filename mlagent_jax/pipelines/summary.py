@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlagent_jax.pipelines.metrics import goal
+from mlagent_jax.pipelines.metrics import problem_type
 from mlagent_jax.pipelines.options import BY_NAME
 from mlagent_jax.pipelines.pipeline import EVERY, NUMERIC, Choice, Pipeline
 
@@ -18,7 +18,7 @@ def summarise(pipeline: Pipeline) -> str:
     columns = [f"columns {_columns(pipeline.columns)}"] if pipeline.columns else []
     steps = [("views", view) for view in pipeline.views]
     steps += [(slot, getattr(pipeline, slot)) for slot in (*_BEFORE, "estimator", *_AFTER)]
-    learnt = goal(pipeline.facts.metric)
+    learnt = problem_type(pipeline.facts.metric)
     said = [_named(slot, choice, learnt) for slot, choice in steps if choice is not None]
     pixels = [f"{pipeline.pixels} pixels"] if pipeline.pixels is not None else []
     end = "refitted to all" if pipeline.refit else "not refitted"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlagent_jax.pipelines.metrics import goal
+from mlagent_jax.pipelines.metrics import problem_type
 from mlagent_jax.pipelines.pipeline import EVERY, NUMERIC, Pipeline
 from mlagent_jax.pipelines.rendering import PROBABLE
 
@@ -10,7 +10,7 @@ _TAKE_GAPS = ("boosting", "tree", "forest", "extra_trees")
 _KEEP_GAPS = ("standard", "range", "ranks", "logarithms")
 
 
-def faults(pipeline: Pipeline, has_gaps: bool = True) -> list[str]:
+def validation_errors(pipeline: Pipeline, has_gaps: bool = True) -> list[str]:
     """Why the script fails, [] if it runs. Tables that are named by columns are taken to be numbers without gaps.
 
     has_gaps: whether other columns of the table have gaps.
@@ -20,7 +20,7 @@ def faults(pipeline: Pipeline, has_gaps: bool = True) -> list[str]:
         found.append("there is one input only, so a share of them is none")
     ensemble = pipeline.ensemble.name if pipeline.ensemble else ""
     members = [pipeline.estimator.name, *([ensemble[5:]] if ensemble.startswith("with_") else [])]
-    if len(members) > 1 and goal(pipeline.facts.metric) == "classification":
+    if len(members) > 1 and problem_type(pipeline.facts.metric) == "classification":
         found += [f"{name} gives no probabilities to average" for name in members if name not in PROBABLE]
     if (
         pipeline.estimator.get("loss") == "poisson"

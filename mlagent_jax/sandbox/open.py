@@ -48,9 +48,8 @@ def open_sandbox(
         raise ValueError(f"unknown sandbox backend {backend!r}: choose one of {', '.join(BACKENDS)}")
     data_root.resolve(strict=True)
     if backend == "docker":
-        from mlagent_jax.sandbox.docker import (
-            DockerSandbox,
-        )  # takes a while to import, for a backend that is rare
+        # Imported here since Docker's client takes a while.
+        from mlagent_jax.sandbox.docker import DockerSandbox
 
         return GuardedSandbox(DockerSandbox(data_root, workers, settings=docker))
     if backend == "ray":
@@ -58,22 +57,22 @@ def open_sandbox(
 
         return GuardedSandbox(RaySandbox(data_root, workers, ray_backend, ray_address, docker))
     if backend == "process":
-        reason = "backend process was chosen"
-        return _open_unisolated(data_root, workers, reason, allow_unisolated, writes_free_code)
+        _check_unisolated("backend process was chosen", allow_unisolated, writes_free_code)
+        return GuardedSandbox(ProcessSandbox(data_root, workers))
     reason = why_not_bubblewrap(data_root)
     if not reason:
         return GuardedSandbox(BubblewrapSandbox(data_root, workers))
     if backend == "bubblewrap":
         raise SandboxUnavailableError(f"The bubblewrap sandbox does not work here ({reason}). {_REMEDY}")
-    return _open_unisolated(data_root, workers, reason, allow_unisolated, writes_free_code)
+    _check_unisolated(reason, allow_unisolated, writes_free_code)
+    return GuardedSandbox(ProcessSandbox(data_root, workers))
 
 
-def _open_unisolated(
-    data_root: Path, workers: int, reason: str, allow_unisolated: bool, writes_free_code: bool
-) -> GuardedSandbox:
-    """Raises SandboxUnavailableError where free code has to run and the user has not allowed it.
+def _check_unisolated(reason: str, allow_unisolated: bool, writes_free_code: bool) -> None:
+    """Warns that scripts run without isolation.
 
-    reason: why there is no isolation.
+    reason: why there is none. Raises SandboxUnavailableError where free code has to run and the user has not allowed
+    it.
     """
     if writes_free_code and not allow_unisolated:
         raise SandboxUnavailableError(
@@ -88,7 +87,6 @@ def _open_unisolated(
         if writes_free_code
         else "All code is from our own edits.",
     )
-    return GuardedSandbox(ProcessSandbox(data_root, workers))
 
 
 _REMEDY = (

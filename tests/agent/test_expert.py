@@ -20,7 +20,7 @@ from mlagent_jax.environment.snapshots import SnapshotStore
 from mlagent_jax.environment.state import Action, Outcome
 from mlagent_jax.environment.tools import EDIT, EXECUTE, FINAL_ANSWER, check
 from mlagent_jax.grading.grade import Graded
-from mlagent_jax.pipelines.instructions import lines, perform, recognise
+from mlagent_jax.pipelines.instructions import apply_instruction, lines, parse_instruction
 from mlagent_jax.pipelines.reading import read
 from mlagent_jax.rewards import RewardConfig
 from mlagent_jax.sandbox.interface import Limits, Result, Status
@@ -110,7 +110,7 @@ def test_what_it_says_is_taught_and_its_own_ideas_change_the_script_that_they_ar
             given = step.action.arguments
             assert given["edit_instruction"] in OWN
             before = pipelines[given["script_name"]]
-            after = pipelines[given["save_name"]] = perform(before, given["edit_instruction"])
+            after = pipelines[given["save_name"]] = apply_instruction(before, given["edit_instruction"])
             assert after != before or given["edit_instruction"] == repair("Input X contains NaN")
 
 
@@ -119,7 +119,7 @@ def test_it_explores_and_knows_no_answers(tmp_path):
     done = episodes(tmp_path, ScriptedExpert(NO_SLIPS), 120, ideas=())
     mends = repair("Input X contains NaN")
     said = [step.action.arguments["edit_instruction"] for trajectory in done for step in edits(trajectory)]
-    tried = [recognise(line)[0].id for line in said if line != mends]
+    tried = [parse_instruction(line)[0].id for line in said if line != mends]
     assert len(set(tried)) > 40
     assert max(map(tried.count, set(tried))) < 0.08 * len(tried)
 

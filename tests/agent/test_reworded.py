@@ -12,24 +12,24 @@ from mlagent_jax.agent.expert import NO_SLIPS, ScriptedExpert
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.reworded import RewordedPolicy, reworded
 from mlagent_jax.environment.tools import EDIT
-from mlagent_jax.pipelines.grammar import form
-from mlagent_jax.pipelines.instructions import recognise
+from mlagent_jax.pipelines.grammar import normalise
+from mlagent_jax.pipelines.instructions import parse_instruction
 from mlagent_jax.pipelines.operations import catalogue
 from mlagent_jax.rewards import RewardConfig
 
-TAUGHT = {form(wording) for operation in catalogue().values() for wording in operation.taught}
+TAUGHT = {normalise(wording) for operation in catalogue().values() for wording in operation.train_wordings}
 
 
 def test_every_instruction_keeps_its_operation_and_its_numbers_in_words_that_are_not_taught():
     changed = 0
     for operation in catalogue().values():
-        for values in operation.offers():
+        for values in operation.param_grid():
             said = operation.say(values)
             other = reworded(said)
-            assert recognise(other) == (operation, values) == recognise(said)
+            assert parse_instruction(other) == (operation, values) == parse_instruction(said)
             if operation.held_out:
                 changed += 1
-                assert form(other) not in TAUGHT
+                assert normalise(other) not in TAUGHT
             else:
                 assert other == said
     assert changed > 100
@@ -51,7 +51,7 @@ class Reader(ScriptedExpert):
 def test_the_policy_reads_other_words_and_acts_in_the_same_environment(tmp_path):
     inner = Reader(NO_SLIPS, thought=True)
     operation = next(one for one in catalogue().values() if one.held_out)
-    said = operation.say(next(operation.offers()))
+    said = operation.say(next(operation.param_grid()))
     with EnvRunner({"toy": make_environment(tmp_path)}, RewardConfig()) as env_runner:
         (trajectory,) = run_episodes(inner, [EpisodeRequest("toy", 0, seed=0, ideas=(said,))], env_runner)
     edits = [step for step in trajectory.steps if step.action is not None and step.action.tool == EDIT]

@@ -66,7 +66,7 @@ def test_a_context_tells_apart_what_an_operation_changes():
         "target.logarithm",
         "refit.none",
     ):
-        changed = catalogue()[name](base, next(catalogue()[name].offers()))
+        changed = catalogue()[name](base, next(catalogue()[name].param_grid()))
         vector = context_of(changed)
         assert vector.shape == (len(FEATURES),) and np.linalg.norm(vector) == pytest.approx(1)
         seen.add(vector.tobytes())

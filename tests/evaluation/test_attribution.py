@@ -14,7 +14,8 @@ from mlagent_jax.evaluation.scores import score_trajectories
 from mlagent_jax.pipelines.operations import catalogue
 
 FIRST, SECOND, THIRD = [
-    (operation.id, operation.say(next(operation.offers()))) for operation in list(catalogue().values())[:3]
+    (operation.id, operation.say(next(operation.param_grid())))
+    for operation in list(catalogue().values())[:3]
 ]
 
 

@@ -13,8 +13,8 @@ from tiny_data import COLUMNS, FACTS, write_tiny_data
 
 from mlagent_jax.pipelines.pipeline import KINDS, Choice, Pipeline
 from mlagent_jax.pipelines.rendering import render
-from mlagent_jax.pipelines.sampling import random_picker, sample
-from mlagent_jax.pipelines.validity import faults
+from mlagent_jax.pipelines.sampling import sample, suggest_at_random
+from mlagent_jax.pipelines.validity import validation_errors
 
 
 def outcomes(folder, kind, count, seed):
@@ -25,8 +25,8 @@ def outcomes(folder, kind, count, seed):
     rng = random.Random(f"{seed}/{kind}")
     expected = {}
     for number in range(count):
-        pipeline = sample(rng.choice(FACTS[kind]), COLUMNS.get(kind, ()), random_picker(rng))
-        expected[f"{number}.py"] = faults(pipeline)
+        pipeline = sample(rng.choice(FACTS[kind]), COLUMNS.get(kind, ()), suggest_at_random(rng))
+        expected[f"{number}.py"] = validation_errors(pipeline)
         (folder / "scripts" / f"{number}.py").write_text(render(pipeline))
     ended = run(folder)
     assert ended.keys() == expected.keys()

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from spaces import examples, pipelines
 from tiny_data import COLUMNS, FACTS
 
-from mlagent_jax.pipelines.metrics import goal
-from mlagent_jax.pipelines.operations import AXES, catalogue, suited
-from mlagent_jax.pipelines.option import Number
+from mlagent_jax.pipelines.metrics import problem_type
+from mlagent_jax.pipelines.operations import AXES, catalogue, operations_for
+from mlagent_jax.pipelines.option import NumericParam
 from mlagent_jax.pipelines.options import BY_NAME, OPTIONS
-from mlagent_jax.pipelines.pipeline import KINDS, Choice, PipelineError, goal_of, kind_of
+from mlagent_jax.pipelines.pipeline import KINDS, Choice, PipelineError, kind_of, problem_type_of
 from mlagent_jax.pipelines.reading import read
 from mlagent_jax.pipelines.rendering import render
-from mlagent_jax.pipelines.sampling import random_operation, random_picker, sample
+from mlagent_jax.pipelines.sampling import random_operation, sample, suggest_at_random
 from mlagent_jax.pipelines.summary import summarise
 
 ROOT = Path(__file__).parents[2]
@@ -52,9 +52,13 @@ def test_an_operation_changes_what_it_says_and_nothing_else(pipeline, seed):
 @examples
 @given(pipelines(), st.data())
 def test_choosing_an_option_puts_it_into_its_slot(pipeline, data):
-    options = [one for one in suited(pipeline.facts.kind, goal(pipeline.facts.metric)) if one.id in _CHOICES]
+    options = [
+        one
+        for one in operations_for(pipeline.facts.kind, problem_type(pipeline.facts.metric))
+        if one.id in _CHOICES
+    ]
     operation = data.draw(st.sampled_from(options))
-    values = data.draw(st.sampled_from(list(operation.offers())))
+    values = data.draw(st.sampled_from(list(operation.param_grid())))
     slot, name = operation.id.split(".")
     try:
         changed = operation(pipeline, values)
@@ -72,7 +76,9 @@ _CHOICES = {f"{option.slot}.{option.name}" for option in OPTIONS if option.slot 
 @given(pipelines(), st.data())
 def test_clearing_a_slot_leaves_it_empty(pipeline, data):
     operations = [
-        one for one in suited(pipeline.facts.kind, goal(pipeline.facts.metric)) if one.id in _CLEARED
+        one
+        for one in operations_for(pipeline.facts.kind, problem_type(pipeline.facts.metric))
+        if one.id in _CLEARED
     ]
     operation = data.draw(st.sampled_from(operations))
     assert getattr(operation(pipeline, {}), operation.id.removesuffix(".none")) is None
@@ -102,14 +108,14 @@ def test_numbers_that_grow_by_a_factor_do(pipeline):
 
 
 def test_an_operation_of_another_kind_is_refused_with_its_own_words():
-    pipeline = sample(FACTS["text"][0], COLUMNS["text"], random_picker(random.Random(0)))
+    pipeline = sample(FACTS["text"][0], COLUMNS["text"], suggest_at_random(random.Random(0)))
     with pytest.raises(PipelineError, match="suits no script for classification of this kind \\(text\\)"):
         catalogue()["augmentation.mirror"](pipeline, {})
 
 
 def test_a_parameter_that_the_model_has_not_is_refused_with_those_that_have_it():
     pipeline = dataclasses.replace(
-        sample(FACTS["table"][0], COLUMNS["table"], random_picker(random.Random(0))),
+        sample(FACTS["table"][0], COLUMNS["table"], suggest_at_random(random.Random(0))),
         estimator=Choice("ridge", (("alpha", 1.0),)),
     )
     with pytest.raises(PipelineError, match="ridge has no learning_rate to set, as boosting do"):
@@ -118,7 +124,7 @@ def test_a_parameter_that_the_model_has_not_is_refused_with_those_that_have_it()
 
 def test_the_last_input_cannot_be_left_out():
     pipeline = dataclasses.replace(
-        sample(FACTS["image"][0], (), random_picker(random.Random(0))), views=(Choice("pixels"),)
+        sample(FACTS["image"][0], (), suggest_at_random(random.Random(0))), views=(Choice("pixels"),)
     )
     with pytest.raises(PipelineError, match="no inputs without pixels"):
         catalogue()["views.pixels.drop"](pipeline, {})
@@ -139,7 +145,7 @@ def test_the_last_input_cannot_be_left_out():
     ],
 )
 def test_a_script_that_is_not_of_the_space_gets_a_sentence(change, said):
-    text = render(sample(FACTS["table"][0], COLUMNS["table"], random_picker(random.Random(3))))
+    text = render(sample(FACTS["table"][0], COLUMNS["table"], suggest_at_random(random.Random(3))))
     assert read(text)
     with pytest.raises(PipelineError, match="no pipeline that can be edited") as caught:
         read(change(text))
@@ -158,7 +164,7 @@ def test_scripts_are_as_ruff_would_have_them(tmp_path):
     rng = random.Random(0)
     for kind in KINDS:
         for number in range(40):
-            pipeline = sample(rng.choice(FACTS[kind]), COLUMNS.get(kind, ()), random_picker(rng))
+            pipeline = sample(rng.choice(FACTS[kind]), COLUMNS.get(kind, ()), suggest_at_random(rng))
             (tmp_path / f"{kind}_{number}.py").write_text(render(pipeline))
     for command in (["format", "--diff"], ["check"]):
         done = subprocess.run(
@@ -196,7 +202,7 @@ def test_a_summary_is_one_true_line(pipeline):
     assert ("not refitted" in told) == (not pipeline.refit)
     assert pipeline.facts.metric in told
     option = BY_NAME["estimator", pipeline.estimator.name]
-    assert option.callee(goal(pipeline.facts.metric)) in told
+    assert option.callee(problem_type(pipeline.facts.metric)) in told
     for name, value in pipeline.estimator.params:
         assert f"{name}={value}" in told
 
@@ -206,15 +212,15 @@ def test_ids_and_axes():
     assert all(operation.id == name and operation.axis in AXES for name, operation in operations.items())
     for kind in KINDS:
         for facts in FACTS[kind]:
-            found = [one.axis for one in suited(kind, goal(facts.metric))]
+            found = [one.axis for one in operations_for(kind, problem_type(facts.metric))]
             assert all(found.count(axis) >= 10 for axis in AXES), (kind, found)
 
 
 def test_options_name_parameters_that_their_numbers_allow():
     for option in OPTIONS:
         for name, domain in option.params.items():
-            if isinstance(domain, Number):
-                assert all(domain.low <= value <= domain.high for value in domain.offered), (
+            if isinstance(domain, NumericParam):
+                assert all(domain.low <= value <= domain.high for value in domain.candidates), (
                     option.name,
                     name,
                 )
@@ -232,4 +238,4 @@ def test_options_name_parameters_that_their_numbers_allow():
     ],
 )
 def test_kinds_of_tasks(task_kind, kind, learnt):
-    assert (kind_of(task_kind), goal_of(task_kind)) == (kind, learnt)
+    assert (kind_of(task_kind), problem_type_of(task_kind)) == (kind, learnt)

@@ -8,8 +8,8 @@ import pytest
 from weaknesses import weaknesses
 
 from mlagent_jax.agent.coder import ScriptedCoder
-from mlagent_jax.pipelines.metrics import goal
-from mlagent_jax.pipelines.pipeline import goal_of, kind_of
+from mlagent_jax.pipelines.metrics import problem_type
+from mlagent_jax.pipelines.pipeline import kind_of, problem_type_of
 from mlagent_jax.pipelines.reading import read
 from mlagent_jax.tasks.suites import suite_names
 from mlagent_jax.tasks.task_file import read_task_file
@@ -27,7 +27,7 @@ def test_a_starter_is_a_pipeline_of_its_tasks_facts(name):
     assert (facts.kind, facts.metric) == (kind_of(task.kind), task.metric)
     assert facts.target == (task.target_array or task.target_columns[0])
     assert facts.identity == task.id_column and facts.title == f"{task.title}."
-    assert goal_of(task.kind) == goal(task.metric)
+    assert problem_type_of(task.kind) == problem_type(task.metric)
     assert (
         len(ScriptedCoder().understand(STARTERS[name], "what is the model?")) < 240
     )  # as much as a small model is shown

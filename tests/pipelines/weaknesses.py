@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from mlagent_jax.pipelines.metrics import goal
+from mlagent_jax.pipelines.metrics import problem_type
 from mlagent_jax.pipelines.options import BY_NAME
 from mlagent_jax.pipelines.pipeline import EVERY, Pipeline, Value
 
 # Views that say more than the raw inputs do.
 _TELLING = {
     "pair": {"cosine", "products", "differences", "distances"},
-    "image": {"gradients", "rings", "patterns", "colours"},
-    "image_to_image": {"paper", "patch"},
-    "series": {"slopes", "frequencies", "figures", "echoes", "convolutions"},
-    "graph": {"neighbours", "shares", "two_steps", "places"},
+    "image": {"gradients", "radial_power_spectrum", "local_binary_patterns", "colours"},
+    "image_to_image": {"background", "patch"},
+    "series": {"slopes", "frequencies", "summary_statistics", "autocorrelation", "convolutions"},
+    "graph": {"neighbours", "shares", "two_steps", "spectral_embedding"},
 }
 _LIKE_SCALES = ("svm", "linear_svm", "neighbors", "perceptron")
 
@@ -83,7 +83,7 @@ def _over_reduced(pipeline: Pipeline) -> bool:
 
 
 def _untransformed(pipeline: Pipeline) -> bool:
-    if pipeline.target is not None or goal(pipeline.facts.metric) == "classification":
+    if pipeline.target is not None or problem_type(pipeline.facts.metric) == "classification":
         return False
     needs = (
         pipeline.estimator.name in ("svm", "linear_svm", "perceptron") and pipeline.facts.metric != "spearman"

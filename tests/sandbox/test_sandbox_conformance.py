@@ -217,9 +217,9 @@ def test_keeps_head_and_tail_of_a_long_output(sandbox: Sandbox) -> None:
 
 def test_time_limit_keeps_what_was_printed_and_written(sandbox: Sandbox) -> None:
     source = "print('begun')\nopen('part.txt', 'w').write('half')\nwhile True: pass"
-    result = sandbox.run(script_job(source, dataclasses.replace(QUICK, wall_seconds=0.7)))
+    result = sandbox.run(script_job(source, dataclasses.replace(QUICK, wall_seconds=3)))
     assert (result.status, result.output, result.files["part.txt"]) == (Status.TIMEOUT, "begun\n", b"half")
-    assert result.wall_seconds >= 0.7
+    assert result.wall_seconds >= 3
 
 
 def test_runs_just_below_its_time_limit(sandbox: Sandbox) -> None:
