@@ -142,7 +142,7 @@ def test_what_is_wrong_is_said_once_and_whole(changes, said):
         ),
         ({"tasks.held_in": ("ames",), "tasks.held_out": ("./tasks/ames",)}, "config.tasks.held_out has"),
         ({"tasks.held_in": ("",)}, "config.tasks.held_in has ''"),
-        ({"sampling.max_new_tokens": 512}, "config.sampling.max_new_tokens is 512"),
+        ({"sampling.max_new_tokens": 1024}, "config.sampling.max_new_tokens is 1024"),
         ({"sampling.prefill_chunks": (100,)}, "must be multiples of its page_size"),
         ({"sampling.prefill_chunks": (64, 64)}, "config.sampling.prefill_chunks names 64 twice"),
         ({"sampling.cache_tokens": 64}, "cache_tokens 64"),
