@@ -25,7 +25,7 @@ ARROWS = {
     "sft": "errors fields finite text parallel nn models tracking training",
     "evaluation": "errors files jsonl run_folder grading tasks environment pipelines agent",
     "exploration": "errors fields text tasks pipelines agent",
-    "controls": "errors files fields sandbox grading tasks environment rewards pipelines agent",
+    "controls": "errors files fields jsonl sandbox grading tasks environment rewards pipelines agent",
     "agent": "errors files fields jsonl text generate sandbox grading tasks environment rewards pipelines",
     "pipelines": "errors",
     # The environment, which knows nothing of models.

@@ -29,6 +29,7 @@ from mlagent_jax.evaluation.read_run import Run, read_json, read_run
 from mlagent_jax.evaluation.scores import SPLITS
 from mlagent_jax.evaluation.templates import page_templates, source
 from mlagent_jax.files import write_atomically
+from mlagent_jax.jsonl import Record
 from mlagent_jax.run_folder import RunFolder
 
 COMMAND = "python -m experiments.figures.learning"
@@ -37,7 +38,6 @@ RESULTS = flags.DEFINE_string(
     "results", str(ROOT / "experiments" / "results"), "Folder of the page and its picture."
 )
 
-Record = dict[str, Any]
 Scores = list[Mapping[str, Any]]
 
 

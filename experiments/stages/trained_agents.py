@@ -12,6 +12,7 @@ from experiments.stages.episodes import SEED_OF_VALIDATION, episode_requests, ru
 from mlagent_jax.agent.policy import Policy
 from mlagent_jax.agent.reworded import RewordedPolicy
 from mlagent_jax.agent.trajectory import Trajectory
+from mlagent_jax.evaluation.numbers import format_gain
 from mlagent_jax.evaluation.read_run import read_json
 from mlagent_jax.evaluation.scores import default_pairs
 from mlagent_jax.evaluation.temperatures import choose
@@ -71,7 +72,9 @@ def _temperature(experiment: Experiment, agent: str) -> float:
             agent,
             choices[agent]["chosen"],
             ", ".join(task.name for task in experiment.validation),
-            ", ".join(f"{row['gain']} at {row['temperature']:g}" for row in choices[agent]["tried"]),
+            ", ".join(
+                f"{format_gain(row['gain'])} at {row['temperature']:g}" for row in choices[agent]["tried"]
+            ),
         )
     return float(choices[agent]["chosen"])
 

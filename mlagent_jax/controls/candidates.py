@@ -11,7 +11,7 @@ from mlagent_jax.pipelines.operation import Operation, Values
 from mlagent_jax.pipelines.pipeline import Pipeline, PipelineError
 from mlagent_jax.pipelines.reading import read
 
-NUMBERS = ("offered", "first")
+NUMBERS = ("all", "first")
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Candidate:
             return pipeline
 
 
-def candidates_of(operations: Iterable[Operation], numbers: str = "offered") -> list[Candidate]:
-    """Each operation in one wording, with every combination of the numbers that it offers, or only the "first" one."""
+def candidates_of(operations: Iterable[Operation], numbers: str = "all") -> list[Candidate]:
+    """Each operation in one wording, with each combination of the numbers that it proposes, or only the "first"."""
     found = []
     for operation in operations:
-        offers = list(operation.param_grid())
-        for values in offers if numbers == "offered" else offers[:1]:
+        grid = list(operation.param_grid())
+        for values in grid if numbers == "all" else grid[:1]:
             found.append(Candidate(operation, values, operation.say(values)))
     return found
 

@@ -7,19 +7,8 @@ from jaxtyping import Float
 
 from mlagent_jax.pipelines.estimators import ESTIMATORS
 from mlagent_jax.pipelines.metrics import problem_type
-from mlagent_jax.pipelines.pipeline import EVERY, KINDS, NUMERIC, Pipeline
+from mlagent_jax.pipelines.pipeline import EVERY, KINDS, NUMERIC, OPTIONAL_SLOTS, Pipeline
 
-_SLOTS = (
-    "cleaning",
-    "gaps",
-    "outliers",
-    "encoding",
-    "scaling",
-    "reduction",
-    "target",
-    "augmentation",
-    "ensemble",
-)
 _ESTIMATORS = tuple(option.name for option in ESTIMATORS)
 FEATURES = (
     "any pipeline",
@@ -31,7 +20,7 @@ FEATURES = (
     "all columns",
     "pixels are cut",
     "several views",
-    *(f"{slot} is set" for slot in _SLOTS),
+    *(f"{slot} is set" for slot in OPTIONAL_SLOTS),
     "much is held out",
     "refitted to all rows",
     *(f"estimator {name}" for name in _ESTIMATORS),
@@ -51,7 +40,7 @@ def context_of(pipeline: Pipeline) -> Float[np.ndarray, " features"]:
         pipeline.columns == EVERY,
         pipeline.pixels is not None,
         len(pipeline.views) > 1,
-        *(getattr(pipeline, slot) is not None for slot in _SLOTS),
+        *(getattr(pipeline, slot) is not None for slot in OPTIONAL_SLOTS),
         pipeline.holdout > _MUCH,
         pipeline.refit,
         *(pipeline.estimator.name == name for name in _ESTIMATORS),

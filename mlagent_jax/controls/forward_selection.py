@@ -25,12 +25,12 @@ from mlagent_jax.tasks.task import Task
 class ConstantConfig:
     """length: operations of the sequence, at most.
 
-    numbers: of each operation, all that are "offered", or only the "first" ones.
+    numbers: of each operation, "all" that it proposes, or only the "first" ones.
     shortlist: how many candidates, the best alone, are tried after the first round; 0 for all.
     """
 
     length: int = setting(5, at_least=1)
-    numbers: str = setting("offered", choices=NUMBERS)
+    numbers: str = setting("all", choices=NUMBERS)
     shortlist: int = setting(0, at_least=0)
 
     def __post_init__(self) -> None:

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlagent_jax.controls.candidates import candidates_of
 from mlagent_jax.controls.executions import execute
 from mlagent_jax.errors import UserError
 from mlagent_jax.files import write_atomically
 from mlagent_jax.grading.metrics import METRICS
-from mlagent_jax.pipelines.metrics import problem_type
 from mlagent_jax.pipelines.operation import Operation
-from mlagent_jax.pipelines.operations import catalogue, operations_for
+from mlagent_jax.pipelines.operations import catalogue
 from mlagent_jax.pipelines.pipeline import Pipeline, PipelineError
 from mlagent_jax.pipelines.reading import read
 from mlagent_jax.pipelines.rendering import render
@@ -50,16 +50,13 @@ def changes(starter: Pipeline, numbers: str) -> Iterator[tuple[Operation, Pipeli
 
     numbers: "all" that an operation proposes, or the "first" with which it changes anything.
     """
-    for operation in operations_for(starter.facts.kind, problem_type(starter.facts.metric)):
-        for values in operation.param_grid():
-            try:
-                changed = operation(starter, values)
-            except PipelineError:
-                continue
-            if changed != starter:
-                yield operation, changed
-                if numbers == "first":
-                    break
+    seen: set[str] = set()
+    for candidate in candidates_of(catalogue().values()):
+        name = candidate.operation.id
+        changed = candidate.apply(starter)
+        if changed != starter and not (numbers == "first" and name in seen):
+            seen.add(name)
+            yield candidate.operation, changed
 
 
 def digest(script: str, numbers: str) -> str:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,9 +15,9 @@ from mlagent_jax.controls.context import FEATURES
 from mlagent_jax.controls.forward_selection import Selection, Trial
 from mlagent_jax.errors import UserError
 from mlagent_jax.files import write_atomically
+from mlagent_jax.jsonl import Record
 
 T = TypeVar("T")
-Record = dict[str, Any]
 
 
 def stored_selection(path: Path, select: Callable[[], Selection]) -> Selection:

@@ -15,12 +15,12 @@ from mlagent_jax.agent.trajectory import Step, Trajectory
 from mlagent_jax.environment.tools import COPY_FILE, EDIT, EXECUTE
 from mlagent_jax.environment.workspace import STARTER
 from mlagent_jax.evaluation.scores import SPLITS, normalised_gain
+from mlagent_jax.jsonl import Record
 from mlagent_jax.pipelines.instructions import parse_instruction
 from mlagent_jax.pipelines.pipeline import PipelineError
 
 OTHER = "other"  # what is no operation of the grammar, and scores that changed though the script did not
 
-Record = dict[str, Any]
 Part = tuple[str, float]  # an operation's id, and the change of the private score that it brought
 
 

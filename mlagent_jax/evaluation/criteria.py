@@ -12,12 +12,11 @@ import numpy as np
 from mlagent_jax.errors import UserError
 from mlagent_jax.evaluation.bootstrap import student_mean
 from mlagent_jax.evaluation.tables import SPLIT_TITLES, agent_title
+from mlagent_jax.jsonl import Record
 
 LEVEL = 0.05
 VALUE = "normalised_gain"
 _NORMAL = 1.959964  # half the width of a 95% interval, in standard errors
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)

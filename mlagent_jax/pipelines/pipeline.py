@@ -8,6 +8,10 @@ Value = bool | int | float | str | tuple[int, ...]
 Params = tuple[tuple[str, Value], ...]
 
 KINDS = ("table", "text", "pair", "image", "image_to_image", "series", "graph")
+OPTIONAL_SLOTS = (
+    *("cleaning", "gaps", "outliers", "encoding", "scaling", "reduction"),
+    *("target", "augmentation", "ensemble"),
+)  # that hold one choice or none
 NUMERIC, EVERY = "numeric", "every"  # columns chosen by their type instead of by name
 
 # A task's `kind` begins with one of these.

@@ -11,19 +11,17 @@ from mlagent_jax.pipelines.operation import Operation, Values
 from mlagent_jax.pipelines.operations import operations_for
 from mlagent_jax.pipelines.option import NumericParam, Option
 from mlagent_jax.pipelines.options import OPTIONS
-from mlagent_jax.pipelines.pipeline import EVERY, NUMERIC, Choice, Facts, Pipeline, PipelineError, Value
-
-_SLOTS = (
-    "cleaning",
-    "gaps",
-    "outliers",
-    "encoding",
-    "scaling",
-    "reduction",
-    "target",
-    "augmentation",
-    "ensemble",
+from mlagent_jax.pipelines.pipeline import (
+    EVERY,
+    NUMERIC,
+    OPTIONAL_SLOTS,
+    Choice,
+    Facts,
+    Pipeline,
+    PipelineError,
+    Value,
 )
+
 _WORD_VIEWS = ("counts", "presence", "tfidf")
 _NO_YES = ("no", "yes")
 
@@ -45,11 +43,11 @@ def sample(facts: Facts, columns: Sequence[str], pick: SuggestCategorical, cuts:
     offered = [option for option in OPTIONS if option.supports(facts.kind, learnt)]
     by_slot = {
         slot: [option for option in offered if option.slot == slot]
-        for slot in (*_SLOTS, "estimator", "views")
+        for slot in (*OPTIONAL_SLOTS, "estimator", "views")
     }
     estimator = _one(by_slot["estimator"], learnt, pick)
     drawn: dict[str, Choice | None] = {}
-    for slot in _SLOTS:
+    for slot in OPTIONAL_SLOTS:
         some = bool(by_slot[slot]) and pick(f"{slot} at all", _NO_YES) == "yes"
         drawn[slot] = _one(by_slot[slot], learnt, pick) if some else None
     ensemble = drawn["ensemble"]

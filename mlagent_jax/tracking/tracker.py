@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from absl import logging
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.fields import nearest
@@ -37,8 +38,6 @@ _PACKAGES = {
     "mlflow": ("mlflow", "'.[mlflow]'"),
     "trackio": ("trackio", "'.[trackio]'"),
 }
-
-_log = logging.getLogger("mlagent_jax")
 
 
 class Tracker:
@@ -102,7 +101,7 @@ class Tracker:
         return False
 
     def _report(self, name: str, error: Exception) -> None:
-        _log.warning(
+        logging.warning(
             "The tracker %s failed (%s: %s). The stage goes on without it; metrics.jsonl keeps everything.",
             name,
             type(error).__name__,
@@ -174,7 +173,7 @@ def _read_run_ids(path: Path) -> dict[str, str]:
         return {}
     except ValueError as error:
         problem = str(error)
-    _log.warning(
+    logging.warning(
         "%s is damaged (%s), so the trackers begin new runs; those that it named stay as they are.",
         path,
         problem,
