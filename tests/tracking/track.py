@@ -64,9 +64,10 @@ def read_tensorboard(folder: Path) -> dict[str, Any]:
 
 
 def read_wandb(folder: Path) -> dict[str, Any]:
-    """The records of the newest offline part, and the ids of all parts."""
+    """The records of the offline part that began last, and the ids of all parts."""
     config, ids = {}, set()
-    for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns):
+    # By the time in their names: wandb's process may still write what a killed one had handed to it.
+    for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
         found: dict[str, list[list[float]]] = {}
         for record in wandb_records(path.read_bytes()):
             kind = record.WhichOneof("record_type")
