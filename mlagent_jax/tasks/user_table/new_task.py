@@ -14,6 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
@@ -175,7 +176,7 @@ def _check_columns(rows: pd.DataFrame, request: NewTask) -> None:
         raise NewTaskError(f"{path} has no column {request.target!r}; its columns are {shown}{hint}")
     empty = rows[request.target] == ""
     if empty.any():
-        row = int(empty.to_numpy().argmax())
+        row = int(np.flatnonzero(empty)[0])
         raise NewTaskError(
             f"{int(empty.sum())} of {len(rows)} rows of {path} have no {request.target!r}, the first in row {row + 1}"
             f" after the header (line {rows.index[row]}); fill them in or remove those rows"
