@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS results (
 """
 _STORES_PER_EVICTION = 64
 _KEPT = 0.9  # share of the quota that an eviction leaves, so that the next one is not due at once
+_MIN_CPU_SHARE = 0.8  # of its wall time, for a timeout to be the job's own doing
 _FILE = "executions.sqlite"
 
 
@@ -53,7 +54,8 @@ class CachedSandbox:
     Thread-safe. Several processes may share `path`, which stays intact through a kill -9. It must be on a local disk.
 
     A job's key consists of its files, script, `data_digest` and limits, and of the backend's name and identity (see
-    `Sandbox.identity`). A `SANDBOX_ERROR` is never stored. Identical jobs that arrive together run once. A job runs
+    `Sandbox.identity`). A `SANDBOX_ERROR` is never stored, nor a timeout of a job that hardly had a processor: on an idle
+    host it might have ended. Identical jobs that arrive together run once. A job runs
     again if the files of its result are gone. Above `quota_mb`, the least recently used results are evicted.
 
     blobs: where the files of results are kept, if others share it: they decide what is removed there. None for a place
@@ -132,7 +134,7 @@ class CachedSandbox:
             mine.set_exception(error)
             raise
         with self._lock:
-            if result.status is not Status.SANDBOX_ERROR:
+            if _is_reproducible(result):
                 self._store(key, result)
             del self._running[key]
         mine.set_result(result)
@@ -229,6 +231,13 @@ class CachedSandbox:
             self._quota / 2**20,
             note,
         )
+
+
+def _is_reproducible(result: Result) -> bool:
+    """Whether the job decided how it ended, and not the load of the host."""
+    if result.status is Status.TIMEOUT:
+        return result.cpu_seconds >= _MIN_CPU_SHARE * result.wall_seconds
+    return result.status is not Status.SANDBOX_ERROR
 
 
 def _own_blobs(path: Path) -> BlobStore:

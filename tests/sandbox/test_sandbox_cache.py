@@ -174,6 +174,16 @@ def test_files_are_shared_and_a_job_whose_files_are_gone_runs_again(tmp_path: Pa
         assert cache.run(JOB).cached
 
 
+@pytest.mark.parametrize(("cpu_seconds", "runs"), [(19.9, 1), (8.0, 2), (0.0, 2)])
+def test_a_timeout_is_stored_only_if_the_job_had_a_processor(
+    tmp_path: Path, cpu_seconds: float, runs: int
+) -> None:
+    inner = Recorder(Result(Status.TIMEOUT, wall_seconds=20.0, cpu_seconds=cpu_seconds))
+    with CachedSandbox(inner, tmp_path / "cache") as cache:
+        assert [cache.run(JOB).status for _ in range(2)] == [Status.TIMEOUT] * 2
+    assert inner.runs == runs
+
+
 def test_a_sandbox_error_is_never_stored(tmp_path: Path) -> None:
     inner = Recorder(Result(Status.SANDBOX_ERROR, error="broken"))
     with CachedSandbox(inner, tmp_path / "cache") as cache:
