@@ -34,11 +34,11 @@ from absl import flags
 from experiments.cli.program import refuse_unread, run_program
 from mlagent_jax.controls.explore import explore
 from mlagent_jax.controls.operation_gains import LARGE, read_gains, shares, single_gains, strong, write_gains
+from mlagent_jax.controls.pipeline_search import SEARCHES
 from mlagent_jax.errors import UserError
 from mlagent_jax.files import write_atomically
 from mlagent_jax.grading.grade import Invalid, grade, grade_whole
 from mlagent_jax.grading.metrics import METRICS
-from mlagent_jax.pipelines.search import SEARCHES
 from mlagent_jax.sandbox.cache import CachedSandbox, store_in
 from mlagent_jax.sandbox.open import open_sandbox
 from mlagent_jax.tasks.checks import check_micro, check_task

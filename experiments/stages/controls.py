@@ -19,10 +19,10 @@ from mlagent_jax.controls.bandit_learning import BanditConfig, LearntBandit, lea
 from mlagent_jax.controls.candidates import candidates_of, starter_pipeline
 from mlagent_jax.controls.constant import ConstantPolicy
 from mlagent_jax.controls.forward_selection import Selection, select_sequence
+from mlagent_jax.controls.pipeline_search import check_search
 from mlagent_jax.controls.records import stored_bandit, stored_selection
 from mlagent_jax.controls.search import SEARCHES, SearchPolicy
 from mlagent_jax.pipelines.operations import catalogue
-from mlagent_jax.pipelines.search import check_search
 
 
 def check(settings: Settings, starters: Mapping[str, str]) -> None:

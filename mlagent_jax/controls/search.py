@@ -20,7 +20,7 @@ from mlagent_jax.environment.tools import EDIT
 from mlagent_jax.tasks.task import Task
 
 SEARCHES = {"random_search": "random", "optuna": "tpe"}
-"""By the agent's name, the search of `pipelines.search`."""
+"""By the agent's name, the search of `pipeline_search`."""
 
 _THOUGHTS = Thoughts("None.", "Search.", "None.", "Try the next pipeline.")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+from mlagent_jax.controls.pipeline_search import open_search
 from mlagent_jax.grading.metrics import METRICS
 from mlagent_jax.pipelines.pipeline import Pipeline
 from mlagent_jax.pipelines.rendering import render
-from mlagent_jax.pipelines.search import open_search
 from mlagent_jax.pipelines.validity import validation_errors
 from mlagent_jax.tasks.task import Task
 
@@ -18,7 +18,7 @@ _ASKED = 50  # pipelines asked for, at most, for each script: most that fail are
 class ValidSearch:
     """A search that is told each script's score before it is asked for the next one.
 
-    name: of `pipelines.search.SEARCHES`. starter: the task's, whose facts and columns all pipelines have.
+    name: of `pipeline_search.SEARCHES`. starter: the task's, whose facts and columns all pipelines have.
 
     Attributes:
         given: scripts that it gave. skipped: pipelines that are known to fail and were not given.

@@ -7,8 +7,8 @@ from fakes import make_task
 from text_sandbox import FACTS, STARTER, TextSandbox
 
 from mlagent_jax.controls.explore import explore
+from mlagent_jax.controls.pipeline_search import SEARCHES, open_search
 from mlagent_jax.errors import UserError
-from mlagent_jax.pipelines.search import SEARCHES, open_search
 from mlagent_jax.sandbox.cache import CachedSandbox
 
 

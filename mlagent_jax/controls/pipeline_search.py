@@ -12,6 +12,7 @@ from mlagent_jax.pipelines.pipeline import Facts, Pipeline
 from mlagent_jax.pipelines.sampling import sample, suggest_at_random
 
 SEARCHES = ("random", "tpe")
+_STARTUP_TRIALS = 5  # drawn at random before TPE begins; Optuna's ten would be most of an episode
 
 
 class Search(Protocol):
@@ -62,7 +63,8 @@ class _TpeSearch:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._facts, self._columns = facts, columns
         self._failed = optuna.trial.TrialState.FAIL
-        self._study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+        sampler = optuna.samplers.TPESampler(n_startup_trials=_STARTUP_TRIALS, seed=seed)
+        self._study = optuna.create_study(direction="maximize", sampler=sampler)
         self._trial: Any = None
 
     def ask(self) -> Pipeline:
