@@ -27,7 +27,7 @@ ARROWS = {
     "exploration": "errors fields text tasks pipelines agent",
     "controls": "errors files fields jsonl sandbox grading tasks environment rewards pipelines agent",
     "agent": "errors files fields jsonl text generate sandbox grading tasks environment rewards pipelines",
-    "pipelines": "errors",
+    "pipelines": "",
     # The environment, which knows nothing of models.
     "rewards": "errors fields grading tasks environment",
     "environment": "errors fields blobs sandbox.sandbox_worker sandbox grading tasks",

@@ -54,9 +54,9 @@ class CachedSandbox:
     Thread-safe. Several processes may share `path`, which stays intact through a kill -9. It must be on a local disk.
 
     A job's key consists of its files, script, `data_digest` and limits, and of the backend's name and identity (see
-    `Sandbox.identity`). A `SANDBOX_ERROR` is never stored, nor a timeout of a job that hardly had a processor: on an idle
-    host it might have ended. Identical jobs that arrive together run once. A job runs
-    again if the files of its result are gone. Above `quota_mb`, the least recently used results are evicted.
+    `Sandbox.identity`). A `SANDBOX_ERROR` is never stored, nor a timeout of a job that hardly had a processor: on an
+    idle host it might have ended. Identical jobs that arrive together run once. A job runs again if the files of its
+    result are gone. Above `quota_mb`, the least recently used results are evicted.
 
     blobs: where the files of results are kept, if others share it: they decide what is removed there. None for a place
         beside `path`, from which the files of evicted results are removed too.
