@@ -6,6 +6,7 @@
     python -m experiments.tasks grade NAME FILE
     python -m experiments.tasks explore [NAME ...] [--search=tpe] [--executions=100] [--cache_dir=DIR]
     python -m experiments.tasks gains [NAME ...] [--suite=offline] [--numbers=first] [--cache_dir=DIR]
+    python -m experiments.tasks constant [--suite=offline] [--numbers=first] [--cache_dir=DIR]
     python -m experiments.tasks new DIR --csv=FILE --target=COLUMN --metric=NAME
     python -m experiments.tasks metrics
 
@@ -17,7 +18,8 @@ are printed with the reason. `grade` prints a submission's scores on the public,
 are kept in --cache_dir, which any number of explorations and runs may share (config.sandbox.cache_dir), so the same
 command resumes after an interruption.
 `gains` runs what each single operation makes of a starter, writes --gains, and says which operations are strong on
-too many tasks. It uses the same store.
+too many tasks. `constant` chooses the best sequence of five operations on a suite's held-in tasks, and says what it
+brings on the held-out ones. Both use the same store, and exit with 1 where a suite breaks its rule.
 `new` creates a task folder from a CSV file, whose cells it keeps as text, and prints what it dropped or changed.
 `metrics` describes the inputs of each metric, and how it treats clipping and ties.
 """
@@ -25,20 +27,24 @@ too many tasks. It uses the same store.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from absl import flags
 
 from experiments.cli.program import refuse_unread, run_program
+from mlagent_jax.controls.candidates import NUMBERS as NUMBERS_TRIED
+from mlagent_jax.controls.executions import Executions
 from mlagent_jax.controls.explore import explore
+from mlagent_jax.controls.forward_selection import CONSTANT_LIMIT, ConstantConfig, played, select_sequence
 from mlagent_jax.controls.operation_gains import LARGE, read_gains, shares, single_gains, strong, write_gains
 from mlagent_jax.controls.pipeline_search import SEARCHES
 from mlagent_jax.errors import UserError
 from mlagent_jax.files import write_atomically
 from mlagent_jax.grading.grade import Invalid, grade, grade_whole
 from mlagent_jax.grading.metrics import METRICS
+from mlagent_jax.pipelines.operations import catalogue
 from mlagent_jax.sandbox.cache import CachedSandbox, store_in
 from mlagent_jax.sandbox.open import open_sandbox
 from mlagent_jax.tasks.checks import check_micro, check_task
@@ -66,13 +72,19 @@ SEED = flags.DEFINE_integer("seed", 0, "explore: of the search.")
 CACHE_DIR = flags.DEFINE_string(
     "cache_dir",
     "",
-    "explore, gains: folder of executions; by default `executions` in the user's cache folder.",
+    "explore, gains, constant: folder of executions; by default `executions` in the user's cache folder.",
 )
 SCRIPTS = flags.DEFINE_string(
     "scripts", "", "explore: folder for the best script of each task; none by default."
 )
 NUMBERS = flags.DEFINE_enum(
-    "numbers", "first", ("first", "all"), "gains: which of the numbers that an operation proposes are tried."
+    "numbers",
+    "first",
+    NUMBERS_TRIED,
+    "gains, constant: which of the numbers that an operation proposes are tried.",
+)
+SHORTLIST = flags.DEFINE_integer(
+    "shortlist", 10, "constant: candidates, the best alone, that are tried after the first round; 0 for all."
 )
 GAINS = flags.DEFINE_string(
     "gains", str(_REPOSITORY / "tasks" / "gains.json"), "gains: file of what single operations bring."
@@ -96,6 +108,7 @@ READS = {
     "grade": ("tasks_dir", "data_root", "micro"),
     "explore": (*_OF_TASKS, "search", "executions", "seed", "cache_dir", "scripts"),
     "gains": (*_OF_TASKS, "numbers", "cache_dir", "gains"),
+    "constant": (*_OF_TASKS, "numbers", "shortlist", "cache_dir"),
     "new": ("csv", "target", "metric", "positive", "encoding", "delimiter", "missing"),
     "metrics": (),
 }
@@ -125,6 +138,8 @@ def main(argv: Sequence[str]) -> int:
             return _explore(_names(arguments, tasks_dir), tasks_dir, data_root)
         case "gains":
             return _gains(_names(arguments, tasks_dir), tasks_dir, data_root)
+        case "constant":
+            return _constant(_names(arguments, tasks_dir), tasks_dir, data_root)
         case "new":
             _new(arguments)
         case "metrics":
@@ -237,6 +252,35 @@ def _gains(names: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
     for operation, where in found_strong.items():
         print(f"{operation} brings more than {LARGE:.0%} on {len(where)} tasks: {', '.join(where)}")
     return 1 if found_strong else 0
+
+
+def _constant(names: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
+    if _prepare(names, tasks_dir, data_root):
+        return 1
+    tasks = [load_task(name, tasks_dir, data_root, MICRO.value) for name in names]
+    by_split = {split: [task for task in tasks if task.split == split] for split in ("held_in", "held_out")}
+    if not all(by_split.values()):
+        raise UserError(f"constant needs held-in and held-out tasks, and got {', '.join(names)}")
+    config = ConstantConfig(numbers=NUMBERS.value, shortlist=SHORTLIST.value)
+    with closing(_cached_sandbox(data_root)) as sandbox:
+        executions = Executions(sandbox)
+        chosen = select_sequence(by_split["held_in"], executions, catalogue().values(), config)
+        print("\n".join(chosen.sequence), flush=True)
+        means = {
+            split: _mean_gain(split, played(chosen.sequence, by_split[split], executions))
+            for split in by_split
+        }
+        print(_paid(sandbox))
+    return 1 if max(means["held_out"]) >= CONSTANT_LIMIT else 0
+
+
+def _mean_gain(split: str, gains: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
+    """Prints what a sequence brings on a split's tasks. Returns the means of the public and the private gains."""
+    for name, (public, private) in gains.items():
+        print(f"{name}: public {public:.0%}, private {private:.0%} of the way to m_best")
+    public, private = (sum(column) / len(gains) for column in zip(*gains.values(), strict=True))
+    print(f"{split}: public {public:.1%}, private {private:.1%}", flush=True)
+    return public, private
 
 
 def _cached_sandbox(data_root: Path) -> CachedSandbox:

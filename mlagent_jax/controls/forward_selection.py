@@ -8,17 +8,21 @@ does not apply changes nothing, and one whose script fails is undone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlagent_jax.controls.candidates import NUMBERS, Candidate, candidates_of, starter_pipeline
 from mlagent_jax.controls.executions import Executions
 from mlagent_jax.errors import UserError
 from mlagent_jax.fields import check, setting
 from mlagent_jax.pipelines.operation import Operation
+from mlagent_jax.pipelines.operations import catalogue
 from mlagent_jax.pipelines.pipeline import Pipeline
 from mlagent_jax.pipelines.rendering import render
 from mlagent_jax.rewards import Scale, task_scale
 from mlagent_jax.tasks.task import Task
+
+CONSTANT_LIMIT = 0.4
+"""Of what is reachable on held-out tasks: a suite on which a constant sequence brings as much teaches nothing else."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class _Reached:
     scale: Scale
     pipeline: Pipeline
     score: float
+    private: float  # nothing is chosen by it
 
     @property
     def gain(self) -> float:
@@ -112,15 +117,33 @@ def select_sequence(
     return Selection(tuple(sequence), gains, tuple(rounds), executions.count)
 
 
+def played(
+    sequence: Sequence[str], tasks: Sequence[Task], executions: Executions
+) -> dict[str, tuple[float, float]]:
+    """What a sequence brings each task: public and private gains, each of the way from the starter to m_best.
+
+    The way is that of the public scores, as m_best is one. Raises UserError, as `select_sequence` does.
+    """
+    by_instruction = {candidate.instruction: candidate for candidate in candidates_of(catalogue().values())}
+    begun = _starters(tasks, executions)
+    reached = begun
+    for instruction in sequence:
+        reached = _round(reached, executions, [by_instruction[instruction]], " of the sequence")[1][0]
+    return {
+        one.task.name: (one.gain, one.scale.gain(start.private, one.private))
+        for start, one in zip(begun, reached, strict=True)
+    }
+
+
 def _starters(tasks: Sequence[Task], executions: Executions) -> list[_Reached]:
     pipelines = [starter_pipeline(task.name, task.starter, "constant") for task in tasks]
     reached = []
     for task, pipeline, begun in zip(
         tasks, pipelines, executions.run([(task, task.starter) for task in tasks]), strict=True
     ):
-        if begun.score is None:
+        if begun.score is None or begun.private is None:
             raise UserError(f"the starter of task {task.name} gives no score; fix its train.py")
-        reached.append(_Reached(task, task_scale(task, begun.score), pipeline, begun.score))
+        reached.append(_Reached(task, task_scale(task, begun.score), pipeline, begun.score, begun.private))
     return reached
 
 
@@ -144,8 +167,11 @@ def _round(
             if pipeline == each.pipeline:
                 brought.append(each)
                 continue
-            score, needed = next(results).score, needed + 1
-            brought.append(each if score is None else _Reached(each.task, each.scale, pipeline, score))
+            run, needed = next(results), needed + 1
+            if run.score is None or run.private is None:
+                brought.append(each)
+            else:
+                brought.append(replace(each, pipeline=pipeline, score=run.score, private=run.private))
         gains = {each.task.name: each.gain for each in brought}
         trials.append(Trial(candidate.instruction, candidate.operation.id, gains, needed))
         after.append(brought)

@@ -11,7 +11,7 @@ from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
 from mlagent_jax.controls.candidates import candidates_of
 from mlagent_jax.controls.constant import ConstantPolicy
 from mlagent_jax.controls.executions import Executions
-from mlagent_jax.controls.forward_selection import ConstantConfig, select_sequence
+from mlagent_jax.controls.forward_selection import ConstantConfig, played, select_sequence
 from mlagent_jax.environment.state import Outcome
 from mlagent_jax.environment.tools import EDIT, FINAL_ANSWER
 from mlagent_jax.errors import UserError
@@ -90,15 +90,32 @@ def test_its_episodes_get_what_was_promised(tmp_path):
     environments = {task.name: environment(tmp_path, task, sandbox, ScriptedCoder()) for task in tasks}
     with EnvRunner(environments, RewardConfig()) as env_runner:
         requests = [EpisodeRequest(task.name, 0, 0) for task in tasks]
-        played = {t.task: t for t in run_episodes(ConstantPolicy(chosen.sequence), requests, env_runner)}
+        episodes = {t.task: t for t in run_episodes(ConstantPolicy(chosen.sequence), requests, env_runner)}
     for name, gain in chosen.gains.items():
-        trajectory = played[name]
+        trajectory = episodes[name]
         assert (100 - trajectory.public_score) / 100 == pytest.approx(gain)
         tools = [step.action.tool for step in trajectory.steps]
         assert tools == [EDIT] * len(chosen.sequence) + [FINAL_ANSWER]
     assert Outcome.ERROR in {
-        step.outcome for step in played["one"].steps
+        step.outcome for step in episodes["one"].steps
     }  # bagging failed there, and was undone
+
+
+def test_played_on_other_tasks_it_brings_what_each_step_brings(tmp_path):
+    tasks, executions = tasks_of(tmp_path), Executions(PipelineSandbox(qualities()), grader)
+    said = [
+        candidates_of(operations(name))[0].instruction
+        for name in ("ensemble.bagged", "rows.all", "gaps.median")
+    ]
+    gains = played(said, tasks, executions)
+    assert {name: public for name, (public, _) in gains.items()} == pytest.approx({"one": 0.1, "two": 0.5})
+    chosen = select_sequence(tasks, executions, operations(*NAMES))
+    assert {
+        name: public for name, (public, _) in played(chosen.sequence, tasks, executions).items()
+    } == chosen.gains
+    # The private score is a constant worse than the public one here, so its gains are the same.
+    assert all(private == pytest.approx(public) for public, private in gains.values())
+    assert played([], tasks, executions) == {"one": (0.0, 0.0), "two": (0.0, 0.0)}
 
 
 def test_each_operation_alone(tmp_path):

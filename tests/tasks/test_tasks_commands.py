@@ -51,10 +51,8 @@ def test_it_runs_as_a_program():
     command = [sys.executable, "-m", "experiments.tasks", "hop"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    assert (
-        done.stderr
-        == "error: 'hop' is not a command; there are list, prepare, check, grade, explore, gains, new, metrics\n"
-    )
+    commands = "list, prepare, check, grade, explore, gains, constant, new, metrics"
+    assert done.stderr == f"error: 'hop' is not a command; there are {commands}\n"
 
 
 def test_list_prepare_and_grade(run, tmp_path):
@@ -90,7 +88,7 @@ def test_a_task_that_cannot_be_prepared_keeps_no_other_from_it(run, tasks_dir):
     [
         (
             ["hop"],
-            "'hop' is not a command; there are list, prepare, check, grade, explore, gains, new, metrics",
+            "'hop' is not a command; there are list, prepare, check, grade, explore, gains, constant, new, metrics",
         ),
         ([], "'' is not a command"),
         (["list", "none"], "there is no task 'none'; tasks in .*: toy"),
