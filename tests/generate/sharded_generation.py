@@ -26,7 +26,6 @@ CONFIG = EngineConfig(
 )
 LAYOUTS = {
     "one": (MODEL, None),
-    "fsdp": (MODEL, MeshConfig(fsdp=4)),
     "fsdp x tensor": (MODEL, MeshConfig(fsdp=2, tensor=2)),
     "data x sequence": (MODEL, MeshConfig(data=2, fsdp=1, sequence=2)),
     "adapters on one": (ADAPTED, None),
@@ -37,7 +36,8 @@ LAYOUTS = {
 def given(model: Qwen2Config) -> Params:
     """With noise: new biases and adapters are zero and norms one, and their order would not matter."""
     rng = np.random.default_rng(1)
-    return jax.tree.map(lambda leaf: leaf + rng.normal(0, 0.1, leaf.shape), init_params(model, 0))
+    start = jax.jit(lambda: init_params(model, 0))()
+    return jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(rng.normal(0, 0.1, leaf.shape)), start)
 
 
 def main() -> None:

@@ -22,8 +22,14 @@ DECODE = [BlockSizes(kv_pages, rows) for kv_pages in (1, 3, 12) for rows in (0, 
 PREFILL = [BlockSizes(kv_pages, rows) for kv_pages in (1, 4) for rows in (0, 1)]
 
 
-@pytest.mark.parametrize("heads", [(4, 1), (6, 3), (2, 2)])
-@pytest.mark.parametrize("block_sizes", DECODE, ids=str)
+@pytest.mark.parametrize(
+    ("block_sizes", "heads"),
+    [
+        *((block_sizes, (6, 3)) for block_sizes in DECODE),
+        *((BlockSizes(3, rows), heads) for rows in (0, 2) for heads in ((4, 1), (2, 2))),
+    ],
+    ids=str,
+)
 def test_one_token_of_each_row(block_sizes, heads):
     positions = np.array([0, 95, 31, -1, 8, 50, 77])[:, None]
     _check(positions, block_sizes, *heads)
@@ -58,7 +64,7 @@ def _check(positions: np.ndarray, block_sizes: BlockSizes, heads: int, kv_heads:
     cache, tables, k, v = _filled(rows, kv_heads)
     q = np.random.default_rng(1).normal(size=(rows, T, heads, HEAD)).astype(np.float32)
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    got = paged_attention(
+    got = jax.jit(paged_attention, static_argnums=(4, 5))(
         jnp.asarray(q), cache, jnp.asarray(tables), jnp.asarray(positions, jnp.int32), block_sizes, mesh
     )
     visible = np.arange(LONGEST) <= positions[:, None, :, None]

@@ -37,7 +37,7 @@ MEAN = 0.003
 @pytest.fixture(scope="module")
 def base():
     """With biases that are not zero, and logits as large as those of trained models."""
-    params = init_params(PLAIN, 0)
+    params = jax.jit(lambda: init_params(PLAIN, 0))()
     params["lm_head"] *= 6
     for name in ("q_proj", "k_proj", "v_proj"):
         bias = params["layers"]["attention"][name]["bias"]
@@ -90,6 +90,8 @@ def test_log_probs_of_sampler_and_trainer(base):
     assert differences(PLAIN, base).mean() < MEAN
 
 
+# The tests of the bound are slow: a fault in sampler or trainer fails the test of log-probs above or below.
+@pytest.mark.slow
 @pytest.mark.usefixtures("recompiled")
 def test_the_bound_is_below_logits_in_bfloat16(base, monkeypatch):
     rounded = lambda logits, *rest: sample(jax.lax.reduce_precision(logits, 8, 7), *rest)  # noqa: E731
@@ -97,6 +99,7 @@ def test_the_bound_is_below_logits_in_bfloat16(base, monkeypatch):
     assert differences(PLAIN, base).mean() > 2 * MEAN
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("recompiled")
 def test_the_bound_is_below_programs_with_excess_precision(base, monkeypatch):
     monkeypatch.setattr(programs, "AS_WRITTEN", {})
@@ -107,6 +110,7 @@ def test_log_probs_with_adapters(adapted):
     assert differences(ADAPTED, adapted).mean() < MEAN
 
 
+@pytest.mark.slow
 def test_the_bound_is_below_adapters_merged_into_bfloat16(adapted):
     """Merging loses most of their change."""
     kernels = merged(ADAPTED.lora, adapted)

@@ -1,6 +1,7 @@
 """Plans by the command line: the 7B configurations with two layers, on TPUs and GPUs, and what does not fit."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,8 +36,69 @@ def plan(folder, *flags, name="sft_qwen2_5_7b", vocab=2048, also=""):
     return done.returncode, done.stdout + done.stderr, json.loads(file.read_text()) if file.exists() else None
 
 
+UNCOMPILED = """
+import json, sys
+from experiments.cli.config_flags import with_changes
+from experiments.planning.plans import adapt, stage_programs
+from mlagent_jax.planner.compilation import compile_program
+from mlagent_jax.planner.programs import bytes_per_device
+from mlagent_jax.planner.targets import find_target, prepare
+prepare()
+import small
+from dataclasses import asdict
+
+name, stage, compiled, changes = json.loads(sys.argv[1])
+config, target = with_changes(small.get_config(), changes), find_target(name)
+adapted = adapt(config, target, [stage])
+told = {"changes": dict(adapted.changes), "programs": {}}
+for program in stage_programs(adapted, [stage]):
+    program.function.trace(*program.arguments)
+    of = {part: {name: bytes_per_device(tree) for name, tree in getattr(program, part).items()}
+          for part in ("parts", "beside")}
+    if program.name == compiled:
+        found = compile_program(program, target)
+        of |= {"memory": asdict(found.memory), "attention_kernels": found.attention_kernels}
+        of["collectives"] = [asdict(each) for each in found.collectives]
+    told["programs"][program.name.split(",")[0]] = of
+print(json.dumps(told))
+"""
+
+
+def traced(folder, target, stage, compiled="", name="sft_qwen2_5_7b", changes=None):
+    """Changes for the target, and what each program holds. Programs are traced, and only one of them is compiled."""
+    (folder / "small.py").write_text(SMALL.format(name=name, vocab=2048, also=""))
+    given = json.dumps([target, stage, compiled, changes or {}])
+    done = subprocess.run(
+        [sys.executable, "-c", UNCOMPILED, given],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])},
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    return told["changes"], told["programs"]
+
+
 @pytest.mark.usefixtures("compilers")
 def test_sft_on_a_tpu_slice(tmp_path):
+    """The held-out loss is compiled. The training step takes more than a minute: the slow test below."""
+    changes, programs = traced(
+        tmp_path, "v5e-16", "sft", compiled="sft held-out loss", changes={"sft.row_length": 4096}
+    )
+    assert changes == {"model.shape.attention": "splash", "sft.micro_rows": 16}
+    train, held_out = programs["sft train step"], programs["sft held-out loss"]
+    assert held_out["attention_kernels"]["tpu_custom_call"] >= 1
+    gathers = [c for c in held_out["collectives"] if c["kind"] == "all-gather"]
+    assert sum(c["count"] for c in gathers) >= 2, "two layers, forward"
+    assert train["parts"]["parameters"] == pytest.approx(_parameters(2048) * 4 / 16, rel=0.02)
+    assert train["parts"]["optimiser"] == pytest.approx(2 * train["parts"]["parameters"], rel=0.01)
+    memory = held_out["memory"]
+    assert memory["peak"] > memory["arguments"] >= sum(held_out["parts"].values())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compilers")
+def test_the_training_step_of_sft_on_a_tpu_slice(tmp_path):
     status, output, told = plan(tmp_path, "--target=v5e-16", "--stages=sft", "--config.sft.row_length=4096")
     assert status == 0, output
     assert told["changes"] == {"model.shape.attention": "splash", "sft.micro_rows": 16}
@@ -78,27 +140,29 @@ def test_ppo_on_a_gpu_node(tmp_path):
     assert sum(beside.values()) == pytest.approx((12 + 12 + 4) * _parameters(2048) / 8, rel=0.15)
 
 
+ADAPTERS = {"model.shape.param_dtype": "bfloat16", "ppo.micro_rows": 1, "model.lora.rank": 4}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compilers")
+def test_ppo_of_adapters_compiles(tmp_path):
+    """The tests above compile PPO, the test below traces it with adapters."""
+    flags = [f"--config.{field}={value}" for field, value in ADAPTERS.items()]
+    status, output, _ = plan(tmp_path, "--target=h100-1", "--stages=ppo", *flags, name="ppo_qwen2_5_7b")
+    assert status == 0, output
+
+
 @pytest.mark.usefixtures("compilers")
 def test_ppo_of_adapters_holds_one_whole_model(tmp_path):
-    status, output, told = plan(
-        tmp_path,
-        "--target=h100-1",
-        "--stages=ppo",
-        "--config.model.shape.param_dtype=bfloat16",
-        "--config.ppo.micro_rows=1",
-        "--config.model.lora.rank=4",
-        name="ppo_qwen2_5_7b",
-    )
-    assert status == 0, output
-    programs = {program["name"].split(",")[0]: program for program in told["plan"]["programs"]}
-    held = programs["ppo gradients"]["bytes"]["parts"] | programs["ppo gradients"]["bytes"]["beside"]
+    _, programs = traced(tmp_path, "h100-1", "ppo", name="ppo_qwen2_5_7b", changes=ADAPTERS)
+    held = programs["ppo gradients"]["parts"] | programs["ppo gradients"]["beside"]
     adapters = 2 * 4 * (2 * (512 + 512) + 2 * (512 + 256) + 3 * (512 + 1024))
     # Three sets of adapters: the actor's, the critic's and the reference's.
     assert held["parameters"] == pytest.approx(2 * _parameters(2048) + 3 * 4 * adapters, rel=0.01)
     assert held["gradients"] == pytest.approx(2 * 4 * adapters, rel=0.02), "for actor and critic, in float32"
     assert held["optimiser"] == pytest.approx(2 * held["gradients"], rel=0.02)
     assert "reference" not in held
-    load, decode = (programs[f"ppo {name}"]["bytes"] for name in ("weights for sampling", "decode"))
+    load, decode = (programs[f"ppo {name}"] for name in ("weights for sampling", "decode"))
     assert decode["parts"]["parameters"] == pytest.approx(2 * (_parameters(2048) + adapters), rel=0.01)
     assert load["parts"]["parameters"] == pytest.approx(2 * _parameters(2048) + 4 * adapters, rel=0.01)
     assert load["beside"]["reference"] == pytest.approx(4 * adapters, rel=0.01), (
@@ -106,18 +170,26 @@ def test_ppo_of_adapters_holds_one_whole_model(tmp_path):
     )
 
 
+NARROW = {
+    "sft.row_length": 1024,
+    "model.shape.param_dtype": "bfloat16",
+    "sft.optimiser.mu_dtype": "bfloat16",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compilers")
+def test_a_step_with_first_moments_in_bfloat16_compiles(tmp_path):
+    """The test below traces it."""
+    also = f"from experiments.cli.config_flags import with_changes; config = with_changes(config, {NARROW})"
+    status, output, _ = plan(tmp_path, "--target=v5e-16", "--stages=sft", also=also)
+    assert status == 0, output
+
+
 @pytest.mark.usefixtures("compilers")
 def test_first_moments_in_bfloat16_keep_the_second_in_float32(tmp_path):
-    status, output, told = plan(
-        tmp_path,
-        "--target=v5e-16",
-        "--stages=sft",
-        "--config.sft.row_length=1024",
-        "--config.model.shape.param_dtype=bfloat16",
-        also="config.sft.optimiser.mu_dtype = 'bfloat16'",
-    )
-    assert status == 0, output
-    parts = told["plan"]["programs"][0]["bytes"]["parts"]
+    _, programs = traced(tmp_path, "v5e-16", "sft", changes=NARROW)
+    parts = programs["sft train step"]["parts"]
     assert parts["parameters"] == pytest.approx(2 * _parameters(2048) / 16, rel=0.02)
     assert parts["optimiser"] == pytest.approx((2 + 4) * _parameters(2048) / 16, rel=0.02)
 

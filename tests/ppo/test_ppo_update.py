@@ -74,7 +74,7 @@ def perturbed(params, seed, size=0.05):
     )
 
 
-PARAMS = init_params(MODEL, 0)
+PARAMS = jax.jit(lambda: init_params(MODEL, 0))()
 REFERENCE = perturbed(PARAMS, 1)
 
 
@@ -161,11 +161,10 @@ def packed_loss(config, old, new, samples):
     arrays = rows | experience
     arrays["advantages"] = jnp.asarray(normalised(np.asarray(arrays["advantages"]), batch.arrays["mask"]))
 
-    @jax.jit
     def loss(params):
         return step.loss(config, MODEL, params, {}, arrays)[0]
 
-    return loss(new), jax.jit(jax.grad(loss))(new)
+    return jax.jit(jax.value_and_grad(loss))(new)
 
 
 CASES = {
@@ -203,7 +202,7 @@ def test_gradient_is_the_slope_of_the_numpy_ppo():
     np.testing.assert_allclose(slope, (at(1e-4) - at(-1e-4)) / 2e-4, rtol=2e-2)
 
 
-@pytest.mark.parametrize("changes", [{"micro_rows": 1}, {"micro_rows": 4}, {"row_length": 16}])
+@pytest.mark.parametrize("changes", [{"micro_rows": 4}, {"row_length": 16}])
 def test_micro_batches_packing_and_padding_do_not_change_an_update(changes):
     config = dataclasses.replace(CONFIG, critic="shared", aggregation="action_mean")
     a, b = (updated(c, rollouts()) for c in (config, dataclasses.replace(config, **changes)))
