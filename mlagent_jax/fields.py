@@ -13,6 +13,7 @@ import struct
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mlagent_jax.errors import UserError
@@ -106,8 +107,17 @@ class Field:
         return text
 
 
-def fields_of(cls: type) -> dict[str, Field]:
+_KNOWN: dict[type, Mapping[str, Field]] = {}  # functools.cache takes no type[T], says mypy
+
+
+def fields_of(cls: type) -> Mapping[str, Field]:
     """The fields of a dataclass of settings, by name."""
+    if cls not in _KNOWN:
+        _KNOWN[cls] = MappingProxyType(_read_fields(cls))
+    return _KNOWN[cls]
+
+
+def _read_fields(cls: type) -> dict[str, Field]:
     hints = get_type_hints(cls)
     found = {}
     for field in dataclasses.fields(cls):

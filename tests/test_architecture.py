@@ -82,7 +82,7 @@ MAY_LOAD = {
     "sandbox.containers.settings": "",
     # A run needs JAX anyway. Commands that don't train start at once.
     "experiments": "jax pandas docker",
-    "experiments.figures": "sklearn",
+    "experiments.figures": "scipy",
     "experiments.tasks": "pandas sklearn",
     **dict.fromkeys(("experiments.ablations", "experiments.configs", "experiments.cli.program"), ""),
 }

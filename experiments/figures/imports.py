@@ -21,12 +21,18 @@ ImportNode = ast.Import | ast.ImportFrom | ast.Call
 def read_sources(root: Path = ROOT) -> Sources:
     """The modules of both packages, by their full names."""
     return {
-        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): _parsed(
             path.read_bytes()
         )
         for package in PACKAGES
         for path in sorted((root / package).rglob("*.py"))
     }
+
+
+@functools.cache
+def _parsed(source: bytes) -> ast.Module:
+    """Cached, since tests read copies of the project that differ in a file or two."""
+    return ast.parse(source)
 
 
 def room_imports(root: Path = ROOT) -> Rooms:

@@ -290,11 +290,16 @@ def low_contrast(page) -> list[str]:
     """Elements with text of their own whose contrast is below 4.5, the WCAG's AA for small text."""
     return page.execute_script(
         """
+        const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+        const known = new Map();
         const channels = (colour) => {
-          const canvas = document.createElement("canvas").getContext("2d");
-          canvas.fillStyle = colour;
-          canvas.fillRect(0, 0, 1, 1);
-          return canvas.getImageData(0, 0, 1, 1).data;
+          if (!known.has(colour)) {
+            canvas.clearRect(0, 0, 1, 1);
+            canvas.fillStyle = colour;
+            canvas.fillRect(0, 0, 1, 1);
+            known.set(colour, canvas.getImageData(0, 0, 1, 1).data);
+          }
+          return known.get(colour);
         };
         const luminance = (colour) => [...channels(colour)].slice(0, 3).map((byte) => byte / 255)
           .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4))

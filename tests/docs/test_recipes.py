@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,16 +24,35 @@ PAGE = ROOT / "CONTRIBUTING.md"
 RECIPES = recipes(PAGE)
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One copy for all recipes, so that Python compiles the project once."""
     if not (ROOT / ".git").exists():
         pytest.skip("needs a git tree, which says what belongs to the repository")
+    folder = tmp_path_factory.mktemp("repository")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
     for name in listed.stdout.split("\0"):
         if (ROOT / name).is_file():  # not one that is deleted and not yet committed
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, tmp_path / name)
-    return tmp_path
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def copy(repository: Path) -> Iterator[Path]:
+    """The copy as git has it, and again so afterwards: but for bytecode, all that a recipe leaves is removed."""
+    before = contents(repository)
+    yield repository
+    for path, content in contents(repository).items():
+        if path not in before:
+            path.unlink()
+        elif content != before[path]:
+            path.write_bytes(before[path])
+    assert contents(repository) == before
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
 
 
 def test_there_is_a_recipe_for_whatever_people_add():
@@ -82,7 +102,7 @@ def run(command: list[str], folder: Path) -> None:
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(folder),
-        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONDONTWRITEBYTECODE": "",
         "XDG_CACHE_HOME": str(folder / ".cache"),
         "JAX_PLATFORMS": "cpu",
     }

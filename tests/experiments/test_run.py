@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import Ended, run_programs
 
 from mlagent_jax.agent.trajectory import to_json
 from mlagent_jax.agent.trajectory_log import read_trajectories
@@ -28,17 +29,10 @@ def command(workdir: Path, *flags: str) -> list[str]:
     return [sys.executable, "-m", "experiments.run", f"--config={TINY}", f"--workdir={workdir}", *flags]
 
 
-def run(workdir: Path, *flags: str, expect: int = 0) -> str:
+def run(workdir: Path, *flags: str) -> str:
     done = subprocess.run(command(workdir, *flags), cwd=ROOT, capture_output=True, text=True, timeout=280)
-    assert done.returncode == expect, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[-3000:]
     return done.stderr + done.stdout
-
-
-def error(workdir: Path, *flags: str) -> str:
-    text = run(workdir, *flags, expect=1)
-    assert "Traceback" not in text
-    (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
-    return line
 
 
 def kill_when(workdir: Path, condition: Callable[[], bool], *flags: str) -> None:
@@ -205,49 +199,81 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     assert "Traceback" not in text
 
 
-def test_a_stage_without_its_input_says_what_is_missing(tmp_path):
-    message = error(tmp_path / "run", "--stages=collect")
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """Where the commands of `ended` find a file, a folder of something else, and room for work directories."""
+    place = tmp_path_factory.mktemp("refused")
+    (place / "thesis").mkdir()
+    (place / "thesis" / "thesis.tex").write_text("precious")
+    (place / "file").write_text("")
+    return place
+
+
+@pytest.fixture(scope="module")
+def ended(place) -> dict[str, Ended]:
+    """How commands that end early ended, in this order."""
+
+    def words(workdir: str, *flags: str, config: Path = TINY) -> list[str]:
+        return ["experiments.run", f"--config={config}", f"--workdir={place / workdir}", *flags]
+
+    commands = {
+        "input": words("input", "--stages=collect"),
+        "stage": words("stage", "--stages=idea"),
+        "task": words("task", "--stages=ideas", "--config.tasks.held_in=('titanic',)"),
+        "field": words("field", "--config.ppo.updatess=3"),
+        "configuration": words("configuration", config=place / "no.py"),
+        "first": words("seed", "--stages=ideas"),
+        "other seed": words("seed", "--stages=ideas", "--config.seed=1"),
+        "thesis": words("thesis", "--stages=ideas"),
+        "unwritable": words("file/run", "--stages=ideas"),
+    }
+    return dict(zip(commands, run_programs([*commands.values()]), strict=True))
+
+
+def error(end: Ended) -> str:
+    assert end.code == 1, end.output
+    assert "Traceback" not in end.output
+    (line,) = [line for line in end.output.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def test_a_stage_without_its_input_says_what_is_missing(ended):
+    message = error(ended["input"])
     assert "stage 'collect' reads" in message and "run stage 'ideas' first" in message
 
 
-def test_an_unknown_stage_is_refused(tmp_path):
-    assert "there are the stages ideas, collect" in error(tmp_path / "run", "--stages=idea")
-    assert not (tmp_path / "run").exists()
+def test_an_unknown_stage_is_refused(ended, place):
+    assert "there are the stages ideas, collect" in error(ended["stage"])
+    assert not (place / "stage").exists()
 
 
-def test_an_unknown_task_is_refused(tmp_path):
-    message = error(tmp_path / "run", "--stages=ideas", "--config.tasks.held_in=('titanic',)")
+def test_an_unknown_task_is_refused(ended):
+    message = error(ended["task"])
     assert "titanic" in message and "digits8" in message
 
 
-def test_an_unknown_field_is_refused_by_name(tmp_path):
-    text = run(tmp_path / "run", "--config.ppo.updatess=3", expect=2)
-    assert "updatess" in text and "Traceback" not in text
+def test_an_unknown_field_is_refused_by_name(ended):
+    end = ended["field"]
+    assert end.code == 2
+    assert "updatess" in end.output and "Traceback" not in end.output
 
 
-def test_a_missing_configuration_is_one_sentence(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.run", f"--config={tmp_path / 'no.py'}", f"--workdir={tmp_path}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr and "no.py" in done.stderr
+def test_a_missing_configuration_is_one_sentence(ended):
+    end = ended["configuration"]
+    assert end.code == 1
+    assert "Traceback" not in end.output and "no.py" in end.output
 
 
-def test_a_work_directory_of_another_configuration_is_refused(tmp_path):
-    run(tmp_path / "run", "--stages=ideas")
-    message = error(tmp_path / "run", "--stages=ideas", "--config.seed=1")
-    assert "seed was 0, now 1" in message
+def test_a_work_directory_of_another_configuration_is_refused(ended):
+    assert ended["first"].code == 0, ended["first"].output
+    assert "seed was 0, now 1" in error(ended["other seed"])
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path):
-    (tmp_path / "thesis.tex").write_text("precious")
-    assert "thesis.tex" in error(tmp_path, "--stages=ideas")
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+def test_a_folder_of_something_else_is_left_alone(ended, place):
+    assert "thesis.tex" in error(ended["thesis"])
+    assert [path.name for path in (place / "thesis").iterdir()] == ["thesis.tex"]
+    assert (place / "thesis" / "thesis.tex").read_text() == "precious"
 
 
-def test_an_unwritable_work_directory_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
-    assert "can't be written" in error(tmp_path / "file" / "run", "--stages=ideas")
+def test_an_unwritable_work_directory_is_refused(ended):
+    assert "can't be written" in error(ended["unwritable"])

@@ -349,6 +349,7 @@ for _ in range(20): a @ a
 """,
         # When OpenBLAS is refused address space, it retries, and may or may not give up.
         (Status.OK, Status.TIMEOUT, Status.OOM),
+        wall_seconds=3.0,
     ),
     Hostile(
         "stack overflow",

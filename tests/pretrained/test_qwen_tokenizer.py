@@ -1,14 +1,11 @@
-"""The vocabulary rebuilt from Qwen's tiktoken ranks, against the tokenizer that was published with Qwen2.5."""
+"""Qwen's vocabulary by way of GGUF and as our loader reads it, against the published tokenizer of Qwen2.5."""
 
-import base64
 import json
 import unicodedata
-from itertools import pairwise
 
 import pytest
 from tokenizers import Tokenizer as RawTokenizer
 from transformers import AutoTokenizer
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from mlagent_jax.text.chat import Message, encode_chat, encode_prompt
 from mlagent_jax.text.gguf_tokenizer import tokenizer_from_gguf
@@ -36,44 +33,25 @@ WITH_SPECIALS = [
 ]
 
 
-def merges_of(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
-    """A token's merge is of the two parts that BPE with the earlier merges alone leaves of it."""
-    merges = []
-    for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
-        parts = [token[i : i + 1] for i in range(len(token))]
-        while len(parts) > 2:
-            pairs = [ranks.get(a + b, rank) for a, b in pairwise(parts)]
-            at = min(range(len(pairs)), key=pairs.__getitem__)
-            if pairs[at] >= rank:
-                break
-            parts[at : at + 2] = [parts[at] + parts[at + 1]]
-        if len(parts) == 2:
-            merges.append((parts[0], parts[1]))
-    return merges
-
-
 @pytest.fixture(scope="module")
 def published(qwen_published):
     return RawTokenizer.from_file(str(qwen_published / "tokenizer.json"))
 
 
 @pytest.fixture(scope="module")
-def rebuilt(qwen_ranks, qwen_published, tmp_path_factory):
+def rebuilt(qwen_published, tmp_path_factory):
     """By way of what a GGUF file of the model would carry."""
-    lines = [line.split() for line in qwen_ranks.splitlines()]
-    ranks = {base64.b64decode(token): int(rank) for token, rank in lines}
-    letter = bytes_to_unicode()
-    spelled = lambda token: "".join(letter[byte] for byte in token)  # noqa: E731
-    added = json.loads((qwen_published / "tokenizer.json").read_text())["added_tokens"]
-    tokens = [spelled(token) for token in sorted(ranks, key=ranks.get)] + [
-        token["content"] for token in added
-    ]
+    described = json.loads((qwen_published / "tokenizer.json").read_text())
+    vocabulary, added = described["model"]["vocab"], described["added_tokens"]
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in described["model"]["merges"]]
     metadata = {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "qwen2",
-        "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.token_type": [1] * len(ranks) + [3 if token["special"] else 4 for token in added],
-        "tokenizer.ggml.merges": [f"{spelled(a)} {spelled(b)}" for a, b in merges_of(ranks)],
+        "tokenizer.ggml.tokens": sorted(vocabulary, key=vocabulary.get)
+        + [token["content"] for token in added],
+        "tokenizer.ggml.token_type": [1] * len(vocabulary)
+        + [3 if token["special"] else 4 for token in added],
+        "tokenizer.ggml.merges": merges,
         "tokenizer.ggml.eos_token_id": 151_645,
         "tokenizer.ggml.padding_token_id": 151_643,
     }
@@ -82,12 +60,20 @@ def rebuilt(qwen_ranks, qwen_published, tmp_path_factory):
     return load_tokenizer(folder)
 
 
-@pytest.fixture(scope="module", params=["rebuilt", "published"])
+@pytest.fixture(scope="module")
+def loaded(qwen_published):
+    return load_tokenizer(qwen_published)
+
+
+@pytest.fixture(scope="module")
+def theirs(qwen_published):
+    return AutoTokenizer.from_pretrained(qwen_published)
+
+
+@pytest.fixture(scope="module", params=["rebuilt", "loaded"])
 def ours(request):
     """The rebuilt one, and the published one as our loader reads it."""
-    if request.param == "rebuilt":
-        return request.getfixturevalue("rebuilt")
-    return load_tokenizer(request.getfixturevalue("qwen_published"))
+    return request.getfixturevalue(request.param)
 
 
 def test_ids_are_the_published_ones(ours, published):
@@ -111,14 +97,13 @@ def test_specials_in_a_text_stay_text(ours, published):
 
 
 @pytest.mark.parametrize("system", [True, False])
-def test_chats_are_those_of_the_published_template(qwen_published, system):
-    ours, theirs = load_tokenizer(qwen_published), AutoTokenizer.from_pretrained(qwen_published)
+def test_chats_are_those_of_the_published_template(loaded, theirs, system):
     turns = [("system", "You write code."), ("user", HARD[1]), ("assistant", HARD[4]), ("user", HARD[3])]
     turns = turns if system else turns[1:]
     messages = [Message(role, content) for role, content in turns]
     chat = [{"role": role, "content": content} for role, content in turns]
     template = theirs.apply_chat_template(chat, tokenize=True, return_dict=False)
-    assert encode_chat(ours, messages).tokens.tolist() == template
+    assert encode_chat(loaded, messages).tokens.tolist() == template
     prompt = theirs.apply_chat_template(chat, tokenize=True, add_generation_prompt=True, return_dict=False)
-    assert encode_prompt(ours, messages).tolist() == prompt
-    assert len(encode_prompt(ours, [Message("user", "Hi")])) == 30
+    assert encode_prompt(loaded, messages).tolist() == prompt
+    assert len(encode_prompt(loaded, [Message("user", "Hi")])) == 30

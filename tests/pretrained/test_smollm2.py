@@ -42,24 +42,31 @@ def loaded(folder):
     return *load_hf(folder), load_tokenizer(folder)
 
 
-def test_it_answers_a_question(loaded):
-    config, params, tokenizer = loaded
-    prompt = encode_prompt(tokenizer, [Message("user", "What is the capital of France?")])
+@pytest.fixture(scope="module")
+def engine(loaded):
+    config, params, _ = loaded
     engine = Engine(config, ENGINE, make_mesh(MeshConfig()))
     engine.load(params)
-    (generation,) = engine.generate([prompt.tolist()], [0], 24, tokenizer.stop_ids, SamplingParams(0.0))
+    return engine
+
+
+@pytest.fixture(scope="module")
+def theirs(folder):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
+def test_it_answers_a_question(loaded, engine):
+    tokenizer = loaded[2]
+    prompt = encode_prompt(tokenizer, [Message("user", "What is the capital of France?")])
+    (generation,) = engine.generate([prompt.tolist()], [0], 12, tokenizer.stop_ids, SamplingParams(0.0))
     assert "Paris" in response_text(tokenizer, generation.tokens)
 
 
-def test_greedy_answers_are_those_of_transformers(loaded, folder):
+def test_greedy_answers_are_those_of_transformers(loaded, engine, theirs):
     """Mixed lengths in two slots, the second time with the prompts' beginnings found in the cache."""
-    config, params, tokenizer = loaded
-    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    ids = tokenizer.encode(TEXT)
+    ids = loaded[2].encode(TEXT)
     prompts = [ids[:20], ids[:110], ids[:75]]
-    engine = Engine(config, ENGINE, make_mesh(MeshConfig()))
-    engine.load(params)
-    expected = []
+    expected, reused = [], engine.counts.reused
     for prompt in prompts:
         with torch.no_grad():
             whole = theirs.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=12)
@@ -67,7 +74,7 @@ def test_greedy_answers_are_those_of_transformers(loaded, folder):
     for order in ((0, 1, 2), (2, 1, 0)):
         made = engine.generate([prompts[i] for i in order], (0, 0, 0), 12, (2,), SamplingParams(0.0))
         assert [list(answer.tokens) for answer in made] == [expected[i] for i in order]
-    assert engine.counts.reused > 0
+    assert engine.counts.reused > reused
 
 
 def test_prompts_follow_the_files_own_chat_template(loaded, folder):
@@ -101,12 +108,11 @@ def test_perplexity_is_another_implementations(loaded, smollm2_file):
     assert np.exp(ours) < 25  # it has learnt English
 
 
-def test_transformers_loads_the_export(folder, loaded):
+def test_transformers_loads_the_export(theirs, loaded):
     _, params, _ = loaded
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    assert type(model).__name__ == "LlamaForCausalLM"
+    assert type(theirs).__name__ == "LlamaForCausalLM"
     np.testing.assert_array_equal(
-        model.model.layers[7].self_attn.q_proj.weight.detach().numpy().T,
+        theirs.model.layers[7].self_attn.q_proj.weight.detach().numpy().T,
         params["layers"]["attention"]["q_proj"]["kernel"][7],
     )
-    assert model.generation_config.eos_token_id == [2, 0]  # llama.cpp stops at <|endoftext|> as well
+    assert theirs.generation_config.eos_token_id == [2, 0]  # llama.cpp stops at <|endoftext|> as well

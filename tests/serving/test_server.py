@@ -174,20 +174,33 @@ def test_malformed_requests(url, method, path, body, status):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_disconnects_frees_its_slots(client, url, stream):
+def test_a_client_that_disconnects_frees_its_slots(client, url, engine, stream):
     before = metric(url, "requests_abandoned_total")
     body = json.dumps(
-        {"model": "tiny", "prompt": "The", "max_tokens": 500, "n": 100, "stream": stream, "seed": 1}
+        {
+            "model": "tiny",
+            "prompt": "The",
+            "max_tokens": 500,
+            "n": 100,
+            "stream": stream,
+            "seed": 1,
+            "ignore_eos": True,
+        }
     ).encode()
     host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port))) as connection:
-        head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-        connection.sendall(head.encode() + body)
-        wait_until(lambda: metric(url, "samples_running") > 0)
-        neighbour = chat(client)
+    decoded = engine.counts.decoded
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with socket.create_connection((host, int(port))) as connection:
+            head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall(head.encode() + body)
+            wait_until(lambda: metric(url, "samples_running") > 0 and metric(url, "samples_waiting") > 0)
+            answer = pool.submit(chat, client)
+            wait_until(lambda: metric(url, "requests_open") == 2)
+        neighbour = answer.result(60)
     wait_until(lambda: metric(url, "samples_running") == metric(url, "requests_open") == 0)
     assert metric(url, "samples_waiting") == 0 and metric(url, "cache_use_ratio") == 0
     assert metric(url, "requests_abandoned_total") == before + 1
+    assert engine.counts.decoded - decoded < 100 * 499  # nobody waited for the rest
     assert chat(client).choices[0].message.content == neighbour.choices[0].message.content
 
 

@@ -25,6 +25,7 @@ QUICK = {
     "ppo.minibatch_size": 4,
     "evaluate.agents": ("starter",),
     "tracking": ("jsonl",),
+    "sampling.prefill_chunks": (256,),
 }
 
 
