@@ -20,10 +20,7 @@ from mlagent_jax.text.tokenizer import load_tokenizer, unused_ids
 if "pretrained" in os.environ.get("MLAGENT_REQUIRE", ""):
     import torch
 
-# Reading a file of this size takes minutes. What stands for it among the fast tests: test_smollm2.py for a real GGUF
-# file, tests/parity for what a Qwen2 computes, test_qwen_tokenizer.py for the vocabulary and its chats, and
-# tests/models/test_gguf.py for a matrix that is there twice.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 ENGINE = EngineConfig(slots=2, max_length=192, page_size=16, prefill_chunks=(64,), block_kv=64)
 NEW = 16
 CHATS = {
