@@ -12,7 +12,6 @@ from mlagent_jax.pipelines.pipeline import Facts, Pipeline
 from mlagent_jax.pipelines.sampling import sample, suggest_at_random
 
 SEARCHES = ("random", "tpe")
-_STARTUP_TRIALS = 5  # drawn at random before TPE begins; Optuna's ten would be most of an episode
 
 
 class Search(Protocol):
@@ -62,9 +61,9 @@ class _TpeSearch:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._facts, self._columns = facts, columns
-        self._failed = optuna.trial.TrialState.FAIL
-        sampler = optuna.samplers.TPESampler(n_startup_trials=_STARTUP_TRIALS, seed=seed)
-        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        # TPE takes a pruned trial for worse than any that ended, and ignores a failed one: it would ask for it again.
+        self._failed = optuna.trial.TrialState.PRUNED
+        self._study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
         self._trial: Any = None
 
     def ask(self) -> Pipeline:

@@ -55,6 +55,17 @@ def test_optuna_learns_where_random_search_does_not(task):
     assert share["tpe"] > 2 * share["random"]
 
 
+def test_optuna_avoids_what_fails():
+    """Most of the space may be known to fail: a search that ignores it would ask for nothing else."""
+    search = open_search("tpe", FACTS, ("a", "b"), 0)
+    failed = []
+    for _ in range(120):
+        pipeline = search.ask()
+        failed.append(pipeline.estimator.name != "forest")
+        search.tell(None if failed[-1] else 0.0)
+    assert sum(failed[:20]) > 15 > 5 > sum(failed[-20:])
+
+
 def test_what_cannot_be_explored(tmp_path, task):
     with pytest.raises(UserError, match="task other cannot be explored: the script is no pipeline"):
         explore(make_task(tmp_path, "other"), TextSandbox(), "random", 3)
