@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 from scipy.ndimage import gaussian_filter
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import train_test_split
+from sklearn.svm import SVC
 
-train = pd.read_csv("data/train.csv")
+train = pd.read_csv("data/train.csv").head(300)
 test = pd.read_csv("data/test.csv")
 
 
@@ -15,27 +15,17 @@ def blurred(images, sigma):
     return gaussian_filter(images, (0, sigma, sigma, 0)[: images.ndim])
 
 
-def pixels(images):
-    return images.reshape(len(images), -1)
-
-
-def gradients(images, cells):
-    """Histograms of 8 gradient directions in cells x cells parts of each image."""
-    grey = images if images.ndim == 3 else images.mean(axis=3)
-    dy, dx = np.gradient(grey, axis=(1, 2))
-    size, turn = np.hypot(dy, dx), (np.arctan2(dy, dx) / np.pi % 1 * 8).astype(int) % 8
-    parts = []
-    for direction in range(8):
-        for band in np.array_split(size * (turn == direction), cells, axis=1):
-            parts += [block.mean(axis=(1, 2)) for block in np.array_split(band, cells, axis=2)]
-    found = np.stack(parts, axis=1)
-    return found / (np.linalg.norm(found, axis=1, keepdims=True) + 1e-6)
+def halved(images):
+    """Means of 2x2 pixels."""
+    h, w = images.shape[1] // 2, images.shape[2] // 2
+    cut = images[:, : 2 * h, : 2 * w].reshape(len(images), h, 2, w, 2, -1)
+    return cut.mean(axis=(2, 4)).reshape(len(images), -1)
 
 
 def features(images):
     """Inputs of the model, one row each."""
-    images = blurred(images, sigma=2.0)
-    return np.hstack([pixels(images), gradients(images, cells=2)])
+    images = blurred(images, sigma=1.0)
+    return halved(images)
 
 
 target = "digit"
@@ -45,7 +35,7 @@ y = train[target]
 
 X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.2, random_state=0)
 
-model = RandomForestClassifier(n_estimators=3, random_state=0)
+model = SVC(C=1.0)
 model.fit(features(X_fit), y_fit)
 
 valid_predictions = model.predict(features(X_valid))

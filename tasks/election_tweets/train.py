@@ -6,7 +6,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.svm import LinearSVC
 
 train = pd.read_csv("data/train.csv")
 test = pd.read_csv("data/test.csv")
@@ -21,8 +21,8 @@ X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.2, random_st
 
 model = make_pipeline(
     CountVectorizer(min_df=2),
-    TruncatedSVD(n_components=10, random_state=0),
-    DecisionTreeClassifier(max_depth=4, random_state=0),
+    TruncatedSVD(n_components=20, random_state=0),
+    LinearSVC(C=0.1, random_state=0),
 )
 model.fit(X_fit, y_fit)
 

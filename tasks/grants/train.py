@@ -2,13 +2,14 @@
 
 import pandas as pd
 from sklearn.compose import make_column_selector, make_column_transformer
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.decomposition import PCA
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
-train = pd.read_csv("data/train.csv").head(800)
+train = pd.read_csv("data/train.csv")
 test = pd.read_csv("data/test.csv")
 
 target = "successful"
@@ -25,7 +26,8 @@ model = make_pipeline(
         ),
         remainder="passthrough",
     ),
-    RandomForestClassifier(n_estimators=10, min_samples_leaf=100, random_state=0),
+    PCA(n_components=0.5, random_state=0),
+    HistGradientBoostingClassifier(max_iter=50, learning_rate=0.03, random_state=0),
 )
 model.fit(X_fit, y_fit)
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import train_test_split
-from sklearn.neighbors import KNeighborsClassifier
 
 train = pd.read_csv("data/train.csv").head(300)
 test = pd.read_csv("data/test.csv")
@@ -48,7 +48,7 @@ X, X_test = features[: len(train)], features[len(train) :]
 
 X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.2, random_state=0)
 
-model = KNeighborsClassifier(n_neighbors=5)
+model = RandomForestClassifier(n_estimators=100, random_state=0)
 model.fit(X_fit, y_fit)
 
 valid_predictions = model.predict(X_valid)

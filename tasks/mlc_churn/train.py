@@ -1,7 +1,7 @@
 """Customers who leave."""
 
 import pandas as pd
-from sklearn.linear_model import LogisticRegression
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
@@ -20,7 +20,7 @@ X, X_test, y = train[features], test[features], train[target]
 
 X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.2, random_state=0)
 
-model = LogisticRegression(C=0.0001, max_iter=500)
+model = HistGradientBoostingClassifier(max_iter=100, random_state=0)
 model.fit(X_fit, y_fit)
 
 valid_predictions = model.predict_proba(X_valid)[:, 1]
