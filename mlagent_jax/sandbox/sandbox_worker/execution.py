@@ -111,7 +111,9 @@ class Execution:
         # A container's control group limits its processes.
         needs_rlimit = self.confinement is Confinement.NAMESPACES and _nproc_counts_per_namespace()
         restrictions = script.Restrictions(
-            rlimit_nproc=self.limits["processes"] + _PROCESS_OVERHEAD if needs_rlimit else None,
+            # The agent decides, and counts what it refuses. This is a safety net, and wider: the kernel also counts
+            # processes that have ended but are not gone yet, and would refuse without a trace.
+            rlimit_nproc=2 * self.limits["processes"] + _PROCESS_OVERHEAD if needs_rlimit else None,
             rlimit_as=self.rlimit_as,
             seccomp=self.job["seccomp"],
             isolated=self.isolated,
