@@ -7,6 +7,8 @@ RUN ?= runs/quickstart
 PINNED ?= 0
 # Test files run side by side, each whole in one process.
 JOBS ?= 2
+# What to test: all, or some folders and files.
+TESTS ?= tests
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check -q
 IS_PINNED = $(filter-out 0 no false,$(PINNED))
 PINS = $(if $(IS_PINNED),--constraint constraints.txt)
@@ -20,10 +22,10 @@ quickstart: $(STAMP)
 	$(VENV)/bin/python -m experiments.run --config=experiments/configs/quickstart.py --workdir=$(RUN)
 
 test: lint
-	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not slow"
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not slow" $(TESTS)
 
 test-all: lint
-	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(TESTS)
 
 lint: $(STAMP)-test
 	$(VENV)/bin/ruff check .

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_tiny():
     if importlib.util.find_spec("torch") is None:
         if "torch" in os.environ.get("MLAGENT_REQUIRE", ""):

@@ -30,7 +30,11 @@ SAMPLINGS = (
 )
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+# A tied model with such ids is among the tests of real weights.
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(True, id="tied", marks=pytest.mark.slow), pytest.param(False, id="untied")],
+)
 def models(request):
     """A model, and the same model with added rows that would get large logits."""
     plain = PLAIN.replace(tie_word_embeddings=request.param)

@@ -22,7 +22,6 @@ from mlagent_jax.parallel.rules import spec
 MODEL = Qwen2Config(48, 32, 48, 2, 8, 4, initializer_range=0.3, logits_chunk=6, query_chunk=8)
 TIED = MODEL.replace(attention="xla", tie_word_embeddings=True, remat="full")
 LAYOUTS = {
-    "8x1": (MODEL, MeshConfig(fsdp=8)),
     "4x2": (MODEL, MeshConfig(fsdp=4, tensor=2)),
     "unused ids": (MODEL.replace(unused_ids=((40, 41), (43, 48))), MeshConfig(fsdp=2, tensor=4)),
     "sequence": (MODEL, MeshConfig(data=2, fsdp=1, sequence=4)),

@@ -24,7 +24,7 @@ def run(program, devices, *arguments, timeout):
 
 def test_every_mesh_gives_the_same_loss_and_gradients():
     differences = run("same_on_every_mesh.py", 8, timeout=280)
-    assert set(differences) == {"8x1", "4x2", "sequence", "tied", "unused ids"}
+    assert set(differences) == {"4x2", "sequence", "tied", "unused ids"}
     for name, difference in differences.items():
         assert difference < 1e-5, name
 

@@ -35,6 +35,8 @@ def test_a_critic_that_diverges_is_named_and_never_saved(tmp_path):
     assert not (tmp_path / "wild" / "metrics.jsonl").exists()
 
 
+# The fast tests have the critic's divergence as a whole, and the actor's guard by what it is given.
+@pytest.mark.slow
 def test_an_actor_that_diverges_is_named_and_checkpoints_are_kept(tmp_path):
     bandit.run(tmp_path, **SMALL | {"updates": 1})
     before = load_params(tmp_path, bandit.MODEL, make_mesh(MeshConfig()))

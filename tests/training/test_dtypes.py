@@ -125,8 +125,17 @@ def test_every_optimiser_steps_actor_and_critic(name, mu_dtype, param_dtype, lor
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(small)} == {"float32"}
 
 
-@pytest.mark.parametrize("name", OPTIMISERS)
-@pytest.mark.parametrize("lora", [None, LORA], ids=["whole", "adapters"])
+FAST = (("adamw", None), ("muon", LORA))  # each optimiser, and each kind of parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "lora"),
+    [
+        pytest.param(name, lora, marks=[] if (name, lora) in FAST else pytest.mark.slow)
+        for name in OPTIMISERS
+        for lora in (None, LORA)
+    ],
+)
 def test_every_optimiser_fine_tunes_with_one_program(name, lora):
     model = MODEL.replace(param_dtype="bfloat16", lora=lora)
     optimiser = make_optimiser(OptimiserConfig(name=name, learning_rate=1e-2, mu_dtype="bfloat16"), 3)
