@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
     )
 
     config.ideas = ConfigDict({"version": "v2", "candidates": 40, "keep": 4})
-    config.collect = ConfigDict({"episodes_per_task": 80, "batch": 32})
+    config.collect = ConfigDict({"episodes_per_task": 40, "batch": 32})
 
     config.model = ConfigDict(
         {
@@ -81,7 +81,7 @@ def get_config() -> ConfigDict:
             "batch_rows": 4,
             "micro_rows": 4,
             "epochs": 0.0,
-            "steps": 225,
+            "steps": 200,
             "eval_fraction": 0.05,
             "eval_every": 50,
             "checkpoint_every": 25,
