@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
     config = quickstart.get_config()
     config.seeds = (0, 1, 2, 3, 4)
     config.tasks.held_in, config.tasks.held_out = OFFLINE[:9], OFFLINE[9:]
-    config.tasks.validation = ("foods",)
+    config.tasks.validation = ("foods", "diamonds")
     config.sandbox.cache_dir = str(default_cache_dir() / "executions")
     config.sandbox.cache_mb = 16_384.0
     config.collect.episodes_per_task = 40

@@ -22,7 +22,7 @@ X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.2, random_st
 model = make_pipeline(
     CountVectorizer(min_df=2),
     TruncatedSVD(n_components=20, random_state=0),
-    LinearSVC(C=0.1, random_state=0),
+    LinearSVC(C=0.01, random_state=0),
 )
 model.fit(X_fit, y_fit)
 

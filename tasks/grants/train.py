@@ -3,7 +3,7 @@
 import pandas as pd
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.decomposition import PCA
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
@@ -27,7 +27,7 @@ model = make_pipeline(
         remainder="passthrough",
     ),
     PCA(n_components=0.5, random_state=0),
-    HistGradientBoostingClassifier(max_iter=50, learning_rate=0.03, random_state=0),
+    RandomForestClassifier(n_estimators=100, max_depth=3, random_state=0),
 )
 model.fit(X_fit, y_fit)
 

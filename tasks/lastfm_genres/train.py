@@ -46,7 +46,7 @@ labels = known_labels(links, train["id"], y)
 features = np.hstack([degrees(links)[ids], neighbours(links, labels)[ids]])
 X, X_test = features[: len(train)], features[len(train) :]
 
-X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.2, random_state=0)
+X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.5, random_state=0)
 
 model = RandomForestClassifier(n_estimators=100, random_state=0)
 model.fit(X_fit, y_fit)
@@ -55,7 +55,6 @@ valid_predictions = model.predict(X_valid)
 score = accuracy_score(y_valid, valid_predictions)
 print(f"validation accuracy: {score:.4f}")
 
-model.fit(X, y)
 predictions = model.predict(X_test)
 submission = pd.DataFrame({"id": test["id"], target: predictions})
 submission.to_csv("submission.csv", index=False)

@@ -22,7 +22,7 @@ X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.2, random_st
 model = make_pipeline(
     CountVectorizer(max_features=100),
     TruncatedSVD(n_components=20, random_state=0),
-    LinearSVC(C=1.0, random_state=0),
+    LinearSVC(C=1.0, class_weight="balanced", random_state=0),
 )
 model.fit(X_fit, y_fit)
 

@@ -60,8 +60,8 @@ def test_from_many_threads():
 @pytest.mark.parametrize(
     ("name", "facts"),
     [
-        ("ames", ("all rows", "columns all", "HistGradientBoostingRegressor(max_iter=15)", "rmsle")),
-        ("digits8", ("blurred(sigma=2.0)", "RandomForestClassifier(n_estimators=3)", "accuracy")),
+        ("ames", ("all rows", "HistGradientBoostingRegressor(max_iter=100, learning_rate=0.03)", "rmsle")),
+        ("digits8", ("300 rows", "blurred(sigma=1.0)", "SVC(C=1.0)", "accuracy")),
         ("foods", ("CountVectorizer(max_features=100)", "60% validate (macro_f1), not refitted")),
         ("tate", ("columns title, medium", "RandomForestRegressor", "mae")),
     ],

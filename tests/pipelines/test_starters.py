@@ -16,7 +16,7 @@ from mlagent_jax.tasks.task_file import read_task_file
 
 TASKS_DIR = Path(__file__).parents[2] / "tasks"
 SUITE = suite_names("offline", TASKS_DIR)
-STARTERS = {name: (TASKS_DIR / name / "train.py").read_text() for name in (*SUITE, "foods")}
+STARTERS = {name: (TASKS_DIR / name / "train.py").read_text() for name in (*SUITE, "foods", "diamonds")}
 FOUND = {name: weaknesses(read(text)) for name, text in STARTERS.items()}
 HELD_IN, HELD_OUT = SUITE[:9], SUITE[9:]
 

@@ -76,7 +76,7 @@ def test_the_suite_has_nine_held_in_and_ten_held_out_of_the_papers_kinds():
         "series classification",
         "image-to-image",
     }
-    assert {task.name for task in tasks} == set(NAMES) - {"foods"}
+    assert {task.name for task in tasks} == set(NAMES) - {"foods", "diamonds"}
 
 
 def test_the_quickstart_has_three_held_in_and_three_held_out_of_each_sort():
@@ -94,6 +94,7 @@ COLUMNS = {
     "digits8": set(),
     "mnist5k": set(),
     "foods": {"review"},
+    "diamonds": {"carat", "cut", "color", "clarity", "depth", "table", "x", "y", "z"},
     "tate": {"artist", "title", "medium"},
     "computers": {"speed", "hd", "ram", "screen", "cd", "multi", "premium", "ads", "trend"},
     "crowd_tweets": {"text"},
