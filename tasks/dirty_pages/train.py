@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from scipy.ndimage import uniform_filter
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.metrics import root_mean_squared_error
 from sklearn.model_selection import train_test_split
@@ -16,18 +17,17 @@ def some_pixels(X, y, count):
     return X[chosen], y.ravel()[chosen]
 
 
-def patch(pages, size):
-    """The size x size pixels around each."""
-    edge = size // 2
-    padded = np.pad(pages, ((0, 0), (edge, edge), (edge, edge)), mode="edge")
-    h, w = pages.shape[1:]
-    around = [padded[:, y : y + h, x : x + w] for y in range(size) for x in range(size)]
-    return np.stack(around, axis=-1).reshape(-1, size * size)
+def grey(pages):
+    return pages.reshape(-1, 1)
+
+
+def mean_around(pages, size):
+    return uniform_filter(pages, (1, size, size)).reshape(-1, 1)
 
 
 def features(pages):
     """Inputs of the model, one row each."""
-    return patch(pages, size=3)
+    return np.hstack([grey(pages), mean_around(pages, size=5)])
 
 
 X = np.load("data/train_dirty.npy")[: len(train)] / 255
@@ -36,7 +36,7 @@ y = np.load("data/train_clean.npy")[: len(train)].astype(float)
 
 X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size=0.2, random_state=0)
 
-model = HistGradientBoostingRegressor(max_iter=15, max_leaf_nodes=4, random_state=0)
+model = HistGradientBoostingRegressor(max_iter=60, max_leaf_nodes=3, random_state=0)
 model.fit(*some_pixels(features(X_fit), y_fit, 40000))
 
 valid_predictions = np.clip(model.predict(features(X_valid)), 0, 255)

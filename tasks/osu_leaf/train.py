@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from scipy.ndimage import gaussian_filter
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier
@@ -10,13 +11,22 @@ train = pd.read_csv("data/train.csv")
 test = pd.read_csv("data/test.csv")
 
 
+def smoothed(series, sigma):
+    return gaussian_filter(series, (0, sigma))
+
+
 def points(series):
     return series
 
 
+def slopes(series):
+    return np.diff(series, axis=1)
+
+
 def features(series):
     """Inputs of the model, one row each."""
-    return points(series)
+    series = smoothed(series, sigma=3.0)
+    return np.hstack([points(series), slopes(series)])
 
 
 target = "species"
