@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from scipy.optimize import isotonic_regression
@@ -127,7 +128,7 @@ def _ordered(layer: Mapping[Place, int], links: Sequence[tuple[Place, Place]]) -
         for row in rows if downwards else reversed(rows):
             rank = {place: number / len(each) for each in rows for number, place in enumerate(each)}
             centre = {
-                place: _mean([rank[other] for other in neighbours[place]])
+                place: fmean([rank[other] for other in neighbours[place]])
                 if neighbours[place]
                 else rank[place]
                 for place in row
@@ -169,13 +170,8 @@ def _positions(
         order = zip(rows, offsets, strict=True)
         for row, offset in order if sweep % 2 == 0 else reversed(list(order)):
             wanted = [
-                _mean([x[other] for other in linked[place]]) if linked[place] else x[place] for place in row
+                fmean([x[other] for other in linked[place]]) if linked[place] else x[place] for place in row
             ]
             settled = isotonic_regression(np.array(wanted) - offset).x + offset
             x |= dict(zip(row, settled.tolist(), strict=True))
     return x
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Of a handful, for which NumPy takes ten times as long."""
-    return sum(values) / len(values)

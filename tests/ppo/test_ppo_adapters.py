@@ -81,7 +81,8 @@ def test_loss_and_gradient_are_those_of_the_merged_models(critic):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-3), gradient, slope)
 
 
-# The fast tests have one step of PPO on adapters below, and fine-tuning with a resume in tests/models/test_lora.py.
+# The fast tests have loss and gradient above, steps of adapters in tests/training/test_dtypes.py, and fine-tuning with
+# a resume in tests/models/test_lora.py.
 @pytest.mark.slow
 def test_training_changes_adapters_only_and_resumes(tmp_path):
     lora = LoRAConfig(rank=2, targets=("q_proj", "down_proj"))

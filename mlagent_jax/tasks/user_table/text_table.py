@@ -47,9 +47,8 @@ def read_text_table(path: Path, encoding: str, delimiter: str) -> tuple[pd.DataF
     if not rows:
         raise NewTaskError(f"cannot read {path} as a table: it is empty")
     header, rows, lines = rows[0], rows[1:], lines[1:]
-    if header[0].startswith(
-        "\ufeff"
-    ):  # a quoted one, as of a file that was exported twice; readers would drop it
+    # A quoted one, as of a file that was exported twice. Readers would drop it.
+    if header[0].startswith("\ufeff"):
         header[0] = header[0].lstrip("\ufeff")
         notes.append(f"left out the byte order mark before the name of the first column, {header[0]!r}")
     _check_header(path, header, text, delimiter)
