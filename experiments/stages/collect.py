@@ -35,9 +35,10 @@ def _collect(experiment: Experiment) -> dict[str, Any]:
         settings.collect.batch,
     )
     if not settings.model.pretrained:
-        train_sentencepiece(
-            tokenizer_texts(experiment.chats(trajectories)), settings.model.vocab_size, workdir.tokenizer
-        )
+        chats = experiment.chats(trajectories)
+        for trajectory in trajectories:
+            chats += experiment.paraphrases(trajectory)
+        train_sentencepiece(tokenizer_texts(chats), settings.model.vocab_size, workdir.tokenizer)
     whole = [trajectory for trajectory in trajectories if not trajectory.is_masked]
     return {
         "trajectories": len(trajectories),

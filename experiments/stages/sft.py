@@ -9,7 +9,6 @@ from typing import Any
 from experiments.experiment import Experiment
 from experiments.stages.stage import run_on_all
 from mlagent_jax.agent.trajectory import Trajectory
-from mlagent_jax.exploration.paraphrase import paraphrased
 from mlagent_jax.parallel import distributed
 from mlagent_jax.sft.batches import cut_counts
 from mlagent_jax.sft.config import SFTConfig
@@ -41,15 +40,8 @@ class SFTData:
     @classmethod
     def of(cls, experiment: Experiment, trajectories: Iterable[Trajectory]) -> SFTData:
         kept = [trajectory for trajectory in trajectories if not trajectory.is_masked]
-        config = experiment.settings.sft
-        first = config.seed * config.paraphrases
-        copies = [
-            experiment.chats(paraphrased(trajectory, first + number) for number in range(config.paraphrases))
-            for trajectory in kept
-        ]
-        return cls(
-            _encoded(experiment, experiment.chats(kept)), [_encoded(experiment, each) for each in copies]
-        )
+        paraphrases = [_encoded(experiment, experiment.paraphrases(trajectory)) for trajectory in kept]
+        return cls(_encoded(experiment, experiment.chats(kept)), paraphrases)
 
 
 def _encoded(experiment: Experiment, chats: Iterable[Sequence[Message]]) -> list[Encoded]:
