@@ -38,7 +38,10 @@ def _collect(experiment: Experiment) -> dict[str, Any]:
         chats = experiment.chats(trajectories)
         for trajectory in trajectories:
             chats += experiment.paraphrases(trajectory)
-        train_sentencepiece(tokenizer_texts(chats), settings.model.vocab_size, workdir.tokenizer)
+        # Each text counts once. Else what every episode on a task begins with would become a few long tokens, and the
+        # beginning of another task a row of short ones that the model has never met.
+        texts = dict.fromkeys(tokenizer_texts(chats))
+        train_sentencepiece(texts, settings.model.vocab_size, workdir.tokenizer)
     whole = [trajectory for trajectory in trajectories if not trajectory.is_masked]
     return {
         "trajectories": len(trajectories),
