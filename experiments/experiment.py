@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -20,7 +21,7 @@ from mlagent_jax.agent.endpoint import Endpoint, EndpointCoder, EndpointIdeaWrit
 from mlagent_jax.agent.episode import EnvRunner
 from mlagent_jax.agent.expert import ScriptedExpert
 from mlagent_jax.agent.model_policy import ModelPolicy
-from mlagent_jax.agent.paraphrase import paraphrased
+from mlagent_jax.agent.paraphrase import paraphrased, word_dropout
 from mlagent_jax.agent.policy import Policy
 from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.controls.executions import Executions
@@ -275,10 +276,14 @@ class Experiment:
         return trajectory_chats(self.settings.prompt, self.held_in, trajectories)
 
     def paraphrases(self, trajectory: Trajectory) -> list[list[Message]]:
-        """The chats of a trajectory in `sft.paraphrases` other wordings."""
+        """The chats of a trajectory in `sft.paraphrases` other wordings, with word dropout on the task's message."""
         config = self.settings.sft
         seeds = range(config.seed * config.paraphrases, (config.seed + 1) * config.paraphrases)
-        return self.chats(paraphrased(trajectory, seed) for seed in seeds)
+        chats = self.chats(paraphrased(trajectory, seed) for seed in seeds)
+        for seed, chat in zip(seeds, chats, strict=True):
+            rng = random.Random(f"word dropout/{seed}/{trajectory.key}")
+            chat[1] = replace(chat[1], content=word_dropout(chat[1].content, rng))
+        return chats
 
     def export(self, stage: str, params: Params) -> None:
         """Writes a stage's model and tokenizer as a Hugging Face checkpoint; all processes must call it.

@@ -16,6 +16,8 @@ from mlagent_jax.environment.tools import EDIT
 from mlagent_jax.pipelines.instructions import parse_instruction
 from mlagent_jax.pipelines.pipeline import PipelineError
 
+MAX_DROPOUT = 0.5
+
 
 def paraphrased(trajectory: Trajectory, seed: int) -> Trajectory:
     """The same episode, with each instruction of the grammar in a wording drawn at random.
@@ -26,6 +28,17 @@ def paraphrased(trajectory: Trajectory, seed: int) -> Trajectory:
     rng = random.Random(f"paraphrase/{seed}/{trajectory.key}")
     said: dict[str, str] = {}
     return replace(trajectory, steps=tuple(_paraphrased(step, said, rng) for step in trajectory.steps))
+
+
+def word_dropout(text: str, rng: random.Random) -> str:
+    """The text without some of its words, at a rate drawn between 0 and `MAX_DROPOUT`; lines stay lines.
+
+    A model that has only ever met the few texts of its tasks relies on their exact words and lengths, and can't even
+    begin a response after another one. Word dropout is that of deep averaging networks (Iyyer et al., 2015).
+    """
+    rate = rng.uniform(0, MAX_DROPOUT)
+    lines = ([word for word in line.split(" ") if rng.random() >= rate] for line in text.split("\n"))
+    return "\n".join(" ".join(words) for words in lines)
 
 
 def _paraphrased(step: Step, said: dict[str, str], rng: random.Random) -> Step:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 
 from fakes import make_environment
 
 from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
 from mlagent_jax.agent.expert import NO_SLIPS, ScriptedExpert
-from mlagent_jax.agent.paraphrase import paraphrased
+from mlagent_jax.agent.paraphrase import MAX_DROPOUT, paraphrased, word_dropout
 from mlagent_jax.agent.response import parse
 from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.environment.tools import EDIT
@@ -79,3 +80,16 @@ def test_what_is_repeated_is_repeated_in_the_same_words(tmp_path):
     for seed in range(6):
         said = instructions(paraphrased(twice, seed))
         assert said[: len(said) // 2] == said[len(said) // 2 :]
+
+
+def test_word_dropout_leaves_words_out_at_all_rates_up_to_its_largest_and_keeps_order_and_lines():
+    lines = [[f"{line}.{word}" for word in range(500)] for line in range(2)]
+    text = "\n".join(map(" ".join, lines))
+    shares = []
+    for seed in range(200):
+        kept = [line.split(" ") for line in word_dropout(text, random.Random(seed)).split("\n")]
+        assert [sorted(line, key=lambda word: int(word.split(".")[1])) for line in kept] == kept
+        assert all(set(some) <= set(every) for some, every in zip(kept, lines, strict=True))
+        shares.append(1 - sum(map(len, kept)) / 1000)
+    assert min(shares) < 0.05 and abs(max(shares) - MAX_DROPOUT) < 0.05
+    assert abs(sum(shares) / len(shares) - MAX_DROPOUT / 2) < 0.05
