@@ -39,12 +39,11 @@ def get_config() -> ConfigDict:
     config.episode = ConfigDict({"steps": 15, "seconds": 1800.0})
     config.prompt = ConfigDict({"style": "compact", "observation_chars": 240, "thought": True})
     config.reward = ConfigDict({"form": "linear", "ml_specific": True})
-    config.agents = ConfigDict(
+    config.models = ConfigDict(
         {
-            "expert": "scripted",
-            "coder": "scripted",
-            "idea_writer": "scripted",
-            "endpoint": {"base_url": "", "model": ""},
+            "expert": {"backend": "scripted"},
+            "coder": {"backend": "scripted"},
+            "idea_writer": {"backend": "scripted"},
         }
     )
 
