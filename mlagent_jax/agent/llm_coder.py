@@ -71,7 +71,9 @@ class LLMCoder:
             except UnusableAnswerError as error:
                 reason = f"{error}; {answer.problem}" if answer.problem else str(error)
             logging.warning("The coder's answer is unusable (%s): %s", reason, answers.excerpt(answer.text))
-            note = f"\n\nYour last answer can't be used: {reason}. {_REMINDER}"
+            # Another text each time: at temperature 0 the same would be answered alike.
+            last = "Your last answer" if attempt == 0 else f"Your last {attempt + 1} answers"
+            note = f"\n\n{last} can't be used: {reason}. {_REMINDER}"
         began = f"; the last began {answers.excerpt(answer.text)!r}" if answer and answer.text else ""
         raise CoderError(f"{fault} in {_ATTEMPTS} attempts ({reason}{began}); make the instruction simpler.")
 

@@ -18,7 +18,7 @@ from mlagent_jax.files import write_atomically
 PAGE = Path(__file__).with_name("METRICS.md")
 COMMAND = "python -m mlagent_jax.tracking.glossary"
 
-SFT, PPO = "sft", "ppo"
+SFT, PPO, LLM = "sft", "ppo", "llm"
 
 _LOOP = "mlagent_jax/ppo/loop.py:train"
 _SFT_LOOP = "mlagent_jax/sft/loop.py:train"
@@ -31,6 +31,7 @@ _REWARDS = "mlagent_jax/ppo/diagnostics.py:_rewards_with_kl"
 _EPISODES = "mlagent_jax/ppo/episodes.py:EpisodeCollector"
 _STATES = "mlagent_jax/ppo/rollout.py:StateCollector"
 _UPDATER = "mlagent_jax/ppo/update.py:Updater"
+_USAGE = "mlagent_jax/llm/usage.py:RoleUsage"
 
 SAME = "same"  # in verl: the same name, the same meaning
 
@@ -342,6 +343,32 @@ GLOSSARY: dict[str, tuple[Metric, ...]] = {
         ),
         Metric("perf/throughput", "tokens / s / device", "total_num_tokens / step / devices", _LOOP, SAME),
     ),
+    LLM: (
+        Metric("llm/ROLE/calls", "calls", "answered by the role's model", _USAGE),
+        Metric("llm/ROLE/recorded_calls", "calls", "answered from recorded calls, at no cost", _USAGE),
+        Metric(
+            "llm/ROLE/{prompt_tokens,completion_tokens}",
+            "tokens",
+            "read and written in these calls, as the server counts them",
+            _USAGE,
+        ),
+        Metric(
+            "llm/ROLE/cached_tokens",
+            "tokens",
+            "those of prompt_tokens that the server had in its cache",
+            _USAGE,
+        ),
+        Metric(
+            "llm/ROLE/reasoning_tokens",
+            "tokens",
+            "those of completion_tokens in which a reasoning model thought",
+            _USAGE,
+        ),
+        Metric("llm/ROLE/dollars", "$", "what they cost by `config.models.ROLE.price`", _USAGE),
+        Metric(
+            "llm/dollars", "$", "what the calls of all roles have cost", "mlagent_jax/llm/usage.py:UsageLog"
+        ),
+    ),
 }
 
 
@@ -372,10 +399,13 @@ def page() -> str:
         "get the same names. Names are verl's where it has the metric.",
         "",
         "Rewards are those of `config.reward`. Action tokens are the sampled tokens that are trained on.",
+        "In `llm` each step is a call, and its line has the totals of the role that made it, since the run began;",
+        "trackers do not get them.",
     ]
     titles = {
         SFT: "Supervised fine-tuning (`sft`, `sft_filtered`)",
         PPO: "PPO (`ppo`, `ppo_shuffled`)",
+        LLM: "Calls of language models (`llm`)",
     }
     for stage, metrics in GLOSSARY.items():
         lines += ["", f"## {titles[stage]}", "", "| metric | unit | meaning | formula | in verl |"]

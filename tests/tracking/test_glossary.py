@@ -78,6 +78,9 @@ def test_names_are_distinct_and_of_a_form_that_every_tracker_takes():
         names = [name for metric in metrics for name in metric.names]
         assert len(names) == len(set(names)), stage
         assert all(re.fullmatch(r"[A-Za-z0-9_./ -]+", name) for name in names)
-        assert unlogged_metrics(stage, [name.replace("TASK", "ames") for name in names]) == []
+        assert (
+            unlogged_metrics(stage, [name.replace("TASK", "ames").replace("ROLE", "coder") for name in names])
+            == []
+        )
     assert unknown_metrics(SFT, ["train/loss", "train/los", "loss"]) == ["loss", "train/los"]
     assert unknown_metrics(PPO, ["reward/my task/mean", "reward/a/b/mean"]) == ["reward/a/b/mean"]
