@@ -180,8 +180,8 @@ CODER = {"models.coder.backend": "endpoint", "models.coder.model": "qwen"}
         ({"ideas.keep": 41}, "ideas.keep is 41, but must be at most ideas.candidates, 40"),
         (
             {"models.coder.backend": "endpoint"},
-            "config.models.coder has the backend 'endpoint', but config.models.coder.model is ''; set it to the model's "
-            "name at that endpoint",
+            "config.models.coder has the backend 'endpoint', but config.models.coder.model is ''; set it to the "
+            "model's name at that endpoint",
         ),
         (
             {"models.expert.backend": "checkpoint"},

@@ -1,0 +1,3 @@
+from chat_server import server
+
+__all__ = ["server"]  # a fixture
