@@ -19,7 +19,7 @@ from mlagent_jax.generate.request import Request, RequestError, Sample
 from mlagent_jax.generate.sampling import SamplingParams
 from mlagent_jax.llm.backend import Answer, ModelError, Question, TooLongError, Usage
 from mlagent_jax.llm.config import ModelConfig
-from mlagent_jax.models.hf import load_hf
+from mlagent_jax.models.hf import load_config, load_hf
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
 from mlagent_jax.text.chat import encode_prompt, response_text
 from mlagent_jax.text.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, unused_ids
@@ -30,7 +30,8 @@ _USUAL_TOKENS = 4096  # of most requests, with their answers
 class Checkpoint:
     """Implements `Backend`. The weights are loaded at the first request.
 
-    role: for messages. Raises ModelError for a folder that does not exist, and in a run on several hosts.
+    role: for messages. Raises ModelError for a folder that holds no model or one of a
+    shorter context, and in a run on several hosts.
     """
 
     def __init__(self, role: str, config: ModelConfig) -> None:
@@ -44,6 +45,7 @@ class Checkpoint:
                 f"config.models.{role} is a checkpoint, which a run on several hosts cannot hold: serve it by "
                 "python -m experiments.serve, and set the backend to endpoint"
             )
+        _check_context(role, config)
         self._role = role
         self._config = config
         self._loading = threading.Lock()
@@ -154,6 +156,18 @@ def checkpoint_digest(folder: str) -> str:
     return digest.hexdigest()
 
 
+def _check_context(role: str, config: ModelConfig) -> None:
+    try:
+        trained_for = load_config(config.model).max_position_embeddings
+    except UserError as error:
+        raise ModelError(f"config.models.{role}: {error}") from error
+    if config.context_tokens > trained_for:
+        raise ModelError(
+            f"config.models.{role}.context_tokens is {config.context_tokens}, but {config.model} was trained for "
+            f"{trained_for} tokens; lower it"
+        )
+
+
 def _load(role: str, config: ModelConfig) -> _EngineThread:
     try:
         tokenizer = load_tokenizer(Path(config.model))
@@ -162,11 +176,6 @@ def _load(role: str, config: ModelConfig) -> _EngineThread:
         check_vocabulary(tokenizer, model.vocab_size, config.model)
     except UserError as error:
         raise ModelError(f"config.models.{role}: {error}") from error
-    if config.context_tokens > model.max_position_embeddings:
-        raise ModelError(
-            f"config.models.{role}.context_tokens is {config.context_tokens}, but {config.model} was trained for "
-            f"{model.max_position_embeddings} tokens; lower it"
-        )
     model = model.replace(unused_ids=unused_ids(tokenizer, model.vocab_size))
     engine = Engine(model, _engine_config(config), mesh)
     engine.load(params)
