@@ -30,8 +30,8 @@ _USUAL_TOKENS = 4096  # of most requests, with their answers
 class Checkpoint:
     """Implements `Backend`. The weights are loaded at the first request.
 
-    role: for messages. Raises ModelError for a folder that holds no model or one of a
-    shorter context, and in a run on several hosts.
+    role: for messages. Raises ModelError for a folder that holds no model or one of a shorter context, and in a
+    run on several hosts. It cannot hold an answer to a schema: see `ModelsConfig.conflicts`.
     """
 
     def __init__(self, role: str, config: ModelConfig) -> None:
@@ -54,11 +54,6 @@ class Checkpoint:
     def ask(self, question: Question) -> Answer:
         """See `Backend.ask`."""
         began, thread = time.monotonic(), self._engine_thread()
-        if question.schema is not None:
-            raise ModelError(
-                f"config.models.{self._role}.structured_output is True, which our engine cannot do; set it to "
-                "False"
-            )
         prompt = encode_prompt(thread.tokenizer, question.chat).tolist()
         sample = thread.generate(prompt, question)
         text = response_text(thread.tokenizer, sample.tokens)

@@ -168,6 +168,11 @@ def _problems(role: str, config: ModelConfig) -> list[str]:
             f"config.models.{role} has the backend {config.backend!r}, but config.models.{role}.model is ''; set it to "
             f"{meant}"
         )
+    if config.backend == CHECKPOINT and getattr(config, "structured_output", False):
+        found.append(
+            f"config.models.{role}.structured_output is True, but config.models.{role}.backend is 'checkpoint', whose "
+            "engine cannot hold answers to a schema; set it to False, or use an endpoint that can"
+        )
     if config.max_tokens >= config.context_tokens:
         found.append(
             f"config.models.{role}.max_tokens is {config.max_tokens}, but must leave room for the prompt in "

@@ -210,6 +210,10 @@ CODER = {"models.coder.backend": "endpoint", "models.coder.model": "qwen"}
             | {"models.budget": 5.0, "models.coder.price.output": 1.0},
             "config.models.budget is 5, but config.models.expert has no price",
         ),
+        (
+            {"models.expert": {"backend": "checkpoint", "model": "hf", "structured_output": True}},
+            "config.models.expert.structured_output is True, but config.models.expert.backend is 'checkpoint'",
+        ),
         ({"models.budget": 0.0}, "config.models.budget is 0.0, but must be a number above 0, or -1"),
         ({"prompt.max_steps": 9}, "config.prompt.max_steps is 9, but config.episode.steps is 15"),
         ({"model.shape.num_key_value_heads": 3}, "config.model.shape: num_attention_heads 2"),
