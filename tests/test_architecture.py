@@ -26,7 +26,7 @@ ARROWS = {
     "evaluation": "errors files jsonl run_folder grading tasks environment pipelines llm agent",
     "exploration": "errors fields text tasks pipelines agent",
     "controls": "errors files fields jsonl sandbox grading tasks environment rewards pipelines agent",
-    "agent": "errors fields jsonl text generate llm sandbox grading tasks environment rewards pipelines",
+    "agent": "fields jsonl text generate llm sandbox grading tasks environment rewards pipelines",
     "pipelines": "",
     # The environment, which knows nothing of models.
     "rewards": "errors fields grading tasks environment",
