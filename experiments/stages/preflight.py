@@ -73,7 +73,8 @@ def check_setup(experiment: Experiment, stages: Sequence[str]) -> None:
     starters = {Path(name).name: read_task_file(name, folder).starter for name in names}
     if "evaluate" in stages:
         controls.check(settings, starters)
-    distributed.on_main(lambda: experiment.models.check(_roles(settings, stages)))
+    to_run = [stage for stage in stages if not experiment.workdir.is_done(stage)]
+    distributed.on_main(lambda: experiment.models.check(_roles(settings, to_run)))
     rl, sft = ({*TRAINED} - {*FINE_TUNED}) & {*stages}, {*FINE_TUNED} & {*stages}
     samples = rl or ("evaluate" in stages and {*TRAINED} & {*settings.evaluate.agents})
     if not samples and not sft:

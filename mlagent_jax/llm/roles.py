@@ -36,14 +36,14 @@ class RoleModels:
 
     def check(self, roles: Sequence[str]) -> None:
         """Raises ModelError if the model of one of these roles cannot work; sends nothing and writes nothing."""
-        if self.config.replay and not self._calls.exists():
+        asking = [role for role in roles if not self.is_scripted(role)]
+        if asking and self.config.replay and not self._calls.exists():
             raise ModelError(
                 f"config.models.replay is True, but there are no recorded calls in {self._calls.parent}: name the "
                 "folder of the recorded run's calls in config.models.cache_dir"
             )
-        for role in roles:
-            if not self.is_scripted(role) and not self.config.replay:
-                _open(role, self.config.of(role)).close()
+        for role in asking if not self.config.replay else ():
+            _open(role, self.config.of(role)).close()
 
     def of(self, role: str) -> ChatModel:
         """The model of a role that is not scripted. Raises ModelError, CallStoreError and JsonlError."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from mlagent_jax.files import write_atomically
+from mlagent_jax.tracking.metric import SAME, Metric, pattern
 
 PAGE = Path(__file__).with_name("METRICS.md")
 COMMAND = "python -m mlagent_jax.tracking.glossary"
@@ -32,40 +32,6 @@ _EPISODES = "mlagent_jax/ppo/episodes.py:EpisodeCollector"
 _STATES = "mlagent_jax/ppo/rollout.py:StateCollector"
 _UPDATER = "mlagent_jax/ppo/update.py:Updater"
 _USAGE = "mlagent_jax/llm/usage.py:RoleUsage"
-
-SAME = "same"  # in verl: the same name, the same meaning
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One metric, or several that differ in the last part of their names: "critic/score/{mean,min,max}".
-
-    where: the file and the function or class that computes it. verl: its name there, `SAME`, or "" for none.
-    differs: how verl's differs, in a few words.
-    """
-
-    name: str
-    unit: str
-    meaning: str
-    where: str
-    verl: str = ""
-    differs: str = ""
-
-    @property
-    def names(self) -> list[str]:
-        before, brace, rest = self.name.partition("{")
-        if not brace:
-            return [self.name]
-        choices, _, after = rest.partition("}")
-        return [f"{before}{choice}{after}" for choice in choices.split(",")]
-
-    def matches(self, logged: str) -> bool:
-        return any(re.fullmatch(_pattern(name), logged) for name in self.names)
-
-
-def _pattern(name: str) -> str:
-    return re.sub("[A-Z]{2,}", "[^/]+", re.escape(name))
-
 
 GLOSSARY: dict[str, tuple[Metric, ...]] = {
     SFT: (
@@ -384,7 +350,7 @@ def unlogged_metrics(stage: str, logged: Iterable[str]) -> list[str]:
         name
         for metric in GLOSSARY[stage]
         for name in metric.names
-        if not any(re.fullmatch(_pattern(name), each) for each in logged)
+        if not any(re.fullmatch(pattern(name), each) for each in logged)
     ]
 
 

@@ -131,6 +131,15 @@ def test_a_run_is_repeated_without_its_models(server, whole, tmp_path):
         run(server, tmp_path / "other", **recorded, seed=1)
 
 
+def test_a_stage_that_is_done_needs_no_model(server, whole):
+    changes = settings_of(server, **{"models.expert.base_url": "gone"})
+    with scripted(tiny.get_config(), whole.workdir.root, **changes) as experiment:
+        check_setup(experiment, STAGES)
+        whole.workdir.done("collect").unlink()
+        with pytest.raises(ModelError, match=r"config.models.expert.base_url is 'gone'"):
+            check_setup(experiment, STAGES)
+
+
 def test_what_a_role_lacks_is_said_before_any_work(server, tmp_path, monkeypatch):
     def check(**changes):
         config = settings_of(server, **changes)

@@ -189,7 +189,8 @@ def test_a_run_is_replayed_without_its_models(server, tmp_path):
         replayed.of("agent").ask(say("something new"))
     assert len(server.requests) == sent
     with pytest.raises(ModelError, match=r"replay is True, but there are no recorded calls in .*nowhere"):
-        role_models(server, tmp_path, replay=True, cache_dir=str(tmp_path / "nowhere")).check(())
+        role_models(server, tmp_path, replay=True, cache_dir=str(tmp_path / "nowhere")).check(("coder",))
+    role_models(server, tmp_path, (), replay=True, cache_dir=str(tmp_path / "nowhere")).check(("coder",))
 
 
 def test_an_outage_is_not_recorded(server, tmp_path):

@@ -11,8 +11,10 @@ import pytest
 import tiny
 from scripted import run_stages, scripted
 
+from mlagent_jax.llm.backend import Usage
+from mlagent_jax.llm.usage import UsageLog
 from mlagent_jax.tracking import glossary
-from mlagent_jax.tracking.glossary import GLOSSARY, PPO, SFT, unknown_metrics, unlogged_metrics
+from mlagent_jax.tracking.glossary import GLOSSARY, LLM, PPO, SFT, unknown_metrics, unlogged_metrics
 
 ROOT = Path(__file__).parents[2]
 QUICK = {
@@ -58,6 +60,14 @@ def test_every_metric_has_an_entry(metrics, stage):
 @pytest.mark.parametrize("stage", [SFT, PPO])
 def test_every_entry_is_logged(metrics, stage):
     assert unlogged_metrics(stage, metrics[stage]) == []
+
+
+def test_calls_of_language_models_are_logged_by_the_names_of_their_entries(tmp_path):
+    log = UsageLog(tmp_path / "metrics.jsonl")
+    log.add("coder", Usage(1.0, 10, 5))
+    log.add_recorded("idea_writer")
+    names = logged(tmp_path / "metrics.jsonl")
+    assert unknown_metrics(LLM, names) == [] == unlogged_metrics(LLM, names)
 
 
 def test_the_page_is_up_to_date():
