@@ -135,8 +135,9 @@ class ChatModel:
         return answer
 
     def _most_dollars(self, question: Question) -> float:
-        chars = sum(len(message.content) for message in question.chat)
-        return self.config.price.dollars(chars / CHARS_PER_TOKEN, question.max_tokens)
+        # Of bytes, as many scripts have a token for each character, which takes three of them.
+        size = sum(len(message.content.encode(errors="replace")) for message in question.chat)
+        return self.config.price.dollars(size / CHARS_PER_TOKEN, question.max_tokens)
 
 
 def call_key(identity: Mapping[str, str], question: Question) -> str:
