@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -68,8 +68,11 @@ class Answer:
 class Backend(Protocol):
     """Serves one model. Thread-safe."""
 
-    def ask(self, question: Question) -> Answer:
+    def ask(self, question: Question, abandoned: Callable[[], None] = lambda: None) -> Answer:
         """Returns the answer, which may have a problem; see `Answer`. Its usage has no dollars.
+
+        abandoned: called after each request that was given up although the model may have worked on it, such as one
+            that took too long. What it raises ends the call.
 
         Raises:
             ModelUnavailableError: no answer despite retries; trying later may help.

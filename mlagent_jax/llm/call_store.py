@@ -20,7 +20,6 @@ CREATE TABLE IF NOT EXISTS calls (
     key TEXT PRIMARY KEY,
     used REAL NOT NULL,     -- seconds since 1970
     bytes INTEGER NOT NULL, -- of the answer
-    model TEXT NOT NULL,
     answer TEXT NOT NULL    -- JSON
 ) WITHOUT ROWID;
 """
@@ -65,20 +64,27 @@ class CallStore:
                     self._database.execute("UPDATE calls SET used = ? WHERE key = ?", (time.time(), key))
         return record
 
-    def put(self, key: str, model: str, answer: dict[str, Any]) -> None:
-        """Stores an answer that was paid for. Raises CallStoreError: without it, the answer would be paid for again."""
+    def put(self, key: str, answer: dict[str, Any]) -> dict[str, Any]:
+        """Stores an answer, unless there is one; returns what is stored.
+
+        So runs that ask the same at the same time go on with the same answer, and each can be replayed.
+        Raises CallStoreError: without it, the answer would be paid for again.
+        """
         text = json.dumps(answer)
         with self._lock:
             try:
                 with self._database:
                     self._database.execute(
-                        "INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?, ?)",
-                        (key, time.time(), len(text), model, text),
+                        "INSERT INTO calls VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
+                        (key, time.time(), len(text), text),
                     )
+                    row = self._database.execute("SELECT answer FROM calls WHERE key = ?", (key,)).fetchone()
                 if self._stored % _STORES_PER_EVICTION == 0:
                     self._evict()
                 self._stored += 1
-            except sqlite3.Error as error:
+                stored: dict[str, Any] = json.loads(row[0])
+                return stored
+            except (sqlite3.Error, ValueError) as error:
                 raise self._error(error) from error
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from mlagent_jax.text.chat import Message
 
 CHARS_PER_TOKEN = 3  # a low estimate, so that a prompt that seems to fit does
 _TOO_LONG = "too_long"
+_MESSAGE_TOKENS = 16  # at most, of a chat template for each message
 
 
 class NotRecordedError(ModelError):
@@ -103,12 +104,13 @@ class ChatModel:
 
     def _recorded(self, key: str) -> Answer | None:
         record = self._store.get(key)
-        if record is None:
-            return None
-        self._usage.add_recorded(self.role)
-        if _TOO_LONG in record:
-            raise TooLongError(record[_TOO_LONG])
-        return _without_cost(Answer(**{**record, "usage": Usage(**record["usage"])}))
+        if record is not None:
+            self._usage.add_recorded(self.role)
+            return _without_cost(_answer(record))
+        # A refusal costs nothing, and the model's context may have grown since: so only a replay takes it from here.
+        if self._backend is None and (refusal := self._store.get(f"{key}/{_TOO_LONG}")) is not None:
+            raise TooLongError(refusal[_TOO_LONG])
+        return None
 
     def _paid(self, key: str, question: Question) -> Answer:
         if self._backend is None:
@@ -117,27 +119,40 @@ class ChatModel:
                 f"{self._store.path}: name the folder of the recorded run's calls in config.models.cache_dir, with the "
                 "settings of that run, or set config.models.replay to False"
             )
-        with self._budget.reserve(self.role, self._most_dollars(question)):
+        most = self._most_dollars(question)
+
+        def abandoned() -> None:
+            self._usage.add_abandoned(self.role, most)
+            self._budget.check(self.role, most)
+
+        with self._budget.reserve(self.role, most):
             try:
-                answer = self._backend.ask(question)
+                answer = self._backend.ask(question, abandoned)
             except TooLongError as error:
-                self._store.put(key, self.config.model, {_TOO_LONG: str(error)})
+                self._store.put(f"{key}/{_TOO_LONG}", {_TOO_LONG: str(error)})
                 raise
-            usage = answer.usage
-            dollars = self.config.price.dollars(
-                usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens
-            )
-            answer = replace(answer, usage=replace(usage, dollars=dollars))
+            usage = replace(answer.usage, dollars=self._dollars(answer.usage, most))
             try:
-                self._store.put(key, self.config.model, asdict(answer))
+                stored = self._store.put(key, asdict(replace(answer, usage=usage)))
             finally:  # money that is spent shows, even if the answer cannot be stored
-                self._usage.add(self.role, answer.usage)
-        return answer
+                self._usage.add(self.role, usage)
+        return replace(_answer(stored), usage=usage)
+
+    def _dollars(self, usage: Usage, most: float) -> float:
+        """The price of an answer, which is `most` if its server does not count tokens."""
+        if not usage.prompt_tokens and not usage.completion_tokens:
+            return most
+        return self.config.price.dollars(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
 
     def _most_dollars(self, question: Question) -> float:
-        # Of bytes, as many scripts have a token for each character, which takes three of them.
-        size = sum(len(message.content.encode(errors="replace")) for message in question.chat)
-        return self.config.price.dollars(size / CHARS_PER_TOKEN, question.max_tokens)
+        # Tokenizers that fall back to bytes have at most one token for each byte.
+        size = sum(
+            len(message.content.encode(errors="replace")) + _MESSAGE_TOKENS for message in question.chat
+        )
+        if question.schema is not None:
+            size += len(json.dumps(question.schema))
+        price = self.config.price
+        return max(price.dollars(size, question.max_tokens), price.dollars(size, question.max_tokens, size))
 
 
 def call_key(identity: Mapping[str, str], question: Question) -> str:
@@ -150,7 +165,12 @@ def call_key(identity: Mapping[str, str], question: Question) -> str:
         "seed": question.seed,
         "schema": question.schema,
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    # Not sorted: the order of a schema's properties is the one in which a model writes them.
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _answer(record: dict[str, Any]) -> Answer:
+    return Answer(**{**record, "usage": Usage(**record["usage"])})
 
 
 def _without_cost(answer: Answer) -> Answer:

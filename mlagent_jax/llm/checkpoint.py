@@ -6,6 +6,7 @@ import hashlib
 import queue
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
@@ -51,9 +52,10 @@ class Checkpoint:
         self._loading = threading.Lock()
         self._thread: _EngineThread | None = None
 
-    def ask(self, question: Question) -> Answer:
+    def ask(self, question: Question, abandoned: Callable[[], None] = lambda: None) -> Answer:
         """See `Backend.ask`."""
-        began, thread = time.monotonic(), self._engine_thread()
+        thread = self._engine_thread()
+        began = time.monotonic()
         prompt = encode_prompt(thread.tokenizer, question.chat).tolist()
         sample = thread.generate(prompt, question)
         text = response_text(thread.tokenizer, sample.tokens)
@@ -108,11 +110,15 @@ class _EngineThread:
     def _run(self) -> None:
         try:
             self._loop()
+            self._fail(ModelError("the checkpoint was closed before it had answered"))
         except BaseException as error:  # whatever it is, nobody may keep waiting for this thread
-            for future in self._waiting.values():
-                future.set_exception(error)
+            self._fail(error)
             while (item := self._inbox.get()) is not None:
                 item[1].set_exception(error)
+
+    def _fail(self, error: BaseException) -> None:
+        for future in self._waiting.values():
+            future.set_exception(error)
 
     def _loop(self) -> None:
         while True:

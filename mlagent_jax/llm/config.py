@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -39,14 +40,16 @@ class ModelConfig:
         "checkpoint" for a folder of weights in our own engine, on this machine.
     model: its name at the endpoint, or the checkpoint's folder (Hugging Face safetensors and tokenizer).
     base_url: of the endpoint, such as "http://localhost:8000/v1"; "" for OpenAI's.
-    api_key_variable: the environment variable with the endpoint's key; your own server may need none.
+    api_key_variable: the environment variable with the endpoint's key. "": OPENAI_API_KEY for OpenAI's endpoint, and
+        no key for another.
     price: of the endpoint's tokens. Without it, calls count as free.
     temperature: 0 for always the likeliest token. max_tokens: of an answer, a reasoning model's thoughts included.
     context_tokens: the model's context; an episode ends before its history exceeds it, assuming 3 characters per token.
     token_limit: the name by which the endpoint wants `max_tokens`. "auto": max_tokens, or max_completion_tokens once
         the endpoint has answered that it wants that.
     parallel: the number of concurrent requests.
-    timeout_seconds: for one request to the endpoint, from its first to its last byte.
+    timeout_seconds: after which a request to the endpoint is given up, when its next part arrives or none does for as
+        long: so it takes at most twice as long once the answer begins.
     retries: after the first attempt, with growing pauses, or those that the server asks for.
     dtype: of a checkpoint's weights, cache and computation.
     """
@@ -54,7 +57,7 @@ class ModelConfig:
     backend: str = setting(SCRIPTED, choices=(SCRIPTED, ENDPOINT, CHECKPOINT))
     model: str = setting("")
     base_url: str = setting("", defines_run=False)
-    api_key_variable: str = setting("OPENAI_API_KEY", filled=True, defines_run=False)
+    api_key_variable: str = setting("", defines_run=False)
     price: Prices = field(default_factory=Prices)
     temperature: float = setting(0.0, at_least=0)
     max_tokens: int = setting(4096, at_least=1)
@@ -62,13 +65,8 @@ class ModelConfig:
     token_limit: str = setting("auto", choices=TOKEN_LIMITS, defines_run=False)
     parallel: int = setting(8, at_least=1, at_most=4096, defines_run=False)
     timeout_seconds: float = setting(120.0, above=0, defines_run=False)
-    retries: int = setting(5, at_least=0, defines_run=False)
+    retries: int = setting(5, at_least=0, at_most=100, defines_run=False)
     dtype: str = setting("float32", choices=("float32", "bfloat16"))
-
-
-@dataclass(frozen=True)
-class CoderConfig(ModelConfig):
-    """The coder, which writes scripts and reports on files."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +102,7 @@ class ModelsConfig:
     """Who plays each role, and what the models' calls may cost.
 
     budget: dollars that the calls of a run may cost; -1 for any. The run stops before the call that could exceed it.
+        A request that was given up, and an answer whose tokens the server does not count, cost the most they can.
     replay: answer every call from the store, and fail where an answer is not there: no model is needed.
     cache_dir: a folder of recorded calls that all runs which name it share, at the same time too; on a local disk. ""
         keeps them in the work directory.
@@ -115,7 +114,7 @@ class ModelsConfig:
     cache_dir: str = setting("", defines_run=False)
     cache_mb: float = setting(CALLS_MB, at_least=1, defines_run=False)
     expert: ExpertConfig = field(default_factory=ExpertConfig)
-    coder: CoderConfig = field(default_factory=CoderConfig)
+    coder: ModelConfig = field(default_factory=ModelConfig)
     idea_writer: IdeaWriterConfig = field(default_factory=IdeaWriterConfig)
     agent: AgentConfig = field(default_factory=AgentConfig)
 
@@ -168,6 +167,7 @@ def _problems(role: str, config: ModelConfig) -> list[str]:
             f"config.models.{role} has the backend {config.backend!r}, but config.models.{role}.model is ''; set it to "
             f"{meant}"
         )
+    found += _exposed(role, config)
     if config.backend == CHECKPOINT and getattr(config, "structured_output", False):
         found.append(
             f"config.models.{role}.structured_output is True, but config.models.{role}.backend is 'checkpoint', whose "
@@ -177,5 +177,21 @@ def _problems(role: str, config: ModelConfig) -> list[str]:
         found.append(
             f"config.models.{role}.max_tokens is {config.max_tokens}, but must leave room for the prompt in "
             f"context_tokens, {config.context_tokens}"
+        )
+    return found
+
+
+def _exposed(role: str, config: ModelConfig) -> list[str]:
+    """Settings that seem to hold a secret, which messages and config.json would show; so they are not quoted."""
+    found = []
+    if config.api_key_variable and not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", config.api_key_variable):
+        found.append(
+            f"config.models.{role}.api_key_variable is no name of an environment variable; put the key into one, such "
+            "as CODER_KEY, and set it to that name"
+        )
+    if "@" in config.base_url:
+        found.append(
+            f"config.models.{role}.base_url holds a user or password; put a key into an environment variable, and "
+            f"name that in config.models.{role}.api_key_variable"
         )
     return found

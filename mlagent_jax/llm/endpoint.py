@@ -10,7 +10,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _NO_COMPLETION = "did not send a chat completion"
 _FIRST_PAUSE, _MAX_PAUSE = 0.5, 30.0  # seconds
 _SCHEMA_NAME = "answer"
+_OPENAI_KEY = "OPENAI_API_KEY"
 
 
 class Endpoint:
@@ -51,20 +52,22 @@ class Endpoint:
         self._limit = "max_tokens" if config.token_limit == "auto" else config.token_limit
         self._client = _client(role, config)
 
-    def ask(self, question: Question) -> Answer:
+    def ask(self, question: Question, abandoned: Callable[[], None] = lambda: None) -> Answer:
         """See `Backend.ask`."""
         with self._slots:
-            return self._ask_with_retries(question)
+            return self._ask_with_retries(question, abandoned)
 
     def close(self) -> None:
         self._client.close()
 
-    def _ask_with_retries(self, question: Question) -> Answer:
+    def _ask_with_retries(self, question: Question, abandoned: Callable[[], None]) -> Answer:
         retries = self._config.retries
         for attempt in range(retries + 1):
             try:
                 return self._ask(question)
             except TransientError as error:
+                if error.may_cost:
+                    abandoned()
                 if attempt >= retries:
                     raise ModelUnavailableError(self._message(error.fault, str(error))) from error
                 backoff = min(_FIRST_PAUSE * 2**attempt, _MAX_PAUSE)
@@ -84,11 +87,11 @@ class Endpoint:
         try:
             completion = json.loads(self._send(question, limit, began))
             return read_completion(completion, question.max_tokens, time.monotonic() - began)
-        except openai.APITimeoutError as error:
-            raise TransientError("does not answer", self._timeout()) from error
         except openai.APIConnectionError as error:
-            cause = f"{error} {error.__cause__ or ''}".strip()
-            raise TransientError("does not answer", one_line(cause)) from error
+            late = isinstance(error, openai.APITimeoutError)
+            reason = self._timeout() if late else one_line(f"{error} {error.__cause__ or ''}".strip())
+            was_sent = not type(error.__cause__).__name__.startswith("Connect")
+            raise TransientError("does not answer", reason, may_cost=was_sent) from error
         except openai.APIStatusError as error:
             if faults.wants_other_limit(error) and limit == "max_tokens" and self._chooses_limit:
                 logging.info("%s: the endpoint wants max_completion_tokens.", self._role)
@@ -148,11 +151,12 @@ class Endpoint:
             return Answer("", Usage(seconds), "the server's content filter refused the request")
         reason = faults.reason_of(error)
         if faults.may_pass(error):
-            raise TransientError(
-                "is busy or broken", reason, faults.retry_after(error.response.headers)
-            ) from error
+            pause = faults.retry_after(error.response.headers)
+            raise TransientError("is busy or broken", reason, pause, may_cost=False) from error
         if faults.refuses_schema(error):
             reason += f"; set config.models.{self._role}.structured_output to False"
+        elif faults.refuses_temperature(error):
+            reason += f"; set config.models.{self._role}.temperature, now {self._config.temperature:g}, to 1"
         raise ModelError(self._message("refuses the request", reason)) from error
 
     def _timeout(self) -> str:
@@ -161,14 +165,19 @@ class Endpoint:
     def _message(self, fault: str, reason: str) -> str:
         return (
             f"config.models.{self._role}: the endpoint at {self._client.base_url} {fault} for model "
-            f"{self._config.model!r} ({reason}); check base_url, model and key ({self._config.api_key_variable}) and "
-            "start again: finished work is kept"
+            f"{self._config.model!r} ({reason}); check base_url, model and the key in api_key_variable "
+            f"({_key_variable(self._config) or 'none is set'}) and start again: finished work is kept"
         )
 
 
 def endpoint_address(config: ModelConfig) -> str:
     """The address that requests go to, as far as it is configured; "" for OpenAI's."""
     return (config.base_url or os.environ.get("OPENAI_BASE_URL", "")).rstrip("/")
+
+
+def _key_variable(config: ModelConfig) -> str:
+    """The key for OpenAI goes nowhere else unless it is named for there. "" for none."""
+    return config.api_key_variable or ("" if config.base_url else _OPENAI_KEY)
 
 
 def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -192,19 +201,20 @@ def _client(role: str, config: ModelConfig) -> openai.OpenAI:
         raise ModelError(
             f"{where}.base_url is {config.base_url!r}, expected a URL such as http://localhost:8000/v1"
         )
-    key = os.environ.get(config.api_key_variable, "").strip()
+    variable = _key_variable(config)
+    key = os.environ.get(variable, "").strip()
     if not key.isascii() or not key.isprintable():
         raise ModelError(
-            f"{where}: the key in the environment variable {config.api_key_variable} has a character that is not "
+            f"{where}: the key in the environment variable {variable} has a character that is not "
             "printable ASCII"
         )
-    if not key and not config.base_url:
+    if not key and variable:
         raise ModelError(
-            f"{where} needs a key in the environment variable {config.api_key_variable}, or the base_url of your own "
-            "server"
+            f"{where} needs a key in the environment variable {variable}, or the base_url of your own server and an "
+            "empty api_key_variable"
         )
     return openai.OpenAI(
-        api_key=key or "none",
+        api_key=key or faults.NO_KEY,
         base_url=config.base_url or None,
         max_retries=0,
         timeout=config.timeout_seconds,

@@ -27,16 +27,24 @@ _TOO_LONG_PHRASES = (  # OpenAI's error code, and the messages of vLLM, llama.cp
 )
 _FILTER_PHRASES = ("content_filter", "content management policy")
 _BAD_REQUEST = (400, 422)
+NO_KEY = "none"  # what the client, which must have a key, sends in place of one
 _MAX_RETRY_AFTER = 600.0  # seconds that a server can make us wait
 
 
 class TransientError(Exception):
-    """A fault that may not occur again. retry_after: the seconds that the server asks us to wait, if it does."""
+    """A fault that may not occur again.
 
-    def __init__(self, fault: str, reason: str, retry_after: float | None = None) -> None:
+    retry_after: the seconds that the server asks us to wait, if it does. may_cost: whether the model may have worked on
+    the request.
+    """
+
+    def __init__(
+        self, fault: str, reason: str, retry_after: float | None = None, may_cost: bool = True
+    ) -> None:
         super().__init__(reason)
         self.fault = fault
         self.retry_after = retry_after
+        self.may_cost = may_cost
 
 
 def is_too_long(error: openai.APIStatusError) -> bool:
@@ -50,13 +58,22 @@ def is_filtered(error: openai.APIStatusError) -> bool:
 
 
 def wants_other_limit(error: openai.APIStatusError) -> bool:
-    """Whether the model takes `max_completion_tokens` instead of `max_tokens`, as OpenAI's reasoning models do."""
-    return error.status_code in _BAD_REQUEST and _mentions(error, ("max_completion_tokens",))
+    """Whether the model takes `max_completion_tokens` instead of `max_tokens`, as OpenAI's reasoning models do.
+
+    vLLM names both where a request is too long.
+    """
+    named = error.status_code in _BAD_REQUEST and _mentions(error, ("max_completion_tokens",))
+    return named and not is_too_long(error)
 
 
 def refuses_schema(error: openai.APIStatusError) -> bool:
     """Whether the server knows no JSON schema of answers, or not this one."""
     return error.status_code in _BAD_REQUEST and _mentions(error, ("response_format", "json_schema"))
+
+
+def refuses_temperature(error: openai.APIStatusError) -> bool:
+    """Whether the model takes no such temperature, as OpenAI's reasoning models, which take 1 alone."""
+    return error.status_code in _BAD_REQUEST and _mentions(error, ("temperature",))
 
 
 def may_pass(error: openai.APIStatusError) -> bool:
@@ -72,11 +89,16 @@ def reason_of(error: openai.APIStatusError) -> str:
 
 
 def error_text(error: openai.APIStatusError) -> str:
-    """The error with the server's message, which the client only shows if it is in OpenAI's field `message`."""
+    """The error with the server's message, which the client only shows if it is in OpenAI's field `message`.
+
+    Some servers repeat the key that they were sent, which is left out.
+    """
     sent = error.body
     if isinstance(sent, dict):
         sent = "" if isinstance(sent.get("message"), str) else sent.get("detail") or sent
-    return f"{error} - {sent}" if sent else str(error)
+    text = f"{error} - {sent}" if sent else str(error)
+    key = error.request.headers.get("Authorization", "").removeprefix("Bearer ")
+    return text.replace(key, "[key]") if key and key != NO_KEY else text
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

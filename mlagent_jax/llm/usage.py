@@ -23,10 +23,13 @@ class RoleUsage:
     """Totals of a role since the run began.
 
     calls: those that its model answered. recorded_calls: those that the store answered, which cost nothing.
+    abandoned_requests: those that were given up although the model may have worked on them. Nobody says what they cost,
+        so `dollars` has the most that they can have.
     """
 
     calls: int = 0
     recorded_calls: int = 0
+    abandoned_requests: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
@@ -43,17 +46,21 @@ class UsageLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.roles = read_usage(path)
-        self._step = sum(usage.calls + usage.recorded_calls for usage in self.roles.values())
+        self._step = sum(
+            usage.calls + usage.recorded_calls + usage.abandoned_requests for usage in self.roles.values()
+        )
 
     @property
     def dollars(self) -> float:
-        return sum(usage.dollars for usage in self.roles.values())
+        with self._lock:
+            return sum(usage.dollars for usage in self.roles.values())
 
     @property
     def tokens(self) -> int:
-        return sum(usage.prompt_tokens + usage.completion_tokens for usage in self.roles.values())
+        with self._lock:
+            return sum(usage.prompt_tokens + usage.completion_tokens for usage in self.roles.values())
 
     def add(self, role: str, usage: Usage) -> None:
         """Counts a call that the role's model has answered."""
@@ -75,6 +82,14 @@ class UsageLog:
         with self._lock:
             totals = self.roles.setdefault(role, RoleUsage())
             totals.recorded_calls += 1
+            self._append(role, totals)
+
+    def add_abandoned(self, role: str, dollars: float) -> None:
+        """Counts a request that was given up. dollars: the most that it can have cost."""
+        with self._lock:
+            totals = self.roles.setdefault(role, RoleUsage())
+            totals.abandoned_requests += 1
+            totals.dollars += dollars
             self._append(role, totals)
 
     def by_role(self) -> str:
@@ -125,14 +140,9 @@ class Budget:
         """
         mine = object()
         with self._changed:
-            while 0 < self._limit < self._usage.dollars + sum(self._reserved.values()) + dollars:
+            while self._exceeded(dollars):
                 if not self._reserved:
-                    raise BudgetSpentError(
-                        f"config.models.budget is ${self._limit:.4g}, which does not cover the next call of "
-                        f"config.models.{role} (at most ${dollars:.2g}): ${self._usage.dollars:.4g} are spent "
-                        f"({self._usage.by_role()}); finished work is kept, and the same command with a higher "
-                        "--config.models.budget resumes"
-                    )
+                    raise self._error(role, dollars)
                 self._changed.wait()
             self._reserved[mine] = dollars
         try:
@@ -141,3 +151,20 @@ class Budget:
             with self._changed:
                 del self._reserved[mine]
                 self._changed.notify_all()
+
+    def check(self, role: str, dollars: float) -> None:
+        """Raises BudgetSpentError unless a call in progress may make its request, of at most `dollars`, once more."""
+        with self._changed:
+            if self._exceeded():
+                raise self._error(role, dollars)
+
+    def _exceeded(self, more: float = 0.0) -> bool:
+        return 0 < self._limit < self._usage.dollars + sum(self._reserved.values()) + more
+
+    def _error(self, role: str, dollars: float) -> BudgetSpentError:
+        return BudgetSpentError(
+            f"config.models.budget is ${self._limit:.4g}, which does not cover the next call of "
+            f"config.models.{role} (at most ${dollars:.2g}): ${self._usage.dollars:.4g} are spent "
+            f"({self._usage.by_role()}); finished work is kept, and the same command with a higher "
+            "--config.models.budget resumes"
+        )

@@ -312,6 +312,7 @@ GLOSSARY: dict[str, tuple[Metric, ...]] = {
     LLM: (
         Metric("llm/ROLE/calls", "calls", "answered by the role's model", _USAGE),
         Metric("llm/ROLE/recorded_calls", "calls", "answered from recorded calls, at no cost", _USAGE),
+        Metric("llm/ROLE/abandoned_requests", "requests", "given up; each costs the most it can", _USAGE),
         Metric(
             "llm/ROLE/{prompt_tokens,completion_tokens}",
             "tokens",

@@ -53,7 +53,7 @@ def test_what_the_user_must_mend_ends_the_run_in_a_sentence(server, answer, reas
     with pytest.raises(ModelError, match=reason) as caught:
         LLMCoder(model_of(server)).edit("x", "y")
     assert isinstance(caught.value, UserError) and str(caught.value).startswith("config.models.coder: ")
-    assert server.url in str(caught.value) and "OPENAI_API_KEY" in str(caught.value)
+    assert server.url in str(caught.value) and "api_key_variable (none is set)" in str(caught.value)
 
 
 @pytest.mark.parametrize("answer", [error(500, "broken"), error(429, "busy"), (200, {}, "<html>")])

@@ -214,6 +214,14 @@ CODER = {"models.coder.backend": "endpoint", "models.coder.model": "qwen"}
             {"models.expert": {"backend": "checkpoint", "model": "hf", "structured_output": True}},
             "config.models.expert.structured_output is True, but config.models.expert.backend is 'checkpoint'",
         ),
+        (
+            CODER | {"models.coder.api_key_variable": "sk-123"},
+            "config.models.coder.api_key_variable is no name of an environment variable",
+        ),
+        (
+            CODER | {"models.coder.base_url": "http://me:s3cret@host/v1"},
+            "config.models.coder.base_url holds a user or password",
+        ),
         ({"models.budget": 0.0}, "config.models.budget is 0.0, but must be a number above 0, or -1"),
         ({"prompt.max_steps": 9}, "config.prompt.max_steps is 9, but config.episode.steps is 15"),
         ({"model.shape.num_key_value_heads": 3}, "config.model.shape: num_attention_heads 2"),

@@ -67,11 +67,41 @@ def test_what_determines_an_answer_tells_calls_apart(server, tmp_path):
         assert ask().text == ask().text
         assert len(server.requests) == before + 1
     with chat_server() as elsewhere:
-        model_of(elsewhere, **shared).ask(HI, seed=1)
+        model_of(server, base_url=elsewhere.url, **shared).ask(HI, seed=1)
         assert len(elsewhere.requests) == 1
     sent = len(server.requests)
     model_of(server, **shared, parallel=1, retries=0, timeout_seconds=9.0, price=PRICE).ask(HI, seed=1)
     assert len(server.requests) == sent
+
+
+def test_the_order_of_a_schemas_properties_tells_calls_apart(server):
+    """A model writes them in that order."""
+    numbered(server)
+    model = model_of(server)
+    schemas = ({"properties": {name: {"type": "string"} for name in names}} for names in ("ab", "ba"))
+    assert [model.ask(HI, schema=schema).text for schema in schemas] == ["answer 1", "answer 2"]
+
+
+def test_runs_that_ask_the_same_at_once_go_on_with_the_same_answer(server, tmp_path):
+    """Each pays, and what was recorded first is what both have, so that both can be replayed."""
+    both = threading.Barrier(2)
+    server.answers = [lambda _: (both.wait(10) and "one") or "other"]
+    models = [role_models(server, tmp_path / run, cache_dir=str(tmp_path), price=PRICE) for run in "ab"]
+    with ThreadPoolExecutor(2) as pool:
+        texts = list(pool.map(lambda each: each.of("coder").ask(HI).text, models))
+    assert len(server.requests) == 2 and texts[0] == texts[1]
+    assert [each.spent_by_role() for each in models] == ["coder $7e-05"] * 2
+
+
+def test_a_request_that_was_too_long_is_made_again(server, tmp_path):
+    """It costs nothing to ask, and the server may have been started with a longer context since."""
+    server.answers = [error(400, "maximum context length is 9", "context_length_exceeded"), "it fits"]
+    model = role_models(server, tmp_path).of("coder")
+    with pytest.raises(TooLongError):
+        model.ask(HI)
+    assert model.ask(HI).text == "it fits"
+    replayed = role_models(server, tmp_path, replay=True).of("coder")
+    assert replayed.ask(HI).text == "it fits" and len(server.requests) == 2
 
 
 def test_identical_calls_that_arrive_together_are_one(server, tmp_path):
@@ -110,7 +140,7 @@ def test_without_a_price_for_cached_tokens_they_cost_what_others_do():
 
 
 def test_a_budget_stops_before_it_is_exceeded_and_a_higher_one_resumes(server, tmp_path):
-    limits = {"price": PRICE, "max_tokens": 5}  # so a call costs at most a little less than CALL
+    limits = {"price": PRICE, "max_tokens": 5}  # so a call costs at most a little more than CALL
     models = role_models(server, tmp_path, budget=2.5 * CALL, **limits)
     models.of("expert").ask(HI, seed=1)
     models.of("coder").ask(HI)
@@ -147,6 +177,21 @@ def test_a_budget_holds_for_calls_at_once_too(server, tmp_path):
         list(pool.map(ask, range(8)))
     # After three calls $4 are left, which is less than the $5 that a fourth one may cost.
     assert sorted(outcomes) == ["hello"] * 3 + ["stopped"] * 5 and len(server.requests) == 3
+
+
+def test_what_nobody_counts_costs_the_most_that_it_can(server, tmp_path):
+    price = Prices(output=1e6)  # a dollar a token
+    limits = {"price": price, "max_tokens": 5}
+    server.answers = [{"content": "hello", "usage": None}]
+    assert role_models(server, tmp_path / "uncounted", **limits).of("coder").ask(HI).usage.dollars == 5.0
+    server.answers = [(200, {}, '{"choices": []}')]
+    models = role_models(server, tmp_path / "abandoned", budget=11.0, **limits)
+    sent = len(server.requests)
+    with pytest.raises(BudgetSpentError, match=r"budget is \$11, .* \$10 are spent"):
+        models.of("coder").ask(HI)
+    assert len(server.requests) == sent + 2, "of three attempts"
+    last = metrics(tmp_path / "abandoned")[-1]
+    assert (last["llm/coder/abandoned_requests"], last["llm/dollars"]) == (2, 10.0)
 
 
 def test_a_call_that_fails_keeps_nothing_of_the_budget(server, tmp_path):
@@ -205,34 +250,37 @@ def test_an_outage_is_not_recorded(server, tmp_path):
 
 # The store.
 
+PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 WRITER = """
 import sys
 from pathlib import Path
 from mlagent_jax.llm.call_store import CallStore
 store = CallStore(Path(sys.argv[1]), 100.0)
 for number in range(40):
-    store.put(f"{sys.argv[2]}/{number}", "m", {"text": sys.argv[2]})
-    store.put("same", "m", {"text": "same"})
+    store.put(f"{sys.argv[2]}/{number}", {"text": sys.argv[2]})
+    first = store.put("same", {"text": sys.argv[2]})
+print(first["text"])
 """
 
 
 def test_many_processes_share_a_store(tmp_path):
     path = tmp_path / "calls.sqlite"
     writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(path), name], stderr=subprocess.PIPE)
+        subprocess.Popen([sys.executable, "-c", WRITER, str(path), name], text=True, **PIPES)
         for name in "abc"
     ]
-    assert [(writer.wait(), writer.stderr.read()) for writer in writers] == [(0, b"")] * 3
+    told = [writer.communicate() for writer in writers]
+    assert [(writer.returncode, err) for writer, (_, err) in zip(writers, told, strict=True)] == [(0, "")] * 3
     store = CallStore(path, 100.0)
     assert all(store.get(f"{name}/{number}") == {"text": name} for name in "abc" for number in range(40))
-    assert store.get("same") == {"text": "same"} and store.get("d/0") is None
+    assert {out.strip() for out, _ in told} == {store.get("same")["text"]} and store.get("d/0") is None
 
 
 def test_a_store_keeps_to_its_size_and_drops_what_is_used_least(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("mlagent_jax.llm.call_store._STORES_PER_EVICTION", 1)
     store = CallStore(tmp_path / "calls.sqlite", 0.01)
     for number in range(12):
-        store.put(str(number), "m", {"text": "x" * 1000})
+        store.put(str(number), {"text": "x" * 1000})
         assert store.get("0"), "it is used all the time"
     kept = [number for number in range(12) if store.get(str(number))]
     assert kept[0] == 0 and kept[-1] == 11 and len(kept) <= 10 and 1 not in kept

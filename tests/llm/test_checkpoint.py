@@ -1,6 +1,7 @@
 """A folder of weights in a role: what it answers to many at once is what the model says to each alone."""
 
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 
 from mlagent_jax.llm.backend import ModelError, Question, TooLongError
 from mlagent_jax.llm.checkpoint import Checkpoint, checkpoint_digest
-from mlagent_jax.llm.config import CoderConfig, ModelsConfig
+from mlagent_jax.llm.config import ModelConfig, ModelsConfig
 from mlagent_jax.llm.roles import RoleModels
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.models.hf import save_hf
@@ -52,7 +53,7 @@ def config(folder, **changes):
         "max_tokens": 8,
         "parallel": 2,
     }
-    return CoderConfig(**values | changes)
+    return ModelConfig(**values | changes)
 
 
 def question(text, temperature=0.0, seed=None):
@@ -126,6 +127,19 @@ def test_a_folder_that_is_none_or_too_short_a_context_is_named(folder, tmp_path)
         ModelError, match=r"config.models.coder.context_tokens is 99999999, but .* was trained for"
     ):
         Checkpoint("coder", config(folder, context_tokens=99_999_999))
+
+
+def test_a_checkpoint_that_is_closed_leaves_nobody_waiting(folder, monkeypatch):
+    checkpoint = Checkpoint("coder", config(folder))
+    thread = checkpoint._engine_thread()
+    monkeypatch.setattr(thread._engine, "step", lambda: time.sleep(0.01) or [])
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(checkpoint.ask, question("sea"))
+        while not thread._waiting:
+            time.sleep(0.01)
+        checkpoint.close()
+        with pytest.raises(ModelError, match="closed before it had answered"):
+            asked.result()
 
 
 def test_an_engine_that_fails_leaves_nobody_waiting(folder, monkeypatch):

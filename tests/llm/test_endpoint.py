@@ -11,8 +11,8 @@ import pytest
 from chat_server import HI, completion, error
 
 from mlagent_jax.llm import endpoint
-from mlagent_jax.llm.backend import ModelError, ModelUnavailableError, Question
-from mlagent_jax.llm.config import CoderConfig
+from mlagent_jax.llm.backend import ModelError, ModelUnavailableError, Question, TooLongError
+from mlagent_jax.llm.config import ModelConfig
 from mlagent_jax.llm.endpoint import Endpoint
 from mlagent_jax.text.chat import Message
 
@@ -21,7 +21,7 @@ QUESTION = Question(tuple(HI), 5, 0.0)
 
 def endpoint_of(server, **changes):
     return Endpoint(
-        "coder", CoderConfig(**{"base_url": server.url, "model": "qwen", "retries": 2, **changes})
+        "coder", ModelConfig(**{"base_url": server.url, "model": "qwen", "retries": 2, **changes})
     )
 
 
@@ -62,7 +62,7 @@ def test_faults_that_may_pass_are_tried_again_and_told(server, fault, caplog):
 
 
 def test_a_server_that_is_too_slow_is_named_with_the_limit(server):
-    server.answers = [lambda _: time.sleep(0.5)]
+    server.answers = [lambda _: time.sleep(0.2)]
     with pytest.raises(ModelUnavailableError, match=r"no answer within timeout_seconds = 0.1"):
         say_hi(server, timeout_seconds=0.1, retries=1)
     assert len(server.requests) == 2
@@ -101,15 +101,33 @@ def test_what_is_refused_is_not_tried_again(server, status):
 )
 def test_an_address_that_is_none_is_named_at_once(url):
     with pytest.raises(ModelError, match=r"base_url is .*, expected a URL such as http://localhost:8000/v1"):
-        Endpoint("coder", CoderConfig(base_url=url, model="qwen"))
+        Endpoint("coder", ModelConfig(base_url=url, model="qwen"))
 
 
 def test_a_key_is_taken_without_its_line_end_and_odd_ones_are_named(server, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "s3cret\n")
-    assert say_hi(server) == "hello"
-    monkeypatch.setenv("OPENAI_API_KEY", "schlüssel")
-    with pytest.raises(ModelError, match="OPENAI_API_KEY has a character that is not printable ASCII"):
-        endpoint_of(server)
+    monkeypatch.setenv("MY_KEY", "s3cret\n")
+    assert say_hi(server, api_key_variable="MY_KEY") == "hello"
+    monkeypatch.setenv("MY_KEY", "schlüssel")
+    with pytest.raises(ModelError, match="MY_KEY has a character that is not printable ASCII"):
+        endpoint_of(server, api_key_variable="MY_KEY")
+
+
+def test_openais_key_is_sent_to_no_other_server(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "s3cret")
+    say_hi(server)
+    assert "s3cret" not in str(server.headers)
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    say_hi(server, base_url="")
+    assert server.headers[-1]["authorization"] == "Bearer s3cret"
+
+
+def test_a_key_that_a_server_repeats_is_not_shown(server, monkeypatch, caplog):
+    monkeypatch.setenv("MY_KEY", "s3cret")
+    for status in (401, 500):
+        server.answers = [error(status, "unknown key s3cret")]
+        with pytest.raises(ModelError, match=r"unknown key \[key\]"):
+            say_hi(server, api_key_variable="MY_KEY", retries=1)
+    assert "s3cret" not in caplog.text and "unknown key [key]" in caplog.text
 
 
 def test_content_in_parts_is_one_text(server):
@@ -134,7 +152,7 @@ def test_a_key_is_taken_from_the_environment(server, monkeypatch):
     with pytest.raises(
         ModelError, match=r"config.models.coder needs a key in the environment variable OTHER_KEY"
     ):
-        Endpoint("coder", CoderConfig(model="gpt", api_key_variable="OTHER_KEY"))
+        Endpoint("coder", ModelConfig(model="gpt", api_key_variable="OTHER_KEY"))
 
 
 def test_what_cannot_be_encoded_is_sent_all_the_same(server):
@@ -189,6 +207,40 @@ def test_the_limit_goes_by_the_name_that_the_endpoint_wants(server):
     server.answers = [refusal]
     with pytest.raises(ModelError, match="refuses the request"):
         say_hi(server, token_limit="max_tokens")
+    too_long = (
+        "'max_tokens' or 'max_completion_tokens' is too large: 5. This model's maximum context length is 9"
+    )
+    server.answers, sent = [error(400, too_long)], len(server.requests)
+    with pytest.raises(TooLongError):
+        say_hi(server)
+    assert len(server.requests) == sent + 1, "vLLM names both, whichever it was sent"
+
+
+def test_a_temperature_that_is_refused_is_named(server):
+    server.answers = [error(400, "Unsupported value: 'temperature' does not support 0 with this model.")]
+    with pytest.raises(ModelError, match=r"set config.models.coder.temperature, now 0, to 1"):
+        say_hi(server)
+
+
+@pytest.mark.parametrize(
+    ("answer", "count"),
+    [
+        (lambda _: time.sleep(0.2), 2),
+        ((200, {"Content-Length": 999}, "{}"), 2),
+        ((200, {}, '{"choices": []}'), 2),
+        (None, 2),
+        (error(429, "busy"), 0),
+        (error(500, "broken"), 0),
+    ],
+)
+def test_requests_that_may_have_cost_something_are_told(server, answer, count):
+    server.answers, told = [answer], []
+    with pytest.raises(ModelUnavailableError):
+        endpoint_of(server, timeout_seconds=0.1, retries=1).ask(QUESTION, lambda: told.append(1))
+    assert len(told) == count
+    with pytest.raises(ModelUnavailableError):
+        endpoint_of(server, base_url="http://127.0.0.1:1/v1").ask(QUESTION, lambda: told.append(1))
+    assert len(told) == count
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])

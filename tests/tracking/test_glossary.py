@@ -66,6 +66,7 @@ def test_calls_of_language_models_are_logged_by_the_names_of_their_entries(tmp_p
     log = UsageLog(tmp_path / "metrics.jsonl")
     log.add("coder", Usage(1.0, 10, 5))
     log.add_recorded("idea_writer")
+    log.add_abandoned("coder", 0.5)
     names = logged(tmp_path / "metrics.jsonl")
     assert unknown_metrics(LLM, names) == [] == unlogged_metrics(LLM, names)
 
