@@ -2,7 +2,7 @@
 
 import json
 import socket
-import tempfile
+import ssl
 import threading
 import time
 from contextlib import contextmanager
@@ -81,7 +81,11 @@ def error(status, message, code=None, **headers):
 class ChatServer(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.requests, self.headers, self.answers, self.lock = [], [], ["hello"], threading.Lock()
+        self.lock = threading.Lock()
+        self.reset()
+
+    def reset(self):
+        self.requests, self.headers, self.answers = [], [], ["hello"]
 
     @property
     def url(self):
@@ -111,17 +115,27 @@ def role_models(
 
 def model_of(server, role="coder", **changes) -> ChatModel:
     """One role's model, with a store of its own."""
-    return role_models(server, Path(tempfile.mkdtemp()), (role,), **changes).of(role)
+    return role_models(server, server.new_folder("model"), (role,), **changes).of(role)
 
 
 PRICE = Prices(input=2.0, cached_input=0.5, output=10.0)
 
 
-@pytest.fixture
-def server(monkeypatch):
+@pytest.fixture(scope="module")
+def running_server(tmp_path_factory):
     """A stand-in, in an environment that names no other server, and with short pauses."""
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(endpoint, "_FIRST_PAUSE", 0.001)
-    with chat_server() as server:
+    with chat_server() as server, pytest.MonkeyPatch.context() as patch:
+        for name in VARIABLES:
+            patch.delenv(name, raising=False)
+        patch.setattr(endpoint, "_FIRST_PAUSE", 0.001)
+        # Each client reads all certificates, which takes longer than most tests; this server has none.
+        patch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: None)
+        server.new_folder = tmp_path_factory.mktemp
         yield server
+
+
+@pytest.fixture
+def server(running_server):
+    """The stand-in, as new."""
+    running_server.reset()
+    return running_server

@@ -1,3 +1,3 @@
-from chat_server import server
+from chat_server import running_server, server
 
-__all__ = ["server"]  # a fixture
+__all__ = ["running_server", "server"]  # fixtures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 
 import pytest
 import tiny
@@ -83,33 +84,56 @@ def by_key(records):
     return sorted(records, key=lambda record: (record["agent"], record["task"], record["index"]))
 
 
-@pytest.fixture
-def whole(server, tmp_path, caplog):
-    caplog.set_level("INFO", logger="absl")
-    server.answers = [lambda request: (200, {}, completion(answer(request)))]
-    return run(server, tmp_path / "whole")
+class Whole:
+    """A run that nothing stopped, with the requests that it made and what it logged."""
+
+    def __init__(self, server, folder):
+        handler = logging.Handler()
+        handler.emit = lambda record: self.told.append(record.getMessage())
+        self.told, logger = [], logging.getLogger("absl")
+        server.answers, level = [by_request], logger.level
+        logger.addHandler(handler)
+        logger.setLevel("INFO")
+        try:
+            self.experiment = run(server, folder)
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+        self.requests, self.workdir = list(server.requests), self.experiment.workdir
 
 
-def test_each_role_asks_its_own_model_and_the_report_says_what_it_cost(server, whole, caplog):
-    asked = {role: sum(r["model"] == f"model-of-{role}" for r in server.requests) for role in ROLES}
-    assert all(asked.values()) and sum(asked.values()) == len(server.requests)
+def by_request(request):
+    return 200, {}, completion(answer(request))
+
+
+@pytest.fixture(scope="module")
+def whole(running_server, tmp_path_factory):
+    running_server.reset()
+    return Whole(running_server, tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.fixture(autouse=True)
+def answering(server):
+    server.answers = [by_request]
+
+
+def test_each_role_asks_its_own_model_and_the_report_says_what_it_cost(whole):
+    asked = {role: sum(r["model"] == f"model-of-{role}" for r in whole.requests) for role in ROLES}
+    assert all(asked.values()) and sum(asked.values()) == len(whole.requests)
     usage = read_usage(whole.workdir.metrics("llm"))
     assert {role: usage[role].calls for role in ROLES} == asked
     assert all(usage[role].dollars == pytest.approx(asked[role] * CALL) for role in ROLES)
-    temperatures = {r["model"].removeprefix("model-of-"): r["temperature"] for r in server.requests}
+    temperatures = {r["model"].removeprefix("model-of-"): r["temperature"] for r in whole.requests}
     assert temperatures == {"expert": 0.7, "coder": 0.0, "idea_writer": 1.0, "agent": 0.7}
-    told = [record.getMessage() for record in caplog.get_records("setup")]
-    progress = [line for line in told if line.startswith("evaluate ") and "models: $" in line]
-    assert f"models: ${len(server.requests) * CALL:.4g}, " in progress[-1]
+    progress = [line for line in whole.told if line.startswith("evaluate ") and "models: $" in line]
+    assert f"models: ${len(whole.requests) * CALL:.4g}, " in progress[-1]
     page = "".join(line.strip() for line in whole.workdir.report.read_text().splitlines())
     for role in ROLES:
         assert f"<td>model-of-{role}</td><td>{asked[role]}</td>" in page
 
 
 def test_a_budget_stops_the_run_and_a_higher_one_ends_it_as_if_it_had_been_whole(server, whole, tmp_path):
-    paid = len(server.requests)
-    server.requests.clear()
-    stops = 0
+    paid, stops = len(whole.requests), 0
     for budget in (0.2, 0.5, 0.7, 2.0):
         try:
             resumed = run(server, tmp_path / "resumed", **{"models.budget": budget * paid * CALL})
@@ -118,15 +142,14 @@ def test_a_budget_stops_the_run_and_a_higher_one_ends_it_as_if_it_had_been_whole
             assert "resumes" in str(error) and "idea_writer $" in str(error)
             assert len(server.requests) * CALL <= budget * paid * CALL
     assert stops == 3 and len(server.requests) == paid, "nothing is paid twice"
-    assert by_key(episodes(resumed)) == by_key(episodes(whole))
+    assert by_key(episodes(resumed)) == by_key(episodes(whole.experiment))
     assert sum(usage.calls for usage in read_usage(resumed.workdir.metrics("llm")).values()) == paid
 
 
 def test_a_run_is_repeated_without_its_models(server, whole, tmp_path):
-    server.requests.clear()
     recorded = {"models.replay": True, "models.cache_dir": str(whole.workdir.stage("llm"))}
     again = run(server, tmp_path / "again", **recorded)
-    assert by_key(episodes(again)) == by_key(episodes(whole)) and not server.requests
+    assert by_key(episodes(again)) == by_key(episodes(whole.experiment)) and not server.requests
     with pytest.raises(NotRecordedError, match=r"config.models.(idea_writer|expert) is not recorded"):
         run(server, tmp_path / "other", **recorded, seed=1)
 
