@@ -31,6 +31,7 @@ from mlagent_jax.environment.mdp import Environment
 from mlagent_jax.environment.snapshots import SnapshotStore
 from mlagent_jax.exploration.expert_data import read_expert_trajectories, trajectory_chats
 from mlagent_jax.exploration.ideas import IdeaWriter, ScriptedIdeaWriter
+from mlagent_jax.exploration.paraphrase import paraphrased
 from mlagent_jax.fields import flat
 from mlagent_jax.generate.engine import Engine
 from mlagent_jax.generate.sampling import SamplingParams
@@ -285,6 +286,12 @@ class Experiment:
     def chats(self, trajectories: Iterable[Trajectory]) -> list[list[Message]]:
         """See `trajectory_chats`."""
         return trajectory_chats(self.settings.prompt, self.held_in, trajectories)
+
+    def paraphrases(self, trajectory: Trajectory) -> list[list[Message]]:
+        """The chats of a trajectory in `sft.paraphrases` other wordings."""
+        config = self.settings.sft
+        seeds = range(config.seed * config.paraphrases, (config.seed + 1) * config.paraphrases)
+        return self.chats(paraphrased(trajectory, seed) for seed in seeds)
 
     def export(self, stage: str, params: Params) -> None:
         """Writes a stage's model and tokenizer as a Hugging Face checkpoint; all processes must call it.

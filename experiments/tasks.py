@@ -18,8 +18,8 @@ are printed with the reason. `grade` prints a submission's scores on the public,
 are kept in --cache_dir, which any number of explorations and runs may share (config.sandbox.cache_dir), so the same
 command resumes after an interruption.
 `gains` runs what each single operation makes of a starter, writes --gains, and says which operations are strong on
-too many tasks. `constant` chooses the best sequence of five operations on a suite's held-in tasks, and says what it
-brings on the held-out ones. Both use the same store, and exit with 1 where a suite breaks its rule.
+too many tasks. `constant` chooses the best sequence of five operations on a suite's held-in tasks, says what it brings
+on the held-out ones, and writes --constant. Both use the same store, and exit with 1 where a suite breaks its rule.
 `new` creates a task folder from a CSV file, whose cells it keeps as text, and prints what it dropped or changed.
 `metrics` describes the inputs of each metric, and how it treats clipping and ties.
 """
@@ -27,7 +27,7 @@ brings on the held-out ones. Both use the same store, and exit with 1 where a su
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -35,10 +35,19 @@ from absl import flags
 
 from experiments.cli.program import refuse_unread, run_program
 from mlagent_jax.controls.candidates import NUMBERS as NUMBERS_TRIED
+from mlagent_jax.controls.constant_gains import CONSTANT_LIMIT, ConstantGains, write_constant_gains
 from mlagent_jax.controls.executions import Executions
 from mlagent_jax.controls.explore import explore
-from mlagent_jax.controls.forward_selection import CONSTANT_LIMIT, ConstantConfig, played, select_sequence
-from mlagent_jax.controls.operation_gains import LARGE, read_gains, shares, single_gains, strong, write_gains
+from mlagent_jax.controls.forward_selection import ConstantConfig, played, select_sequence
+from mlagent_jax.controls.operation_gains import (
+    LARGE,
+    digest,
+    read_gains,
+    shares,
+    single_gains,
+    strong,
+    write_gains,
+)
 from mlagent_jax.controls.pipeline_search import SEARCHES
 from mlagent_jax.errors import UserError
 from mlagent_jax.files import write_atomically
@@ -89,6 +98,11 @@ SHORTLIST = flags.DEFINE_integer(
 GAINS = flags.DEFINE_string(
     "gains", str(_REPOSITORY / "tasks" / "gains.json"), "gains: file of what single operations bring."
 )
+CONSTANT = flags.DEFINE_string(
+    "constant",
+    str(_REPOSITORY / "tasks" / "constant.json"),
+    "constant: file of what the best constant sequence brings.",
+)
 CSV = flags.DEFINE_string("csv", "", "new: the table.")
 TARGET = flags.DEFINE_string("target", "", "new: the column to predict.")
 METRIC = flags.DEFINE_string("metric", "", "new: the metric.")
@@ -108,7 +122,7 @@ READS = {
     "grade": ("tasks_dir", "data_root", "micro"),
     "explore": (*_OF_TASKS, "search", "executions", "seed", "cache_dir", "scripts"),
     "gains": (*_OF_TASKS, "numbers", "cache_dir", "gains"),
-    "constant": (*_OF_TASKS, "numbers", "shortlist", "cache_dir"),
+    "constant": (*_OF_TASKS, "numbers", "shortlist", "cache_dir", "constant"),
     "new": ("csv", "target", "metric", "positive", "encoding", "delimiter", "missing"),
     "metrics": (),
 }
@@ -266,21 +280,20 @@ def _constant(names: Sequence[str], tasks_dir: Path, data_root: Path) -> int:
         executions = Executions(sandbox)
         chosen = select_sequence(by_split["held_in"], executions, catalogue().values(), config)
         print("\n".join(chosen.sequence), flush=True)
-        means = {
-            split: _mean_gain(split, played(chosen.sequence, by_split[split], executions))
-            for split in by_split
-        }
+        reached = played(chosen.sequence, [task for group in by_split.values() for task in group], executions)
         print(_paid(sandbox))
-    return 1 if max(means["held_out"]) >= CONSTANT_LIMIT else 0
-
-
-def _mean_gain(split: str, gains: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
-    """Prints what a sequence brings on a split's tasks. Returns the means of the public and the private gains."""
-    for name, (public, private) in gains.items():
+    scripts = {task.name: digest(task.starter, config.numbers) for task in tasks}
+    found = ConstantGains(config, chosen.sequence, scripts, reached)
+    command = f"python -m experiments.tasks constant --suite={SUITE.value}"
+    write_constant_gains(Path(CONSTANT.value), command, found)
+    m_best = {task.name: task.m_best for task in tasks}
+    for name, one in reached.items():
+        public, private = one.shares(m_best[name])
         print(f"{name}: public {public:.0%}, private {private:.0%} of the way to m_best")
-    public, private = (sum(column) / len(gains) for column in zip(*gains.values(), strict=True))
-    print(f"{split}: public {public:.1%}, private {private:.1%}", flush=True)
-    return public, private
+    means = {split: found.mean_shares(m_best, [task.name for task in by_split[split]]) for split in by_split}
+    for split, (public, private) in means.items():
+        print(f"{split}: public {public:.1%}, private {private:.1%}")
+    return 1 if max(means["held_out"]) >= CONSTANT_LIMIT else 0
 
 
 def _cached_sandbox(data_root: Path) -> CachedSandbox:

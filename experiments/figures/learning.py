@@ -179,10 +179,12 @@ def _gains(seeds: Seeds) -> list[str]:
     """Both gains of every agent on both splits."""
     columns = [(split, value) for split in SPLITS for value in ("normalised_gain", "relative_gain")]
     names = {"normalised_gain": "normalised", "relative_gain": "relative"}
-    once, rows = [], []
+    once, alike, rows = [], [], []
     for agent in seeds.agents:
         gains = [criteria.gain_of(agent, split, seeds.scores, value) for split, value in columns]
-        if len(seeds.scores) > 1 and all(gain is not None and len(gain.runs) == 1 for gain in gains):
+        if seeds.scores and agent in seeds.scores[0]["one_outcome"]:
+            alike.append(tables.agent_title(agent))
+        elif len(seeds.scores) > 1 and all(gain is not None and len(gain.runs) == 1 for gain in gains):
             once.append(tables.agent_title(agent))
         cells = [NONE if gain is None else interval_text(gain.interval, " %") for gain in gains]
         rows.append([tables.agent_title(agent), *cells])
@@ -193,6 +195,8 @@ def _gains(seeds: Seeds) -> list[str]:
     )
     if once:
         note += f" Evaluated once, with intervals over episodes: {', '.join(once)}."
+    if alike:
+        note += f" One outcome, and so no interval: {', '.join(alike)}."
     return [table(["agent", *heads], rows), note]
 
 

@@ -35,9 +35,13 @@ def _collect(experiment: Experiment) -> dict[str, Any]:
         settings.collect.batch,
     )
     if not settings.model.pretrained:
-        train_sentencepiece(
-            tokenizer_texts(experiment.chats(trajectories)), settings.model.vocab_size, workdir.tokenizer
-        )
+        chats = experiment.chats(trajectories)
+        for trajectory in trajectories:
+            chats += experiment.paraphrases(trajectory)
+        # Each text counts once. Else what every episode on a task begins with would become a few long tokens, and the
+        # beginning of another task a row of short ones that the model has never met.
+        texts = dict.fromkeys(tokenizer_texts(chats))
+        train_sentencepiece(texts, settings.model.vocab_size, workdir.tokenizer)
     whole = [trajectory for trajectory in trajectories if not trajectory.is_masked]
     return {
         "trajectories": len(trajectories),

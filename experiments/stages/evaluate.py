@@ -24,6 +24,8 @@ from mlagent_jax.evaluation.text_tables import (
 from mlagent_jax.parallel import distributed
 
 STAGE = "evaluate"
+# Their episodes of a task are all alike by construction, so one is enough.
+_ONE_OUTCOME = ("starter", "constant", "bandit")
 
 
 def run(experiment: Experiment) -> None:
@@ -56,7 +58,8 @@ def _run_other(experiment: Experiment, agent: str) -> list[Trajectory]:
 
 def _run(experiment: Experiment, policy: Policy, agent: str) -> list[Trajectory]:
     settings = experiment.settings
-    requests = episode_requests(settings.seed, experiment.tasks, settings.evaluate.episodes)
+    episodes = 1 if agent in _ONE_OUTCOME else settings.evaluate.episodes
+    requests = episode_requests(settings.seed, experiment.tasks, episodes)
     return run_missing(
         STAGE,
         experiment,
@@ -73,6 +76,7 @@ def _score(experiment: Experiment, trajectories: list[Trajectory]) -> dict[str, 
         experiment.tasks,
         agents=experiment.settings.evaluate.all_agents,
         pairs=trained_agents.pairs(experiment.settings.evaluate),
+        one_outcome=(*_ONE_OUTCOME, *trained_agents.with_one_outcome(experiment)),
         seed=experiment.settings.seed,
     ) | {"temperatures": read_json(experiment.workdir.temperatures) or {}}
     write_scores(experiment.workdir.scores, scores)

@@ -7,7 +7,7 @@ import json
 from absl import logging
 
 from experiments.experiment import Experiment
-from experiments.settings import EvaluateSettings
+from experiments.settings import TRAINED, EvaluateSettings
 from experiments.stages.episodes import SEED_OF_VALIDATION, episode_requests, run_missing
 from mlagent_jax.agent.policy import Policy
 from mlagent_jax.agent.reworded import RewordedPolicy
@@ -25,13 +25,14 @@ def run(experiment: Experiment, agent: str) -> list[Trajectory]:
     """Its episodes and those of its variants, on the main process; the engine holds the agent's weights."""
     settings = experiment.settings
     temperature = _temperature(experiment, agent)
-    plans: list[tuple[Policy, int]] = [(experiment.policy(agent, temperature), settings.evaluate.episodes)]
+    count = settings.evaluate.episodes if temperature else 1
+    plans: list[tuple[Policy, int]] = [(experiment.policy(agent, temperature), count)]
     if "greedy" in settings.evaluate.variants:
         plans.append((experiment.policy(f"{agent}_greedy", 0.0), 1))
     if "reworded" in settings.evaluate.variants:
         name = f"{agent}_reworded"
         reworded = RewordedPolicy(experiment.policy(name, temperature))
-        plans.append((reworded, settings.evaluate.episodes))
+        plans.append((reworded, count))
     return run_missing(
         STAGE,
         experiment,
@@ -39,6 +40,15 @@ def run(experiment: Experiment, agent: str) -> list[Trajectory]:
         [(policy, episode_requests(settings.seed, experiment.tasks, episodes)) for policy, episodes in plans],
         batch=settings.sampling.batch,
     )
+
+
+def with_one_outcome(experiment: Experiment) -> list[str]:
+    """Agents that always take the most likely token, whose episodes of a task are all alike."""
+    settings = experiment.settings.evaluate
+    chosen = read_json(experiment.workdir.temperatures) or {}
+    temperatures = {agent: chosen.get(agent, {}).get("chosen", settings.temperature) for agent in TRAINED}
+    cold = [agent for agent, temperature in temperatures.items() if not temperature]
+    return [*(f"{agent}_greedy" for agent in TRAINED), *cold, *(f"{agent}_reworded" for agent in cold)]
 
 
 def pairs(settings: EvaluateSettings) -> list[tuple[str, str]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.environment.tools import EDIT
 from mlagent_jax.environment.workspace import STARTER
 from mlagent_jax.pipelines.instructions import apply_instruction
 from mlagent_jax.pipelines.pipeline import Pipeline, PipelineError
 from mlagent_jax.pipelines.reading import read
+from mlagent_jax.pipelines.summary import summarise
 
 
 def pipeline_of(situation: Situation, script: str) -> Pipeline | None:
@@ -26,3 +29,12 @@ def pipeline_of(situation: Situation, script: str) -> Pipeline | None:
         except PipelineError:
             known.pop(str(given["save_name"]), None)  # another coder wrote it
     return known.get(script)
+
+
+@functools.cache
+def starter_summary(starter: str) -> str:
+    """What the starter does, in one line; "" if it is not a pipeline's script."""
+    try:
+        return summarise(read(starter))
+    except PipelineError:
+        return ""

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mlagent_jax.agent.known_pipelines import starter_summary
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.response import ACTION_FIELDS, ALL_FIELDS
 from mlagent_jax.agent.trajectory import Step
 from mlagent_jax.environment.feedback import clip, clip_lines, without_diff
 from mlagent_jax.environment.tools import TOOLS
+from mlagent_jax.environment.workspace import STARTER
 from mlagent_jax.fields import check, setting
 from mlagent_jax.tasks.task import Task
 from mlagent_jax.text.chat import Message
@@ -27,12 +29,15 @@ class PromptFormat:
 
     observation_chars: the longest feedback that is shown whole.
     thought: whether responses have all six fields, or only the last two.
+    starter_summary: whether the compact prompt says in one line what train.py does, if it is a pipeline's script. A
+        small model can't read the script itself within its context.
     max_steps: the length of an episode according to the full prompt.
     """
 
     style: str = setting("full", choices=STYLES)
     observation_chars: int = setting(5_000, at_least=1)
     thought: bool = True
+    starter_summary: bool = True
     max_steps: int = setting(15, at_least=1)
 
     def __post_init__(self) -> None:
@@ -99,7 +104,8 @@ def _tool_list() -> str:
 
 def _task(form: PromptFormat, task: Task, ideas: Sequence[str]) -> str:
     if form.style == "compact":
-        text = task.brief
+        summary = starter_summary(task.starter) if form.starter_summary else ""
+        text = f"{task.brief}\n{STARTER}: {summary}" if summary else task.brief
     else:
         limits = task.limits
         text = (

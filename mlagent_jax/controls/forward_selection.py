@@ -21,9 +21,6 @@ from mlagent_jax.pipelines.rendering import render
 from mlagent_jax.rewards import Scale, task_scale
 from mlagent_jax.tasks.task import Task
 
-CONSTANT_LIMIT = 0.4
-"""Of what is reachable on held-out tasks: a suite on which a constant sequence brings as much teaches nothing else."""
-
 
 @dataclass(frozen=True)
 class ConstantConfig:
@@ -73,6 +70,19 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class Played:
+    """Public and private scores of a task, of its starter and after a sequence."""
+
+    starter: tuple[float, float]
+    reached: tuple[float, float]
+
+    def shares(self, m_best: float) -> tuple[float, float]:
+        """Public and private gain, each of the way from the starter to m_best in public, as m_best is public."""
+        way = m_best - self.starter[0]
+        return (self.reached[0] - self.starter[0]) / way, (self.reached[1] - self.starter[1]) / way
+
+
+@dataclass(frozen=True)
 class _Reached:
     """Where a sequence has brought a task."""
 
@@ -117,20 +127,15 @@ def select_sequence(
     return Selection(tuple(sequence), gains, tuple(rounds), executions.count)
 
 
-def played(
-    sequence: Sequence[str], tasks: Sequence[Task], executions: Executions
-) -> dict[str, tuple[float, float]]:
-    """What a sequence brings each task: public and private gains, each of the way from the starter to m_best.
-
-    The way is that of the public scores, as m_best is one. Raises UserError, as `select_sequence` does.
-    """
+def played(sequence: Sequence[str], tasks: Sequence[Task], executions: Executions) -> dict[str, Played]:
+    """What a sequence brings each task. Raises UserError, as `select_sequence` does."""
     by_instruction = {candidate.instruction: candidate for candidate in candidates_of(catalogue().values())}
     begun = _starters(tasks, executions)
     reached = begun
     for instruction in sequence:
         reached = _round(reached, executions, [by_instruction[instruction]], " of the sequence")[1][0]
     return {
-        one.task.name: (one.gain, one.scale.gain(start.private, one.private))
+        one.task.name: Played((start.score, start.private), (one.score, one.private))
         for start, one in zip(begun, reached, strict=True)
     }
 

@@ -39,6 +39,7 @@ class Variant:
 class _Run:
     seed: int
     facts: Mapping[str, Mapping[str, Any]]
+    one_outcome: bool
     episodes: Mapping[str, Sequence[Trajectory]]
 
 
@@ -68,9 +69,15 @@ def compare(variants: Sequence[Variant], **options: Any) -> dict[str, Any]:
         ]:
             means = [scores.split_means(split, run.facts, run.episodes, **options) for run in group]
             changes = [
-                scores.split_differences(split, ours.facts, ours.episodes, theirs.episodes, **options)
+                scores.split_differences(
+                    *(split, ours.facts, ours.episodes, theirs.episodes),
+                    (ours.one_outcome, theirs.one_outcome),
+                    **options,
+                )
                 for ours, theirs in zip(group, reference, strict=True)
             ]
+            if group[0].one_outcome:
+                means = means[:1]  # a spread of none over the seeds would look like certainty
             row[split] = {name: _joined([mean[name] for mean in means]) for name in VALUES}
             if group is not reference:
                 row[f"{split}_difference"] = {
@@ -113,10 +120,14 @@ def _read(workdir: Path, agent: str) -> _Run:
     if agent not in found["agents"]:
         raise UserError(f"{workdir} evaluated {', '.join(found['agents'])}, but not {agent!r}")
     trajectories = latest_trajectories(folder.evaluation_trajectories, missing_ok=True)
+    one_outcome = agent in found["one_outcome"]
     return _Run(
         seed=config.get("seed", 0),
         facts=found["tasks"],
-        episodes=scores.unmasked(each for each in trajectories.values() if each.agent == agent),
+        one_outcome=one_outcome,
+        episodes=scores.unmasked(
+            (each for each in trajectories.values() if each.agent == agent), one_outcome
+        ),
     )
 
 

@@ -19,6 +19,7 @@ from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.evaluation import attribution, episodes, learning_curves, llm_costs, tables
 from mlagent_jax.evaluation.embed import script_json
 from mlagent_jax.evaluation.read_run import Run, read_run
+from mlagent_jax.evaluation.scores import ONE_OUTCOME
 from mlagent_jax.evaluation.templates import page_templates, source
 from mlagent_jax.files import write_atomically
 from mlagent_jax.jsonl import Record
@@ -99,6 +100,7 @@ def _score_context(run: Run) -> Record:
         "temperatures": tables.temperatures(run.scores),
         "attribution": tables.attribution(attribution.shares(run.scores["tasks"], run.evaluated)),
         "scored_tasks": tuple(run.scores["tasks"]),
+        "one_outcome": ONE_OUTCOME,
     }
 
 

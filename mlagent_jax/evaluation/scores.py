@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ from mlagent_jax.files import write_atomically
 from mlagent_jax.grading.metrics import METRICS
 from mlagent_jax.tasks.task import Task
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SPLITS = ("held_in", "held_out")
+ONE_OUTCOME = "all episodes of the agent are alike by construction, so one was run and there is no interval."
 HEADLINE = ("ppo", "sft")  # the agent that a run is about, and the one that it is compared with
 
 Value = Callable[[Trajectory], float | None]
@@ -46,6 +47,7 @@ def score_trajectories(
     *,
     agents: Sequence[str] | None = None,
     pairs: Sequence[tuple[str, str]] | None = None,
+    one_outcome: Collection[str] = (),
     confidence: float = 0.95,
     resamples: int = 10_000,
     seed: int = 0,
@@ -55,6 +57,8 @@ def score_trajectories(
     tasks: those that were evaluated; a split mean needs episodes of all of its tasks.
     agents: in the order of the tables; by default that of their first trajectories.
     pairs: (agent, baseline) to compare, as far as both have episodes; by default `default_pairs`.
+    one_outcome: agents whose episodes of a task are all alike by construction. One of them counts, without an interval:
+        one of width zero would look like certainty.
     Raises UserError for an unknown task, a private score that is not finite, or trajectories of one task that disagree
     on m_init.
     """
@@ -80,7 +84,11 @@ def score_trajectories(
     pairs = [
         pair for pair in (default_pairs(agents) if pairs is None else pairs) if set(pair) <= set(present)
     ]
-    counted = {agent: unmasked(each for each in trajectories if each.agent == agent) for agent in present}
+    alike = [agent for agent in present if agent in one_outcome]
+    counted = {
+        agent: unmasked((each for each in trajectories if each.agent == agent), agent in alike)
+        for agent in present
+    }
     splits = [split for split in SPLITS if _names(facts, split)]
     options: dict[str, Any] = {"confidence": confidence, "resamples": resamples, "seed": seed}
     return {
@@ -89,21 +97,30 @@ def score_trajectories(
         **options,
         "interval_covers": bootstrap.COVERS,
         "agents": agents,
+        "one_outcome": alike,
         "tasks": facts,
         "per_task": [
-            _row(agent, facts[task], all_episodes[agent, task])
+            _row(agent, facts[task], all_episodes[agent, task]) | {"one_outcome": agent in alike}
             for agent in agents
             for task in facts
             if (agent, task) in all_episodes
         ],
         "means": [
-            {"agent": agent} | split_means(split, facts, counted[agent], **options)
+            {"agent": agent, "one_outcome": agent in alike}
+            | split_means(split, facts, counted[agent], **options)
             for agent in agents
             for split in splits
         ],
         "differences": [
-            {"agent": agent, "baseline": baseline}
-            | split_differences(split, facts, counted[agent], counted[baseline], **options)
+            {"agent": agent, "baseline": baseline, "one_outcome": {agent, baseline} <= {*alike}}
+            | split_differences(
+                split,
+                facts,
+                counted[agent],
+                counted[baseline],
+                (agent in alike, baseline in alike),
+                **options,
+            )
             for agent, baseline in pairs
             for split in splits
         ],
@@ -200,13 +217,16 @@ def _values(facts: Mapping[str, Any]) -> dict[str, Value]:
 VALUE_NAMES = ("relative_gain", "normalised_gain", "valid_rate", "mean_step_reward", "executions")
 
 
-def unmasked(trajectories: Iterable[Trajectory]) -> dict[str, list[Trajectory]]:
-    """Episodes by task, without those that an infrastructure failure cut short."""
+def unmasked(trajectories: Iterable[Trajectory], one_outcome: bool = False) -> dict[str, list[Trajectory]]:
+    """An agent's episodes by task, without those that an infrastructure failure cut short.
+
+    one_outcome: whether they are all alike, so that the first of each task stands for all.
+    """
     groups: dict[str, list[Trajectory]] = {}
     for each in trajectories:
         if not each.is_masked:
             groups.setdefault(each.task, []).append(each)
-    return groups
+    return {task: group[:1] if one_outcome else group for task, group in groups.items()}
 
 
 def split_means(
@@ -237,14 +257,16 @@ def split_differences(
     facts: Facts,
     episodes: Mapping[str, Sequence[Trajectory]],
     baseline: Mapping[str, Sequence[Trajectory]],
+    one_outcome: tuple[bool, bool] = (False, False),
     **options: Any,
 ) -> dict[str, Any]:
-    """As `split_means`, of the differences between pairs of episodes with the same task and index."""
+    """As `split_means`, of the differences between pairs of episodes with the same task and index.
+
+    one_outcome: whether the episodes of the agent, and of its baseline, are all alike. The one then pairs with each of
+        the other's.
+    """
     names = _names(facts, split)
-    pairs: dict[str, list[tuple[Trajectory, Trajectory]]] = {}
-    for name in names:
-        others = {each.index: each for each in baseline.get(name, ())}
-        pairs[name] = [(each, others[each.index]) for each in episodes.get(name, ()) if each.index in others]
+    pairs = {name: _pairs(episodes.get(name, ()), baseline.get(name, ()), *one_outcome) for name in names}
     row: dict[str, Any] = {
         "split": split,
         "tasks": names,
@@ -256,6 +278,17 @@ def split_differences(
         strata = [[_minus(values[name](a), values[name](b)) for a, b in pairs[name]] for name in names]
         row[value_name] = _interval(strata, options)
     return row
+
+
+def _pairs(
+    mine: Sequence[Trajectory], others: Sequence[Trajectory], mine_alike: bool, others_alike: bool
+) -> list[tuple[Trajectory, Trajectory]]:
+    if others_alike and others:
+        return [(each, others[0]) for each in mine]
+    if mine_alike and mine:
+        return [(mine[0], each) for each in others]
+    by_index = {each.index: each for each in others}
+    return [(each, by_index[each.index]) for each in mine if each.index in by_index]
 
 
 def _names(facts: Facts, split: str) -> list[str]:

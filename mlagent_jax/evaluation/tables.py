@@ -134,7 +134,7 @@ def verdicts(scores: Mapping[str, Any]) -> list[Record]:
                         "value": value,
                         "name": name,
                         "interval": interval,
-                        "verdict": verdict(interval),
+                        "verdict": "one outcome" if row["one_outcome"] else verdict(interval),
                     }
                 )
     return found

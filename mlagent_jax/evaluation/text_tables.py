@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlagent_jax.evaluation.numbers import NONE, format_gain, format_score
-from mlagent_jax.evaluation.scores import SPLITS
+from mlagent_jax.evaluation.scores import ONE_OUTCOME, SPLITS
 from mlagent_jax.evaluation.tables import agent_title, matrix
 from mlagent_jax.jsonl import Record
 
@@ -53,6 +53,8 @@ def headline_table(scores: Mapping[str, Any]) -> str:
         "Executions are those of an episode. "
         f"{100 * scores['confidence']:g}% intervals in brackets, over episodes."
     )
+    if scores["one_outcome"]:
+        note += f" One outcome: {ONE_OUTCOME}"
     return "\n".join([head, "-" * max(map(len, [head, *lines])), *lines, "", note])
 
 
@@ -61,7 +63,7 @@ def _cell(cell: Record | None, k: int) -> str:
         return NONE
     if not cell["episodes"]:
         return f"all {cell['masked']} masked"
-    few = f" ({cell['episodes']} episodes)" if cell["episodes"] < k else ""
+    few = f" ({cell['episodes']} episodes)" if cell["episodes"] < k and not cell["one_outcome"] else ""
     return f"{format_score(cell['avg'])} {format_gain(cell['relative_gain'])}{few}"
 
 
@@ -69,6 +71,8 @@ def _mean_gain(mean: Record | None) -> str:
     interval = mean and mean["relative_gain"]
     if not interval:
         return "not all tasks"
+    if mean and mean["one_outcome"]:
+        return f"{format_gain(interval['mean'])} (one outcome)"
     bounds = (
         ""
         if interval["low"] is None

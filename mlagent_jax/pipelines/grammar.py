@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
+from collections.abc import Sequence
 
 _ALTERNATIVES = re.compile(r"\(([^()]*)\)")
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:e[-+]?\d+)?")
@@ -39,9 +40,8 @@ def numbers(text: str) -> list[str]:
     return _NUMBER.findall(text.lower().rstrip(" ."))
 
 
-def is_held_out(identity: str, index: int, count: int) -> bool:
-    """Whether the wording of this number, out of `count`, is kept from trajectories: about a quarter, never all."""
-    if count < 2:
-        return False
+def taught(identity: str, wordings: Sequence[str]) -> tuple[str, ...]:
+    """The wordings that trajectories may hold: about three quarters of them, never none."""
+    every = min(HELD_OUT, len(wordings))
     start = hashlib.sha256(identity.encode()).digest()[0]
-    return (index + start) % min(HELD_OUT, count) == 0
+    return tuple(one for index, one in enumerate(wordings) if every < 2 or (index + start) % every)

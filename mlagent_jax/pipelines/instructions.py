@@ -6,7 +6,6 @@ import functools
 from collections.abc import Mapping
 
 from mlagent_jax.pipelines import grammar
-from mlagent_jax.pipelines.metrics import problem_type
 from mlagent_jax.pipelines.operation import Operation, Values
 from mlagent_jax.pipelines.operations import AXES, catalogue, operations_for
 from mlagent_jax.pipelines.pipeline import Pipeline, PipelineError
@@ -75,7 +74,7 @@ def lines(kind: str, learnt: str, axis: str | None = None, held_out: bool = Fals
 def _help(pipeline: Pipeline, instruction: str) -> str:
     """The nearest taught wording on each axis."""
     words = set(grammar.normalise(instruction).split())
-    kind, learnt = pipeline.facts.kind, problem_type(pipeline.facts.metric)
+    kind, learnt = pipeline.facts.kind, pipeline.facts.goal
 
     def shared(line: tuple[str, frozenset[str]]) -> float:
         return len(words & line[1]) / len(words | line[1])

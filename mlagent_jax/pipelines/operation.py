@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from mlagent_jax.pipelines import grammar
-from mlagent_jax.pipelines.metrics import problem_type
 from mlagent_jax.pipelines.option import ALL, BOTH, NumericParam
 from mlagent_jax.pipelines.pipeline import Pipeline, PipelineError, Value
 
@@ -20,14 +19,14 @@ Change = Callable[[Pipeline, Values], Pipeline]
 class Operation:
     """axis: "data", "model" or "learning". phrase: its wordings, see `grammar`. numbers: those that are said.
 
-    changes: the fields of a pipeline that it may change; it raises PipelineError where it does not apply.
+    changes: the field of a pipeline that it may change; it raises PipelineError where it does not apply.
     """
 
     id: str
     axis: str
     phrase: str
     change: Change
-    changes: frozenset[str]
+    changes: str
     kinds: frozenset[str] = ALL
     goals: tuple[str, ...] = BOTH
     numbers: Mapping[str, NumericParam] = field(default_factory=dict)
@@ -39,11 +38,7 @@ class Operation:
     @functools.cached_property
     def train_wordings(self) -> tuple[str, ...]:
         """The wordings that trajectories may hold."""
-        return tuple(
-            one
-            for index, one in enumerate(self.wordings)
-            if not grammar.is_held_out(self.id, index, len(self.wordings))
-        )
+        return grammar.taught(self.id, self.wordings)
 
     @functools.cached_property
     def held_out(self) -> tuple[str, ...]:
@@ -65,7 +60,7 @@ class Operation:
 
     def __call__(self, pipeline: Pipeline, values: Values) -> Pipeline:
         """The changed pipeline; the same one if all is already so. Raises PipelineError."""
-        kind, learnt = pipeline.facts.kind, problem_type(pipeline.facts.metric)
+        kind, learnt = pipeline.facts.kind, pipeline.facts.goal
         if not self.supports(kind, learnt):
             said, what = self.say(next(self.param_grid())), kind.replace("_", " ")
             raise PipelineError(f"{said!r} suits no script for {learnt} of this kind ({what})")

@@ -3,158 +3,134 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import replace
 
-from mlagent_jax.pipelines.estimators import ESTIMATORS
+from mlagent_jax.pipelines.grammar import placeholders
 from mlagent_jax.pipelines.operation import Change, Operation, Values
 from mlagent_jax.pipelines.option import (
     ALL,
     BOTH,
     GRAPH,
+    IMAGE,
     PAGES,
-    PAIR,
+    PARAM_GOALS,
+    SERIES,
     TABLE,
     TEXT,
     NumericParam,
     Option,
-    with_param,
 )
-from mlagent_jax.pipelines.options import BY_NAME, OPTIONS, WORD_COUNTS
+from mlagent_jax.pipelines.options import BY_NAME, OPTIONS, WORD_VIEWS
 from mlagent_jax.pipelines.pipeline import EVERY, NUMERIC, Choice, Pipeline, PipelineError, Value
 
 AXES = ("data", "model", "learning")
-_AXIS = {"estimator": "model", "target": "learning", "ensemble": "learning", "augmentation": "learning"}
-_CLEAR = {
-    "cleaning": (
-        "(Leave|Keep) the raw inputs as they are",
-        ALL - frozenset({"table", "pair", "graph", "image_to_image"}),
-    ),
-    "gaps": ("(Leave|Keep) (gaps|missing values) as they are", TABLE),
-    "outliers": ("(Keep|Train on) rows of any target", ALL - PAGES),
-    "encoding": ("(Leave|Keep) the text columns (as they are|without encoding)", TABLE),
-    "scaling": ("(Leave out|Drop|Do without) the scaling of the features", ALL),
-    "reduction": ("(Keep|Use) all features (without a selection|without a reduction)", ALL),
-    "target": ("(Predict|Fit|Learn) the target as it is", ALL),
-    "augmentation": (
-        "(Train without copies|Leave out the copies|Drop the copies)",
-        ALL - TABLE - TEXT - GRAPH - PAIR,
-    ),
-    "ensemble": ("(Use|Keep) (a single model|one model alone)", ALL),
+# By what is changed: a slot, another field or a parameter of the estimator. All else is of the axis "data".
+_AXIS = {
+    "estimator": "model",
+    **dict.fromkeys(("target", "ensemble", "augmentation", "holdout", "refit"), "learning"),
+    **dict.fromkeys(("C", "learning_rate", "loss", "class_weight"), "learning"),
 }
-_WORD_VIEWS = ("counts", "presence", "tfidf")
-
-
-def goals(option: Option) -> tuple[str, ...]:
-    return tuple(learnt for learnt in BOTH if option.callee(learnt))
+_REGRESSION = ("regression",)
+_SAID = {
+    "rows": NumericParam((200, 500, 1000), 5, 1_000_000),
+    "pixels": NumericParam((20_000, 60_000), 100, 1_000_000),
+    "holdout": NumericParam((0.1, 0.2, 0.4), 0.02, 0.9, percent=True),
+}  # numbers that are a field of their own
 
 
 def _set(option: Option) -> Operation:
+    slot = option.slot
+
     def change(pipeline: Pipeline, values: Values) -> Pipeline:
-        if option.name.removeprefix("with_") == pipeline.estimator.name and option.slot == "ensemble":
+        if option.name.removeprefix("with_") == pipeline.estimator.name and slot == "ensemble":
             raise PipelineError(f"the model already is {pipeline.estimator.name}; a second one must differ")
-        return replace(pipeline, **{option.slot: option.choice(values)})  # type: ignore[arg-type]
+        return _with(pipeline, slot, option.choice(values))
 
-    axis = _AXIS.get(option.slot, "data")
-    changes = frozenset({option.slot})
-    return Operation(
-        f"{option.slot}.{option.name}",
-        axis,
-        option.said,
-        change,
-        changes,
-        option.kinds,
-        goals(option),
-        option.numbers(),
-    )
-
-
-def _clear(slot: str) -> Operation:
-    phrase, kinds = _CLEAR[slot]
-    learnt = ("regression",) if slot in ("target", "outliers") else BOTH
-    return Operation(
-        f"{slot}.none",
-        _AXIS.get(slot, "data"),
-        phrase,
-        lambda pipeline, values: replace(pipeline, **{slot: None}),  # type: ignore[arg-type]
-        frozenset({slot}),
-        kinds,
-        learnt,
-    )
+    identity, axis, numbers = f"{slot}.{option.name}", _AXIS.get(slot, "data"), option.numbers
+    return Operation(identity, axis, option.said, change, slot, option.kinds, option.goals, numbers)
 
 
 def _views(option: Option) -> list[Operation]:
-    """Adding a view, leaving it out and using it alone; of text, weighting words or adding characters."""
-
-    def add(pipeline: Pipeline, values: Values) -> Pipeline:
-        others = [view for view in pipeline.views if view.name != option.name]
-        return _with_views(pipeline, [*others, option.choice(values)])
-
-    def only(pipeline: Pipeline, values: Values) -> Pipeline:
-        return _with_views(pipeline, [option.choice(values)])
-
-    def drop(pipeline: Pipeline, values: Values) -> Pipeline:
-        others = [view for view in pipeline.views if view.name != option.name]
-        if not others:
-            raise PipelineError(f"the model would have no inputs without {option.name}; add others before")
-        return _with_views(pipeline, others)
+    """Adding a view, leaving it out and using it alone; of ways to count words, taking one for the other."""
+    name, said, numbers = option.name, option.said, option.numbers
 
     def weigh(pipeline: Pipeline, values: Values) -> Pipeline:
-        """Other weights of the same words."""
-        words = next((view for view in pipeline.views if view.name in _WORD_VIEWS), Choice(option.name))
-        others = [view for view in pipeline.views if view.name not in _WORD_VIEWS]
-        return _with_views(pipeline, [Choice(option.name, words.params), *others])
+        words = next((view for view in pipeline.views if view.name in WORD_VIEWS), Choice(name))
+        return _with_views(pipeline, WORD_VIEWS, Choice(name, words.params))
 
-    def operation(verb: str, phrase: str, change: Change, numbers: dict[str, NumericParam]) -> Operation:
-        identity = f"views.{option.name}.{verb}"
-        return Operation(identity, "data", phrase, change, frozenset({"views"}), option.kinds, BOTH, numbers)
+    dropped = f"(Leave out|Drop|Do without) the inputs called {name.replace('_', ' ')}"
+    only = "(Use nothing but|Read only)" if option.kinds == TEXT else "(Use nothing but|Use only)"
+    verbs: dict[str, tuple[str, Change]] = {
+        "add": (f"(Add|Include) {said}", lambda old, values: _with_views(old, [name], option.choice(values))),
+        "only": (f"{only} {said}", lambda old, values: _with(old, "views", (option.choice(values),))),
+        "drop": (dropped if numbers else f"(Leave out|Drop) {said}", lambda old, _: _with_views(old, [name])),
+    }
+    if name in WORD_VIEWS:
+        verbs = {"weigh": (f"(Describe texts by|Weigh words by) {said}", weigh)}
 
-    if option.name in _WORD_VIEWS:
-        return [operation("weigh", f"(Describe texts by|Weigh words by) {option.said}", weigh, {})]
-    if option.name == "characters":
-        return [
-            operation("add", f"(Add|Include) {option.said}", add, {}),
-            operation("only", f"(Use nothing but|Read only) {option.said}", only, {}),
-            operation("drop", f"(Leave out|Drop) {option.said}", drop, {}),
-        ]
-    operations = [
-        operation("add", f"(Add|Include) {option.said}", add, option.numbers()),
-        operation("only", f"(Use nothing but|Use only) {option.said}", only, option.numbers()),
-    ]
-    name = option.name.replace("_", " ")
-    phrase = (
-        f"(Leave out|Drop) {option.said}"
-        if not option.numbers()
-        else f"(Leave out|Drop|Do without) the inputs called {name}"
-    )
-    return [*operations, operation("drop", phrase, drop, {})]
+    def operation(verb: str, phrase: str, change: Change) -> Operation:
+        identity, said = f"views.{name}.{verb}", numbers if verb != "drop" else {}
+        return Operation(identity, "data", phrase, change, "views", option.kinds, BOTH, said)
+
+    return [operation(verb, *made) for verb, made in verbs.items()]
 
 
-def _with_views(pipeline: Pipeline, views: list[Choice]) -> Pipeline:
-    """In the order of the space, so that equal pipelines are equal."""
+def _with(pipeline: Pipeline, field: str, value: object) -> Pipeline:
+    return replace(pipeline, **{field: value})  # type: ignore[arg-type]
+
+
+def _with_views(pipeline: Pipeline, without: Sequence[str], *new: Choice) -> Pipeline:
+    """In the order of the space, so that equal pipelines are equal. Raises PipelineError if none is left."""
+    views = [*(view for view in pipeline.views if view.name not in without), *new]
+    if not views:
+        raise PipelineError(f"the model would have no inputs without {without[0]}; add others before")
     order = [option.name for option in OPTIONS if option.slot == "views"]
-    return replace(pipeline, views=tuple(sorted(views, key=lambda view: order.index(view.name))))
+    return _with(pipeline, "views", tuple(sorted(views, key=lambda view: order.index(view.name))))
 
 
-def _param(identity: str, axis: str, phrase: str, name: str, value: Value | None = None) -> Operation:
-    """Sets a parameter of the model, for estimators that have it; to the number that is said, or to `value`."""
-    having = [option for option in ESTIMATORS if name in option.params]
+def _param(identity: str, phrase: str, slot: str = "estimator", **given: Value | None) -> Operation:
+    """Sets a parameter of what a slot holds: to the number that is said, or to the value that is given by name.
+
+    None is a parameter that is not set. Of views, it is words that have parameters: characters are read as they are.
+    The operation raises PipelineError where nothing in the slot has the parameter.
+    """
+    (name,) = given or placeholders(phrase)
+    having = [one for one in OPTIONS if one.slot == slot and name in one.params and one.name != "characters"]
     number = having[0].params[name]
-    numbers = {name: number} if isinstance(number, NumericParam) and f"{{{name}}}" in phrase else {}
+    numbers = {name: number} if not given and isinstance(number, NumericParam) else {}
 
     def change(pipeline: Pipeline, values: Values) -> Pipeline:
-        option = BY_NAME["estimator", pipeline.estimator.name]
-        if name not in option.params:
-            names = ", ".join(one.name for one in having)
-            raise PipelineError(f"{option.name} has no {name} to set, as {names} do")
-        new = values[name] if numbers else value
-        return replace(pipeline, estimator=with_param(pipeline.estimator, option, name, new))
+        held = getattr(pipeline, slot)
+        choices: list[Choice | None] = [*held] if slot == "views" else [held]
+        able = {one.name for one in choices if one is not None} & {one.name for one in having}
+        if not able:
+            raise PipelineError(_lacking(pipeline, slot, name, having))
+        changed = tuple(
+            BY_NAME[slot, one.name].choice({**dict(one.params), **values, **given})
+            if one is not None and one.name in able
+            else one
+            for one in choices
+        )
+        return _with(pipeline, slot, changed if slot == "views" else changed[0])
 
-    learnt = {"class_weight": ("classification",), "loss": ("regression",)}.get(name, BOTH)
-    kinds = frozenset().union(*(option.kinds for option in having))
-    return Operation(identity, axis, phrase, change, frozenset({"estimator"}), kinds, learnt, numbers)
+    kinds = frozenset[str]().union(*(option.kinds for option in having))
+    axis, goals = _AXIS.get(name, _AXIS.get(slot, "data")), PARAM_GOALS.get(name, BOTH)
+    return Operation(identity, axis, phrase, change, slot, kinds, goals, numbers)
 
 
-def _scaled(identity: str, axis: str, phrase: str, factors: dict[str, float]) -> Operation:
+def _lacking(pipeline: Pipeline, slot: str, name: str, having: Sequence[Option]) -> str:
+    if slot == "estimator":
+        names = ", ".join(one.name for one in having)
+        return f"{pipeline.estimator.name} has no {name} to set, as {names} do"
+    if slot == "views":
+        return "no words are counted, only characters; weigh words by TF-IDF before"
+    example = _set(having[0])
+    said = example.say(next(example.param_grid()))
+    return f"the script has no step for that; first say, for example, {said!r}"
+
+
+def _scaled(identity: str, phrase: str, **factors: float) -> Operation:
     """Multiplies the first of these parameters that the model has."""
 
     def change(pipeline: Pipeline, values: Values) -> Pipeline:
@@ -168,215 +144,128 @@ def _scaled(identity: str, axis: str, phrase: str, factors: dict[str, float]) ->
             new = max(1, int(new)) if number.whole else float(f"{new:.6g}")
             if not number.low <= new <= number.high:
                 raise PipelineError(f"{name} = {old:g} is at the end of its range already")
-            return replace(pipeline, estimator=with_param(pipeline.estimator, option, name, new))
+            return _with(pipeline, "estimator", option.choice({**dict(pipeline.estimator.params), name: new}))
         raise PipelineError(f"{option.name} sets none of {', '.join(factors)}")
 
-    return Operation(identity, axis, phrase, change, frozenset({"estimator"}))
+    axis = _AXIS.get(next(iter(factors)), "model")
+    return Operation(identity, axis, phrase, change, "estimator")
 
 
-def _word_param(identity: str, phrase: str, name: str, value: Value | None = None) -> Operation:
-    number = WORD_COUNTS[name]
-    numbers = {name: number} if isinstance(number, NumericParam) and f"{{{name}}}" in phrase else {}
-
-    def change(pipeline: Pipeline, values: Values) -> Pipeline:
-        if not any(view.name in _WORD_VIEWS for view in pipeline.views):
-            raise PipelineError("no words are counted, only characters; weigh words by TF-IDF before")
-        views = [
-            with_param(view, BY_NAME["views", view.name], name, values[name] if numbers else value)
-            if view.name in _WORD_VIEWS
-            else view
-            for view in pipeline.views
-        ]
-        return replace(pipeline, views=tuple(views))
-
-    return Operation(identity, "data", phrase, change, frozenset({"views"}), TEXT, BOTH, numbers)
-
-
-def _field(
-    identity: str, axis: str, phrase: str, name: str, value: object = None, kinds=ALL, number=None
-) -> Operation:
-    """Sets a field to the number that is said, or to `value`."""
+def _field(identity: str, phrase: str, kinds=ALL, goals=BOTH, **given: object) -> Operation:
+    """Sets a field: to the number that is said, or to the value that is given by name."""
+    (name,) = given or placeholders(phrase)
+    axis, numbers = _AXIS.get(name, "data"), {} if given else {name: _SAID[name]}
 
     def change(pipeline: Pipeline, values: Values) -> Pipeline:
-        return replace(pipeline, **{name: values[name] if number else value})  # type: ignore[arg-type]
+        return _with(pipeline, name, {**values, **given}[name])
 
-    numbers = {name: number} if number else {}
-    return Operation(identity, axis, phrase, change, frozenset({name}), kinds, BOTH, numbers)
-
-
-def _step_param(
-    identity: str, phrase: str, slot: str, name: str, value: Value | None, kinds, says=False
-) -> Operation:
-    option = next(one for one in OPTIONS if one.slot == slot and name in one.params)
-    number = option.params[name]
-    numbers = {name: number} if says and isinstance(number, NumericParam) else {}
-
-    def change(pipeline: Pipeline, values: Values) -> Pipeline:
-        choice: Choice | None = getattr(pipeline, slot)
-        if choice is None or name not in BY_NAME[slot, choice.name].params:
-            raise PipelineError(
-                f"the script has no step for that; first say, for example, {option_said(option)!r}"
-            )
-        new = with_param(choice, BY_NAME[slot, choice.name], name, values[name] if numbers else value)
-        return replace(pipeline, **{slot: new})  # type: ignore[arg-type]
-
-    return Operation(identity, "data", phrase, change, frozenset({slot}), kinds, BOTH, numbers)
+    return Operation(identity, axis, phrase, change, name, kinds, goals, numbers)
 
 
-def option_said(option: Option) -> str:
-    """An example of asking for an option."""
-    operation = _set(option)
-    return operation.say(next(iter(operation.param_grid())))
-
-
-_BALANCED = "(Weight|Weigh) (the classes by how rare they are|rare classes more)"
+_CLEARED = (
+    _field("cleaning.none", "(Leave|Keep) the raw inputs as they are", TEXT | IMAGE | SERIES, cleaning=None),
+    _field("gaps.none", "(Leave|Keep) (gaps|missing values) as they are", TABLE, gaps=None),
+    _field("outliers.none", "(Keep|Train on) rows of any target", ALL - PAGES, _REGRESSION, outliers=None),
+    _field(
+        "encoding.none", "(Leave|Keep) the text columns (as they are|without encoding)", TABLE, encoding=None
+    ),
+    _field("scaling.none", "(Leave out|Drop|Do without) the scaling of the features", scaling=None),
+    _field(
+        "reduction.none", "(Keep|Use) all features (without a selection|without a reduction)", reduction=None
+    ),
+    _field("target.none", "(Predict|Fit|Learn) the target as it is", goals=_REGRESSION, target=None),
+    _field(
+        "augmentation.none",
+        "(Train without copies|Leave out the copies|Drop the copies)",
+        IMAGE | SERIES | PAGES,
+        augmentation=None,
+    ),
+    _field("ensemble.none", "(Use|Keep) (a single model|one model alone)", ensemble=None),
+)
+_SIZE = ("n_estimators", "max_iter", "hidden_layer_sizes")
 _NAMED = (
-    _field("rows.all", "data", "(Train on|Read|Use) (all rows|every row) of the training data", "rows"),
+    _field("rows.all", "(Train on|Read|Use) (all rows|every row) of the training data", rows=None),
+    _field("rows.first", "(Train on|Read|Use) the first {rows} rows (only|and no more)"),
+    _field("columns.numeric", "(Read|Use|Take) (all|the) numeric columns", TABLE, columns=NUMERIC),
     _field(
-        "rows.first",
-        "data",
-        "(Train on|Read|Use) the first {rows} rows (only|and no more)",
-        "rows",
-        number=NumericParam((200, 500, 1000), 5, 1_000_000),
+        "columns.every", "(Read|Use|Take) (all|every one of the) columns", TABLE | TEXT | GRAPH, columns=EVERY
     ),
-    _field("columns.numeric", "data", "(Read|Use|Take) (all|the) numeric columns", "columns", NUMERIC, TABLE),
-    _field(
-        "columns.every",
-        "data",
-        "(Read|Use|Take) (all|every one of the) columns",
-        "columns",
-        EVERY,
-        TABLE | TEXT | GRAPH,
-    ),
-    _field(
-        "pixels.some",
-        "data",
-        "(Fit|Train) the model (on|to) {pixels} pixels drawn at random",
-        "pixels",
-        kinds=PAGES,
-        number=NumericParam((20_000, 60_000), 100, 1_000_000),
-    ),
-    _field(
-        "pixels.all", "data", "(Fit|Train) the model (on|with) all pixels of the pages", "pixels", kinds=PAGES
-    ),
-    _step_param(
+    _field("pixels.some", "(Fit|Train) the model (on|to) {pixels} pixels drawn at random", PAGES),
+    _field("pixels.all", "(Fit|Train) the model (on|with) all pixels of the pages", PAGES, pixels=None),
+    _param(
         "gaps.indicator",
         "(Add|Include) a column that (says|tells) where gaps were",
         "gaps",
-        "add_indicator",
-        True,
-        TABLE,
+        add_indicator=True,
     ),
-    _step_param(
+    _param(
         "encoding.min_frequency",
         "(Put together|Join) (categories|values) of fewer than {min_frequency} rows",
         "encoding",
-        "min_frequency",
-        None,
-        TABLE,
-        says=True,
     ),
-    _word_param(
-        "words.most", "(Count|Keep) (only|just|) the {max_features} most frequent words", "max_features"
+    _param("words.most", "(Count|Keep) (only|just|) the {max_features} most frequent words", "views"),
+    _param("words.all", "(Count|Keep) (every word|all words)", "views", max_features=None),
+    _param("words.pairs", "(Count|Include) (pairs of words|word pairs) too", "views", ngram_range=(1, 2)),
+    _param("words.single", "(Count|Keep) (single words only|no pairs of words)", "views", ngram_range=None),
+    _param("words.rare", "(Leave out|Ignore) words of fewer than {min_df} texts", "views"),
+    _param(
+        "words.stop",
+        "(Leave out|Ignore) (common English words|English stop words)",
+        "views",
+        stop_words="english",
     ),
-    _word_param("words.all", "(Count|Keep) (every word|all words)", "max_features"),
-    _word_param("words.pairs", "(Count|Include) (pairs of words|word pairs) too", "ngram_range", (1, 2)),
-    _word_param("words.single", "(Count|Keep) (single words only|no pairs of words)", "ngram_range"),
-    _word_param("words.rare", "(Leave out|Ignore) words of fewer than {min_df} texts", "min_df"),
-    _word_param(
-        "words.stop", "(Leave out|Ignore) (common English words|English stop words)", "stop_words", "english"
-    ),
-    _word_param("words.no_stop", "(Count|Keep) (common words|stop words) as well", "stop_words"),
+    _param("words.no_stop", "(Count|Keep) (common words|stop words) as well", "views", stop_words=None),
     _scaled(
-        "penalty.more",
-        "learning",
-        "(Regularize|Penalize) (ten times more|the model more strongly)",
-        {"C": 0.1, "alpha": 10},
+        "penalty.more", "(Regularize|Penalize) (ten times more|the model more strongly)", C=0.1, alpha=10
     ),
     _scaled(
-        "penalty.less",
-        "learning",
-        "(Regularize|Penalize) (ten times less|the model less strongly)",
-        {"C": 10, "alpha": 0.1},
+        "penalty.less", "(Regularize|Penalize) (ten times less|the model less strongly)", C=10, alpha=0.1
     ),
     _scaled(
         "size.double",
-        "model",
         "(Double|Make twice as large) the number of (trees or iterations|trees, iterations or units)",
-        {"n_estimators": 2, "max_iter": 2, "hidden_layer_sizes": 2},
+        **dict.fromkeys(_SIZE, 2),
     ),
     _scaled(
         "size.halve",
-        "model",
         "(Halve|Make half as large) the number of (trees or iterations|trees, iterations or units)",
-        {"n_estimators": 0.5, "max_iter": 0.5, "hidden_layer_sizes": 0.5},
+        **dict.fromkeys(_SIZE, 0.5),
     ),
+    _param("depth.limit", "(Limit|Set|Keep) the depth of (trees|the trees) to {max_depth}"),
     _param(
-        "depth.limit", "model", "(Limit|Set|Keep) the depth of (trees|the trees) to {max_depth}", "max_depth"
+        "depth.free", "(Let trees grow|Grow trees) (to any depth|without a limit of depth)", max_depth=None
     ),
-    _param(
-        "depth.free",
-        "model",
-        "(Let trees grow|Grow trees) (to any depth|without a limit of depth)",
-        "max_depth",
-    ),
-    _param(
-        "leaf.size",
-        "model",
-        "(Ask for|Require|Demand) at least {min_samples_leaf} rows in (each|every) leaf",
-        "min_samples_leaf",
-    ),
-    _param(
-        "leaf.number",
-        "model",
-        "(Limit|Set|Keep) trees to {max_leaf_nodes} leaves (each|at most)",
-        "max_leaf_nodes",
-    ),
-    _param(
-        "split.features",
-        "model",
-        "(Show|Offer) {max_features}% of the features (at|to) each split",
-        "max_features",
-    ),
+    _param("leaf.size", "(Ask for|Require|Demand) at least {min_samples_leaf} rows in (each|every) leaf"),
+    _param("leaf.number", "(Limit|Set|Keep) trees to {max_leaf_nodes} leaves (each|at most)"),
+    _param("split.features", "(Show|Offer) {max_features}% of the features (at|to) each split"),
     _param(
         "split.all",
-        "model",
         "(Show|Offer) (the usual share|as many as usual) of the features at each split",
-        "max_features",
+        max_features=None,
     ),
-    _param("rate", "learning", "(Set|Change|Bring) the learning rate to {learning_rate}", "learning_rate"),
+    _param("rate", "(Set|Change|Bring) the learning rate to {learning_rate}"),
     _param(
-        "neighbors.weigh",
-        "model",
-        "(Weigh|Weight|Count) neighbors by their (distance|nearness)",
-        "weights",
-        "distance",
+        "neighbors.weigh", "(Weigh|Weight|Count) neighbors by their (distance|nearness)", weights="distance"
     ),
-    _param("loss.absolute", "learning", "(Minimize|Use|Fit by) the absolute error", "loss", "absolute_error"),
-    _param("loss.poisson", "learning", "(Minimize|Use|Fit by) the Poisson loss", "loss", "poisson"),
-    _param("loss.squared", "learning", "(Minimize|Use|Fit by) the squared error", "loss"),
-    _param("classes.balance", "learning", _BALANCED, "class_weight", "balanced"),
-    _param("classes.equal", "learning", "(Weight|Weigh) (each row|all rows) the same", "class_weight"),
-    _field(
-        "holdout",
-        "learning",
-        "(Validate on|Hold out) {holdout}% of the (rows|training rows)",
-        "holdout",
-        number=NumericParam((0.1, 0.2, 0.4), 0.02, 0.9, whole=False, percent=True),
+    _param("loss.absolute", "(Minimize|Use|Fit by) the absolute error", loss="absolute_error"),
+    _param("loss.poisson", "(Minimize|Use|Fit by) the Poisson loss", loss="poisson"),
+    _param("loss.squared", "(Minimize|Use|Fit by) the squared error", loss=None),
+    _param(
+        "classes.balance",
+        "(Weight|Weigh) (the classes by how rare they are|rare classes more)",
+        class_weight="balanced",
     ),
+    _param("classes.equal", "(Weight|Weigh) (each row|all rows) the same", class_weight=None),
+    _field("holdout", "(Validate on|Hold out) {holdout}% of the (rows|training rows)"),
     _field(
         "refit",
-        "learning",
         "(Refit|Fit again|Train again) the model on all labelled rows (before predicting|at the end)",
-        "refit",
-        True,
+        refit=True,
     ),
     _field(
         "refit.none",
-        "learning",
         "(Predict with|Submit the predictions of) the model (that was validated|of the validation)",
-        "refit",
-        False,
+        refit=False,
     ),
 )
 
@@ -385,7 +274,7 @@ _NAMED = (
 def catalogue() -> dict[str, Operation]:
     """Every operation by its id."""
     made = [_set(option) for option in OPTIONS if option.slot != "views"]
-    made += [_clear(slot) for slot in _CLEAR]
+    made += _CLEARED
     made += [one for option in OPTIONS if option.slot == "views" for one in _views(option)]
     return {operation.id: operation for operation in (*made, *_NAMED)}
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from mlagent_jax.pipelines.grammar import placeholders
 from mlagent_jax.pipelines.pipeline import KINDS, Choice, Params, PipelineError, Value
 
 ALL = frozenset(KINDS)
 TABLE, TEXT, PAIR, IMAGE, PAGES, SERIES, GRAPH = (frozenset({kind}) for kind in KINDS)
 BOTH = ("classification", "regression")
+SEED = "random_state=0"
+PARAM_GOALS = {"class_weight": BOTH[:1], "loss": BOTH[1:]}  # of parameters that one goal has
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,11 @@ class NumericParam:
     candidates: tuple[float, ...]
     low: float
     high: float
-    whole: bool = True
     percent: bool = False
+
+    @property
+    def whole(self) -> bool:
+        return all(isinstance(one, int) for one in self.candidates)
 
     def read(self, name: str, said: str) -> Value:
         """Raises PipelineError for a number outside of the range or, where it must be whole, between numbers."""
@@ -47,56 +53,76 @@ class CategoricalParam:
 
     candidates: tuple[Value, ...]
 
+    def value(self, one: Value) -> Value:
+        return one
+
+
+Param = NumericParam | CategoricalParam
+
 
 @dataclass(frozen=True)
 class Option:
-    """call: the class or function by goal, "" where there is none. said: its wordings, see `grammar`.
+    """what: slot, name and class or function, as in "scaling.standard StandardScaler"; two where they differ by goal,
+    "-" for a goal without. said: its wordings, see `grammar`. number: the parameter that is said.
 
-    params: those that can be set, in the order in which they are written. base: set when it is chosen.
-    first: what stands before the parameters, by goal. fixed: what stands after them, always.
+    others: parameters that can be set afterwards. base: set when it is chosen. second: those of a second model.
+    first: what stands before the parameters, for each goal if it differs. fixed: what stands after them, always.
     """
 
-    slot: str
-    name: str
-    call: tuple[str, str]
+    what: str
     said: str
     kinds: frozenset[str] = ALL
-    params: Mapping[str, NumericParam | CategoricalParam] = field(default_factory=dict)
+    number: NumericParam | None = None
+    others: Mapping[str, Param] = field(default_factory=dict)
     base: Params = ()
-    first: tuple[str, str] = ("", "")
+    second: Params = ()
+    first: tuple[str, ...] = ("",)
     fixed: str = ""
 
+    @cached_property
+    def slot(self) -> str:
+        return self.what.partition(".")[0]
+
+    @cached_property
+    def name(self) -> str:
+        return self.what.split()[0].partition(".")[2]
+
+    @cached_property
+    def params(self) -> Mapping[str, Param]:
+        """All that can be set, in the order in which they are written."""
+        return {**self.numbers, **self.others}
+
+    @cached_property
+    def numbers(self) -> dict[str, NumericParam]:
+        """The parameters that are said with the option."""
+        return dict.fromkeys(placeholders(self.said), self.number) if self.number else {}
+
     def callee(self, goal: str) -> str:
-        return self.call[BOTH.index(goal)]
+        calls = self.what.split()[1:]
+        return calls[BOTH.index(goal) if len(calls) > 1 else 0].strip("-")
 
     def supports(self, kind: str, goal: str) -> bool:
         return kind in self.kinds and bool(self.callee(goal))
 
-    def numbers(self) -> dict[str, NumericParam]:
-        """The parameters that are said with the option."""
-        said = re.findall(r"\{(\w+)\}", self.said)
-        return {
-            name: one for name, one in self.params.items() if name in said and isinstance(one, NumericParam)
-        }
+    @property
+    def goals(self) -> tuple[str, ...]:
+        return tuple(goal for goal in BOTH if self.callee(goal))
 
-    def choice(self, values: Mapping[str, Value]) -> Choice:
-        """The option with these parameters and its own of `base`, in order."""
+    def choice(self, values: Mapping[str, Value | None]) -> Choice:
+        """The option with these parameters and its own of `base`, in order. None is one that is not set."""
         merged = {**dict(self.base), **values}
-        return Choice(self.name, tuple((name, merged[name]) for name in self.params if name in merged))
+        pairs = ((name, merged.get(name)) for name in self.params)
+        return Choice(self.name, tuple((name, value) for name, value in pairs if value is not None))
 
     def source(self, choice: Choice, goal: str) -> list[str]:
         """The call's arguments."""
         named = [f"{name}={literal(value)}" for name, value in choice.params]
-        return [one for one in (self.first[BOTH.index(goal)], *named, *self.fixed.split("; ")) if one]
+        return [
+            one
+            for one in (self.first[BOTH.index(goal) % len(self.first)], *named, *self.fixed.split("; "))
+            if one
+        ]
 
 
 def literal(value: Value) -> str:
     return f'"{value}"' if isinstance(value, str) else repr(value)
-
-
-def with_param(choice: Choice, option: Option, name: str, value: Value | None) -> Choice:
-    """The choice with one parameter set, or for None not set."""
-    merged = {key: one for key, one in (*choice.params, (name, value)) if one is not None and key != name}
-    if value is not None:
-        merged[name] = value
-    return Choice(choice.name, tuple((key, merged[key]) for key in option.params if key in merged))

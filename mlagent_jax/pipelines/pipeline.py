@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mlagent_jax.pipelines.metrics import problem_type
+
 Value = bool | int | float | str | tuple[int, ...]
 Params = tuple[tuple[str, Value], ...]
 
@@ -56,6 +58,11 @@ class Facts:
     array: str = ""
     scale: int = 1
 
+    @property
+    def goal(self) -> str:
+        """ "classification" or "regression"."""
+        return problem_type(self.metric)
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -64,8 +71,8 @@ class Choice:
     name: str
     params: Params = ()
 
-    def get(self, name: str, default: Value | None = None) -> Value | None:
-        return dict(self.params).get(name, default)
+    def get(self, name: str) -> Value | None:
+        return dict(self.params).get(name)
 
 
 @dataclass(frozen=True)
@@ -94,3 +101,7 @@ class Pipeline:
     ensemble: Choice | None = None
     holdout: float = 0.2
     refit: bool = True
+
+    def chosen(self, *slots: str) -> list[tuple[str, Choice]]:
+        """Those of the slots that hold a choice, each with it."""
+        return [(slot, choice) for slot in slots if (choice := getattr(self, slot)) is not None]

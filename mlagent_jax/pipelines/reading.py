@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import ast
 import functools
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
-from typing import Any
 
-from mlagent_jax.pipelines.metrics import SCORES, problem_type
+from mlagent_jax.pipelines.metrics import SCORES
 from mlagent_jax.pipelines.option import Option
 from mlagent_jax.pipelines.options import OPTIONS
 from mlagent_jax.pipelines.pipeline import EVERY, NUMERIC, Choice, Facts, Pipeline, PipelineError
 from mlagent_jax.pipelines.rendering import ARRAYS, render
 
 _COLUMNS = {"table": "features", "text": "text_columns", "graph": "columns"}
+# Where choices of inputs begin and end. No more than choices is parsed, as parsing takes most of the time.
+_INPUTS = {
+    **dict.fromkeys((*ARRAYS, "pair"), (("\ndef features(", "\n\n\n"),)),
+    "text": (("\ny = train[target]", "\n\n"),),
+    "graph": (("\nfeatures = ", "\nX, X_test"),),
+}
 _SHOWN = 70
+_Callees = Mapping[str, Sequence[tuple[Option, frozenset[str]]]]
 
 
 class _NotThereError(Exception):
@@ -32,14 +39,14 @@ def read(text: str) -> Pipeline:
         found = _Script(text).pipeline()
         same = render(found)
     except _NotThereError as error:
-        raise PipelineError(f"the script is no pipeline that can be edited: it has no {error}") from None
+        problem = f"it has no {error}"
     except (KeyError, ValueError, AttributeError, IndexError, TypeError, SyntaxError, RecursionError):
-        raise PipelineError(
-            "the script is no pipeline that can be edited: a part of it is of another form"
-        ) from None
-    if same != text:
-        raise PipelineError(f"the script is no pipeline that can be edited: {_difference(text, same)}")
-    return found
+        problem = "a part of it is of another form"
+    else:
+        if same == text:
+            return found
+        problem = _difference(text, same)
+    raise PipelineError(f"the script is no pipeline that can be edited: {problem}")
 
 
 def _difference(text: str, same: str) -> str:
@@ -53,27 +60,24 @@ class _Script:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._slots: dict[str, Choice] = {}
-        self._views: list[Choice] = []
 
     def pipeline(self) -> Pipeline:
         text, kind = self._text, self._kind()
         facts = self._facts(kind)
-        learnt = problem_type(facts.metric)
-        self._callees = _callees(kind, learnt)
-        self._note(ast.parse(f"({', '.join(self._expressions(kind))},)", mode="eval").body)
-        others: dict[str, Any] = {}
-        if "some_pixels(features(X_fit)" in text:
-            others["pixels"] = ast.literal_eval(self._between("some_pixels(features(X_fit), y_fit, ", ")"))
+        places = (*_INPUTS.get(kind, ()), ("\nX_fit, X_valid", "\n\n"), ("\nmodel = ", "\nmodel.fit("))
+        code = "".join(start + self._between(start, end) for start, end in places)
+        found = list(_choices(ast.parse(code), _callees(kind, facts.goal)))
+        pixels = "some_pixels(features(X_fit), y_fit, "
         head = self._between('train = pd.read_csv("data/train.csv")', "\n")
         return Pipeline(
             facts=facts,
             rows=ast.literal_eval(head.removeprefix(".head(").removesuffix(")")) if head else None,
             columns=self._columns(kind),
-            views=tuple(self._views),
+            views=tuple(choice for slot, choice in found if slot == "views"),
             holdout=ast.literal_eval(self._between("test_size=", ",")),
             refit=text.count("\nmodel.fit(") > 1,
-            **{"estimator": self._slots["estimator"], **self._slots, **others},
+            pixels=ast.literal_eval(self._between(pixels, ")")) if pixels in text else None,
+            **{slot: choice for slot, choice in found if slot != "views"},
         )
 
     def _between(self, start: str, end: str) -> str:
@@ -85,10 +89,8 @@ class _Script:
         return self._text[begin + len(start) : stop]
 
     def _kind(self) -> str:
-        for kind, name in ARRAYS.items():
-            if f"\ndef features({name}):" in self._text:
-                return kind
-        marks = {"pair": "\ndef features(frame, part):", "text": "\ntext_columns = ", "graph": "\nlinks = "}
+        marks = {kind: f"\ndef features({name}):" for kind, name in ARRAYS.items()}
+        marks |= {"pair": "\ndef features(frame, part):", "text": "\ntext_columns = ", "graph": "\nlinks = "}
         return next((kind for kind, mark in marks.items() if mark in self._text), "table")
 
     def _facts(self, kind: str) -> Facts:
@@ -116,68 +118,45 @@ class _Script:
             return tuple(ast.literal_eval(said))
         return NUMERIC if "select_dtypes" in said else EVERY
 
-    def _expressions(self, kind: str) -> list[str]:
-        """The code in which choices stand."""
-        found = [self._between("\nmodel = ", "\nmodel.fit(")]
-        if kind in ARRAYS or kind == "pair":
-            body = self._between("\ndef features(", "\n\n\n")
-            found.append(body.partition("\n    return ")[2])
-            name = ARRAYS.get(kind, "frame")
-            found += [
-                line.partition(" = ")[2] for line in body.split("\n") if line.startswith(f"    {name} = ")
-            ]
-        elif kind == "graph":
-            found.append(self._between("\nfeatures = ", "\nX, X_test"))
-        elif kind == "text" and "\nX, X_test = " in self._text:
-            found.append(self._between("\nX, X_test = ", ","))
-        split = self._between("\nX_fit, X_valid", "\n\n").split("\n")
-        return found + [line.partition(" = ")[2] for line in split[1:]]
 
-    def _note(self, node: ast.AST) -> None:
-        """Notes the choices that the calls in an expression stand for."""
-        if isinstance(node, ast.Call):
-            name = node.func.id if isinstance(node.func, ast.Name) else ""
-            if name.startswith("Voting"):
-                first, second = node.args[0].elts  # type: ignore[attr-defined]
-                self._slots["ensemble"] = Choice(f"with_{second.elts[0].value.removesuffix('_2')}")
-                return self._note(first.elts[1])
-            if name in self._callees:
-                option = next(one for one in self._callees[name] if _fixed(node, one) == _fixed_of(one.fixed))
-                self._choose(option, node)
-                if option.slot not in ("target", "ensemble"):
-                    return None
-            for argument in node.args:
-                self._note(argument)
-        elif isinstance(node, ast.List | ast.Tuple):
-            for item in node.elts:
-                self._note(item)
-        elif isinstance(node, ast.Subscript):
-            self._note(node.value)
-        return None
-
-    def _choose(self, option: Option, node: ast.Call) -> None:
-        given = ((one.arg or "", one.value) for one in node.keywords if one.arg in option.params)
-        choice = Choice(option.name, tuple((name, ast.literal_eval(value)) for name, value in given))
-        if option.slot == "views":
-            self._views.append(choice)
-        else:
-            self._slots[option.slot] = choice
+def _choices(node: ast.AST | None, callees: _Callees) -> Iterator[tuple[str, Choice]]:
+    """The choices that the calls in a statement or an expression stand for, each with its slot."""
+    inner: Sequence[ast.AST | None] = []
+    match node:
+        case ast.Call(func=ast.Name(id=name)) if name in callees:
+            options = callees[name]  # several differ by fixed keywords, second models by a name
+            same = [one for one, fixed in options if len(options) > 1 and _fixed(node, one) == fixed]
+            option = same[0] if same else options[0][0]
+            given = ((one.arg or "", one.value) for one in node.keywords if one.arg in option.params)
+            params = tuple((name, ast.literal_eval(value)) for name, value in given)
+            if option.second:
+                (_, own), (other, _) = (pair.elts for pair in node.args[0].elts)  # type: ignore[attr-defined]
+                yield option.slot, Choice(f"with_{other.value.removesuffix('_2')}")
+                inner = [own]
+            else:
+                yield option.slot, Choice(option.name, params)
+                inner = node.args if option.slot in ("target", "ensemble") else []
+        case ast.Call(args=inner) | ast.List(elts=inner) | ast.Tuple(elts=inner):
+            pass
+        case ast.Module(body=inner) | ast.FunctionDef(body=inner):
+            pass
+        case ast.Assign(value=value) | ast.Return(value=value) | ast.Subscript(value=value):
+            inner = [value]
+    for each in inner:
+        yield from _choices(each, callees)
 
 
 @functools.cache
-def _callees(kind: str, learnt: str) -> dict[str, list[Option]]:
-    found: dict[str, list[Option]] = {}
+def _callees(kind: str, learnt: str) -> _Callees:
+    """Options by what they call, each with the keywords that it always has."""
+    found: dict[str, list[tuple[Option, frozenset[str]]]] = {}
     for option in OPTIONS:
         if option.supports(kind, learnt):
-            found.setdefault(option.callee(learnt), []).append(option)
+            fixed = frozenset(part.replace('"', "'") for part in option.fixed.split("; ") if part)
+            found.setdefault(option.callee(learnt), []).append((option, fixed))
     return found
 
 
 def _fixed(node: ast.Call, option: Option) -> frozenset[str]:
     others = (one for one in node.keywords if one.arg not in option.params)
     return frozenset(f"{one.arg}={ast.unparse(one.value)}" for one in others)
-
-
-@functools.cache
-def _fixed_of(fixed: str) -> frozenset[str]:
-    return frozenset(part.replace('"', "'") for part in fixed.split("; ") if part)

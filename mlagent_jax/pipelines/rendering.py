@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from mlagent_jax.pipelines.estimators import SECOND, TUNED
-from mlagent_jax.pipelines.metrics import SCORES, problem_type
+from collections.abc import Mapping
+from dataclasses import replace
+
+from mlagent_jax.pipelines.estimators import TUNED
+from mlagent_jax.pipelines.metrics import SCORES
 from mlagent_jax.pipelines.option import literal
 from mlagent_jax.pipelines.options import BY_NAME
 from mlagent_jax.pipelines.pipeline import EVERY, NUMERIC, Choice, Facts, Pipeline
@@ -31,54 +34,46 @@ def render(pipeline: Pipeline) -> str:
 
 def model(pipeline: Pipeline) -> Group:
     """The expression for the whole model."""
-    learnt = problem_type(pipeline.facts.metric)
     text = pipeline.facts.kind == "text"
-    steps = [_vectorizer(pipeline)] if text else []
+    views = [_call(pipeline, "views", view) for view in pipeline.views if text]
+    steps = views if len(views) < 2 else [call("make_union", views, lines=True)]
     if pipeline.encoding is not None:
         chosen = 'make_column_selector(dtype_exclude="number")'
-        encoder = Group("(", (_call(pipeline.encoding, "encoding", learnt), chosen), ")")
+        encoder = Group("(", (_call(pipeline, "encoding", pipeline.encoding), chosen), ")")
         steps.append(call("make_column_transformer", [encoder, 'remainder="passthrough"']))
-    for slot in ("reduction", "scaling") if text else ("gaps", "scaling", "reduction"):
-        choice: Choice | None = getattr(pipeline, slot)
-        if choice is not None:
-            steps.append(_call(choice, slot, learnt))
-    steps.append(_last_step(pipeline, learnt))
+    slots = ("reduction", "scaling") if text else ("gaps", "scaling", "reduction")
+    steps += [_call(pipeline, slot, choice) for slot, choice in pipeline.chosen(*slots)]
+    steps.append(_last_step(pipeline))
     return steps[0] if len(steps) == 1 else call("make_pipeline", steps, lines=True)
 
 
-def _last_step(pipeline: Pipeline, learnt: str) -> Group:
+def _last_step(pipeline: Pipeline) -> Group:
     """The estimator in its ensemble, on its target."""
-    last = _call(pipeline.estimator, "estimator", learnt)
-    ensemble = pipeline.ensemble
+    last, ensemble = _call(pipeline, "estimator", pipeline.estimator), pipeline.ensemble
     if ensemble is not None:
-        option = BY_NAME["ensemble", ensemble.name]
-        if ensemble.name == "tuned":
-            last = call(
-                "GridSearchCV", [last, TUNED[pipeline.estimator.name], *option.source(ensemble, learnt)]
-            )
-        elif ensemble.name == "bagged":
-            last = call(option.callee(learnt), [last, *option.source(ensemble, learnt)])
-        else:
-            second = ensemble.name.removeprefix("with_")
-            other = _call(BY_NAME["estimator", second].choice(SECOND[second]), "estimator", learnt)
+        inner: list[str | Group] = [last]
+        second = second_model(pipeline)
+        if second:
+            other = _call(pipeline, "estimator", Choice(second, BY_NAME["ensemble", ensemble.name].second))
             pairs = ((pipeline.estimator.name, last), (f"{second}_2", other))
-            members = listed([Group("(", (f'"{name}"', one), ")") for name, one in pairs])
-            soft = ['voting="soft"'] if learnt == "classification" else []
-            last = call(option.callee(learnt), [members, *soft])
-    if pipeline.target is not None:
-        option = BY_NAME["target", pipeline.target.name]
-        last = call(option.callee(learnt), [last, *option.source(pipeline.target, learnt)])
-    return last
+            soft = ['voting="soft"'] if pipeline.facts.goal == "classification" else []
+            inner = [listed([Group("(", (f'"{name}"', one), ")") for name, one in pairs]), *soft]
+        elif ensemble.name == "tuned":
+            inner.append(TUNED[pipeline.estimator.name])
+        last = _call(pipeline, "ensemble", ensemble, *inner)
+    return last if pipeline.target is None else _call(pipeline, "target", pipeline.target, last)
 
 
-def _call(choice: Choice, slot: str, learnt: str) -> Group:
-    option = BY_NAME[slot, choice.name]
-    return call(option.callee(learnt), option.source(choice, learnt))
+def second_model(pipeline: Pipeline) -> str:
+    """The estimator that is averaged with the pipeline's own; "" for none."""
+    _, _, second = (pipeline.ensemble.name if pipeline.ensemble else "").partition("with_")
+    return second
 
 
-def _vectorizer(pipeline: Pipeline) -> Group:
-    views = [_call(view, "views", "classification") for view in pipeline.views]
-    return views[0] if len(views) == 1 else call("make_union", views, lines=True)
+def _call(pipeline: Pipeline, slot: str, choice: Choice, *before: str | Group) -> Group:
+    """What a choice of a slot renders to. before: arguments that stand before its own."""
+    option, goal = BY_NAME[slot, choice.name], pipeline.facts.goal
+    return call(option.callee(goal), [*before, *option.source(choice, goal)])
 
 
 def _reading(pipeline: Pipeline) -> str:
@@ -117,8 +112,8 @@ def _inputs(pipeline: Pipeline) -> str:
             "y = train[target]",
         ]
         if pipeline.cleaning is not None:
-            cleaned = BY_NAME["cleaning", pipeline.cleaning.name].callee("classification")
-            lines.append(f"X, X_test = {cleaned}(X), {cleaned}(X_test)")
+            cleaned = [_call(pipeline, "cleaning", pipeline.cleaning, each) for each in ("X", "X_test")]
+            lines.append(f"X, X_test = {', '.join(map(lay_out, cleaned))}")
     elif kind == "graph":
         lines += [f"columns = {_columns(pipeline)}", "y = train[target]", *_graph_inputs(pipeline)]
     return "\n".join(lines)
@@ -133,105 +128,84 @@ def _columns(pipeline: Pipeline) -> str:
     return lay_out(listed([literal(name) for name in pipeline.columns]), before=len("text_columns = "))
 
 
-def _views(pipeline: Pipeline, arguments: dict[str, str], default: str) -> str:
-    sources = []
-    for view in pipeline.views:
-        option = BY_NAME["views", view.name]
-        said = [arguments.get(view.name, default), *option.source(view, "classification")]
-        sources.append(call(option.callee("classification"), said))
-    whole = sources[0] if len(sources) == 1 else call("np.hstack", [listed(sources)])
-    return lay_out(whole, 4, len("return "))
+def _views(
+    pipeline: Pipeline, default: str, arguments: Mapping[str, str], before: int, indent: int = 0
+) -> str:
+    """All views side by side. arguments: what each is made of, where that is not the `default`."""
+    views = [_call(pipeline, "views", view, arguments.get(view.name, default)) for view in pipeline.views]
+    if pipeline.facts.kind == "graph":  # of all nodes, but the numbers of those with a row
+        views = [one if one.opening == "numbers(" else replace(one, closing=")[ids]") for one in views]
+    many = pipeline.facts.kind == "graph" or len(views) > 1
+    return lay_out(call("np.hstack", [listed(views)]) if many else views[0], indent, before)
 
 
 def _graph_inputs(pipeline: Pipeline) -> list[str]:
     identity = f'"{pipeline.facts.identity}"'
-    known = {"degrees": "links", "spectral_embedding": "links", "numbers": "rows[columns]"}
-    sources = []
-    for view in pipeline.views:
-        option = BY_NAME["views", view.name]
-        said = [known.get(view.name, "links, labels"), *option.source(view, "classification")]
-        chosen = "" if view.name == "numbers" else "[ids]"
-        sources.append(f"{view.name}({', '.join(said)}){chosen}")
-    lines = [
+    arguments = {"degrees": "links", "spectral_embedding": "links", "numbers": "rows[columns]"}
+    return [
         "",
         "rows = pd.concat([train, test])",
         f"ids = rows[{identity}].to_numpy()",
         'links = adjacency(pd.read_csv("data/edges.csv").to_numpy(), ids)',
         f"labels = known_labels(links, train[{identity}], y)",
+        f"features = {_views(pipeline, 'links, labels', arguments, len('features = '))}",
+        "X, X_test = features[: len(train)], features[len(train) :]",
     ]
-    whole = lay_out(call("np.hstack", [listed(sources)]), before=len("features = "))
-    return [*lines, f"features = {whole}", "X, X_test = features[: len(train)], features[len(train) :]"]
 
 
 def _features(pipeline: Pipeline) -> str:
     """The function that makes a model's inputs, for kinds that have one."""
-    kind = pipeline.facts.kind
+    kind, known = pipeline.facts.kind, {"letters": "frame[first], frame[second]", "groups": "frame[group]"}
     if kind == "pair":
-        return _pair_features(pipeline)
-    if kind not in ARRAYS:
+        lines = ["def features(frame, part):", '    """Inputs of the model, one row for each pair."""']
+        if any(view.name not in known for view in pipeline.views):
+            lines += [
+                '    a = unit(np.load(f"data/{part}_{first}_vectors.npy"))[: len(frame)]',
+                '    b = unit(np.load(f"data/{part}_{second}_vectors.npy"))[: len(frame)]',
+            ]
+    elif kind in ARRAYS:
+        lines = [f"def features({ARRAYS[kind]}):", '    """Inputs of the model, one row each."""']
+        if pipeline.cleaning is not None:
+            cleaned = _call(pipeline, "cleaning", pipeline.cleaning, ARRAYS[kind])
+            lines.append(f"    {ARRAYS[kind]} = {lay_out(cleaned)}")
+    else:
         return ""
-    name = ARRAYS[kind]
-    lines = [f"def features({name}):", '    """Inputs of the model, one row each."""']
-    if pipeline.cleaning is not None:
-        option = BY_NAME["cleaning", pipeline.cleaning.name]
-        said = ", ".join([name, *option.source(pipeline.cleaning, "classification")])
-        lines.append(f"    {name} = {option.callee('classification')}({said})")
-    return "\n".join([*lines, f"    return {_views(pipeline, {}, name)}"])
-
-
-def _pair_features(pipeline: Pipeline) -> str:
-    known = {"letters": "frame[first], frame[second]", "groups": "frame[group]"}
-    lines = ["def features(frame, part):", '    """Inputs of the model, one row for each pair."""']
-    if any(view.name not in known for view in pipeline.views):
-        lines += [
-            '    a = unit(np.load(f"data/{part}_{first}_vectors.npy"))[: len(frame)]',
-            '    b = unit(np.load(f"data/{part}_{second}_vectors.npy"))[: len(frame)]',
-        ]
-    return "\n".join([*lines, f"    return {_views(pipeline, known, 'a, b')}"])
+    views = _views(pipeline, ARRAYS.get(kind, "a, b"), known, len("return "), 4)
+    return "\n".join([*lines, f"    return {views}"])
 
 
 def _work(pipeline: Pipeline) -> str:
     """From the validation split to the submission."""
     facts = pipeline.facts
-    blocks = [
-        _split(pipeline, "_fit"),
-        f"model = {lay_out(model(pipeline), before=8)}\n{_fit(pipeline, '_fit')}",
-    ]
-    truth = "y_valid.ravel()" if facts.kind == "image_to_image" else "y_valid"
-    blocks.append(
-        f"valid_predictions = {_predict(pipeline, 'X_valid', 'y_fit')}\n"
-        f"score = {SCORES[facts.metric].format(truth=truth)}\n"
-        f'print(f"validation {facts.metric}: {{score:.4f}}")'
+    share, truth = literal(pipeline.holdout), "y_valid"
+    submitted = (
+        f'submission = pd.DataFrame({{"{facts.identity}": test["{facts.identity}"], target: predictions}})\n'
+        'submission.to_csv("submission.csv", index=False)'
     )
-    again = f"{_changes(pipeline, '')}{_fit(pipeline, '')}\n" if pipeline.refit else ""
-    last = f"{again}predictions = {_predict(pipeline, 'X_test', 'y')}\n"
     if facts.kind == "image_to_image":
-        last += 'np.save("submission.npy", predictions.reshape(X_test.shape).astype(np.float32))\n'
-    else:
-        last += (
-            f'submission = pd.DataFrame({{"{facts.identity}": test["{facts.identity}"], target: predictions}})\n'
-            'submission.to_csv("submission.csv", index=False)\n'
-        )
-    return "\n\n".join([*blocks, last])
+        truth = "y_valid.ravel()"
+        submitted = 'np.save("submission.npy", predictions.reshape(X_test.shape).astype(np.float32))'
+    return "\n".join(
+        [
+            f"X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size={share}, random_state=0)",
+            *_changes(pipeline, "_fit"),
+            f"\nmodel = {lay_out(model(pipeline), before=8)}",
+            _fit(pipeline, "_fit"),
+            f"\nvalid_predictions = {_predict(pipeline, 'X_valid', 'y_fit')}",
+            f"score = {SCORES[facts.metric].format(truth=truth)}",
+            f'print(f"validation {facts.metric}: {{score:.4f}}")\n',
+            *([*_changes(pipeline, ""), _fit(pipeline, "")] if pipeline.refit else []),
+            f"predictions = {_predict(pipeline, 'X_test', 'y')}",
+            f"{submitted}\n",
+        ]
+    )
 
 
-def _split(pipeline: Pipeline, part: str) -> str:
-    share = literal(pipeline.holdout)
-    line = f"X_fit, X_valid, y_fit, y_valid = train_test_split(X, y, test_size={share}, random_state=0)\n"
-    return (line + _changes(pipeline, part)).rstrip("\n")
-
-
-def _changes(pipeline: Pipeline, part: str) -> str:
+def _changes(pipeline: Pipeline, part: str) -> list[str]:
     """Lines that change the rows a model is fitted to."""
-    lines = ""
-    for slot in ("outliers", "augmentation"):
-        choice: Choice | None = getattr(pipeline, slot)
-        if choice is not None:
-            learnt = problem_type(pipeline.facts.metric)
-            option = BY_NAME[slot, choice.name]
-            said = ", ".join([f"X{part}", f"y{part}", *option.source(choice, learnt)])
-            lines += f"X{part}, y{part} = {option.callee(learnt)}({said})\n"
-    return lines
+    rows, chosen = (f"X{part}", f"y{part}"), pipeline.chosen("outliers", "augmentation")
+    calls = [_call(pipeline, slot, choice, *rows) for slot, choice in chosen]
+    return [f"{', '.join(rows)} = {lay_out(changed)}" for changed in calls]
 
 
 def _fit(pipeline: Pipeline, part: str) -> str:
@@ -250,7 +224,7 @@ def _predict(pipeline: Pipeline, inputs: str, known: str) -> str:
     if facts.metric == "auc":
         probable = pipeline.estimator.name in PROBABLE
         return f"model.predict_proba({inputs})[:, 1]" if probable else f"model.decision_function({inputs})"
-    if problem_type(facts.metric) == "classification":
+    if pipeline.facts.goal == "classification":
         return f"model.predict({inputs})"
     low, high = ("0", "255") if facts.kind == "image_to_image" else (f"{known}.min()", f"{known}.max()")
     return f"np.clip(model.predict({inputs}), {low}, {high})"

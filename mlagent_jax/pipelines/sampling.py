@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
-from mlagent_jax.pipelines.metrics import problem_type
 from mlagent_jax.pipelines.operation import Operation, Values
 from mlagent_jax.pipelines.operations import operations_for
-from mlagent_jax.pipelines.option import NumericParam, Option
-from mlagent_jax.pipelines.options import OPTIONS
+from mlagent_jax.pipelines.option import BOTH, PARAM_GOALS, Option
+from mlagent_jax.pipelines.options import OPTIONS, WORD_VIEWS
 from mlagent_jax.pipelines.pipeline import (
     EVERY,
     NUMERIC,
@@ -22,16 +21,13 @@ from mlagent_jax.pipelines.pipeline import (
     Value,
 )
 
-_WORD_VIEWS = ("counts", "presence", "tfidf")
 _NO_YES = ("no", "yes")
 
 T = TypeVar("T")
 
 
-class SuggestCategorical(Protocol):
-    def __call__(self, name: str, options: Sequence[str]) -> str:
-        """One of the options of the choice that is called `name`; the same name has always the same options."""
-        ...
+SuggestCategorical = Callable[[str, Sequence[str]], str]
+"""One of the options of the choice that is called by a name; the same name has always the same options."""
 
 
 def sample(facts: Facts, columns: Sequence[str], pick: SuggestCategorical, cuts: bool = True) -> Pipeline:
@@ -39,7 +35,7 @@ def sample(facts: Facts, columns: Sequence[str], pick: SuggestCategorical, cuts:
 
     columns: names to choose from, for kinds that have columns. cuts: whether rows may be left out of the training.
     """
-    learnt = problem_type(facts.metric)
+    learnt = facts.goal
     offered = [option for option in OPTIONS if option.supports(facts.kind, learnt)]
     by_slot = {
         slot: [option for option in offered if option.slot == slot]
@@ -82,12 +78,11 @@ def _one(options: Sequence[Option], learnt: str, pick: SuggestCategorical) -> Ch
 
 def _choice(option: Option, learnt: str, pick: SuggestCategorical) -> Choice:
     values: dict[str, Value] = {}
-    said = option.numbers()
+    said = option.numbers
     for name, domain in option.params.items():
-        if {"class_weight": "regression", "loss": "classification"}.get(name) == learnt:
+        if learnt not in PARAM_GOALS.get(name, BOTH):
             continue
-        numbers = isinstance(domain, NumericParam)
-        offered = {str(one): domain.value(one) if numbers else one for one in domain.candidates}  # type: ignore[union-attr, arg-type]
+        offered = {str(one): domain.value(one) for one in domain.candidates}  # type: ignore[arg-type]
         default = {} if name in said else {"default": None}
         value = _from({**default, **offered}, f"{option.slot} {option.name} {name}", pick)
         if value is not None:
@@ -110,7 +105,7 @@ def _views(options: Sequence[Option], learnt: str, pick: SuggestCategorical) -> 
     """Each view or not, at least one; of the ways to count words at most one."""
     if not options:
         return ()
-    words = [option.name for option in options if option.name in _WORD_VIEWS]
+    words = [option.name for option in options if option.name in WORD_VIEWS]
     names = {pick("words", ("none", *words))} if words else set()
     names |= {
         one.name for one in options if one.name not in words and pick(f"view {one.name}", _NO_YES) == "yes"
@@ -121,7 +116,7 @@ def _views(options: Sequence[Option], learnt: str, pick: SuggestCategorical) -> 
 
 def random_operation(pipeline: Pipeline, rng: random.Random) -> tuple[Operation, Values, Pipeline]:
     """An operation that changes the pipeline, its numbers, and what it makes of it."""
-    operations = operations_for(pipeline.facts.kind, problem_type(pipeline.facts.metric))
+    operations = operations_for(pipeline.facts.kind, pipeline.facts.goal)
     while True:
         operation = rng.choice(operations)
         values = rng.choice(list(operation.param_grid()))

@@ -11,42 +11,31 @@ from pathlib import Path
 
 WIDTH = 110
 
-_MODULES = {
-    "scipy.ndimage": (
-        *("affine_transform", "gaussian_filter", "maximum_filter", "median_filter", "minimum_filter"),
-        "uniform_filter",
-    ),
-    "scipy.sparse": ("coo_array",),
-    "scipy.sparse.linalg": ("eigsh",),
-    "scipy.stats": ("spearmanr",),
-    "sklearn.compose": ("TransformedTargetRegressor", "make_column_selector", "make_column_transformer"),
-    "sklearn.decomposition": ("PCA", "TruncatedSVD"),
-    "sklearn.ensemble": tuple(
-        f"{name}{kind}"
-        for name in ("Bagging", "ExtraTrees", "HistGradientBoosting", "RandomForest", "Voting")
-        for kind in ("Classifier", "Regressor")
-    ),
-    "sklearn.feature_extraction.text": ("CountVectorizer", "TfidfVectorizer"),
-    "sklearn.feature_selection": ("SelectPercentile", "f_classif", "f_regression"),
-    "sklearn.impute": ("SimpleImputer",),
-    "sklearn.linear_model": ("Lasso", "LogisticRegression", "Ridge", "RidgeClassifier"),
-    "sklearn.metrics": (
-        *("accuracy_score", "f1_score", "mean_absolute_error", "roc_auc_score"),
-        *("root_mean_squared_error", "root_mean_squared_log_error"),
-    ),
-    "sklearn.model_selection": ("GridSearchCV", "train_test_split"),
-    "sklearn.naive_bayes": ("ComplementNB", "MultinomialNB"),
-    "sklearn.neighbors": ("KNeighborsClassifier", "KNeighborsRegressor", "NearestCentroid"),
-    "sklearn.neural_network": ("MLPClassifier", "MLPRegressor"),
-    "sklearn.pipeline": ("make_pipeline", "make_union"),
-    "sklearn.preprocessing": (
-        *("FunctionTransformer", "MaxAbsScaler", "MinMaxScaler", "Normalizer", "OneHotEncoder"),
-        *("OrdinalEncoder", "QuantileTransformer", "StandardScaler", "TargetEncoder"),
-    ),
-    "sklearn.svm": ("SVC", "SVR", "LinearSVC", "LinearSVR"),
-    "sklearn.tree": ("DecisionTreeClassifier", "DecisionTreeRegressor"),
-}
-_FROM = {name: module for module, names in _MODULES.items() for name in names}
+# What scripts import, beside what their helpers need.
+_IMPORTS = """
+from scipy.stats import spearmanr
+from sklearn.compose import TransformedTargetRegressor, make_column_selector, make_column_transformer
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.ensemble import BaggingClassifier, BaggingRegressor, ExtraTreesClassifier, ExtraTreesRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor, VotingClassifier, VotingRegressor
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.feature_selection import SelectPercentile, f_classif, f_regression
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import Lasso, LogisticRegression, Ridge, RidgeClassifier
+from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, roc_auc_score
+from sklearn.metrics import root_mean_squared_error, root_mean_squared_log_error
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.naive_bayes import ComplementNB, MultinomialNB
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline, make_union
+from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, MinMaxScaler, Normalizer, OneHotEncoder
+from sklearn.preprocessing import OrdinalEncoder, QuantileTransformer, StandardScaler, TargetEncoder
+from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+"""
+_HELPERS = Path(__file__).with_name("helpers.py")
 
 
 def names_in(code: str) -> set[str]:
@@ -58,8 +47,9 @@ def imports(code: str) -> str:
     """The lines that import what the code uses, in the order of isort."""
     words = names_in(code)
     wanted: dict[str, list[str]] = {}
-    for name in words & _FROM.keys():
-        wanted.setdefault(_FROM[name], []).append(name)
+    modules = _modules()
+    for name in words & modules.keys():
+        wanted.setdefault(modules[name], []).append(name)
     lines = [
         f"import {name} as {short}" for short, name in (("np", "numpy"), ("pd", "pandas")) if short in words
     ]
@@ -117,20 +107,22 @@ def _flat(node: str | Group) -> str | None:
 
 
 @functools.cache
+def _modules() -> dict[str, str]:
+    """Where each name is imported from."""
+    nodes = ast.parse(_IMPORTS + _HELPERS.read_text()).body
+    found = (node for node in nodes if isinstance(node, ast.ImportFrom))
+    return {name.name: node.module or "" for node in found for name in node.names}
+
+
+@functools.cache
 def helper_sources() -> dict[str, str]:
     """The text of each function in `helpers`."""
-    text = Path(__file__).with_name("helpers.py").read_text()
+    text = _HELPERS.read_text()
     functions = (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef))
     return {one.name: ast.get_source_segment(text, one) or "" for one in functions}
 
 
-@functools.cache
-def _helper_order() -> dict[str, int]:
-    return {name: place for place, name in enumerate(helper_sources())}
-
-
 def helpers(code: str) -> list[str]:
     """The text of each helper that the code uses, in the order of `helpers`."""
-    order = _helper_order()
-    used = sorted(names_in(code) & order.keys(), key=order.__getitem__)
-    return [helper_sources()[name] for name in used]
+    used = names_in(code)
+    return [text for name, text in helper_sources().items() if name in used]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mlagent_jax.pipelines.metrics import problem_type
 from mlagent_jax.pipelines.options import BY_NAME
 from mlagent_jax.pipelines.pipeline import EVERY, NUMERIC, Choice, Pipeline
 
@@ -17,19 +16,12 @@ def summarise(pipeline: Pipeline) -> str:
     rows = "all rows" if pipeline.rows is None else f"first {pipeline.rows} rows"
     columns = [f"columns {_columns(pipeline.columns)}"] if pipeline.columns else []
     steps = [("views", view) for view in pipeline.views]
-    steps += [(slot, getattr(pipeline, slot)) for slot in (*_BEFORE, "estimator", *_AFTER)]
-    learnt = problem_type(pipeline.facts.metric)
-    said = [_named(slot, choice, learnt) for slot, choice in steps if choice is not None]
+    steps += pipeline.chosen(*_BEFORE, "estimator", *_AFTER)
+    said = [_named(slot, choice, pipeline.facts.goal) for slot, choice in steps]
     pixels = [f"{pipeline.pixels} pixels"] if pipeline.pixels is not None else []
     end = "refitted to all" if pipeline.refit else "not refitted"
-    parts = [
-        rows,
-        *columns,
-        *pixels,
-        *said,
-        f"{100 * pipeline.holdout:g}% validate ({pipeline.facts.metric}), {end}",
-    ]
-    return "; ".join(parts) + "."
+    validation = f"{100 * pipeline.holdout:g}% validate ({pipeline.facts.metric}), {end}"
+    return "; ".join([rows, *columns, *pixels, *said, validation]) + "."
 
 
 def _columns(columns: tuple[str, ...] | str) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from mlagent_jax.pipelines.metrics import problem_type
-from mlagent_jax.pipelines.pipeline import EVERY, NUMERIC, Pipeline
-from mlagent_jax.pipelines.rendering import PROBABLE
+from mlagent_jax.pipelines.pipeline import EVERY, NUMERIC, Choice, Pipeline
+from mlagent_jax.pipelines.rendering import PROBABLE, second_model
 
 _TAKE_GAPS = ("boosting", "tree", "forest", "extra_trees")
 _KEEP_GAPS = ("standard", "range", "ranks", "logarithms")
@@ -18,24 +17,22 @@ def validation_errors(pipeline: Pipeline, has_gaps: bool = True) -> list[str]:
     found = [*_table_faults(pipeline, has_gaps), *_text_faults(pipeline)]
     if pipeline.reduction is not None and pipeline.reduction.name == "select" and _has_one_input(pipeline):
         found.append("there is one input only, so a share of them is none")
-    ensemble = pipeline.ensemble.name if pipeline.ensemble else ""
-    members = [pipeline.estimator.name, *([ensemble[5:]] if ensemble.startswith("with_") else [])]
-    if len(members) > 1 and problem_type(pipeline.facts.metric) == "classification":
+    members = _members(pipeline)
+    if len(members) > 1 and pipeline.facts.goal == "classification":
         found += [f"{name} gives no probabilities to average" for name in members if name not in PROBABLE]
-    if (
-        pipeline.estimator.get("loss") == "poisson"
-        and pipeline.target is not None
-        and pipeline.target.name == "standard"
-    ):
+    if pipeline.estimator.get("loss") == "poisson" and pipeline.target == Choice("standard"):
         found.append("a standardized target is negative, which the Poisson loss refuses")
     return found
 
 
+def _members(pipeline: Pipeline) -> list[str]:
+    """The estimators that predict together."""
+    return [name for name in (pipeline.estimator.name, second_model(pipeline)) if name]
+
+
 def _has_one_input(pipeline: Pipeline) -> bool:
     names = {view.name for view in pipeline.views}
-    if pipeline.facts.kind == "table":
-        return len(pipeline.columns) == 1
-    if pipeline.facts.kind == "graph" and names == {"numbers"}:
+    if pipeline.facts.kind == "table" or names == {"numbers"}:
         return len(pipeline.columns) == 1
     return names in ({"cosine"}, {"groups"}, {"degrees"})
 
@@ -45,11 +42,8 @@ def _table_faults(pipeline: Pipeline, has_gaps: bool) -> list[str]:
         return []
     if pipeline.columns == EVERY and pipeline.encoding is None:
         return ["text columns are not encoded"]
-    ensemble = pipeline.ensemble.name if pipeline.ensemble else ""
-    takes = pipeline.estimator.name in _TAKE_GAPS
-    takes &= not ensemble.startswith("with_") or ensemble[5:] in _TAKE_GAPS
+    takes = pipeline.reduction is None and all(name in _TAKE_GAPS for name in _members(pipeline))
     takes &= pipeline.scaling is None or pipeline.scaling.name in _KEEP_GAPS
-    takes &= pipeline.reduction is None
     return [] if takes or pipeline.gaps is not None or not has_gaps else ["gaps are not filled"]
 
 

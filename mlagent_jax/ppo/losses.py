@@ -1,4 +1,8 @@
-"""PPO's losses (arXiv 1707.06347), token by token, and the weights with which they are summed."""
+"""PPO's losses (arXiv 1707.06347), token by token, and the weights with which they are summed.
+
+What metrics need too is computed by the library of its arrays: JAX would compile each operation anew for each number of
+tokens that an update has.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,9 @@ def policy_loss(
 
 def probability_ratio(logprobs: Tokens, old_logprobs: Tokens) -> Float[Array, "*tokens"]:
     """pi / pi_old, for each token."""
-    return jnp.exp(jnp.clip(logprobs - old_logprobs, -_MAX_LOG_RATIO, _MAX_LOG_RATIO))
+    difference = logprobs - old_logprobs
+    xp = difference.__array_namespace__()
+    return xp.exp(xp.clip(difference, -_MAX_LOG_RATIO, _MAX_LOG_RATIO))
 
 
 def clipped_tokens(
@@ -49,9 +55,10 @@ def clipped_tokens(
     Their means are verl's `pg_clipfrac` and `pg_clipfrac_lower`.
     """
     ratio = probability_ratio(logprobs, old_logprobs)
+    xp = ratio.__array_namespace__()
     unclipped = -ratio * advantages
-    clipped = -jnp.clip(ratio, 1.0 - clip_low, 1.0 + clip_high) * advantages
-    lower = jnp.logical_and(advantages < 0, jnp.maximum(unclipped, clipped) > -dual_clip * advantages)
+    clipped = -xp.clip(ratio, 1.0 - clip_low, 1.0 + clip_high) * advantages
+    lower = (advantages < 0) & (xp.maximum(unclipped, clipped) > -dual_clip * advantages)
     return clipped > unclipped, lower & bool(dual_clip)
 
 
@@ -71,8 +78,9 @@ def clipped_values(
     values: Tokens, old_values: Tokens, returns: Tokens, clip: float
 ) -> Bool[Array, "*tokens"]:
     """Where `value_loss` of the same arguments uses the clipped value; the mean is verl's `vf_clipfrac`."""
-    clipped = old_values + jnp.clip(values - old_values, -clip, clip)
-    return (jnp.square(clipped - returns) > jnp.square(values - returns)) & bool(clip)
+    difference = values - old_values
+    clipped = old_values + difference.__array_namespace__().clip(difference, -clip, clip)
+    return ((clipped - returns) ** 2 > (values - returns) ** 2) & bool(clip)
 
 
 def token_weights(

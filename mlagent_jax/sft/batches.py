@@ -31,19 +31,17 @@ class Batches(Protocol):
         ...
 
 
-def make_batches(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[Batches, PackedRows | None]:
-    """Batches of the training trajectories, and the rows of the held-out ones, if there are any. Raises UserError."""
+def make_batches(
+    config: SFTConfig, sequences: Sequence[Encoded], paraphrases: Sequence[Sequence[Encoded]] = ()
+) -> tuple[Batches, PackedRows | None]:
+    """Batches of the training trajectories, and the rows of the held-out ones, if there are any. Raises UserError.
+
+    paraphrases: of each sequence; they are trained on beside it, unless it is held out.
+    """
+    training, held_out = _split(config, sequences, paraphrases)
     if config.batch_sequences:
-        training, held_out = _split(config, sequences)
         return SequenceBatches(config, training), _held_out_rows(config, held_out)
-    rows, held_out_rows = make_rows(config, sequences)
-    return RowBatches(config, rows), held_out_rows
-
-
-def make_rows(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[PackedRows, PackedRows | None]:
-    """Training and held-out rows. Whole sequences are held out, at least one unless `eval_fraction` is 0."""
-    training, held_out = _split(config, sequences)
-    return pack(training, config.row_length), _held_out_rows(config, held_out)
+    return RowBatches(config, pack(training, config.row_length)), _held_out_rows(config, held_out)
 
 
 def cut_counts(sequences: Sequence[Encoded], length: int) -> tuple[int, int]:
@@ -106,8 +104,13 @@ def shuffled(seed: int, count: int, start: int, stop: int) -> Int[np.ndarray, " 
     return np.concatenate([*stream, np.array([], int)])[start - offset : stop - offset]
 
 
-def _split(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[list[Encoded], list[Encoded]]:
-    """Training and held-out sequences. Raises UserError if there is nothing to train on."""
+def _split(
+    config: SFTConfig, sequences: Sequence[Encoded], paraphrases: Sequence[Sequence[Encoded]]
+) -> tuple[list[Encoded], list[Encoded]]:
+    """Training and held-out sequences: at least one is held out, unless `eval_fraction` is 0.
+
+    Raises UserError if there is nothing to train on.
+    """
     for number, sequence in enumerate(sequences):
         require_supervision(sequence, f"trajectory {number}")
     order = np.random.default_rng([config.seed, 0]).permutation(len(sequences))
@@ -117,7 +120,10 @@ def _split(config: SFTConfig, sequences: Sequence[Encoded]) -> tuple[list[Encode
             f"{len(sequences)} trajectories leave none to train on after holding out {held_out} "
             f"(sft.eval_fraction {config.eval_fraction}); collect more, or set it to 0"
         )
-    training = [sequences[i] for i in sorted(order[held_out:])]
+    kept = sorted(order[held_out:])
+    training = [sequences[i] for i in kept]
+    if paraphrases:
+        training += [one for i in kept for one in paraphrases[i]]
     if cut_counts(training, config.row_length)[1] == len(training):
         raise UserError(
             f"none of {len(training)} trajectories has an action within sft.row_length {config.row_length}"

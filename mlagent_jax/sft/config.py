@@ -18,7 +18,10 @@ class SFTConfig:
         micro-batch, over which gradients are accumulated.
     batch_sequences: if not 0, a step has this many trajectories instead, like the paper's batch of 64, packed into as
         many rows as they need.
-    epochs: passes over the training trajectories, rounded to whole steps. steps: if not 0, the number of steps instead.
+    epochs: passes over the training trajectories and their paraphrases, rounded to whole steps. steps: if not 0, the
+        number of steps instead.
+    paraphrases: for each training trajectory, how many copies with other wordings of the same instructions are trained
+        on beside it; see `exploration.paraphrase`.
     eval_fraction: share of the trajectories held out for the evaluation loss, computed every `eval_every` steps.
     checkpoint_every, log_every: in steps. keep: checkpoints kept.
     seed: of the held-out share and of the order of rows.
@@ -30,6 +33,7 @@ class SFTConfig:
     micro_rows: int = setting(8, at_least=1, defines_run=False)
     epochs: float = setting(2.0, at_least=0)
     steps: int = setting(0, at_least=0)
+    paraphrases: int = setting(0, at_least=0, at_most=1000)
     eval_fraction: float = setting(0.05, at_least=0, below=1)
     eval_every: int = setting(50, at_least=1)
     checkpoint_every: int = setting(50, at_least=1, defines_run=False)

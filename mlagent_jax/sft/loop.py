@@ -45,9 +45,11 @@ def train(
     workdir: Path,
     mesh: Mesh,
     tracking: Tracking = Tracking(),
+    paraphrases: Sequence[Sequence[Encoded]] = (),
 ) -> Params:
     """Fine-tunes `params` on `sequences`, one for each trajectory, and returns the result, sharded over the mesh.
 
+    paraphrases: of each sequence, trained on beside it unless it is held out for the evaluation loss.
     params: where to start from, the same on every process. With `model.lora` they are frozen, adapters are trained
     beside them, and the result has both.
 
@@ -59,7 +61,7 @@ def train(
     that step is written, and earlier checkpoints are kept.
     """
     check(config, mesh)
-    batches, eval_rows = make_batches(config, sequences)
+    batches, eval_rows = make_batches(config, sequences, paraphrases)
     total = _total_steps(config, batches)
     optimiser = make_optimiser(config.optimiser, total)
     schedule = make_schedule(config.optimiser, total)
@@ -108,9 +110,11 @@ def train(
     return state.params
 
 
-def total_steps(config: SFTConfig, sequences: Sequence[Encoded]) -> int:
+def total_steps(
+    config: SFTConfig, sequences: Sequence[Encoded], paraphrases: Sequence[Sequence[Encoded]] = ()
+) -> int:
     """Optimiser steps that `train` takes. Raises UserError for sequences that cannot work."""
-    return _total_steps(config, make_batches(config, sequences)[0])
+    return _total_steps(config, make_batches(config, sequences, paraphrases)[0])
 
 
 def _total_steps(config: SFTConfig, batches: Batches) -> int:

@@ -1,6 +1,7 @@
 """Prompts: what agents are shown, and that a state stays a prefix of its episode."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from fakes import edit, make_environment, make_task, say, script
@@ -11,7 +12,10 @@ from mlagent_jax.agent.response import ALL_FIELDS, parse
 from mlagent_jax.agent.trajectory import Step
 from mlagent_jax.environment.tools import TOOLS
 from mlagent_jax.errors import UserError
+from mlagent_jax.pipelines.reading import read
+from mlagent_jax.pipelines.summary import summarise
 
+TASKS_DIR = Path(__file__).parents[2] / "tasks"
 FULL, COMPACT = PromptFormat("full"), PromptFormat("compact", observation_chars=120)
 
 
@@ -83,6 +87,16 @@ def test_the_compact_prompt_is_short_and_keeps_the_score(situation):
         "Saved to train.py.\nvalidation mae: 2.0000\nPublic mae 2.0000, better than 5.0000.",
         "Saved to train.py.\nvalidation mae: 8.0000\nPublic mae 8.0000, worse than 2.0000.",
     ]
+
+
+def test_the_compact_prompt_says_in_one_line_what_a_pipelines_starter_does(situation):
+    starter = (TASKS_DIR / "digits8" / "train.py").read_text()
+    task = replace(situation.task, starter=starter)
+    chat = messages(COMPACT, Situation(task, situation.steps))
+    assert chat[1].content.split("\n") == [task.brief, f"train.py: {summarise(read(starter))}"]
+    without = messages(replace(COMPACT, starter_summary=False), Situation(task, situation.steps))
+    assert without[1].content == task.brief and without[2:] == chat[2:]
+    assert summarise(read(starter)) not in messages(FULL, Situation(task, situation.steps))[1].content
 
 
 def test_long_feedback_is_cut_in_its_middle(situation):

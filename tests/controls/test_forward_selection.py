@@ -101,21 +101,26 @@ def test_its_episodes_get_what_was_promised(tmp_path):
     }  # bagging failed there, and was undone
 
 
+def shares(sequence, tasks, executions):
+    found = played(sequence, tasks, executions)
+    return {task.name: found[task.name].shares(task.m_best) for task in tasks}
+
+
 def test_played_on_other_tasks_it_brings_what_each_step_brings(tmp_path):
     tasks, executions = tasks_of(tmp_path), Executions(PipelineSandbox(qualities()), grader)
     said = [
         candidates_of(operations(name))[0].instruction
         for name in ("ensemble.bagged", "rows.all", "gaps.median")
     ]
-    gains = played(said, tasks, executions)
+    gains = shares(said, tasks, executions)
     assert {name: public for name, (public, _) in gains.items()} == pytest.approx({"one": 0.1, "two": 0.5})
     chosen = select_sequence(tasks, executions, operations(*NAMES))
     assert {
-        name: public for name, (public, _) in played(chosen.sequence, tasks, executions).items()
-    } == chosen.gains
+        name: public for name, (public, _) in shares(chosen.sequence, tasks, executions).items()
+    } == pytest.approx(chosen.gains)
     # The private score is a constant worse than the public one here, so its gains are the same.
     assert all(private == pytest.approx(public) for public, private in gains.values())
-    assert played([], tasks, executions) == {"one": (0.0, 0.0), "two": (0.0, 0.0)}
+    assert shares([], tasks, executions) == {"one": (0.0, 0.0), "two": (0.0, 0.0)}
 
 
 def test_each_operation_alone(tmp_path):

@@ -233,3 +233,30 @@ def test_student_interval_agrees_with_scipy() -> None:
     interval = student_mean(values)
     assert (interval.low, interval.high) == (pytest.approx(low), pytest.approx(high))
     assert student_mean([0.1]).low is None
+
+
+def test_agents_with_one_outcome_have_no_interval_and_are_compared_with_every_episode_of_others() -> None:
+    tasks = [make_task("digits8"), make_task("ames")]
+    gains = {"digits8": (0.6, 0.7, 0.8), "ames": (0.5, 0.6, 0.9)}
+    episodes = [
+        make_trajectory("ppo", task, index, score)
+        for task, scores in gains.items()
+        for index, score in enumerate(scores)
+    ]
+    episodes += [make_trajectory(agent, task, 0, 0.6) for agent in ("constant", "bandit") for task in gains]
+    scores = score_trajectories(episodes, tasks, one_outcome=("constant", "bandit", "sft_greedy"))
+    assert sorted(scores["one_outcome"]) == ["bandit", "constant"]
+    mean = only(scores["means"], agent="constant")
+    assert mean["one_outcome"] and mean["relative_gain"]["low"] is None
+    assert not only(scores["means"], agent="ppo")["one_outcome"]
+
+    both = only(scores["differences"], agent="bandit", baseline="constant")
+    assert both["one_outcome"] and both["relative_gain"]["low"] is None
+    # Where only one of the two varies, the difference varies as that one does.
+    row = next(row for row in scores["differences"] if {row["agent"], row["baseline"]} == {"ppo", "constant"})
+    sign = 1 if row["agent"] == "ppo" else -1
+    alone = only(scores["means"], agent="ppo")["relative_gain"]
+    assert not row["one_outcome"] and row["pairs"] == 6
+    assert sign * row["relative_gain"]["mean"] == pytest.approx(alone["mean"] - mean["relative_gain"]["mean"])
+    width = row["relative_gain"]["high"] - row["relative_gain"]["low"]
+    assert width == pytest.approx(alone["high"] - alone["low"])

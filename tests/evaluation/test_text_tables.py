@@ -52,6 +52,20 @@ def test_columns_are_aligned_and_what_is_missing_is_said():
     assert held_out[place:] == "not all tasks"
 
 
+def test_one_outcome_is_said_in_place_of_an_interval_and_of_a_number_of_episodes():
+    tasks = [make_task("digits8")]
+    episodes = [make_trajectory("ppo", "digits8", index, score) for index, score in enumerate((0.5, 0.75))]
+    episodes.append(make_trajectory("constant", "digits8", 0, 0.75))
+    scores = score_trajectories(episodes, tasks, resamples=100, one_outcome=["constant"])
+    table = headline_table(scores)
+    head, _, *lines = table.splitlines()
+    (digits,) = [line for line in lines if "digits8" in line]
+    (gain,) = [line for line in lines if "mean gain" in line]
+    place = head.index("Best constant")
+    assert digits[place:].startswith("0.75 +50.0 %") and "episodes" not in digits
+    assert "+50.0 % (one outcome)" in gain and "alike by construction" in table
+
+
 def test_rows_for_trackers():
     scores = score_trajectories(
         [make_trajectory("sft", "digits8", index, score) for index, score in enumerate((0.6, 0.8))],

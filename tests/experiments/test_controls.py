@@ -43,7 +43,13 @@ def trajectories(experiment):
 
 def test_every_agent_has_its_episodes_on_every_task(evaluated):
     found = trajectories(evaluated)
-    assert tuple(found) == AGENTS and {len(each) for each in found.values()} == {4}
+    assert tuple(found) == AGENTS
+    # Two tasks; where nothing in an agent is random, one episode of each is enough.
+    alike = {"starter", "constant", "bandit"}
+    assert {agent: len(each) for agent, each in found.items()} == {
+        agent: 2 if agent in alike else 4 for agent in AGENTS
+    }
+    assert set(json.loads(evaluated.workdir.scores.read_text())["one_outcome"]) == alike
     for agent in ("constant", "bandit", "random_search", "optuna"):
         steps = [step for each in found[agent] for step in each.steps]
         assert {step.outcome for step in steps} <= set(Outcome) - {Outcome.MALFORMED, Outcome.INFRASTRUCTURE}

@@ -19,7 +19,7 @@ from mlagent_jax.pipelines.metrics import problem_type
 from mlagent_jax.pipelines.operations import AXES, catalogue, operations_for
 from mlagent_jax.pipelines.option import NumericParam
 from mlagent_jax.pipelines.options import BY_NAME, OPTIONS
-from mlagent_jax.pipelines.pipeline import KINDS, Choice, PipelineError, kind_of, problem_type_of
+from mlagent_jax.pipelines.pipeline import KINDS, Choice, Pipeline, PipelineError, kind_of, problem_type_of
 from mlagent_jax.pipelines.reading import read
 from mlagent_jax.pipelines.rendering import render
 from mlagent_jax.pipelines.sampling import random_operation, sample, suggest_at_random
@@ -43,7 +43,7 @@ def test_an_operation_changes_what_it_says_and_nothing_else(pipeline, seed):
         for field in dataclasses.fields(pipeline)
         if getattr(pipeline, field.name) != getattr(changed, field.name)
     }
-    assert differing <= operation.changes and differing
+    assert differing == {operation.changes}
     assert read(render(changed)) == changed
     again = operation(changed, values) if not operation.id.startswith(("penalty", "size")) else changed
     assert again == changed, "a second time nothing is left to do"
@@ -150,6 +150,13 @@ def test_a_script_that_is_not_of_the_space_gets_a_sentence(change, said):
     with pytest.raises(PipelineError, match="no pipeline that can be edited") as caught:
         read(change(text))
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_step_that_is_set_as_no_option_is_gets_a_sentence():
+    facts = FACTS["table"][0]
+    pipeline = Pipeline(facts, Choice("ridge"), columns=("size",), gaps=Choice("median"))
+    with pytest.raises(PipelineError, match="no pipeline that can be edited: line"):
+        read(render(pipeline).replace('"median"', '"most_frequent"'))
 
 
 @examples

@@ -1,6 +1,7 @@
 """A step has `batch_sequences` trajectories, like the paper's batch, or `batch_rows` rows."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,6 +44,22 @@ def test_every_step_has_its_trajectories_and_every_epoch_has_all():
     again, _ = make_batches(CONFIG, sequences())
     np.testing.assert_array_equal(again.rows(4)["tokens"], steps[4]["tokens"])  # as a resumed run needs it
     assert batches.tokens(1, 3) == sum(int((rows["segment_ids"] > 0).sum()) for rows in steps[1:3])
+
+
+@pytest.mark.parametrize("batch_sequences", [0, 4])
+def test_paraphrases_are_trained_on_unless_their_trajectory_is_held_out(batch_sequences):
+    config = SFTConfig(
+        row_length=16, batch_rows=2, batch_sequences=batch_sequences, micro_rows=2, eval_fraction=0.25
+    )
+    given = sequences()
+    copies = [[replace(one, tokens=one.tokens + 30 * copy) for copy in (1, 2)] for one in given]
+    batches, held_out = make_batches(config, given, copies)
+    steps = round(batches.per_epoch * (1 if batch_sequences else 2))
+    seen = {number for step in range(steps) for number in members(batches.rows(step))}
+    assert held_out is not None
+    tested = set(members(held_out.take(np.arange(len(held_out.tokens)))))
+    assert len(tested) == 3
+    assert seen == {number + 30 * copy for number in set(range(12)) - tested for copy in range(3)}
 
 
 def test_rows_of_several_trajectories_make_larger_batches():

@@ -10,7 +10,7 @@ import pytest
 from mlagent_jax.errors import UserError
 from mlagent_jax.models.config import Qwen2Config
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
-from mlagent_jax.sft.batches import make_rows
+from mlagent_jax.sft.batches import make_batches
 from mlagent_jax.sft.config import SFTConfig
 from mlagent_jax.sft.loop import train
 from mlagent_jax.text.chat import Encoded
@@ -89,15 +89,16 @@ def sequences(count, length=8):
 
 def test_held_out_share_is_whole_sequences_and_reproducible():
     config = SFTConfig(row_length=8, eval_fraction=0.25, micro_rows=1)
-    train_rows, eval_rows = make_rows(config, sequences(8))
-    assert (len(train_rows.tokens), len(eval_rows.tokens)) == (6, 2)
-    assert make_rows(SFTConfig(row_length=8, eval_fraction=0.0), sequences(8))[1] is None
+    batches, eval_rows = make_batches(config, sequences(8))
+    assert batches.per_epoch * config.batch_rows == 6
+    assert eval_rows is not None and len(eval_rows.tokens) == 2
+    assert make_batches(SFTConfig(row_length=8, eval_fraction=0.0), sequences(8))[1] is None
 
 
 def test_a_trajectory_without_an_action_is_refused_by_number():
     silent = Encoded(np.arange(8, dtype=np.int32), np.zeros(8, bool), ())
     with pytest.raises(UserError, match="trajectory 2 has 8 tokens, none of them an assistant's"):
-        make_rows(SFTConfig(row_length=8), [*sequences(2), silent])
+        make_batches(SFTConfig(row_length=8), [*sequences(2), silent])
 
 
 @pytest.mark.parametrize(
