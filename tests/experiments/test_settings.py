@@ -30,7 +30,7 @@ FREE_TEXT = {
         "sandbox.docker.gpus",
     ),
     "models.cache_dir",
-    *(f"models.{role}.{name}" for role in ROLES for name in ("base_url", "model")),
+    *(f"models.{role}.{name}" for role in ROLES for name in ("base_url", "model", "api_key_variable")),
 }
 _MISSING = object()
 
