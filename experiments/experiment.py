@@ -22,6 +22,7 @@ from mlagent_jax.agent.llm_coder import LLMCoder
 from mlagent_jax.agent.llm_idea_writer import LLMIdeaWriter
 from mlagent_jax.agent.llm_policy import LLMPolicy
 from mlagent_jax.agent.model_policy import ModelPolicy
+from mlagent_jax.agent.paraphrase import paraphrased
 from mlagent_jax.agent.policy import Policy
 from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.controls.executions import Executions
@@ -31,7 +32,6 @@ from mlagent_jax.environment.mdp import Environment
 from mlagent_jax.environment.snapshots import SnapshotStore
 from mlagent_jax.exploration.expert_data import read_expert_trajectories, trajectory_chats
 from mlagent_jax.exploration.ideas import IdeaWriter, ScriptedIdeaWriter
-from mlagent_jax.exploration.paraphrase import paraphrased
 from mlagent_jax.fields import flat
 from mlagent_jax.generate.engine import Engine
 from mlagent_jax.generate.sampling import SamplingParams

@@ -21,7 +21,7 @@ class SFTConfig:
     epochs: passes over the training trajectories and their paraphrases, rounded to whole steps. steps: if not 0, the
         number of steps instead.
     paraphrases: for each training trajectory, how many copies with other wordings of the same instructions are trained
-        on beside it; see `exploration.paraphrase`.
+        on beside it; see `agent.paraphrase`.
     eval_fraction: share of the trajectories held out for the evaluation loss, computed every `eval_every` steps.
     checkpoint_every, log_every: in steps. keep: checkpoints kept.
     seed: of the held-out share and of the order of rows.

@@ -8,10 +8,10 @@ from fakes import make_environment
 
 from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
 from mlagent_jax.agent.expert import NO_SLIPS, ScriptedExpert
+from mlagent_jax.agent.paraphrase import paraphrased
 from mlagent_jax.agent.response import parse
 from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.environment.tools import EDIT
-from mlagent_jax.exploration.paraphrase import paraphrased
 from mlagent_jax.pipelines.grammar import normalise
 from mlagent_jax.pipelines.instructions import parse_instruction
 from mlagent_jax.pipelines.operations import catalogue
