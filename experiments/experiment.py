@@ -17,9 +17,11 @@ from jax.sharding import Mesh
 from experiments.settings import Settings, SettingsError
 from experiments.workdir import Workdir
 from mlagent_jax.agent.coder import ScriptedCoder
-from mlagent_jax.agent.endpoint import Endpoint, EndpointCoder, EndpointIdeaWriter, EndpointPolicy
 from mlagent_jax.agent.episode import EnvRunner
 from mlagent_jax.agent.expert import ScriptedExpert
+from mlagent_jax.agent.llm_coder import LLMCoder
+from mlagent_jax.agent.llm_idea_writer import LLMIdeaWriter
+from mlagent_jax.agent.llm_policy import LLMPolicy
 from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.agent.paraphrase import paraphrased, word_dropout
 from mlagent_jax.agent.policy import Policy
@@ -35,6 +37,8 @@ from mlagent_jax.fields import flat
 from mlagent_jax.generate.engine import Engine
 from mlagent_jax.generate.sampling import SamplingParams
 from mlagent_jax.grading.grade import grade
+from mlagent_jax.llm.config import ExpertConfig
+from mlagent_jax.llm.roles import RoleModels
 from mlagent_jax.models.config import Qwen2Config, qwen2_5
 from mlagent_jax.models.hf import load_config, load_hf, save_hf
 from mlagent_jax.models.params import Params
@@ -42,6 +46,7 @@ from mlagent_jax.models.qwen2 import init_params
 from mlagent_jax.models.sharding import param_shardings
 from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import make_mesh, put
+from mlagent_jax.run_folder import LLM as LLM_STAGE
 from mlagent_jax.sandbox.cache import CachedSandbox, store_in
 from mlagent_jax.sandbox.open import open_sandbox
 from mlagent_jax.tasks.loader import load_task
@@ -113,29 +118,37 @@ class Experiment:
         return SnapshotStore(self.workdir.snapshots)
 
     @cached_property
-    def coder(self) -> Coder:
-        return EndpointCoder(self.endpoint) if self.settings.agents.coder == "endpoint" else ScriptedCoder()
+    def models(self) -> RoleModels:
+        """The language models of the roles that are not scripted."""
+        models = RoleModels(
+            self.settings.models, self.workdir.stage(LLM_STAGE), self.workdir.metrics(LLM_STAGE)
+        )
+        return self._resources.enter_context(closing(models))
 
     @cached_property
-    def endpoint(self) -> Endpoint:
-        return Endpoint(self.settings.agents.endpoint)
+    def coder(self) -> Coder:
+        return ScriptedCoder() if self.models.is_scripted("coder") else LLMCoder(self.models.of("coder"))
 
     @cached_property
     def expert(self) -> Policy:
-        if self.settings.agents.expert == "endpoint":
-            return self._endpoint_policy("expert", with_ideas=True)
-        return ScriptedExpert(thought=self.settings.prompt.thought)
+        if self.models.is_scripted("expert"):
+            return ScriptedExpert(thought=self.settings.prompt.thought)
+        return self._llm_policy("expert", "expert", self.settings.models.expert, with_ideas=True)
 
     @cached_property
-    def endpoint_policy(self) -> Policy:
-        """The endpoint's model as an evaluated agent."""
-        return self._endpoint_policy("endpoint", with_ideas=False)
+    def llm_policy(self) -> Policy:
+        """The model of the role "agent", as an evaluated agent."""
+        return self._llm_policy("agent", "llm", self.settings.models.agent, with_ideas=False)
 
     @cached_property
     def idea_writer(self) -> IdeaWriter:
-        if self.settings.agents.idea_writer == "endpoint":
-            return EndpointIdeaWriter(self.endpoint, self.workdir.ideas)
-        return ScriptedIdeaWriter(self.settings.seed)
+        if self.models.is_scripted("idea_writer"):
+            return ScriptedIdeaWriter(self.settings.seed)
+        return LLMIdeaWriter(
+            self.models.of("idea_writer"),
+            self.settings.seed,
+            self.settings.models.idea_writer.structured_output,
+        )
 
     @cached_property
     def sandbox(self) -> CachedSandbox:
@@ -296,13 +309,14 @@ class Experiment:
         """Executions since this start: those that the sandbox ran, and those that the cache answered."""
         return {"executions": self.sandbox.misses, "cached_executions": self.sandbox.hits}
 
-    def _endpoint_policy(self, name: str, with_ideas: bool) -> Policy:
-        return EndpointPolicy(
-            self.endpoint,
+    def _llm_policy(self, role: str, name: str, config: ExpertConfig, with_ideas: bool) -> Policy:
+        return LLMPolicy(
+            self.models.of(role),
             self.settings.prompt,
             name=name,
             with_ideas=with_ideas,
             writes_free_code=self.coder.writes_free_code,
+            structured=config.structured_output,
         )
 
     def _load(self, names: Sequence[str], split: str) -> list[Task]:

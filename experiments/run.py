@@ -97,6 +97,8 @@ def _run_one(
             distributed.on_main(experiment.require_sandbox)  # fails before any other work is done
         for stage in stages:
             RUN_STAGE[stage](experiment)
+        if spent := experiment.models.spent_by_role():
+            logging.info("Calls of language models have cost %s so far.", spent)
         scores = read_json(workdir.scores) if distributed.is_main() else None
         if scores and {"evaluate", "report"} & set(stages):
             print(headline_table(scores))

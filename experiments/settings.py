@@ -16,7 +16,6 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mlagent_jax.agent.baselines import BASELINES
-from mlagent_jax.agent.endpoint import EndpointConfig
 from mlagent_jax.agent.prompt import PromptFormat
 from mlagent_jax.controls.bandit_learning import BanditConfig
 from mlagent_jax.controls.forward_selection import ConstantConfig
@@ -26,6 +25,7 @@ from mlagent_jax.errors import UserError
 from mlagent_jax.exploration.pool import PoolConfig
 from mlagent_jax.fields import build, flat, raise_for, setting
 from mlagent_jax.generate.config import EngineConfig
+from mlagent_jax.llm.config import ModelsConfig
 from mlagent_jax.models.config import EXECUTION, Qwen2Config
 from mlagent_jax.models.lora import LoRAConfig
 from mlagent_jax.parallel.mesh import MeshConfig
@@ -39,12 +39,12 @@ from mlagent_jax.sft.config import SFTConfig
 from mlagent_jax.tracking.tracker import DEFAULT as DEFAULT_TRACKERS
 from mlagent_jax.tracking.tracker import TRACKERS
 
+LLM = "llm"  # the agent of the role config.models.agent
 CONTROLS = ("constant", "bandit", *SEARCHES)
 FINE_TUNED = ("sft", "sft_filtered")
 TRAINED = (*FINE_TUNED, "ppo", "ppo_shuffled")  # agents that a stage of the same name trains
-AGENTS = (*BASELINES, *CONTROLS, "expert", *TRAINED, "endpoint")
+AGENTS = (*BASELINES, *CONTROLS, "expert", *TRAINED, LLM)
 VARIANTS = ("greedy", "reworded")
-ROLES = ("scripted", "endpoint")
 SIZES = ("", "0.5b", "1.5b", "3b", "7b", "14b", "32b", "72b")
 MAX_SEED = 2**31 - 1
 
@@ -108,16 +108,6 @@ class SandboxSettings:
     def in_containers(self) -> bool:
         """Whether scripts run with the libraries of an image instead of this host's."""
         return "docker" in (self.backend, self.ray_backend if self.backend == "ray" else "")
-
-
-@dataclass(frozen=True)
-class AgentSettings:
-    """Who plays each role: "scripted" (the embedded default), or "endpoint", an OpenAI-compatible one."""
-
-    expert: str = setting("scripted", choices=ROLES)
-    coder: str = setting("scripted", choices=ROLES)
-    idea_writer: str = setting("scripted", choices=ROLES)
-    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
 
 
 @dataclass(frozen=True)
@@ -288,7 +278,7 @@ class Settings:
     episode: EpisodeLimits
     prompt: PromptFormat
     reward: RewardConfig
-    agents: AgentSettings
+    models: ModelsConfig
     ideas: PoolConfig
     collect: CollectSettings
     model: ModelSettings
@@ -369,21 +359,7 @@ def _conflicts(settings: Settings) -> list[str]:
             check()
         except UserError as error:
             found.append(f"config.{error}")
-    agents, endpoint = settings.agents, settings.agents.endpoint
-    users = [
-        f"config.agents.{role}"
-        for role in ("expert", "coder", "idea_writer")
-        if getattr(agents, role) == "endpoint"
-    ]
-    users += ["config.evaluate.agents"] if "endpoint" in settings.evaluate.agents else []
-    if users and not endpoint.model:
-        found.append(f"{users[0]} asks for an endpoint, but config.agents.endpoint.model is ''; set it")
-    for name in ("max_tokens", "coder_max_tokens") if users else ():
-        if getattr(endpoint, name) >= endpoint.context_tokens:
-            found.append(
-                f"config.agents.endpoint.{name} is {getattr(endpoint, name)}, but must leave room for the prompt in "
-                f"context_tokens, {endpoint.context_tokens}"
-            )
+    found += settings.models.conflicts(agent_is_used=LLM in settings.evaluate.agents)
     if settings.prompt.max_steps != settings.episode.steps:
         found.append(
             f"config.prompt.max_steps is {settings.prompt.max_steps}, but config.episode.steps is "

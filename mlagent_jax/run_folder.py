@@ -17,6 +17,7 @@ TENSORBOARD = "tensorboard"
 TRACKERS_FILE = "trackers.json"  # the runs' ids in trackers, by tracker
 
 # In the work directory.
+LLM = "llm"  # the folder of language models' recorded calls and of what they cost, made like a stage's
 CONFIG = "config.json"
 MLFLOW_DATABASE = "mlflow.db"
 MLFLOW_ARTIFACTS = "mlflow_artifacts"

@@ -23,10 +23,10 @@ ARROWS = {
     "ppo": "errors fields finite jsonl run_folder text parallel nn models tracking training generate tasks environment "
     "agent",
     "sft": "errors fields finite text parallel nn models tracking training",
-    "evaluation": "errors files jsonl run_folder grading tasks environment pipelines agent",
+    "evaluation": "errors files jsonl run_folder grading tasks environment pipelines llm agent",
     "exploration": "errors fields text tasks pipelines agent",
     "controls": "errors files fields jsonl sandbox grading tasks environment rewards pipelines agent",
-    "agent": "errors files fields jsonl text generate sandbox grading tasks environment rewards pipelines",
+    "agent": "fields jsonl text generate llm sandbox grading tasks environment rewards pipelines",
     "pipelines": "",
     # The environment, which knows nothing of models.
     "rewards": "errors fields grading tasks environment",
@@ -36,6 +36,7 @@ ARROWS = {
     "sandbox": "errors fields blobs sandbox.sandbox_worker",
     "sandbox.sandbox_worker": "",
     # The model, which knows nothing of agents.
+    "llm": "errors fields jsonl text parallel models generate",
     "serving": "text generate",
     "generate": "errors fields finite parallel nn models",
     "training": "errors fields finite run_folder parallel models",
@@ -69,6 +70,7 @@ SLOW = dict.fromkeys(("jax", "jaxlib", "flax", "optax", "orbax", "chex"), "jax")
 MAY_LOAD = {
     **dict.fromkeys(("finite", "nn", "models", "parallel", "training", "generate", "serving"), "jax"),
     **dict.fromkeys(("sft", "ppo", "planner", "agent.model_policy", "tracking.tracker"), "jax"),
+    "llm.checkpoint": "jax",
     "tracking.tensorboard_backend": "tensorboardX",
     "tracking.wandb_backend": "wandb",
     "tracking.mlflow_backend": "mlflow",

@@ -42,12 +42,11 @@ def get_config() -> ConfigDict:
     # An idea that made things worse costs an episode no more than a step, since the best script can be run again. With
     # the full loss as its reward, the surest way to a better mean is to stop trying.
     config.reward = ConfigDict({"form": "linear", "low": -0.1, "ml_specific": True})
-    config.agents = ConfigDict(
+    config.models = ConfigDict(
         {
-            "expert": "scripted",
-            "coder": "scripted",
-            "idea_writer": "scripted",
-            "endpoint": {"base_url": "", "model": ""},
+            "expert": {"backend": "scripted"},
+            "coder": {"backend": "scripted"},
+            "idea_writer": {"backend": "scripted"},
         }
     )
 

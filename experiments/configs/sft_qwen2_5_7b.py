@@ -17,7 +17,7 @@ all 64.
 
 Weights: put Qwen2.5-7B (base) as a Hugging Face folder at `model.pretrained`; the planner does not need them. The
 expert and the tasks are the quickstart's, as the paper's trajectories are not published. Use a stronger expert with
-`--config.agents.expert=endpoint`.
+`--config.models.expert.backend=endpoint`; experiments/README.md shows the paper's models in their roles.
 """
 
 from ml_collections import ConfigDict

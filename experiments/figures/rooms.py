@@ -47,6 +47,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "grading": ("metrics and submissions", "environment"),
     "sandbox": ("isolated runs of scripts", "environment"),
     "serving": ("OpenAI-compatible HTTP", "model"),
+    "llm": ("models of roles: calls, costs", "model"),
     "generate": ("paged cache, continuous batching", "model"),
     "models": ("Qwen2, LoRA, safetensors", "model"),
     "nn": ("attention, RoPE, chunked losses", "model"),

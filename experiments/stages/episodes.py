@@ -69,7 +69,7 @@ def run_missing(
                         if trajectory.is_masked:
                             cut_short.append(trajectory.key)
                         if attempt == 0:
-                            bar.advance(f"{policy.name} on {trajectory.task}: {trajectory.public_score:.4f}")
+                            bar.advance(_note(trajectory, experiment.models.spent()))
                     missing = [r for r in missing if episode_key(policy.name, r.task, r.index) in cut_short]
         found = latest_trajectories(path)
     planned = [found[key] for key in keys]
@@ -84,6 +84,12 @@ def run_missing(
     return planned
 
 
+def _note(trajectory: Trajectory, spent: str) -> str:
+    """For the progress line. spent: on the calls of language models; "" for nothing."""
+    note = f"{trajectory.agent} on {trajectory.task}: {trajectory.public_score:.4f}"
+    return f"{note}; models: {spent}" if spent else note
+
+
 def log_step(stage: str, record: StepRecord) -> None:
     """Logs each step of a remote model, and any step that takes long, to show that the run is progressing."""
     usage = record.response.usage
@@ -94,5 +100,7 @@ def log_step(stage: str, record: StepRecord) -> None:
         *(stage, record.request.task, record.request.index, record.number),
         record.step.action.tool if record.step.action is not None else "no action",
         *(record.step.outcome.value, record.seconds),
-        f", {usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens" if usage else "",
+        f", {usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens, ${usage.dollars:.4g}"
+        if usage
+        else "",
     )

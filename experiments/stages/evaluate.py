@@ -96,4 +96,4 @@ def _policy(experiment: Experiment, agent: str) -> Policy:
         return controls.policy(experiment, agent)
     if agent == "expert":
         return experiment.expert
-    return experiment.endpoint_policy
+    return experiment.llm_policy

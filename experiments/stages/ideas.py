@@ -23,7 +23,7 @@ def run(experiment: Experiment) -> None:
 
 
 def _write_pools(experiment: Experiment) -> dict[str, Any]:
-    """Existing pools are kept: with an endpoint as writer they cost money."""
+    """Existing pools are kept: with a language model as writer they cost money."""
     kept = 0
     for task in experiment.held_in:
         path = experiment.workdir.idea_pool(task.name)
@@ -34,7 +34,6 @@ def _write_pools(experiment: Experiment) -> dict[str, Any]:
             writer, settings = experiment.idea_writer, experiment.settings
             pool = build_pool(task, writer, TfidfEmbedder(), settings.ideas, settings.seed)
             write_atomically(path, json.dumps(pool.to_json(), indent=2) + "\n")
-            writer.forget(task.name)
         kept += sum(len(ideas) for ideas in pool.kept.values())
     return {"pools": len(experiment.held_in), "ideas": kept}
 

@@ -1,4 +1,4 @@
-"""Checks before any work begins: stages and their inputs, trackers, tasks, the model and the devices."""
+"""Checks before any work begins: stages and their inputs, trackers, tasks, roles, the model and the devices."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from absl import logging
 
 from experiments.experiment import Experiment
-from experiments.settings import FINE_TUNED, TRAINED, Settings, SettingsError
-from experiments.stages import OPTIONAL, STAGES, TRACKED, controls
+from experiments.settings import FINE_TUNED, LLM, TRAINED, Settings, SettingsError
+from experiments.stages import OPTIONAL, SANDBOXED, STAGES, TRACKED, controls
 from experiments.workdir import Workdir
 from mlagent_jax.models.sharding import check_model_fits
 from mlagent_jax.parallel import distributed
@@ -63,7 +63,7 @@ def check_inputs(settings: Settings, workdir: Workdir, stages: Sequence[str]) ->
 
 
 def check_setup(experiment: Experiment, stages: Sequence[str]) -> None:
-    """Raises UserError if the trackers, tasks, controls, model or devices do not suit the settings."""
+    """Raises UserError if the trackers, tasks, controls, roles, model or devices do not suit the settings."""
     settings = experiment.settings
     if not set(TRACKED).isdisjoint(stages):
         distributed.on_main(experiment.tracking.check)
@@ -73,6 +73,8 @@ def check_setup(experiment: Experiment, stages: Sequence[str]) -> None:
     starters = {Path(name).name: read_task_file(name, folder).starter for name in names}
     if "evaluate" in stages:
         controls.check(settings, starters)
+    to_run = [stage for stage in stages if not experiment.workdir.is_done(stage)]
+    distributed.on_main(lambda: experiment.models.check(_roles(settings, to_run)))
     rl, sft = ({*TRAINED} - {*FINE_TUNED}) & {*stages}, {*FINE_TUNED} & {*stages}
     samples = rl or ("evaluate" in stages and {*TRAINED} & {*settings.evaluate.agents})
     if not samples and not sft:
@@ -95,6 +97,18 @@ def check_setup(experiment: Experiment, stages: Sequence[str]) -> None:
         check_batch_fits(settings.sft.micro_rows, settings.sft.row_length, mesh, "config.sft")
     if rl:
         check_ppo(settings.ppo, settings.sampling.engine(), mesh)
+
+
+def _roles(settings: Settings, stages: Sequence[str]) -> list[str]:
+    """The roles of `config.models` that the stages need."""
+    agents = settings.evaluate.agents if "evaluate" in stages else ()
+    needed = {
+        "expert": "collect" in stages or "expert" in agents,
+        "coder": not {*SANDBOXED}.isdisjoint(stages),
+        "idea_writer": "ideas" in stages,
+        "agent": LLM in agents,
+    }
+    return [role for role, is_needed in needed.items() if is_needed]
 
 
 def _inputs(settings: Settings, workdir: Workdir, stage: str) -> dict[str, Path]:

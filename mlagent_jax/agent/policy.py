@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mlagent_jax.agent.trajectory import Step
+from mlagent_jax.llm.backend import Usage
 from mlagent_jax.tasks.task import Task
 
 
@@ -22,15 +23,6 @@ class Situation:
     steps: tuple[Step, ...]
     ideas: tuple[str, ...] = ()
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What an answer cost: seconds, and tokens as counted by the server; 0 if it does not say."""
-
-    seconds: float
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from mlagent_jax.errors import UserError
 from mlagent_jax.evaluation.scores import SCHEMA_VERSION
 from mlagent_jax.files import read_json_object
 from mlagent_jax.jsonl import Record, read_jsonl
-from mlagent_jax.run_folder import DONE, RunFolder
+from mlagent_jax.llm.usage import RoleUsage, read_usage
+from mlagent_jax.run_folder import DONE, LLM, RunFolder
 
 TRAINING = ("sft", "sft_filtered", "ppo", "ppo_shuffled")  # the stages that train a model
 
@@ -22,6 +23,7 @@ class Run:
 
     metrics: what each stage that trains a model logged, by its name. summaries: what each finished stage reported.
     constant, bandit: what these agents of the evaluation chose and learnt before.
+    llm_usage: what the language models of roles have cost, by role.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Run:
     constant: Record | None = None
     bandit: Record | None = None
     summaries: dict[str, Record] = field(default_factory=dict)
+    llm_usage: dict[str, RoleUsage] = field(default_factory=dict)
 
     @property
     def sft_metrics(self) -> list[Record]:
@@ -69,6 +72,7 @@ def read_run(workdir: Path) -> Run:
         scores=_read_scores(folder),
         constant=read_json(folder.control("constant")),
         bandit=read_json(folder.control("bandit")),
+        llm_usage=read_usage(folder.metrics(LLM)),
         summaries={path.parent.name: read_json(path) or {} for path in sorted(workdir.glob(f"*/{DONE}"))},
     )
 

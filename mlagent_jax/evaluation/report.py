@@ -16,7 +16,7 @@ from typing import Any
 from markupsafe import Markup
 
 from mlagent_jax.agent.trajectory import Trajectory
-from mlagent_jax.evaluation import attribution, episodes, learning_curves, tables
+from mlagent_jax.evaluation import attribution, episodes, learning_curves, llm_costs, tables
 from mlagent_jax.evaluation.embed import script_json
 from mlagent_jax.evaluation.read_run import Run, read_run
 from mlagent_jax.evaluation.scores import ONE_OUTCOME
@@ -58,6 +58,7 @@ def render(run: Run) -> str:
         "learning": _learning(run),
         "ideas": {name: _idea_pool(pool) for name, pool in run.ideas.items()},
         "episodes": {"index": index, "chunks": chunks},
+        "llm_costs": llm_costs.rows(run),
         "episodes_json": Markup(script_json(page)),
         "config_rows": flat_rows(run.config),
         "environment_rows": flat_rows(run.environment),

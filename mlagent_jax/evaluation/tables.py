@@ -22,6 +22,7 @@ AGENT_TITLES = {
     "sft_filtered": "Filtered SFT",
     "ppo": "SFT + PPO",
     "ppo_shuffled": "SFT + shuffled PPO",
+    "llm": "Language model",
 }
 SPLIT_TITLES = {"held_in": "Held-in", "held_out": "Held-out"}
 OUTCOME_ORDER = ("success", "neutral", "corner", "error", "malformed")

@@ -26,10 +26,6 @@ class IdeaWriter(Protocol):
         """At most `count` one-line ideas, on an axis of `AXES` or on all. Raises IdeaError if there are none."""
         ...
 
-    def forget(self, task: str) -> None:
-        """Called once a task's ideas are stored: the writer may drop what it kept to resume an interrupted run."""
-        ...
-
 
 class ScriptedIdeaWriter:
     """Ideas from the operations of pipelines, good and bad, shuffled by the seed."""
@@ -45,11 +41,8 @@ class ScriptedIdeaWriter:
         if not kind:
             raise IdeaError(
                 f"the scripted idea writer has no ideas for task {task.name} of kind {task.kind!r}; it knows kinds "
-                f"that begin with {', '.join(TASK_KINDS)}; use an endpoint as idea writer, or change the task's kind"
+                f"that begin with {', '.join(TASK_KINDS)}; set config.models.idea_writer to a language model"
             )
         lines = list(instructions.lines(kind, problem_type_of(task.kind), axis))
         random.Random(f"{self._seed}/{task.name}/{axis}").shuffle(lines)
         return lines[:count]
-
-    def forget(self, task: str) -> None:
-        """This writer keeps nothing."""

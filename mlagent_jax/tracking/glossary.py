@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from mlagent_jax.files import write_atomically
+from mlagent_jax.tracking.metric import SAME, Metric, pattern
 
 PAGE = Path(__file__).with_name("METRICS.md")
 COMMAND = "python -m mlagent_jax.tracking.glossary"
 
-SFT, PPO = "sft", "ppo"
+SFT, PPO, LLM = "sft", "ppo", "llm"
 
 _LOOP = "mlagent_jax/ppo/loop.py:train"
 _SFT_LOOP = "mlagent_jax/sft/loop.py:train"
@@ -31,40 +31,7 @@ _REWARDS = "mlagent_jax/ppo/diagnostics.py:_rewards_with_kl"
 _EPISODES = "mlagent_jax/ppo/episodes.py:EpisodeCollector"
 _STATES = "mlagent_jax/ppo/rollout.py:StateCollector"
 _UPDATER = "mlagent_jax/ppo/update.py:Updater"
-
-SAME = "same"  # in verl: the same name, the same meaning
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One metric, or several that differ in the last part of their names: "critic/score/{mean,min,max}".
-
-    where: the file and the function or class that computes it. verl: its name there, `SAME`, or "" for none.
-    differs: how verl's differs, in a few words.
-    """
-
-    name: str
-    unit: str
-    meaning: str
-    where: str
-    verl: str = ""
-    differs: str = ""
-
-    @property
-    def names(self) -> list[str]:
-        before, brace, rest = self.name.partition("{")
-        if not brace:
-            return [self.name]
-        choices, _, after = rest.partition("}")
-        return [f"{before}{choice}{after}" for choice in choices.split(",")]
-
-    def matches(self, logged: str) -> bool:
-        return any(re.fullmatch(_pattern(name), logged) for name in self.names)
-
-
-def _pattern(name: str) -> str:
-    return re.sub("[A-Z]{2,}", "[^/]+", re.escape(name))
-
+_USAGE = "mlagent_jax/llm/usage.py:RoleUsage"
 
 GLOSSARY: dict[str, tuple[Metric, ...]] = {
     SFT: (
@@ -342,6 +309,33 @@ GLOSSARY: dict[str, tuple[Metric, ...]] = {
         ),
         Metric("perf/throughput", "tokens / s / device", "total_num_tokens / step / devices", _LOOP, SAME),
     ),
+    LLM: (
+        Metric("llm/ROLE/calls", "calls", "answered by the role's model", _USAGE),
+        Metric("llm/ROLE/recorded_calls", "calls", "answered from recorded calls, at no cost", _USAGE),
+        Metric("llm/ROLE/abandoned_requests", "requests", "given up; each costs the most it can", _USAGE),
+        Metric(
+            "llm/ROLE/{prompt_tokens,completion_tokens}",
+            "tokens",
+            "read and written in these calls, as the server counts them",
+            _USAGE,
+        ),
+        Metric(
+            "llm/ROLE/cached_tokens",
+            "tokens",
+            "those of prompt_tokens that the server had in its cache",
+            _USAGE,
+        ),
+        Metric(
+            "llm/ROLE/reasoning_tokens",
+            "tokens",
+            "those of completion_tokens in which a reasoning model thought",
+            _USAGE,
+        ),
+        Metric("llm/ROLE/dollars", "$", "what they cost by `config.models.ROLE.price`", _USAGE),
+        Metric(
+            "llm/dollars", "$", "what the calls of all roles have cost", "mlagent_jax/llm/usage.py:UsageLog"
+        ),
+    ),
 }
 
 
@@ -357,7 +351,7 @@ def unlogged_metrics(stage: str, logged: Iterable[str]) -> list[str]:
         name
         for metric in GLOSSARY[stage]
         for name in metric.names
-        if not any(re.fullmatch(_pattern(name), each) for each in logged)
+        if not any(re.fullmatch(pattern(name), each) for each in logged)
     ]
 
 
@@ -372,10 +366,13 @@ def page() -> str:
         "get the same names. Names are verl's where it has the metric.",
         "",
         "Rewards are those of `config.reward`. Action tokens are the sampled tokens that are trained on.",
+        "In `llm` each step is a call, and its line has the totals of the role that made it, since the run began;",
+        "trackers do not get them.",
     ]
     titles = {
         SFT: "Supervised fine-tuning (`sft`, `sft_filtered`)",
         PPO: "PPO (`ppo`, `ppo_shuffled`)",
+        LLM: "Calls of language models (`llm`)",
     }
     for stage, metrics in GLOSSARY.items():
         lines += ["", f"## {titles[stage]}", "", "| metric | unit | meaning | formula | in verl |"]

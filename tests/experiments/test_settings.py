@@ -15,6 +15,7 @@ from experiments.cli import config_flags
 from experiments.cli.config_flags import with_changes
 from experiments.settings import Settings, SettingsError
 from mlagent_jax.fields import Field, build, flat, leaves
+from mlagent_jax.llm.config import ROLES
 
 TINY = Path(tiny.__file__)
 FIELDS = dict(leaves(Settings))
@@ -28,7 +29,8 @@ FREE_TEXT = {
         "sandbox.docker.runtime",
         "sandbox.docker.gpus",
     ),
-    *("agents.endpoint.base_url", "agents.endpoint.model"),
+    "models.cache_dir",
+    *(f"models.{role}.{name}" for role in ROLES for name in ("base_url", "model", "api_key_variable")),
 }
 _MISSING = object()
 
@@ -107,7 +109,7 @@ def test_all_that_is_wrong_is_said_at_once():
     assert lines[0] == "5 settings are wrong:"
     assert sorted(line.strip() for line in lines[1:]) == [
         "config.evaluate.agents is empty, but must be some of starter, random, expert_without_slips, constant, "
-        "bandit, random_search, optuna, expert, sft, sft_filtered, ppo, ppo_shuffled, endpoint, each once",
+        "bandit, random_search, optuna, expert, sft, sft_filtered, ppo, ppo_shuffled, llm, each once",
         "config.ppo.gama is not a setting; did you mean config.ppo.gamma?",
         "config.ppo.gamma is 1.5, but must be a number from 0 to 1",
         "config.seed is -1, but must be a whole number from 0 to 2,147,483,647",
@@ -130,6 +132,9 @@ def test_what_is_wrong_is_said_once_and_whole(changes, said):
     with pytest.raises(SettingsError) as error:
         settings_with(**changes)
     assert str(error.value) == said
+
+
+CODER = {"models.coder.backend": "endpoint", "models.coder.model": "qwen"}
 
 
 @pytest.mark.parametrize(
@@ -173,16 +178,51 @@ def test_what_is_wrong_is_said_once_and_whole(changes, said):
         ),
         ({"seeds": (1, 1)}, "config.seeds names 1 twice"),
         ({"ideas.keep": 41}, "ideas.keep is 41, but must be at most ideas.candidates, 40"),
-        ({"agents.coder": "endpoint"}, "config.agents.coder asks for an endpoint"),
-        ({"evaluate.agents": ("endpoint",)}, "config.evaluate.agents asks for an endpoint"),
         (
-            {
-                "agents.coder": "endpoint",
-                "agents.endpoint.model": "m",
-                "agents.endpoint.context_tokens": 4096,
-            },
-            "config.agents.endpoint.coder_max_tokens is 4096, but must leave room",
+            {"models.coder.backend": "endpoint"},
+            "config.models.coder has the backend 'endpoint', but config.models.coder.model is ''; set it to the "
+            "model's name at that endpoint",
         ),
+        (
+            {"models.expert.backend": "checkpoint"},
+            "config.models.expert.model is ''; set it to a folder of weights",
+        ),
+        ({"evaluate.agents": ("llm",)}, "config.models.agent.model is ''; set it"),
+        (
+            {"models.coder.model": "gpt"},
+            "config.models.coder.model is 'gpt', but config.models.coder.backend is 'scripted'",
+        ),
+        (
+            CODER | {"models.coder.context_tokens": 4096},
+            "config.models.coder.max_tokens is 4096, but must leave room",
+        ),
+        (CODER | {"models.budget": 5.0}, "config.models.budget is 5, but config.models.coder has no price"),
+        (
+            CODER | {"models.budget": 5.0, "models.coder.base_url": "http://localhost:8000/v1"},
+            "config.models.budget is 5, but config.models.coder has no price",
+        ),
+        (
+            CODER
+            | {
+                f"models.expert.{name}": value
+                for name, value in {"backend": "endpoint", "model": "gpt"}.items()
+            }
+            | {"models.budget": 5.0, "models.coder.price.output": 1.0},
+            "config.models.budget is 5, but config.models.expert has no price",
+        ),
+        (
+            {"models.expert": {"backend": "checkpoint", "model": "hf", "structured_output": True}},
+            "config.models.expert.structured_output is True, but config.models.expert.backend is 'checkpoint'",
+        ),
+        (
+            CODER | {"models.coder.api_key_variable": "sk-123"},
+            "config.models.coder.api_key_variable is no name of an environment variable",
+        ),
+        (
+            CODER | {"models.coder.base_url": "http://me:s3cret@host/v1"},
+            "config.models.coder.base_url holds a user or password",
+        ),
+        ({"models.budget": 0.0}, "config.models.budget is 0.0, but must be a number above 0, or -1"),
         ({"prompt.max_steps": 9}, "config.prompt.max_steps is 9, but config.episode.steps is 15"),
         ({"model.shape.num_key_value_heads": 3}, "config.model.shape: num_attention_heads 2"),
         ({"model.shape.attention": "cudnn"}, "config.model.shape: attention 'cudnn'"),
@@ -193,6 +233,41 @@ def test_what_does_not_go_together_is_named(changes, said):
     with pytest.raises(SettingsError) as error:
         settings_with(**changes)
     assert said in str(error.value)
+
+
+def test_a_budget_is_kept_where_calls_have_prices_or_are_ones_own():
+    priced = {
+        f"models.expert.{name}": value for name, value in {"backend": "endpoint", "model": "gpt"}.items()
+    }
+    priced |= {"models.budget": 5.0, "models.expert.price.input": 0.15}
+    own = CODER | {"models.coder.base_url": "http://localhost:8000/v1"}
+    assert settings_with(**priced, **own).models.budget == 5.0
+    assert settings_with(**{"models.budget": 5.0}).models.budget == 5.0
+
+
+def test_each_role_has_a_model_of_its_own():
+    settings = settings_with(
+        **{
+            "models.expert": {"backend": "endpoint", "model": "gpt-4o-mini"},
+            "models.coder": CODER_32B,
+            "evaluate.agents": ("starter", "llm"),
+            "models.agent": {"model": "gpt-4o"},
+        }
+    )
+    assert [settings.models.of(role).model for role in ROLES] == [
+        "gpt-4o-mini",
+        CODER_32B["model"],
+        "",
+        "gpt-4o",
+    ]
+    assert [settings.models.of(role).temperature for role in ROLES] == [0.7, 0.0, 1.0, 0.7]
+
+
+CODER_32B = {
+    "backend": "endpoint",
+    "base_url": "http://localhost:8000/v1",
+    "model": "Qwen/Qwen2.5-Coder-32B-Instruct",
+}
 
 
 def test_the_prompt_says_how_many_steps_an_episode_has():
@@ -312,15 +387,22 @@ MEANS = {
         "sandbox.allow_unisolated",
     ),
     *("mesh.data", "mesh.fsdp", "mesh.tensor", "mesh.sequence", "sft.micro_rows", "ppo.micro_rows"),
-    *("agents.endpoint.base_url", "agents.endpoint.timeout_seconds", "agents.endpoint.parallel"),
-    *("agents.endpoint.retries", "agents.endpoint.api_key_variable", "tasks.data_dir", "tasks.folder"),
+    *("models.budget", "models.replay", "models.cache_dir", "models.cache_mb", "models.coder.price.input"),
+    *("models.coder.base_url", "models.coder.timeout_seconds", "models.coder.parallel"),
+    *("models.agent.retries", "models.agent.api_key_variable", "tasks.data_dir", "tasks.folder"),
     *("sandbox.docker.engines", "sandbox.docker.call_seconds", "sft.log_every", "sft.keep", "ppo.keep"),
     *("model.shape.attention", "model.shape.remat", "collect.batch"),
 }
 DEFINES = {
     *("seed", "tasks.held_in", "tasks.micro", "reward.form", "prompt.thought", "model.shape.dtype"),
     *("model.shape.hidden_size", "sft.steps", "ppo.updates", "ppo.gamma", "evaluate.episodes"),
-    *("agents.endpoint.model", "episode.seconds", "sampling.max_length", "model.lora.rank"),
+    *(
+        "models.coder.model",
+        "models.expert.temperature",
+        "episode.seconds",
+        "sampling.max_length",
+        "model.lora.rank",
+    ),
     *("tasks.validation", "collect.filtered_share", "evaluate.temperatures", "evaluate.variants"),
 }
 

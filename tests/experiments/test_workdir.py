@@ -49,8 +49,9 @@ MEANS = {
     "sft.log_every": 5,
     "model.shape.attention": "xla",
     "tasks.data_dir": "/data",
-    "agents.endpoint.base_url": "http://localhost:8000/v1",
-    "agents.endpoint.timeout_seconds": 5.0,
+    "models.coder.base_url": "http://localhost:8000/v1",
+    "models.coder.timeout_seconds": 5.0,
+    "models.budget": 2.0,
 }
 
 
@@ -73,7 +74,7 @@ def test_what_changes_no_result_may_change(workdir, name, caplog):
         ("model.lora.rank", 8, "config.model.lora.rank was not set, now 8"),
         ("model.shape.dtype", "bfloat16", "config.model.shape.dtype was not set, now 'bfloat16'"),
         ("sandbox.backend", "docker", "config.sandbox.backend was 'this host', now 'docker'"),
-        ("agents.endpoint.model", "other", "config.agents.endpoint.model was '', now 'other'"),
+        ("models.coder.temperature", 0.5, "config.models.coder.temperature was 0.0, now 0.5"),
     ],
 )
 def test_what_defines_the_run_may_not(workdir, name, value, said):

@@ -11,8 +11,10 @@ import pytest
 import tiny
 from scripted import run_stages, scripted
 
+from mlagent_jax.llm.backend import Usage
+from mlagent_jax.llm.usage import UsageLog
 from mlagent_jax.tracking import glossary
-from mlagent_jax.tracking.glossary import GLOSSARY, PPO, SFT, unknown_metrics, unlogged_metrics
+from mlagent_jax.tracking.glossary import GLOSSARY, LLM, PPO, SFT, unknown_metrics, unlogged_metrics
 
 ROOT = Path(__file__).parents[2]
 QUICK = {
@@ -60,6 +62,15 @@ def test_every_entry_is_logged(metrics, stage):
     assert unlogged_metrics(stage, metrics[stage]) == []
 
 
+def test_calls_of_language_models_are_logged_by_the_names_of_their_entries(tmp_path):
+    log = UsageLog(tmp_path / "metrics.jsonl")
+    log.add("coder", Usage(1.0, 10, 5))
+    log.add_recorded("idea_writer")
+    log.add_abandoned("coder", 0.5)
+    names = logged(tmp_path / "metrics.jsonl")
+    assert unknown_metrics(LLM, names) == [] == unlogged_metrics(LLM, names)
+
+
 def test_the_page_is_up_to_date():
     assert glossary.PAGE.read_text() == glossary.page(), f"renew it by: {glossary.COMMAND}"
 
@@ -78,6 +89,9 @@ def test_names_are_distinct_and_of_a_form_that_every_tracker_takes():
         names = [name for metric in metrics for name in metric.names]
         assert len(names) == len(set(names)), stage
         assert all(re.fullmatch(r"[A-Za-z0-9_./ -]+", name) for name in names)
-        assert unlogged_metrics(stage, [name.replace("TASK", "ames") for name in names]) == []
+        assert (
+            unlogged_metrics(stage, [name.replace("TASK", "ames").replace("ROLE", "coder") for name in names])
+            == []
+        )
     assert unknown_metrics(SFT, ["train/loss", "train/los", "loss"]) == ["loss", "train/los"]
     assert unknown_metrics(PPO, ["reward/my task/mean", "reward/a/b/mean"]) == ["reward/a/b/mean"]
