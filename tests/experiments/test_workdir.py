@@ -255,7 +255,7 @@ def setup(tmp_path, stages, **changes):
         ({"tasks.held_in": ("titanic",)}, "there is no task 'titanic'"),
         ({"tasks.folder": "/nowhere"}, "there is no task"),
         ({"mesh.data": 64}, "does not match the"),
-        ({"ppo.row_length": 256}, "ppo.row_length is 256, but a prompt and its response may have 1024"),
+        ({"ppo.row_length": 256}, "ppo.row_length is 256, but a prompt and its response may have 768"),
         ({"model.pretrained": "/nowhere"}, "/nowhere"),
     ],
 )
