@@ -376,6 +376,11 @@ def _conflicts(settings: Settings) -> list[str]:
             "config.evaluate.agents has 'ppo_shuffled', but config.ppo.shuffle_rewards is True, which makes 'ppo' the "
             "same; leave one of the two out"
         )
+    if settings.rl.rollouts == "episodes" and settings.ppo.samples_per_state > 1:
+        found.append(
+            f"config.ppo.samples_per_state is {settings.ppo.samples_per_state}, but config.rl.rollouts is 'episodes', "
+            "which have no state in common; set it to 1, or config.rl.rollouts to 'states'"
+        )
     if bool(settings.evaluate.temperatures) != bool(settings.tasks.validation):
         given, missing = "evaluate.temperatures", "tasks.validation"
         if settings.tasks.validation:

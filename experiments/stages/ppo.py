@@ -64,7 +64,7 @@ def _collector(stage: str, experiment: Experiment, policy: ModelPolicy) -> Colle
             pool.total,
             pool.left_out_summary,
         )
-    return StateCollector(pool, experiment.env_runner)
+    return StateCollector(pool, experiment.env_runner, settings.ppo.samples_per_state)
 
 
 def _demonstrations(stage: str, experiment: Experiment) -> list[Rollout]:

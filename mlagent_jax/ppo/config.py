@@ -8,6 +8,7 @@ from mlagent_jax.errors import UserError
 from mlagent_jax.fields import check, setting
 from mlagent_jax.training.optimisers import OptimiserConfig
 
+ADVANTAGES = ("gae", "rloo")
 CRITICS = ("separate", "shared", "none")
 CRITIC_STARTS = ("zero", "expert")
 AGGREGATIONS = ("token_mean", "action_mean")
@@ -27,6 +28,9 @@ class PPOConfig:
         one optimiser step. epochs: passes over a batch.
     row_length: tokens in a packed row; at least the longest prompt with its response. micro_rows: rows in a
         micro-batch, over which gradients are accumulated.
+    samples_per_state: actions sampled from each state of a batch, verl's `rollout.n`.
+    advantage: "gae", or "rloo", which compares the samples of a state with each other and needs no critic; see
+        `leave_one_out`.
     temperature: of sampling, and of the log-probs in the loss. Below 0.01 float32 is too coarse for these.
     gamma, lam: discount and GAE's lambda, per token. reward_to_go: whether the return of an action includes the
         rewards of later actions of its episode (in step-wise RL there are none).
@@ -52,6 +56,8 @@ class PPOConfig:
     batch_size: int = setting(256, at_least=1)
     minibatch_size: int = setting(256, at_least=1)
     epochs: int = setting(1, at_least=1)
+    samples_per_state: int = setting(1, at_least=1)
+    advantage: str = setting("gae", choices=ADVANTAGES)
     row_length: int = setting(15_000, at_least=2)
     micro_rows: int = setting(8, at_least=1, defines_run=False)
     temperature: float = setting(1.0, at_least=0.01)
@@ -84,6 +90,16 @@ class PPOConfig:
     def validate(self) -> None:
         """Raises UserError naming the field and its value."""
         check(self, "ppo")
+        if self.batch_size % self.samples_per_state:
+            raise UserError(
+                f"ppo.batch_size is {self.batch_size}, which is not a multiple of ppo.samples_per_state "
+                f"{self.samples_per_state}"
+            )
+        if self.advantage == "rloo" and (self.samples_per_state < 2 or self.critic != "none"):
+            raise UserError(
+                f"ppo.advantage is rloo, which needs ppo.critic none (it is {self.critic}) and ppo.samples_per_state "
+                f"of 2 or more (it is {self.samples_per_state})"
+            )
         if self.target_kl and self.epochs == 1:
             raise UserError(
                 f"ppo.target_kl is {self.target_kl}, but there is no further epoch to stop: ppo.epochs is 1; set "

@@ -28,6 +28,7 @@ from mlagent_jax.ppo.batch import make_batch
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.critic_start import fit_value_head
 from mlagent_jax.ppo.diagnostics import after_step, rollout_metrics, task_metrics, update_metrics
+from mlagent_jax.ppo.leave_one_out import leave_one_out
 from mlagent_jax.ppo.phase_timer import PhaseTimer
 from mlagent_jax.ppo.rollout import Collector, Rollout, shuffled_rewards
 from mlagent_jax.ppo.update import Updater
@@ -173,6 +174,8 @@ def learn(
     line = rollout_metrics(rollouts)
     if config.shuffle_rewards:
         rollouts = shuffled_rewards(rollouts, config.seed, update)
+    if config.advantage == "rloo":
+        rollouts = leave_one_out(rollouts)
     batch = make_batch(config, rollouts, update)
     experience = updater.compute_experience(states, batch)
     mask = batch.arrays["mask"]

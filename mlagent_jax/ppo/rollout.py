@@ -36,10 +36,14 @@ class ActionSample:
 
 @dataclass(frozen=True)
 class Rollout:
-    """One sequence: a state and one action from it, or a whole episode."""
+    """One sequence: a state and one action from it, or a whole episode.
+
+    state: rollouts of an update with the same number have the same state. None for whole episodes.
+    """
 
     tokens: Int32[np.ndarray, " T"]
     actions: tuple[ActionSample, ...]
+    state: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,20 +68,24 @@ class Collector(Protocol):
 
 
 class StateCollector:
-    """Step-wise RL: states from the pool, one action from each."""
+    """Step-wise RL: states from the pool, `samples` actions from each."""
 
-    def __init__(self, pool: StatePool, env_runner: EnvRunner):
+    def __init__(self, pool: StatePool, env_runner: EnvRunner, samples: int = 1):
         self.pool = pool
         self._env_runner = env_runner
+        self._samples = samples
 
     def collect(self, policy: ModelPolicy, count: int, seed: int, update: int) -> RolloutBatch:
-        states = self.pool.sample(count, seed, update)
+        states = self.pool.sample(count, seed, update, self._samples)
         began = time.monotonic()
         responses = policy.respond([state.turn.situation for state in states])
         sampled = time.monotonic()
         steps = self._env_runner.apply([state.turn for state in states], responses)
         acted = time.monotonic()
-        rollouts = [_one_action(policy, state, step) for state, step in zip(states, steps, strict=True)]
+        rollouts = [
+            _one_action(policy, state, step, number // self._samples)
+            for number, (state, step) in enumerate(zip(states, steps, strict=True))
+        ]
         records = [_record(state, step) for state, step in zip(states, steps, strict=True)]
         return RolloutBatch(rollouts, records, {"gen": sampled - began, "env": acted - sampled})
 
@@ -133,9 +141,9 @@ def shuffled_rewards(rollouts: Sequence[Rollout], seed: int, update: int) -> lis
     rng = np.random.default_rng([seed, 4, update])
     shuffled = iter(rng.permutation(np.array(rewards, np.float64)).tolist())
     return [
-        Rollout(
-            rollout.tokens,
-            tuple(
+        replace(
+            rollout,
+            actions=tuple(
                 action if action.reward is None else replace(action, reward=next(shuffled))
                 for action in rollout.actions
             ),
@@ -144,10 +152,10 @@ def shuffled_rewards(rollouts: Sequence[Rollout], seed: int, update: int) -> lis
     ]
 
 
-def _one_action(policy: ModelPolicy, state: PoolState, step: Step) -> Rollout:
+def _one_action(policy: ModelPolicy, state: PoolState, step: Step, number: int) -> Rollout:
     prompt = policy.prompt(state.turn.situation)
     tokens = np.concatenate([prompt, np.array(step.tokens, np.int32)])
-    return Rollout(tokens, (action_sample(policy, step, len(prompt)),))
+    return Rollout(tokens, (action_sample(policy, step, len(prompt)),), number)
 
 
 def _record(state: PoolState, step: Step) -> dict[str, Any]:

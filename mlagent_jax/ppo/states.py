@@ -76,16 +76,17 @@ class StatePool:
         """`left_out` in words; empty if no state was left out."""
         return ", ".join(f"{count} {reason}" for reason, count in self.left_out.items())
 
-    def sample(self, count: int, seed: int, update: int) -> list[PoolState]:
+    def sample(self, count: int, seed: int, update: int, samples: int = 1) -> list[PoolState]:
         """`count` states, each with a seed for its response; the same for the same seed and update.
 
-        Without replacement within a pass over the pool: update u takes the u-th part of an endless shuffled stream.
+        Each state comes `samples` times in a row. They are drawn without replacement within a pass over the pool:
+        update u takes the u-th part of an endless shuffled stream.
         """
-        size, start = len(self.steps), count * update
+        size, different = len(self.steps), count // samples
         chosen = []
-        for position in range(start, start + count):
+        for position in range(different * update, different * (update + 1)):
             order = np.random.default_rng([seed, 2, position // size]).permutation(size)
-            chosen.append(self.steps[order[position % size]])
+            chosen += [self.steps[order[position % size]]] * samples
         seeds = np.random.SeedSequence([seed, 3, update]).generate_state(count)
         return [
             PoolState(self._trajectories[number].key, index, self._turn(number, index, int(response_seed)))

@@ -99,7 +99,7 @@ GLOSSARY: dict[str, tuple[Metric, ...]] = {
         Metric(
             "critic/rewards/{mean,min,max}",
             "reward",
-            "the same less the KL to the SFT model, if that is in the reward",
+            "the same less the KL to the SFT model, if that is in the reward, and less the baseline of RLOO",
             _REWARDS,
             SAME,
             "one reward per sequence; here one per action",

@@ -154,6 +154,10 @@ CODER = {"models.coder.backend": "endpoint", "models.coder.model": "qwen"}
         ({"sft.batch_rows": 3}, "config.sft.batch_rows is 3, which is not a multiple of sft.micro_rows 2"),
         ({"sft.steps": 0, "sft.epochs": 0.0}, "config.sft.steps is 0 and sft.epochs 0.0"),
         (
+            {"rl.rollouts": "episodes", "ppo.samples_per_state": 2},
+            "config.ppo.samples_per_state is 2, but config.rl.rollouts is 'episodes'",
+        ),
+        (
             {"ppo.minibatch_size": 7},
             "config.ppo.minibatch_size is 7, but must be at most config.ppo.batch_size, 6",
         ),

@@ -43,9 +43,14 @@ CONFIG = PPOConfig(
 
 
 class BanditCollector:
+    def __init__(self, samples=1):
+        self.samples = samples
+
     def collect(self, policy, count, seed, update):
         rng = np.random.default_rng([seed, update])
-        prompts = [[1, int(c)] for c in rng.integers(2, V - 1, count)]
+        prompts = [
+            [1, int(c)] for c in rng.integers(2, V - 1, count // self.samples) for _ in range(self.samples)
+        ]
         seeds = rng.integers(0, 2**32, count).tolist()
         answers = policy.engine.generate(prompts, seeds, 2, (STOP,), policy.sampling)
         rollouts, records = [], []
@@ -54,7 +59,7 @@ class BanditCollector:
             reward = 0.9 if said == prompt[1] + 1 else 0.3 if said > 1 else 0.0
             tokens = np.array([*prompt, *answer.tokens], np.int32)
             action = ActionSample((2, len(tokens)), answer.logprobs, reward, "success", not answer.stopped)
-            rollouts.append(Rollout(tokens, (action,)))
+            rollouts.append(Rollout(tokens, (action,), len(rollouts) // self.samples))
             records.append(
                 {"task": "toy", "prompt": prompt, "response": list(answer.tokens), "reward": reward}
             )
@@ -70,7 +75,9 @@ def run(folder, lora=None, **changes):
     mesh = make_mesh(MeshConfig())
     model = MODEL.replace(lora=lora)
     policy = make_policy(mesh, model)
-    return train(config, model, init_params(MODEL, 0), BanditCollector(), policy, folder, mesh)
+    return train(
+        config, model, init_params(MODEL, 0), BanditCollector(config.samples_per_state), policy, folder, mesh
+    )
 
 
 def main():

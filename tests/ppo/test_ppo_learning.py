@@ -37,6 +37,14 @@ def test_the_true_reward_is_learnt_and_a_shuffled_one_is_not(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+def test_samples_of_a_state_are_baseline_enough_for_each_other(tmp_path):
+    bandit.run(tmp_path, advantage="rloo", critic="none", samples_per_state=4)
+    rewards = [line["critic/score/mean"] for line in lines(tmp_path)]
+    assert np.mean(rewards[-5:]) > 0.6 > 0.4 > np.mean(rewards[:2])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     def program(folder, kill_at=0):
         command = [sys.executable, str(Path(bandit.__file__)), str(folder), str(kill_at)]

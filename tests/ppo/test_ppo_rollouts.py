@@ -97,6 +97,12 @@ def test_pool_is_uniform_over_steps_and_a_function_of_seed_and_update(expert, ta
     assert [s.turn.situation.seed for s in again[1]] == [
         s.turn.situation.seed for s in pool.sample(4, seed=1, update=3)
     ]
+    several = [pool.sample(8, seed=1, update=update, samples=2) for update in range(3)]
+    for update, states in enumerate(several):
+        assert [(s.trajectory, s.index) for s in states] == [
+            place for place in where[4 * update : 4 * update + 4] for _ in range(2)
+        ]
+        assert len({s.turn.situation.seed for s in states}) == 8
     other = pool.sample(4, seed=2, update=0)
     assert [s.turn.situation.seed for s in other] != [s.turn.situation.seed for s in pool.sample(4, 1, 0)]
 
@@ -176,6 +182,9 @@ def test_state_collector_acts_once_from_each_state(policy, expert, tasks, env_ru
             state.index,
         )
         assert record["m_before"] == before and record["m_after"] == 1.5 and record["outcome"] == "success"
+    assert [rollout.state for rollout in got.rollouts] == list(range(6))
+    twice = StateCollector(pool, env_runner, samples=2).collect(fixed, 6, seed=0, update=1)
+    assert [rollout.state for rollout in twice.rollouts] == [0, 0, 1, 1, 2, 2]
     config = PPOConfig(row_length=800, micro_rows=2, minibatch_size=4)
     batch = make_batch(config, got.rollouts, 1)
     assert sorted(batch.arrays["rewards"][batch.arrays["dones"]].round(4).tolist()) == sorted(
