@@ -54,7 +54,8 @@ def get_config() -> ConfigDict:
     config.sandbox.cache_mb = 16_384.0
     config.collect.episodes_per_task = 40
     config.collect.filtered_share = 0.25
-    config.ppo.updates = 30
+    config.sft.steps = 400
+    config.ppo.updates = 40
     config.evaluate.episodes = 16
     config.evaluate.agents = (
         *("starter", "random", "constant", "bandit", "random_search", "optuna"),

@@ -1,4 +1,4 @@
-"""The whole loop on a laptop: six real tasks, a 1.3M-parameter Qwen2 trained from scratch, two CPU cores.
+"""The whole loop on a laptop: six real tasks, a 1.7M-parameter Qwen2 trained from scratch, two CPU cores.
 
     python -m experiments.run --config=experiments/configs/quickstart.py --workdir=runs/quickstart
 

@@ -47,7 +47,7 @@ def rewards(trajectories, outcome):
     return {round(step.reward, 6) for step in steps(trajectories) if step.outcome is outcome}
 
 
-M_BEST = {"digits8": (0.988, max), "hotel_rates": (14.11, min)}
+M_BEST = {"digits8": (0.994, max), "hotel_rates": (14.11, min)}
 
 
 def gains(trajectories, baseline="best"):
@@ -72,7 +72,7 @@ def test_thought_decides_what_every_scripted_agent_says_and_is_told(collected, t
     for agent in WITHOUT_MODEL:
         of_agent = [t for t in (*expert, *evaluated) if t.agent == agent]
         said = steps(of_agent)
-        assert len(of_agent) >= 4
+        assert len(of_agent) >= (2 if agent == "starter" else 4)  # the starter's episodes are all alike
         malformed = [step for step in said if step.outcome is Outcome.MALFORMED]
         slips = 0.1 if agent == "expert" else 0.0  # the expert makes mistakes on purpose, four in a hundred
         assert len(malformed) <= slips * len(said)
@@ -119,20 +119,22 @@ def test_the_seconds_of_an_episode_are_spent_by_its_scripts(collected):
 
 
 def test_the_linear_reward(collected):
-    _, expert, evaluated = collected()
+    experiment, expert, evaluated = collected()
+    low = experiment.settings.reward.low
     every = [*expert, *evaluated]
     assert rewards(every, Outcome.ERROR) == {-1.0} == rewards(every, Outcome.MALFORMED)
     assert rewards(every, Outcome.CORNER) == {0.0} == rewards(every, Outcome.NEUTRAL)
     found = gains(every)
     assert len(found) > 20 and len({reward for _, reward in found}) > 10
-    assert all(reward == pytest.approx(min(max(gain, -1), 1)) for gain, reward in found)
+    assert all(reward == pytest.approx(min(max(gain, low), 1)) for gain, reward in found)
 
 
 def test_what_a_gain_of_an_episode_is_measured_over(collected):
-    _, expert, evaluated = collected(**{"reward.episode_baseline": "previous"})
+    experiment, expert, evaluated = collected(**{"reward.episode_baseline": "previous"})
+    low = experiment.settings.reward.low
     every = [*expert, *evaluated]
     found = gains(every, "previous")
-    assert all(reward == pytest.approx(min(max(gain, -1), 1)) for gain, reward in found)
+    assert all(reward == pytest.approx(min(max(gain, low), 1)) for gain, reward in found)
     assert any(
         over_last > over_best for (over_last, _), (over_best, _) in zip(found, gains(every), strict=True)
     )
@@ -195,7 +197,12 @@ def test_counts_of_collection_and_evaluation(collected):
     counts = {(t.task, t.agent): 0 for t in evaluated}
     for trajectory in evaluated:
         counts[trajectory.task, trajectory.agent] += 1
-    assert counts == {(task, agent): 2 for task in ("digits8", "hotel_rates") for agent in WITHOUT_MODEL}
+    alike = ("starter",)  # one of its episodes says all
+    assert counts == {
+        (task, agent): 1 if agent in alike else 2
+        for task in ("digits8", "hotel_rates")
+        for agent in WITHOUT_MODEL
+    }
 
 
 @pytest.mark.parametrize("batch", [1, 5])
