@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -23,7 +22,6 @@ from mlagent_jax.agent.llm_coder import LLMCoder
 from mlagent_jax.agent.llm_idea_writer import LLMIdeaWriter
 from mlagent_jax.agent.llm_policy import LLMPolicy
 from mlagent_jax.agent.model_policy import ModelPolicy
-from mlagent_jax.agent.paraphrase import paraphrased, word_dropout
 from mlagent_jax.agent.policy import Policy
 from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.controls.executions import Executions
@@ -31,7 +29,7 @@ from mlagent_jax.controls.verbatim_coder import VerbatimCoder
 from mlagent_jax.environment.coder import Coder
 from mlagent_jax.environment.mdp import Environment
 from mlagent_jax.environment.snapshots import SnapshotStore
-from mlagent_jax.exploration.expert_data import read_expert_trajectories, trajectory_chats
+from mlagent_jax.exploration.expert_data import paraphrase_chats, read_expert_trajectories, trajectory_chats
 from mlagent_jax.exploration.ideas import IdeaWriter, ScriptedIdeaWriter
 from mlagent_jax.fields import flat
 from mlagent_jax.generate.engine import Engine
@@ -289,14 +287,10 @@ class Experiment:
         return trajectory_chats(self.settings.prompt, self.held_in, trajectories)
 
     def paraphrases(self, trajectory: Trajectory) -> list[list[Message]]:
-        """The chats of a trajectory in `sft.paraphrases` other wordings, with word dropout on the task's message."""
+        """Its `sft.paraphrases` chats in other words; see `paraphrase_chats`."""
         config = self.settings.sft
         seeds = range(config.seed * config.paraphrases, (config.seed + 1) * config.paraphrases)
-        chats = self.chats(paraphrased(trajectory, seed) for seed in seeds)
-        for seed, chat in zip(seeds, chats, strict=True):
-            rng = random.Random(f"word dropout/{seed}/{trajectory.key}")
-            chat[1] = replace(chat[1], content=word_dropout(chat[1].content, rng))
-        return chats
+        return paraphrase_chats(self.settings.prompt, self.held_in, trajectory, seeds)
 
     def export(self, stage: str, params: Params) -> None:
         """Writes a stage's model and tokenizer as a Hugging Face checkpoint; all processes must call it.

@@ -33,10 +33,10 @@ ARROWS = {
     "environment": "errors fields blobs sandbox.sandbox_worker sandbox grading tasks",
     "tasks": "errors files fields sandbox grading",
     "grading": "errors sandbox.sandbox_worker sandbox",
-    "sandbox": "errors fields blobs sandbox.sandbox_worker",
+    "sandbox": "errors fields blobs single_flight sqlite_store sandbox.sandbox_worker",
     "sandbox.sandbox_worker": "",
     # The model, which knows nothing of agents.
-    "llm": "errors fields jsonl text parallel models generate",
+    "llm": "errors fields jsonl single_flight sqlite_store text parallel models generate",
     "serving": "text generate",
     "generate": "errors fields finite parallel nn models",
     "training": "errors fields finite run_folder parallel models",
@@ -54,6 +54,8 @@ ARROWS = {
     "folders": "",
     "files": "",
     "host_memory": "",
+    "single_flight": "",
+    "sqlite_store": "",
     "errors": "",
 }
 

@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
 
     config.tasks = ConfigDict(
         {
-            # A table, images and texts on each side, whose scripts run in about a second.
+            # A table, images and texts on each side, with scripts that take little time.
             "held_in": ("mlc_churn", "digits8", "election_tweets"),
             "held_out": ("computers", "emoji32", "tate"),
             "data_dir": "",
@@ -56,8 +56,7 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict(
         {
             "pretrained": "",
-            # Most phrases are one token: episodes are half as long as with 1,024, and what is to be learnt is which
-            # phrase, not how it is spelt.
+            # Most phrases are one token, so that what is to be learnt is which phrase, not how it is spelt.
             "vocab_size": 3072,
             "shape": {
                 "hidden_size": 160,

@@ -8,6 +8,7 @@ from experiments.experiment import Experiment
 from experiments.stages import ideas
 from experiments.stages.episodes import run_missing
 from experiments.stages.stage import run_on_main
+from mlagent_jax.agent.prompt import TASK_MESSAGE
 from mlagent_jax.exploration.collection import plan_episodes
 from mlagent_jax.text.chat import tokenizer_texts
 from mlagent_jax.text.tokenizer import train_sentencepiece
@@ -38,9 +39,8 @@ def _collect(experiment: Experiment) -> dict[str, Any]:
     if not settings.model.pretrained:
         chats = experiment.chats(whole)
         for trajectory in whole:
-            chats += (paraphrase[2:] for paraphrase in experiment.paraphrases(trajectory))
-        # Each text counts once. Else what every episode on a task begins with would become a few long tokens, and the
-        # beginning of another task a row of short ones that the model has never met.
+            chats += (paraphrase[TASK_MESSAGE + 1 :] for paraphrase in experiment.paraphrases(trajectory))
+        # Each text counts once, so that what every episode on a task begins with is no long token of its own.
         texts = dict.fromkeys(tokenizer_texts(chats))
         train_sentencepiece(texts, settings.model.vocab_size, workdir.tokenizer)
     return {

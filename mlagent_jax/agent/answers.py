@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from mlagent_jax.llm.backend import Answer
+
 ADVICE = "[advice]"
 MAX_FENCE_ENDS = 16  # per fence, since a model that repeats itself writes thousands
 _ADVICE = re.compile(r"\*{0,3}\[advice\]\*{0,3}:?", re.IGNORECASE)
@@ -39,6 +41,11 @@ class Fence:
     start: int
     indent: int
     ends: tuple[int, ...]
+
+
+def describe(answer: Answer) -> str:
+    """What is wrong with an answer that is of no use, or what it says."""
+    return answer.problem or excerpt(answer.text) or "it is empty"
 
 
 def excerpt(text: str, max_chars: int = 160) -> str:

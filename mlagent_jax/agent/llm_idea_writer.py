@@ -48,7 +48,7 @@ class LLMIdeaWriter:
             new = answers.distinct(answers.list_items(answer.text), tuple(ideas))
             without_ideas = 0 if new else without_ideas + 1
             ideas += new
-            last = _describe(answer) if not new else ""
+            last = answers.describe(answer) if not new else ""
             logging.info(
                 "ideas: %s, %s: %d of %d after answer %d, %.1f s, %d + %d tokens, $%.4g%s",
                 *(task.name, axis or "all", min(len(ideas), count), count, number, answer.usage.seconds),
@@ -89,7 +89,3 @@ class LLMIdeaWriter:
             raise ModelError(
                 f"config.models.{self._model.role}, task {task.name}: description and starter are too long ({error})"
             ) from error
-
-
-def _describe(answer: Answer) -> str:
-    return answer.problem or answers.excerpt(answer.text) or "it is empty"

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 import numpy as np
 from absl import logging
 
-from mlagent_jax.agent.answers import excerpt
+from mlagent_jax.agent.answers import describe
 from mlagent_jax.agent.policy import Response, Situation
 from mlagent_jax.agent.prompt import PromptFormat, messages
 from mlagent_jax.agent.response import extract_response
@@ -83,7 +83,7 @@ class LLMPolicy:
                 break
             logging.warning(
                 "%s on %s, step %d: the answer contains no response (%s); max_tokens is %d",
-                *(self.name, situation.task.name, len(situation.steps), _describe(answer), config.max_tokens),
+                *(self.name, situation.task.name, len(situation.steps), describe(answer), config.max_tokens),
             )
         return Response(text, usage=answer.usage)
 
@@ -99,7 +99,3 @@ class LLMPolicy:
 def _seed(situation: Situation, attempt: int) -> int:
     seeds = [situation.seed, len(situation.steps), *([attempt] if attempt else [])]
     return int(np.random.SeedSequence(seeds).generate_state(1)[0]) >> 1
-
-
-def _describe(answer: Answer) -> str:
-    return answer.problem or excerpt(answer.text) or "it is empty"

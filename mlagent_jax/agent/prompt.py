@@ -21,6 +21,7 @@ from mlagent_jax.tasks.task import Task
 from mlagent_jax.text.chat import Message
 
 STYLES = ("full", "compact")
+TASK_MESSAGE = 1  # the place of the message on the task, after that of the system
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from mlagent_jax.evaluation.read_run import Run
 from mlagent_jax.jsonl import Record
-
-_SUMS = ("calls", "recorded_calls", "prompt_tokens", "cached_tokens", "completion_tokens", "dollars")
+from mlagent_jax.llm.usage import RoleUsage
 
 
 def rows(run: Run) -> list[Record]:
@@ -16,5 +15,6 @@ def rows(run: Run) -> list[Record]:
         for role, usage in run.llm_usage.items()
     ]
     if len(found) > 1:
-        found.append({"role": "all", "model": ""} | {name: sum(row[name] for row in found) for name in _SUMS})
+        sums = {name: sum(row[name] for row in found) for name in vars(RoleUsage())}
+        found.append({"role": "all", "model": "", **sums})
     return found

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from mlagent_jax.agent.paraphrase import paraphrased, word_dropout
 from mlagent_jax.agent.policy import Situation
-from mlagent_jax.agent.prompt import PromptFormat, messages
+from mlagent_jax.agent.prompt import TASK_MESSAGE, PromptFormat, messages
 from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.agent.trajectory_log import latest_trajectories
 from mlagent_jax.tasks.task import Task
@@ -31,6 +34,22 @@ def trajectory_chats(
         for trajectory in trajectories
         if not trajectory.is_masked
     ]
+
+
+def paraphrase_chats(
+    form: PromptFormat, tasks: Iterable[Task], trajectory: Trajectory, seeds: Sequence[int]
+) -> list[list[Message]]:
+    """A whole episode in other wordings, one chat for each seed, with word dropout on the task's message.
+
+    None of a masked episode.
+    """
+    chats = trajectory_chats(form, tasks, [paraphrased(trajectory, seed) for seed in seeds])
+    for seed, chat in zip(seeds, chats, strict=False):
+        rng = random.Random(f"word dropout/{seed}/{trajectory.key}")
+        chat[TASK_MESSAGE] = replace(
+            chat[TASK_MESSAGE], content=word_dropout(chat[TASK_MESSAGE].content, rng)
+        )
+    return chats
 
 
 def best_episodes(

@@ -23,7 +23,7 @@ class TooLongError(Exception):
 
 
 @dataclass(frozen=True)
-class Question:
+class ChatRequest:
     """One request: together with a backend's identity, everything that determines its answer.
 
     seed: of the sampling; None where nothing is sampled. schema: the JSON schema that the answer must have, or None.
@@ -68,7 +68,7 @@ class Answer:
 class Backend(Protocol):
     """Serves one model. Thread-safe."""
 
-    def ask(self, question: Question, abandoned: Callable[[], None] = lambda: None) -> Answer:
+    def ask(self, request: ChatRequest, abandoned: Callable[[], None] = lambda: None) -> Answer:
         """Returns the answer, which may have a problem; see `Answer`. Its usage has no dollars.
 
         abandoned: called after each request that was given up although the model may have worked on it, such as one

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sqlite3
 import threading
@@ -13,6 +12,7 @@ from typing import Any
 from absl import logging
 
 from mlagent_jax.errors import UserError
+from mlagent_jax.sqlite_store import KEPT, STORES_PER_EVICTION, OtherVersionError, evict, open_store, touch
 
 _VERSION = 1  # increment whenever the table, or what a key is made of, changes
 _SCHEMA = """
@@ -23,9 +23,7 @@ CREATE TABLE IF NOT EXISTS calls (
     answer TEXT NOT NULL    -- JSON
 ) WITHOUT ROWID;
 """
-_STORES_PER_EVICTION = 64
-_KEPT = 0.9  # share of the quota that an eviction leaves, so that the next one is not due at once
-_WAIT_SECONDS = 60  # for other processes that write
+_TABLE = "calls"
 
 
 class CallStoreError(UserError):
@@ -45,8 +43,12 @@ class CallStore:
         self._stored = 0
         self._lock = threading.Lock()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = _open(path)
+            self._database = open_store(path, _SCHEMA, _VERSION)
+        except OtherVersionError:
+            raise CallStoreError(
+                f"the recorded calls {path} are of another version of this program: use that version, delete the file, "
+                "or name another folder in config.models.cache_dir"
+            ) from None
         except (sqlite3.Error, OSError) as error:
             raise self._error(error) from error
 
@@ -59,9 +61,7 @@ class CallStore:
             except (sqlite3.Error, ValueError) as error:
                 raise self._error(error) from error
             if row is not None:
-                # If this fails, the answer may be evicted too early. That is all.
-                with contextlib.suppress(sqlite3.Error), self._database:
-                    self._database.execute("UPDATE calls SET used = ? WHERE key = ?", (time.time(), key))
+                touch(self._database, _TABLE, key)
         return record
 
     def put(self, key: str, answer: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class CallStore:
                         (key, time.time(), len(text), text),
                     )
                     row = self._database.execute("SELECT answer FROM calls WHERE key = ?", (key,)).fetchone()
-                if self._stored % _STORES_PER_EVICTION == 0:
+                if self._stored % STORES_PER_EVICTION == 0:
                     self._evict()
                 self._stored += 1
                 stored: dict[str, Any] = json.loads(row[0])
@@ -92,21 +92,13 @@ class CallStore:
             self._database.close()
 
     def _evict(self) -> None:
-        total = self._database.execute("SELECT COALESCE(SUM(bytes), 0) FROM calls").fetchone()[0]
-        if total <= self._quota:
+        removed = evict(self._database, _TABLE, self._quota, KEPT * self._quota)
+        if not removed:
             return
-        removed = []
-        for key, size in self._database.execute("SELECT key, bytes FROM calls ORDER BY used"):
-            removed.append((key,))
-            total -= size
-            if total <= _KEPT * self._quota:
-                break
-        with self._database:
-            self._database.executemany("DELETE FROM calls WHERE key = ?", removed)
         logging.warning(
             "%d recorded calls were removed from %s, which has reached its quota of %.0f MB (config.models.cache_mb): "
             "runs that made them can't be replayed any more",
-            *(len(removed), self.path, self._quota / 2**20),
+            *(removed, self.path, self._quota / 2**20),
         )
 
     def _error(self, error: Exception) -> CallStoreError:
@@ -114,32 +106,3 @@ class CallStore:
             f"the recorded calls {self.path} cannot be used ({error}): make its folder writable, free some space, or "
             "name another in config.models.cache_dir"
         )
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=_WAIT_SECONDS, check_same_thread=False)
-    try:
-        # A write-ahead log keeps the file intact through a kill at any moment.
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
-        _create(path, database)
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _create(path: Path, database: sqlite3.Connection) -> None:
-    """Creates the table in a new file. Raises CallStoreError for a file of another version."""
-    with database:
-        database.execute("BEGIN IMMEDIATE")  # of several processes that start, one creates it
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        if version == _VERSION:
-            return
-        if database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
-            raise CallStoreError(
-                f"the recorded calls {path} are of another version of this program: use that version, delete the file, "
-                "or name another folder in config.models.cache_dir"
-            )
-        database.execute(_SCHEMA)
-        database.execute(f"PRAGMA user_version = {_VERSION}")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import asdict, replace
 from typing import Any
 
-from mlagent_jax.llm.backend import Answer, Backend, ModelError, Question, TooLongError, Usage
+from mlagent_jax.llm.backend import Answer, Backend, ChatRequest, ModelError, TooLongError, Usage
 from mlagent_jax.llm.call_store import CallStore
 from mlagent_jax.llm.config import ModelConfig
 from mlagent_jax.llm.usage import Budget, UsageLog
+from mlagent_jax.single_flight import SingleFlight
 from mlagent_jax.text.chat import Message
 
 CHARS_PER_TOKEN = 3  # a low estimate, so that a prompt that seems to fit does
@@ -53,8 +52,7 @@ class ChatModel:
         self._store = store
         self._usage = usage
         self._budget = budget
-        self._lock = threading.Lock()
-        self._running: dict[str, Future[Answer]] = {}
+        self._flights: SingleFlight[Answer] = SingleFlight()
 
     def ask(
         self, chat: Sequence[Message], seed: int | None = None, schema: Mapping[str, Any] | None = None
@@ -69,34 +67,19 @@ class ChatModel:
             TooLongError: the request is longer than the model's context.
         """
         config = self.config
-        question = Question(
+        request = ChatRequest(
             tuple(chat),
             config.max_tokens,
             config.temperature,
             seed if config.temperature > 0 else None,
             schema,
         )
-        key = call_key(self._identity, question)
-        with self._lock:
-            running = self._running.get(key)
-            if running is None:
-                mine: Future[Answer] = Future()
-                self._running[key] = mine
-        if running is not None:
-            answer = running.result()
-            self._usage.add_recorded(self.role)
-            return _without_cost(answer)
-        try:
-            answer = self._recorded(key) or self._paid(key, question)
-        except BaseException as error:
-            mine.set_exception(error)
-            raise
-        else:
-            mine.set_result(answer)
+        key = call_key(self._identity, request)
+        answer, was_shared = self._flights.do(key, lambda: self._recorded(key) or self._paid(key, request))
+        if not was_shared:
             return answer
-        finally:
-            with self._lock:
-                del self._running[key]
+        self._usage.add_recorded(self.role)
+        return _without_cost(answer)
 
     def close(self) -> None:
         if self._backend is not None:
@@ -112,14 +95,14 @@ class ChatModel:
             raise TooLongError(refusal[_TOO_LONG])
         return None
 
-    def _paid(self, key: str, question: Question) -> Answer:
+    def _paid(self, key: str, request: ChatRequest) -> Answer:
         if self._backend is None:
             raise NotRecordedError(
                 f"config.models.replay is True, but this call of config.models.{self.role} is not recorded in "
                 f"{self._store.path}: name the folder of the recorded run's calls in config.models.cache_dir, with the "
                 "settings of that run, or set config.models.replay to False"
             )
-        most = self._most_dollars(question)
+        most = self._most_dollars(request)
 
         def abandoned() -> None:
             self._usage.add_abandoned(self.role, most)
@@ -127,7 +110,7 @@ class ChatModel:
 
         with self._budget.reserve(self.role, most):
             try:
-                answer = self._backend.ask(question, abandoned)
+                answer = self._backend.ask(request, abandoned)
             except TooLongError as error:
                 self._store.put(f"{key}/{_TOO_LONG}", {_TOO_LONG: str(error)})
                 raise
@@ -144,26 +127,26 @@ class ChatModel:
             return most
         return self.config.price.dollars(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
 
-    def _most_dollars(self, question: Question) -> float:
+    def _most_dollars(self, request: ChatRequest) -> float:
         # Tokenizers that fall back to bytes have at most one token for each byte.
         size = sum(
-            len(message.content.encode(errors="replace")) + _MESSAGE_TOKENS for message in question.chat
+            len(message.content.encode(errors="replace")) + _MESSAGE_TOKENS for message in request.chat
         )
-        if question.schema is not None:
-            size += len(json.dumps(question.schema))
+        if request.schema is not None:
+            size += len(json.dumps(request.schema))
         price = self.config.price
-        return max(price.dollars(size, question.max_tokens), price.dollars(size, question.max_tokens, size))
+        return max(price.dollars(size, request.max_tokens), price.dollars(size, request.max_tokens, size))
 
 
-def call_key(identity: Mapping[str, str], question: Question) -> str:
+def call_key(identity: Mapping[str, str], request: ChatRequest) -> str:
     """The key of a call in the store: a hexadecimal digest of all that determines its answer."""
     content = {
         **identity,
-        "messages": [[message.role, message.content] for message in question.chat],
-        "max_tokens": question.max_tokens,
-        "temperature": question.temperature,
-        "seed": question.seed,
-        "schema": question.schema,
+        "messages": [[message.role, message.content] for message in request.chat],
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "seed": request.seed,
+        "schema": request.schema,
     }
     # Not sorted: the order of a schema's properties is the one in which a model writes them.
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

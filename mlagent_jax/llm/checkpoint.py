@@ -18,7 +18,7 @@ from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.generate.engine import Engine
 from mlagent_jax.generate.request import Request, RequestError, Sample
 from mlagent_jax.generate.sampling import SamplingParams
-from mlagent_jax.llm.backend import Answer, ModelError, Question, TooLongError, Usage
+from mlagent_jax.llm.backend import Answer, ChatRequest, ModelError, TooLongError, Usage
 from mlagent_jax.llm.config import ModelConfig
 from mlagent_jax.models.hf import load_config, load_hf
 from mlagent_jax.parallel.mesh import MeshConfig, make_mesh
@@ -52,14 +52,14 @@ class Checkpoint:
         self._loading = threading.Lock()
         self._thread: _EngineThread | None = None
 
-    def ask(self, question: Question, abandoned: Callable[[], None] = lambda: None) -> Answer:
+    def ask(self, request: ChatRequest, abandoned: Callable[[], None] = lambda: None) -> Answer:
         """See `Backend.ask`."""
         thread = self._engine_thread()
         began = time.monotonic()
-        prompt = encode_prompt(thread.tokenizer, question.chat).tolist()
-        sample = thread.generate(prompt, question)
+        prompt = encode_prompt(thread.tokenizer, request.chat).tolist()
+        sample = thread.generate(prompt, request)
         text = response_text(thread.tokenizer, sample.tokens)
-        problem = "" if sample.stopped else f"it was cut off at {question.max_tokens} tokens"
+        problem = "" if sample.stopped else f"it was cut off at {request.max_tokens} tokens"
         usage = Usage(time.monotonic() - began, len(prompt), len(sample.tokens))
         return Answer(text, usage, problem or ("" if text.strip() else "it is empty"))
 
@@ -86,21 +86,21 @@ class _EngineThread:
         self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
         self._thread.start()
 
-    def generate(self, prompt: list[int], question: Question) -> Sample:
+    def generate(self, prompt: list[int], request: ChatRequest) -> Sample:
         """The finished sample. Raises TooLongError, and what the engine raises."""
-        request = Request(
+        engine_request = Request(
             tuple(prompt),
-            (question.seed or 0,),
-            question.max_tokens,
+            (request.seed or 0,),
+            request.max_tokens,
             self.tokenizer.stop_ids,
-            SamplingParams(question.temperature),
+            SamplingParams(request.temperature),
         )
         try:
-            self._engine.check(request)
+            self._engine.check(engine_request)
         except RequestError as error:
             raise TooLongError(str(error)) from error
         future: Future[Sample] = Future()
-        self._inbox.put((request, future))
+        self._inbox.put((engine_request, future))
         return future.result()
 
     def close(self) -> None:

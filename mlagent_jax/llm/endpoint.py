@@ -19,9 +19,9 @@ from absl import logging
 from mlagent_jax.llm import faults
 from mlagent_jax.llm.backend import (
     Answer,
+    ChatRequest,
     ModelError,
     ModelUnavailableError,
-    Question,
     TooLongError,
     Usage,
 )
@@ -52,19 +52,19 @@ class Endpoint:
         self._limit = "max_tokens" if config.token_limit == "auto" else config.token_limit
         self._client = _client(role, config)
 
-    def ask(self, question: Question, abandoned: Callable[[], None] = lambda: None) -> Answer:
+    def ask(self, request: ChatRequest, abandoned: Callable[[], None] = lambda: None) -> Answer:
         """See `Backend.ask`."""
         with self._slots:
-            return self._ask_with_retries(question, abandoned)
+            return self._ask_with_retries(request, abandoned)
 
     def close(self) -> None:
         self._client.close()
 
-    def _ask_with_retries(self, question: Question, abandoned: Callable[[], None]) -> Answer:
+    def _ask_with_retries(self, request: ChatRequest, abandoned: Callable[[], None]) -> Answer:
         retries = self._config.retries
         for attempt in range(retries + 1):
             try:
-                return self._ask(question)
+                return self._ask(request)
             except TransientError as error:
                 if error.may_cost:
                     abandoned()
@@ -79,14 +79,14 @@ class Endpoint:
                 time.sleep(pause)
         raise AssertionError("unreachable: the last attempt has returned or raised")
 
-    def _ask(self, question: Question) -> Answer:
+    def _ask(self, request: ChatRequest) -> Answer:
         """Makes one request. Raises what `ask` raises, and TransientError."""
         import openai
 
         began, limit = time.monotonic(), self._limit
         try:
-            completion = json.loads(self._send(question, limit, began))
-            return read_completion(completion, question.max_tokens, time.monotonic() - began)
+            completion = json.loads(self._send(request, limit, began))
+            return read_completion(completion, request.max_tokens, time.monotonic() - began)
         except openai.APIConnectionError as error:
             late = isinstance(error, openai.APITimeoutError)
             reason = self._timeout() if late else one_line(f"{error} {error.__cause__ or ''}".strip())
@@ -96,7 +96,7 @@ class Endpoint:
             if faults.wants_other_limit(error) and limit == "max_tokens" and self._chooses_limit:
                 logging.info("%s: the endpoint wants max_completion_tokens.", self._role)
                 self._limit = "max_completion_tokens"
-                return self._ask(question)
+                return self._ask(request)
             return self._handle_status(error, time.monotonic() - began)
         except openai.APIError as error:
             raise ModelError(self._message("cannot be used", str(error))) from error
@@ -109,19 +109,18 @@ class Endpoint:
     def _chooses_limit(self) -> bool:
         return self._config.token_limit == "auto"
 
-    def _send(self, question: Question, limit: str, began: float) -> bytes:
+    def _send(self, request: ChatRequest, limit: str, began: float) -> bytes:
         """The body that the server sends. Raises what the client raises, and TransientError."""
-        extra: dict[str, Any] = {limit: question.max_tokens}
-        if question.seed is not None:
-            extra["seed"] = question.seed
-        if question.schema is not None:
-            extra["response_format"] = _response_format(question.schema)
+        extra: dict[str, Any] = {limit: request.max_tokens}
+        if request.seed is not None:
+            extra["seed"] = request.seed
+        if request.schema is not None:
+            extra["response_format"] = _response_format(request.schema)
         turns: Any = [
-            {"role": message.role, "content": replace_surrogates(message.content)}
-            for message in question.chat
+            {"role": message.role, "content": replace_surrogates(message.content)} for message in request.chat
         ]
         with self._client.chat.completions.with_streaming_response.create(
-            model=self._config.model, messages=turns, temperature=question.temperature, **extra
+            model=self._config.model, messages=turns, temperature=request.temperature, **extra
         ) as response:
             return self._read(response, began)
 

@@ -67,13 +67,7 @@ class UsageLog:
         with self._lock:
             totals = self.roles.setdefault(role, RoleUsage())
             totals.calls += 1
-            for name in (
-                "prompt_tokens",
-                "cached_tokens",
-                "completion_tokens",
-                "reasoning_tokens",
-                "dollars",
-            ):
+            for name in vars(usage).keys() & vars(totals).keys():
                 setattr(totals, name, getattr(totals, name) + getattr(usage, name))
             self._append(role, totals)
 

@@ -102,8 +102,10 @@ def _flat(node: str | Group) -> str | None:
         return node
     if node.lines:
         return None
-    parts = [_flat(item) for item in node.items]
-    return None if None in parts else f"{node.opening}{', '.join(parts)}{node.closing}"  # type: ignore[arg-type]
+    parts = [part for part in map(_flat, node.items) if part is not None]
+    if len(parts) < len(node.items):
+        return None
+    return f"{node.opening}{', '.join(parts)}{node.closing}"
 
 
 @functools.cache

@@ -19,7 +19,8 @@ def leave_one_out(rollouts: Sequence[Rollout]) -> list[Rollout]:
     """Each reward, less the mean reward of the other rollouts of its state.
 
     Actions without a reward, after an infrastructure failure, have no part in it. A reward without any other to compare
-    it with becomes 0, and so has no effect. Raises ValueError for a rollout that is no single action from a state.
+    it with becomes 0, and so has no effect (verl keeps it as it is). Raises ValueError for a rollout that is no single
+    action from a state.
     """
     rewards: dict[int, list[float]] = defaultdict(list)
     for rollout in rollouts:

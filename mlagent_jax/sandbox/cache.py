@@ -11,7 +11,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ from absl import logging
 from mlagent_jax.blobs import BlobStore
 from mlagent_jax.errors import UserError
 from mlagent_jax.sandbox.interface import Job, Limits, Result, Sandbox, Status
+from mlagent_jax.single_flight import SingleFlight
+from mlagent_jax.sqlite_store import KEPT, STORES_PER_EVICTION, OtherVersionError, evict, open_store, touch
 
 # Increment whenever the same job would give another result, or the table changes.
 _VERSION = 3
@@ -33,8 +34,7 @@ CREATE TABLE IF NOT EXISTS results (
     result TEXT NOT NULL  -- JSON; files as {name: id of a blob}
 ) WITHOUT ROWID;
 """
-_STORES_PER_EVICTION = 64
-_KEPT = 0.9  # share of the quota that an eviction leaves, so that the next one is not due at once
+_TABLE = "results"
 _MIN_CPU_SHARE = 0.8  # of its wall time, for a timeout to be the job's own doing
 _FILE = "executions.sqlite"
 
@@ -80,14 +80,10 @@ class CachedSandbox:
         self._quota = quota_mb * 2**20
         self._stored = 0
         self._lock = threading.Lock()  # guards everything below
-        self._running: dict[str, Future[Result]] = {}
+        self._flights: SingleFlight[Result] = SingleFlight()
         self.hits = 0
         self.misses = 0
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = _open(path)
-        except (sqlite3.Error, OSError) as error:
-            raise _cache_error(path, error) from error
+        self._database = _open(path)
 
     @property
     def name(self) -> str:
@@ -114,31 +110,8 @@ class CachedSandbox:
             CacheError: the file has been damaged since it was opened.
         """
         key = self.key(job)
-        with self._lock:
-            known = self._load(key)
-            if known is not None:
-                self.hits += 1
-                return known
-            running = self._running.get(key)
-            if running is None:
-                mine: Future[Result] = Future()
-                self._running[key] = mine
-                self.misses += 1
-        if running is not None:
-            return self._share(running.result())
-        try:
-            result = self._inner.run(job)
-        except BaseException as error:
-            with self._lock:
-                del self._running[key]
-            mine.set_exception(error)
-            raise
-        with self._lock:
-            if _is_reproducible(result):
-                self._store(key, result)
-            del self._running[key]
-        mine.set_result(result)
-        return result
+        result, was_shared = self._flights.do(key, lambda: self._run(key, job))
+        return self._share(result) if was_shared else result
 
     def check(self, limits: Limits) -> None:
         """See `Sandbox.check`."""
@@ -174,6 +147,19 @@ class CachedSandbox:
         with self._lock:
             self._database.close()
 
+    def _run(self, key: str, job: Job) -> Result:
+        with self._lock:
+            known = self._load(key)
+            if known is not None:
+                self.hits += 1
+                return known
+            self.misses += 1
+        result = self._inner.run(job)
+        if _is_reproducible(result):
+            with self._lock:
+                self._store(key, result)
+        return result
+
     def _share(self, result: Result) -> Result:
         if result.status is Status.SANDBOX_ERROR:
             return result
@@ -192,9 +178,7 @@ class CachedSandbox:
         files = {name: self._blobs.get(blob) for name, blob in record.pop("files").items()}
         if None in files.values():
             return None
-        # If this fails, the result may be evicted too early. That is all.
-        with contextlib.suppress(sqlite3.Error), self._database:
-            self._database.execute("UPDATE results SET used = ? WHERE key = ?", (time.time(), key))
+        touch(self._database, _TABLE, key)
         return Result(**{**record, "status": Status(record["status"]), "files": files, "cached": True})
 
     def _store(self, key: str, result: Result) -> None:
@@ -209,7 +193,7 @@ class CachedSandbox:
                     "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?)",
                     (key, time.time(), size + len(text), text),
                 )
-            if self._stored % _STORES_PER_EVICTION == 0:
+            if self._stored % STORES_PER_EVICTION == 0:
                 self._evict()
             self._stored += 1
         except (sqlite3.Error, OSError) as error:
@@ -217,7 +201,7 @@ class CachedSandbox:
             logging.warning("could not store an execution in %s: %s", self._path, error)
 
     def _evict(self) -> None:
-        count = evict(self._database, self._quota, _KEPT * self._quota)
+        count = evict(self._database, _TABLE, self._quota, KEPT * self._quota)
         if not count:
             return
         note = f"`python -m experiments.sandbox gc {self._path.parent}` frees their space"
@@ -252,58 +236,22 @@ def _cache_error(path: Path, error: Exception) -> CacheError:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=60, check_same_thread=False)
+    """Raises CacheError, for a file of another version too."""
     try:
-        # A write-ahead log keeps the file intact through a kill at any moment.
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
-        _create(path, database)
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _create(path: Path, database: sqlite3.Connection) -> None:
-    """Creates the table in a new file. Raises CacheError for a file of another version."""
-    with database:
-        database.execute("BEGIN IMMEDIATE")  # of several processes that start, one creates it
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        if version == _VERSION:
-            return
-        if database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
-            raise CacheError(
-                f"The store of executions {path} is of another version of this program: use that version, or delete "
-                f"the file to start with an empty store, or name another folder in config.sandbox.cache_dir."
-            )
-        database.execute(_SCHEMA)
-        database.execute(f"PRAGMA user_version = {_VERSION}")
+        return open_store(path, _SCHEMA, _VERSION)
+    except OtherVersionError:
+        raise CacheError(
+            f"The store of executions {path} is of another version of this program: use that version, or delete "
+            f"the file to start with an empty store, or name another folder in config.sandbox.cache_dir."
+        ) from None
+    except (sqlite3.Error, OSError) as error:
+        raise _cache_error(path, error) from error
 
 
 def _referenced(database: sqlite3.Connection) -> set[str]:
     """The blobs of all results."""
     rows = database.execute("SELECT result FROM results")
     return {blob for (text,) in rows for blob in json.loads(text)["files"].values()}
-
-
-def evict(database: sqlite3.Connection, quota: float, kept: float) -> int:
-    """If the results take more than `quota` bytes, evicts the least recently used until they take at most `kept`.
-
-    Returns how many. Runs in one transaction, so that processes that share the file never see it half done. Raises
-    sqlite3.Error.
-    """
-    with database:
-        total = database.execute("SELECT COALESCE(SUM(bytes), 0) FROM results").fetchone()[0]
-        if total <= quota:
-            return 0
-        evicted = []
-        for key, size in database.execute("SELECT key, bytes FROM results ORDER BY used"):
-            evicted.append((key,))
-            total -= size
-            if total <= kept:
-                break
-        database.executemany("DELETE FROM results WHERE key = ?", evicted)
-    return len(evicted)
 
 
 def collect_garbage(path: Path, quota_mb: float) -> tuple[int, set[str]]:
@@ -315,7 +263,7 @@ def collect_garbage(path: Path, quota_mb: float) -> tuple[int, set[str]]:
         return 0, set()
     try:
         with contextlib.closing(_open(path)) as database:
-            evicted = evict(database, quota_mb * 2**20, quota_mb * 2**20)
+            evicted = evict(database, _TABLE, quota_mb * 2**20, quota_mb * 2**20)
             database.execute("VACUUM")
             return evicted, _referenced(database)
     except (sqlite3.Error, OSError) as error:

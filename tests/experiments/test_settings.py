@@ -10,11 +10,12 @@ import pytest
 import tiny
 from absl import flags
 from absl.testing import flagsaver
+from tiny import settings_with
 
 from experiments.cli import config_flags
 from experiments.cli.config_flags import with_changes
 from experiments.settings import Settings, SettingsError
-from mlagent_jax.fields import Field, build, flat, leaves
+from mlagent_jax.fields import Field, build, leaves
 from mlagent_jax.llm.config import ROLES
 
 TINY = Path(tiny.__file__)
@@ -33,10 +34,6 @@ FREE_TEXT = {
     *(f"models.{role}.{name}" for role in ROLES for name in ("base_url", "model", "api_key_variable")),
 }
 _MISSING = object()
-
-
-def settings_with(**changes) -> Settings:
-    return Settings.from_config(with_changes(tiny.get_config(), changes))
 
 
 def inner(field: Field):
@@ -239,41 +236,6 @@ def test_what_does_not_go_together_is_named(changes, said):
     assert said in str(error.value)
 
 
-def test_a_budget_is_kept_where_calls_have_prices_or_are_ones_own():
-    priced = {
-        f"models.expert.{name}": value for name, value in {"backend": "endpoint", "model": "gpt"}.items()
-    }
-    priced |= {"models.budget": 5.0, "models.expert.price.input": 0.15}
-    own = CODER | {"models.coder.base_url": "http://localhost:8000/v1"}
-    assert settings_with(**priced, **own).models.budget == 5.0
-    assert settings_with(**{"models.budget": 5.0}).models.budget == 5.0
-
-
-def test_each_role_has_a_model_of_its_own():
-    settings = settings_with(
-        **{
-            "models.expert": {"backend": "endpoint", "model": "gpt-4o-mini"},
-            "models.coder": CODER_32B,
-            "evaluate.agents": ("starter", "llm"),
-            "models.agent": {"model": "gpt-4o"},
-        }
-    )
-    assert [settings.models.of(role).model for role in ROLES] == [
-        "gpt-4o-mini",
-        CODER_32B["model"],
-        "",
-        "gpt-4o",
-    ]
-    assert [settings.models.of(role).temperature for role in ROLES] == [0.7, 0.0, 1.0, 0.7]
-
-
-CODER_32B = {
-    "backend": "endpoint",
-    "base_url": "http://localhost:8000/v1",
-    "model": "Qwen/Qwen2.5-Coder-32B-Instruct",
-}
-
-
 def test_the_prompt_says_how_many_steps_an_episode_has():
     assert settings_with(**{"episode.steps": 7}).prompt.max_steps == 7
 
@@ -377,64 +339,6 @@ def test_what_a_flag_cannot_be_read_as_is_reported_with_all_else():
         Settings.from_config(given("--config.seed=one", "--config.tasks.micro=maybe", "--config.ppo.lam=2"))
     for said in ("config.seed is 'one'", "config.tasks.micro is 'maybe'", "config.ppo.lam is 2.0"):
         assert said in str(error.value)
-
-
-# What defines a run.
-
-MEANS = {
-    *(
-        "sandbox.cache_dir",
-        "sandbox.cache_mb",
-        "sandbox.workers",
-        "sandbox.ray_address",
-        "sandbox.ray_backend",
-        "sandbox.allow_unisolated",
-    ),
-    *("mesh.data", "mesh.fsdp", "mesh.tensor", "mesh.sequence", "sft.micro_rows", "ppo.micro_rows"),
-    *("models.budget", "models.replay", "models.cache_dir", "models.cache_mb", "models.coder.price.input"),
-    *("models.coder.base_url", "models.coder.timeout_seconds", "models.coder.parallel"),
-    *("models.agent.retries", "models.agent.api_key_variable", "tasks.data_dir", "tasks.folder"),
-    *("sandbox.docker.engines", "sandbox.docker.call_seconds", "sft.log_every", "sft.keep", "ppo.keep"),
-    *("model.shape.attention", "model.shape.remat", "collect.batch"),
-}
-DEFINES = {
-    *("seed", "tasks.held_in", "tasks.micro", "reward.form", "prompt.thought", "model.shape.dtype"),
-    *("model.shape.hidden_size", "sft.steps", "ppo.updates", "ppo.gamma", "evaluate.episodes"),
-    *(
-        "models.coder.model",
-        "models.expert.temperature",
-        "episode.seconds",
-        "sampling.max_length",
-        "model.lora.rank",
-    ),
-    *("tasks.validation", "collect.filtered_share", "evaluate.temperatures", "evaluate.variants"),
-}
-
-
-def test_what_only_says_where_and_how_fast_does_not_define_a_run():
-    settings = settings_with(**{"model.lora.rank": 4, "model.shape.dtype": "float32"})
-    defining = set(settings.definition())
-    assert {f"config.{name}" for name in DEFINES} <= defining
-    assert not {f"config.{name}" for name in MEANS} & defining
-    assert set(FIELDS) >= MEANS | DEFINES
-    assert defining - {"config.sandbox.backend"} <= set(flat(settings, "config"))
-
-
-def test_containers_are_another_run_and_ray_is_not():
-    host = settings_with().definition()
-    same = [
-        {"sandbox.backend": "bubblewrap"},
-        {"sandbox.backend": "ray"},
-        {"sandbox.docker.image": "unused:1"},
-    ]
-    others = [
-        {"sandbox.backend": "docker"},
-        {"sandbox.backend": "ray", "sandbox.ray_backend": "docker"},
-        {"sandbox.backend": "docker", "sandbox.docker.image": "other:1"},
-    ]
-    assert all(settings_with(**changes).definition() == host for changes in same)
-    definitions = [settings_with(**changes).definition() for changes in others]
-    assert host not in definitions and definitions[0] == definitions[1] != definitions[2]
 
 
 # Configuration files.

@@ -2,7 +2,9 @@
 
 from ml_collections import ConfigDict
 
+from experiments.cli.config_flags import with_changes
 from experiments.configs import quickstart
+from experiments.settings import Settings
 
 
 def get_config() -> ConfigDict:
@@ -32,3 +34,8 @@ def get_config() -> ConfigDict:
     config.evaluate.episodes = 2
     config.evaluate.agents = ("starter", "expert", "sft", "ppo")
     return config
+
+
+def settings_with(**changes: object) -> Settings:
+    """These settings with some changed, by their names below `config`."""
+    return Settings.from_config(with_changes(get_config(), changes))

@@ -277,7 +277,7 @@ def test_many_processes_share_a_store(tmp_path):
 
 
 def test_a_store_keeps_to_its_size_and_drops_what_is_used_least(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr("mlagent_jax.llm.call_store._STORES_PER_EVICTION", 1)
+    monkeypatch.setattr("mlagent_jax.llm.call_store.STORES_PER_EVICTION", 1)
     store = CallStore(tmp_path / "calls.sqlite", 0.01)
     for number in range(12):
         store.put(str(number), {"text": "x" * 1000})

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlagent_jax.llm.backend import ModelError, Question, TooLongError
+from mlagent_jax.llm.backend import ChatRequest, ModelError, TooLongError
 from mlagent_jax.llm.checkpoint import Checkpoint, checkpoint_digest
 from mlagent_jax.llm.config import ModelConfig, ModelsConfig
 from mlagent_jax.llm.roles import RoleModels
@@ -57,7 +57,7 @@ def config(folder, **changes):
 
 
 def question(text, temperature=0.0, seed=None):
-    return Question((Message("user", text),), 8, temperature, seed)
+    return ChatRequest((Message("user", text),), 8, temperature, seed)
 
 
 def greedy(tokenizer, model, texts):

@@ -11,12 +11,12 @@ import pytest
 from chat_server import HI, completion, error
 
 from mlagent_jax.llm import endpoint
-from mlagent_jax.llm.backend import ModelError, ModelUnavailableError, Question, TooLongError
+from mlagent_jax.llm.backend import ChatRequest, ModelError, ModelUnavailableError, TooLongError
 from mlagent_jax.llm.config import ModelConfig
 from mlagent_jax.llm.endpoint import Endpoint
 from mlagent_jax.text.chat import Message
 
-QUESTION = Question(tuple(HI), 5, 0.0)
+QUESTION = ChatRequest(tuple(HI), 5, 0.0)
 
 
 def endpoint_of(server, **changes):
@@ -156,7 +156,7 @@ def test_a_key_is_taken_from_the_environment(server, monkeypatch):
 
 
 def test_what_cannot_be_encoded_is_sent_all_the_same(server):
-    endpoint_of(server).ask(Question((Message("user", "caf\udce9"),), 5, 0.0))
+    endpoint_of(server).ask(ChatRequest((Message("user", "caf\udce9"),), 5, 0.0))
     assert server.requests[0]["messages"][0]["content"] == "caf?"
 
 

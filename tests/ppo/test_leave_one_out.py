@@ -21,7 +21,7 @@ def rewards(rollouts):
 
 
 def verl(scores, states):
-    """`compute_rloo_outcome_advantage`: score * n / (n - 1) - mean * n / (n - 1), and the score itself for n = 1."""
+    """`compute_rloo_outcome_advantage`: score * n / (n - 1) - mean * n / (n - 1), for n above 1."""
     out = []
     for score, state in zip(scores, states, strict=True):
         group = [s for s, other in zip(scores, states, strict=True) if other == state]

@@ -153,7 +153,7 @@ def test_above_the_quota_the_least_recently_used_are_evicted(tmp_path: Path) -> 
 
 
 def test_a_full_cache_stays_at_its_quota_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlagent_jax.sandbox.cache._STORES_PER_EVICTION", 1)
+    monkeypatch.setattr("mlagent_jax.sandbox.cache.STORES_PER_EVICTION", 1)
     with CachedSandbox(Noisy(), tmp_path / "cache", quota_mb=0.35) as cache:
         for number in range(9):
             cache.run(_job(number))

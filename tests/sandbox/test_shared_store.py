@@ -88,7 +88,7 @@ def test_a_full_store_removes_the_files_of_what_it_evicts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only those that no run can be about to name."""
-    monkeypatch.setattr("mlagent_jax.sandbox.cache._STORES_PER_EVICTION", 1)
+    monkeypatch.setattr("mlagent_jax.sandbox.cache.STORES_PER_EVICTION", 1)
     with CachedSandbox(Noisy(), store_in(tmp_path), quota_mb=0.35) as cache:
         for number in range(5):
             cache.run(job(number))
