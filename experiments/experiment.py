@@ -102,14 +102,14 @@ class Experiment:
     def validation(self) -> list[Task]:
         return self._load(self.settings.tasks.validation, "validation")
 
-    @property
-    def tasks(self) -> list[Task]:
-        """Those that are scored."""
-        return [*self.held_in, *self.held_out]
+    def tasks_of(self, stage: str) -> list[Task]:
+        """The held-in and held-out tasks of "collect", "sft", "rl" or "evaluate"; see `TaskSettings`."""
+        names = self.settings.tasks.names(stage)
+        return [task for task in (*self.held_in, *self.held_out) if task.name in names]
 
     @property
     def all_tasks(self) -> list[Task]:
-        return [*self.tasks, *self.validation]
+        return [*self.held_in, *self.held_out, *self.validation]
 
     @cached_property
     def store(self) -> SnapshotStore:
@@ -276,11 +276,12 @@ class Experiment:
             return self.trained_params("sft", needed_by)
         return put(self.initial_params(), param_shardings(self.model, self.mesh))
 
-    def expert_trajectories(self, needed_by: str) -> list[Trajectory]:
-        """The episodes that the stage collect stored. Raises MissingInputError."""
+    def expert_trajectories(self, needed_by: str, tasks_of: str) -> list[Trajectory]:
+        """The episodes that the stage collect stored, on the tasks of a stage. Raises MissingInputError."""
         path = self.workdir.expert_trajectories
         self.workdir.require(needed_by, path, made_by="collect")
-        return read_expert_trajectories(path)
+        names = self.settings.tasks.names(tasks_of)
+        return [each for each in read_expert_trajectories(path) if each.task in names]
 
     def chats(self, trajectories: Iterable[Trajectory]) -> list[list[Message]]:
         """See `trajectory_chats`."""

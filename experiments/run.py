@@ -2,9 +2,11 @@
 
     python -m experiments.run --config=experiments/configs/quickstart.py --workdir=DIR
     python -m experiments.run --config=... --workdir=DIR --stages=sft,ppo --config.ppo.updates=20
+    python -m experiments.run --config=... --workdir=DIR --from=OTHER:sft --config.ppo.updates=20
 
 The same command resumes a run that was interrupted at any point. Under SLURM and on TPU VMs it is started once
 per host; elsewhere, name the processes by --coordinator_address, --num_processes and --process_id.
+`--from` takes finished stages of another run, if the settings that matter to them are the same.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from absl import flags, logging
 from experiments.cli import config_flags
 from experiments.cli.program import INTERRUPTED, run_program
 from experiments.experiment import Experiment
+from experiments.origin import Origin, complete
 from experiments.settings import Settings, SettingsError
 from experiments.stages import RUN_STAGE, SANDBOXED, STAGES
 from experiments.stages.preflight import asked_stages, check_inputs, check_setup, ordered_stages
@@ -36,6 +39,11 @@ WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; the same folder resumes an interrupted run."
 )
 STAGES_FLAG = flags.DEFINE_list("stages", list(STAGES), "Stages to run, in this order.")
+FROM = flags.DEFINE_string(
+    "from",
+    None,
+    "DIR[:STAGE] of another run: takes this stage, by default sft, and those that it was made from.",
+)
 PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the whole configuration and stop.")
 COORDINATOR = flags.DEFINE_string("coordinator_address", "", "host:port of process 0, for several processes.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "Number of processes.", lower_bound=0)
@@ -68,28 +76,46 @@ def _run() -> int:
     distributed.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     workdir = Workdir.at(WORKDIR.value)
     runs = [(settings.with_seed(seed), workdir.of_seed(seed)) for seed in settings.seeds]
+    origin = Origin.parse(FROM.value) if FROM.value else None
     for run_settings, run_workdir in runs or [(settings, workdir)]:
         workdir.check_usable()
         run_workdir.check_usable()
-        check_inputs(run_settings, run_workdir, stages)
+        taken = _check_origin(origin, run_settings, run_workdir)
+        check_inputs(run_settings, run_workdir, [*taken, *(stage for stage in stages if stage not in taken)])
         with Experiment(run_settings, run_workdir) as experiment:
             check_setup(experiment, stages)
     if not runs:
-        _run_one(settings, workdir, stages)
+        _run_one(settings, workdir, stages, origin)
         return 0
     with _claim(workdir, settings):
         _, first = runs[0]
         for run_settings, run_workdir in runs:
-            _run_one(run_settings, run_workdir, stages, first if run_workdir is not first else None)
+            first_seed = first if run_workdir is not first else None
+            _run_one(run_settings, run_workdir, stages, origin, first_seed)
         if "evaluate" in stages and distributed.is_main():
             print(compare_seeds([run_workdir for _, run_workdir in runs], workdir.comparison))
     return 0
 
 
+def _check_origin(origin: Origin | None, settings: Settings, workdir: Workdir) -> tuple[str, ...]:
+    """The stages that are taken from it."""
+    if origin is None:
+        return ()
+    of_seed = origin.of_seed(settings.seed)
+    distributed.on_main(lambda: of_seed.check(settings, workdir))
+    return of_seed.stages
+
+
 def _run_one(
-    settings: Settings, workdir: Workdir, stages: Sequence[str], first_seed: Workdir | None = None
+    settings: Settings,
+    workdir: Workdir,
+    stages: Sequence[str],
+    origin: Origin | None,
+    first_seed: Workdir | None = None,
 ) -> None:
     with _claim(workdir, settings), Experiment(settings, workdir, first_seed) as experiment:
+        of_seed = origin.of_seed(settings.seed) if origin else None
+        distributed.on_main(lambda: of_seed.take(workdir) if of_seed else complete(workdir))
         if distributed.is_main():
             workdir.record_environment(settings.seed)
             logging.info("Configuration (stored in %s):\n%s", workdir.config, settings.to_config())

@@ -10,11 +10,12 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from experiments import task_settings
+from experiments.task_settings import TaskSettings
 from mlagent_jax.agent.baselines import BASELINES
 from mlagent_jax.agent.prompt import PromptFormat
 from mlagent_jax.controls.bandit_learning import BanditConfig
@@ -51,36 +52,6 @@ MAX_SEED = 2**31 - 1
 
 class SettingsError(UserError):
     """A setting is wrong: the message names the field, its value and what is expected."""
-
-
-@dataclass(frozen=True)
-class TaskSettings:
-    """held_in, held_out: names of folders in `folder`, or paths of task folders anywhere.
-
-    validation: tasks on which temperatures are chosen, see `EvaluateSettings`. They never count in a score.
-    data_dir: prepared data; "" for `mlagent-jax` in the user's cache folder.
-    micro: use the small version of each task, with at most 100 training and 100 test rows.
-    """
-
-    held_in: tuple[str, ...] = setting(filled=True, distinct=True)
-    held_out: tuple[str, ...] = setting(distinct=True)
-    validation: tuple[str, ...] = setting((), distinct=True)
-    folder: str = setting(str(Path(__file__).parents[1] / "tasks"), filled=True, defines_run=False)
-    data_dir: str = setting("", defines_run=False)
-    micro: bool = False
-
-    def __post_init__(self) -> None:
-        names: dict[str, str] = {}
-        for split in ("held_in", "held_out", "validation"):
-            for task in getattr(self, split):
-                if not task:
-                    raise SettingsError(f"config.tasks.{split} has '', which is not a task's name")
-                name = Path(task).name
-                if name in names:
-                    raise SettingsError(
-                        f"config.tasks.{split} has {task!r}, and {names[name]} has a task {name!r} too; name it once"
-                    )
-                names[name] = f"config.tasks.{split}"
 
 
 @dataclass(frozen=True)
@@ -349,6 +320,7 @@ def _derive(values: dict[str, Any]) -> None:
         valid = isinstance(origin, int) and least <= origin <= MAX_SEED
         if isinstance(values.get(section), dict) and valid:
             values[section].setdefault(name, origin)
+    task_settings.derive(values.get("tasks"))
 
 
 def _conflicts(settings: Settings) -> list[str]:
@@ -371,6 +343,8 @@ def _conflicts(settings: Settings) -> list[str]:
                 f"config.evaluate.agents has {agent!r}, but config.rl.start is 'base', so nothing is fine-tuned; "
                 f"leave {agent!r} out"
             )
+    reads_expert = settings.rl.rollouts == "states" or settings.ppo.critic_start == "expert"
+    found += task_settings.conflicts(settings.tasks, settings.evaluate.agents, reads_expert)
     if settings.ppo.shuffle_rewards and "ppo_shuffled" in settings.evaluate.agents:
         found.append(
             "config.evaluate.agents has 'ppo_shuffled', but config.ppo.shuffle_rewards is True, which makes 'ppo' the "

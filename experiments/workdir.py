@@ -137,7 +137,7 @@ class Workdir(RunFolder):
         Settings that define the run must be the same. Changes of others are logged and stored.
         """
         if self.config.exists():
-            stored = self._stored_settings()
+            stored = self.stored_settings()
             differences = _differences(stored.definition(), settings.definition())
             if differences:
                 raise WorkdirError(
@@ -155,7 +155,8 @@ class Workdir(RunFolder):
         if not self.config.exists() or self.config.read_text() != text:
             write_atomically(self.config, text)
 
-    def _stored_settings(self) -> Settings:
+    def stored_settings(self) -> Settings:
+        """Those of an earlier start. Raises WorkdirError if they are damaged or of another version."""
         try:
             tree = json.loads(self.config.read_text())
             if not isinstance(tree, dict):
@@ -203,15 +204,18 @@ def collect_garbage(workdir: Workdir, quota_mb: float) -> Freed:
         )
     with workdir.locked():
         executions, needed = cache.collect_garbage(workdir.executions, quota_mb)
-        referenced = set(_referenced_snapshots(workdir))
+        referenced = set(referenced_snapshots(workdir.root, workdir.snapshots))
         files, size = SnapshotStore(workdir.snapshots).collect_garbage(referenced, needed, grace_seconds=0)
     return Freed(executions, files, size)
 
 
-def _referenced_snapshots(workdir: Workdir) -> Iterator[str]:
-    """Everything in the run's records that may be the id of a snapshot: rather too many than too few."""
-    for path in workdir.root.rglob("*.json*"):
-        if path.is_file() and not path.is_relative_to(workdir.snapshots):
+def referenced_snapshots(folder: Path, but: Path | None = None) -> Iterator[str]:
+    """Everything in a folder's records that may be the id of a snapshot: rather too many than too few.
+
+    but: a folder in it that holds no records.
+    """
+    for path in folder.rglob("*.json*"):
+        if path.is_file() and not (but and path.is_relative_to(but)):
             with path.open("rb") as file:
                 for line in file:
                     yield from (found.group().decode() for found in _SNAPSHOT_ID.finditer(line))

@@ -59,6 +59,11 @@ class RunFolder:
         return self.root / "environment.json"
 
     @property
+    def origin(self) -> Path:
+        """The run that some stages were taken from, if any were."""
+        return self.root / "origin.json"
+
+    @property
     def ideas(self) -> Path:
         return self.stage("ideas")
 

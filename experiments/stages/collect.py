@@ -22,12 +22,12 @@ def run(experiment: Experiment) -> None:
 
 def _collect(experiment: Experiment) -> dict[str, Any]:
     settings, workdir = experiment.settings, experiment.workdir
-    pools = {}
-    for task in experiment.held_in:
+    pools, tasks = {}, experiment.tasks_of("collect")
+    for task in tasks:
         path = workdir.idea_pool(task.name)
         workdir.require(STAGE, path, made_by=ideas.STAGE)
         pools[task.name] = ideas.read_pool(path)
-    requests = plan_episodes(experiment.held_in, pools, settings.collect.episodes_per_task, settings.seed)
+    requests = plan_episodes(tasks, pools, settings.collect.episodes_per_task, settings.seed)
     trajectories = run_missing(
         STAGE,
         experiment,

@@ -34,6 +34,17 @@ def episode_requests(seed: int, tasks: Sequence[Task], episodes: int, first: int
     ]
 
 
+def evaluation_requests(experiment: Experiment, episodes: int) -> list[EpisodeRequest]:
+    """K episodes of each scored task. Its seeds are the same whichever other tasks are scored."""
+    names = experiment.settings.tasks.names("evaluate")
+    tasks = [*experiment.held_in, *experiment.held_out]
+    return [
+        request
+        for request in episode_requests(experiment.settings.seed, tasks, episodes)
+        if request.task in names
+    ]
+
+
 def run_missing(
     stage: str,
     experiment: Experiment,

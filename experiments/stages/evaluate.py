@@ -7,7 +7,7 @@ from typing import Any
 from experiments.experiment import Experiment
 from experiments.settings import CONTROLS, TRAINED
 from experiments.stages import controls, trained_agents
-from experiments.stages.episodes import episode_requests, run_missing
+from experiments.stages.episodes import evaluation_requests, run_missing
 from experiments.stages.first_seed import copy_untrained
 from experiments.stages.stage import run_on_all
 from mlagent_jax.agent.baselines import BASELINES
@@ -59,7 +59,7 @@ def _run_other(experiment: Experiment, agent: str) -> list[Trajectory]:
 def _run(experiment: Experiment, policy: Policy, agent: str) -> list[Trajectory]:
     settings = experiment.settings
     episodes = 1 if agent in _ONE_OUTCOME else settings.evaluate.episodes
-    requests = episode_requests(settings.seed, experiment.tasks, episodes)
+    requests = evaluation_requests(experiment, episodes)
     return run_missing(
         STAGE,
         experiment,
@@ -73,7 +73,7 @@ def _run(experiment: Experiment, policy: Policy, agent: str) -> list[Trajectory]
 def _score(experiment: Experiment, trajectories: list[Trajectory]) -> dict[str, Any]:
     scores = score_trajectories(
         trajectories,
-        experiment.tasks,
+        experiment.tasks_of("evaluate"),
         agents=experiment.settings.evaluate.all_agents,
         pairs=trained_agents.pairs(experiment.settings.evaluate),
         one_outcome=(*_ONE_OUTCOME, *trained_agents.with_one_outcome(experiment)),

@@ -25,7 +25,7 @@ def run(experiment: Experiment) -> None:
 def _write_pools(experiment: Experiment) -> dict[str, Any]:
     """Existing pools are kept: with a language model as writer they cost money."""
     kept = 0
-    for task in experiment.held_in:
+    for task in experiment.tasks_of("collect"):
         path = experiment.workdir.idea_pool(task.name)
         if path.exists():
             pool = read_pool(path)
@@ -35,7 +35,7 @@ def _write_pools(experiment: Experiment) -> dict[str, Any]:
             pool = build_pool(task, writer, TfidfEmbedder(), settings.ideas, settings.seed)
             write_atomically(path, json.dumps(pool.to_json(), indent=2) + "\n")
         kept += sum(len(ideas) for ideas in pool.kept.values())
-    return {"pools": len(experiment.held_in), "ideas": kept}
+    return {"pools": len(experiment.tasks_of("collect")), "ideas": kept}
 
 
 def read_pool(path: Path) -> IdeaPool:

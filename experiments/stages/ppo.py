@@ -10,6 +10,7 @@ from experiments.experiment import Experiment
 from experiments.stages.stage import run_on_all
 from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.agent.trajectory import Trajectory
+from mlagent_jax.grading.metrics import METRICS
 from mlagent_jax.parallel import distributed
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.episodes import EpisodeCollector
@@ -29,6 +30,8 @@ def run(experiment: Experiment) -> None:
 
 def train_policy(stage: str, experiment: Experiment, config: PPOConfig) -> dict[str, Any]:
     """Trains and exports the model of a stage, and returns the stage's summary."""
+    if not experiment.settings.tasks.rl:
+        return {"skipped": "config.tasks.rl is empty"}
     params = experiment.params_before_rl(needed_by=stage)
     policy = experiment.policy(stage, config.temperature)
     collector = _collector(stage, experiment, policy) if distributed.is_main() else None
@@ -53,10 +56,10 @@ def train_policy(stage: str, experiment: Experiment, config: PPOConfig) -> dict[
 def _collector(stage: str, experiment: Experiment, policy: ModelPolicy) -> Collector:
     settings = experiment.settings
     if settings.rl.rollouts == "episodes":
-        names = [task.name for task in experiment.held_in]
+        names = [task.name for task in experiment.tasks_of("rl")]
         return EpisodeCollector(names, experiment.env_runner, settings.sampling.batch)
-    trajectories = experiment.expert_trajectories(stage)
-    pool = StatePool(trajectories, {task.name: task for task in experiment.held_in}, policy.fits)
+    trajectories = experiment.expert_trajectories(stage, "rl")
+    pool = StatePool(trajectories, {task.name: task for task in experiment.tasks_of("rl")}, policy.fits)
     if pool.left_out:
         logging.warning(
             "%d of %d states of the expert's episodes are not in the pool: %s",
@@ -72,21 +75,27 @@ def _demonstrations(stage: str, experiment: Experiment) -> list[Rollout]:
     ppo = experiment.settings.ppo
     if ppo.critic_start != "expert":
         return []
-    expert = [t for t in experiment.expert_trajectories(stage) if not t.is_masked]
+    expert = [t for t in experiment.expert_trajectories(stage, "rl") if not t.is_masked]
     encoded = [encode_chat(experiment.tokenizer, chat) for chat in experiment.chats(expert)]
     return [
-        demonstration(cut_at_step(sequence, ppo.row_length), _rewards(experiment, trajectory))
+        demonstration(cut_at_step(sequence, ppo.row_length), expert_rewards(experiment, trajectory))
         for sequence, trajectory in zip(encoded, expert, strict=True)
     ]
 
 
-def _rewards(experiment: Experiment, trajectory: Trajectory) -> list[float | None]:
-    """The rewards of the expert's actions: as single steps, or as in their episode if rollouts are episodes."""
+def expert_rewards(experiment: Experiment, trajectory: Trajectory) -> list[float | None]:
+    """The rewards of the expert's actions: as single steps, or as in their episode if rollouts are episodes.
+
+    They are computed anew, as the trajectories may be of a run with another form of reward.
+    """
     settings = experiment.settings
-    if settings.rl.rollouts == "episodes":
-        return [step.reward for step in trajectory.steps]
-    task = next(task for task in experiment.held_in if task.name == trajectory.task)
-    scale = task_scale(task, trajectory.m_init_public)
-    return [
-        reward(settings.reward, scale, step.outcome, step.m_before, step.m_after) for step in trajectory.steps
-    ]
+    (task,) = (task for task in experiment.tasks_of("rl") if task.name == trajectory.task)
+    scale, is_better = task_scale(task, trajectory.m_init_public), METRICS[task.metric].is_better
+    over_best = settings.rl.rollouts == "episodes" and settings.reward.episode_baseline == "best"
+    best, found = trajectory.m_init_public, []
+    for step in trajectory.steps:
+        baseline = best if over_best else step.m_before
+        found.append(reward(settings.reward, scale, step.outcome, baseline, step.m_after))
+        if is_better(step.after.public_score, best):
+            best = step.after.public_score
+    return found

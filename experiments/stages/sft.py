@@ -26,7 +26,7 @@ def _fine_tune(experiment: Experiment) -> dict[str, Any]:
     settings = experiment.settings
     if settings.rl.start == "base":
         return {"skipped": "config.rl.start is 'base'"}
-    data = distributed.on_main(lambda: SFTData.of(experiment, experiment.expert_trajectories(STAGE)))
+    data = distributed.on_main(lambda: SFTData.of(experiment, experiment.expert_trajectories(STAGE, "sft")))
     return fine_tune(STAGE, experiment, settings.sft, data)
 
 

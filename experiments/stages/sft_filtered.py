@@ -31,6 +31,6 @@ def _fine_tune(experiment: Experiment) -> dict[str, Any]:
 
 
 def _data(experiment: Experiment) -> tuple[SFTData, SFTData]:
-    expert = experiment.expert_trajectories(STAGE)
-    best = best_episodes(experiment.held_in, expert, experiment.settings.collect.filtered_share)
+    expert = experiment.expert_trajectories(STAGE, "sft")
+    best = best_episodes(experiment.tasks_of("sft"), expert, experiment.settings.collect.filtered_share)
     return SFTData.of(experiment, expert), SFTData.of(experiment, best)

@@ -8,7 +8,12 @@ from absl import logging
 
 from experiments.experiment import Experiment
 from experiments.settings import TRAINED, EvaluateSettings
-from experiments.stages.episodes import SEED_OF_VALIDATION, episode_requests, run_missing
+from experiments.stages.episodes import (
+    SEED_OF_VALIDATION,
+    episode_requests,
+    evaluation_requests,
+    run_missing,
+)
 from mlagent_jax.agent.policy import Policy
 from mlagent_jax.agent.reworded import RewordedPolicy
 from mlagent_jax.agent.trajectory import Trajectory
@@ -37,7 +42,7 @@ def run(experiment: Experiment, agent: str) -> list[Trajectory]:
         STAGE,
         experiment,
         experiment.workdir.evaluation_trajectories,
-        [(policy, episode_requests(settings.seed, experiment.tasks, episodes)) for policy, episodes in plans],
+        [(policy, evaluation_requests(experiment, episodes)) for policy, episodes in plans],
         batch=settings.sampling.batch,
     )
 

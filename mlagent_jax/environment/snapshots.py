@@ -10,11 +10,12 @@ written only after all of its blobs.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from mlagent_jax.blobs import GRACE_SECONDS, BlobStore
 from mlagent_jax.errors import UserError
+from mlagent_jax.files import link_or_copy
 
 
 class SnapshotError(UserError):
@@ -35,6 +36,19 @@ class SnapshotStore:
         """The workspace with this id. Raises SnapshotError if it, or one of its blobs, is missing or damaged."""
         blobs = json.loads(_get(self.workspaces, snapshot))
         return {path: _get(self.blobs, blob) for path, blob in blobs.items()}
+
+    def share_with(self, other: SnapshotStore, snapshots: Iterable[str]) -> None:
+        """Puts those of the workspaces with these ids that are here into another store too, without copying if it can.
+
+        Ids of anything else are ignored. Raises SnapshotError if a blob of a workspace is missing or damaged.
+        """
+        for snapshot in snapshots:
+            content = self.workspaces.get(snapshot)
+            if content is not None:
+                for blob in json.loads(content).values():
+                    _get(self.blobs, blob)
+                    link_or_copy(self.blobs.path(blob), other.blobs.path(blob))
+                link_or_copy(self.workspaces.path(snapshot), other.workspaces.path(snapshot))
 
     def collect_garbage(
         self, referenced: Collection[str], other_blobs: Collection[str], grace_seconds: float = GRACE_SECONDS

@@ -23,7 +23,7 @@ class Run:
 
     metrics: what each stage that trains a model logged, by its name. summaries: what each finished stage reported.
     constant, bandit: what these agents of the evaluation chose and learnt before.
-    llm_usage: what the language models of roles have cost, by role.
+    llm_usage: what the language models of roles have cost, by role. origin: the run that stages were taken from.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Run:
     bandit: Record | None = None
     summaries: dict[str, Record] = field(default_factory=dict)
     llm_usage: dict[str, RoleUsage] = field(default_factory=dict)
+    origin: Record | None = None
 
     @property
     def sft_metrics(self) -> list[Record]:
@@ -73,6 +74,7 @@ def read_run(workdir: Path) -> Run:
         constant=read_json(folder.control("constant")),
         bandit=read_json(folder.control("bandit")),
         llm_usage=read_usage(folder.metrics(LLM)),
+        origin=read_json(folder.origin),
         summaries={path.parent.name: read_json(path) or {} for path in sorted(workdir.glob(f"*/{DONE}"))},
     )
 

@@ -209,8 +209,26 @@ def _headline_facts(run: Run) -> list[tuple[str, Any]]:
         "jax": (starts[-1].get("versions") or {}).get("jax"),
         "devices": ", ".join(starts[-1].get("devices") or ()),
         "starts": len(starts) if len(starts) > 1 else None,
+        "taken from": _origin_text(run.origin),
     }
     return [(name, value) for name, value in facts.items() if value not in (None, "")]
+
+
+def _origin_text(origin: Record | None) -> str:
+    """Which stages were taken from which run, and from where that one took its own."""
+    if not origin:
+        return ""
+    start = origin.get("start") or {}
+    commit = ((start.get("git") or {}).get("commit") or "")[:12]
+    made = ", ".join(
+        filter(None, (f"commit {commit}" if commit else "", f"seed {start['seed']}" if start else ""))
+    )
+    earlier = _origin_text(origin.get("origin"))
+    return (
+        f"{', '.join(origin['summaries'])} of {origin['folder']}"
+        + (f" ({made})" if made else "")
+        + (f", which took {earlier}" if earlier else "")
+    )
 
 
 def flat_rows(record: Mapping[str, Any] | None) -> list[tuple[str, str]]:

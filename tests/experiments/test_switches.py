@@ -8,6 +8,7 @@ import pytest
 import tiny
 from scripted import run_stages, scripted
 
+from experiments.stages.ppo import expert_rewards
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.prompt import messages, observation
 from mlagent_jax.agent.response import ACTION_FIELDS, ALL_FIELDS
@@ -203,6 +204,40 @@ def test_counts_of_collection_and_evaluation(collected):
         for task in ("digits8", "hotel_rates")
         for agent in WITHOUT_MODEL
     }
+
+
+def test_stages_work_on_tasks_of_their_own(collected):
+    _, _, usual = collected()
+    changes = {"tasks.held_in": ("digits8", "hotel_rates"), "tasks.held_out": (), "tasks.sft": ("digits8",)}
+    experiment, expert, evaluated = collected(**changes, **{"tasks.evaluate": ("hotel_rates",)})
+    assert {t.task for t in expert} == {"digits8", "hotel_rates"}
+    for stage, tasks in (("sft", {"digits8"}), ("rl", {"digits8", "hotel_rates"})):
+        assert {t.task for t in experiment.expert_trajectories("sft", stage)} == tasks
+    assert {t.task for t in evaluated} == {"hotel_rates"}
+    # Its episodes have the seeds that they have among other tasks.
+    seeds = {(t.agent, t.index): t.seed for t in usual if t.task == "hotel_rates"}
+    assert {(t.agent, t.index): t.seed for t in evaluated} == seeds
+
+    changes = {
+        "tasks.held_in": ("digits8", "hotel_rates"),
+        "tasks.held_out": (),
+        "tasks.collect": ("digits8",),
+    }
+    experiment, expert, _ = collected(**changes)
+    assert {t.task for t in expert} == {"digits8"}
+    assert [path.stem for path in experiment.workdir.ideas.glob("*.json") if path.stem != "done"] == [
+        "digits8"
+    ]
+
+
+@pytest.mark.parametrize("form", ["linear", "sigmoid"])
+@pytest.mark.parametrize("baseline", ["best", "previous"])
+def test_rewards_of_collected_actions_are_the_same_computed_anew(collected, baseline, form):
+    """So collected episodes serve a run with another form of reward."""
+    changes = {"reward.episode_baseline": baseline, "reward.form": form, "rl.rollouts": "episodes"}
+    experiment, expert, _ = collected(**changes)
+    for trajectory in expert:
+        assert expert_rewards(experiment, trajectory) == [step.reward for step in trajectory.steps]
 
 
 @pytest.mark.parametrize("batch", [1, 5])

@@ -84,7 +84,7 @@ def test_predicted_numbers_stay_within_the_range_of_the_known_targets(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(0)  # hours on a busy machine
 @pytest.mark.parametrize("kind", KINDS)
 def test_five_hundred_scripts_of_each_kind_run_or_fail_as_the_rules_say(tmp_path, kind):
     check(tmp_path, kind, 500, seed=1)
