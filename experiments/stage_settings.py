@@ -20,9 +20,9 @@ NEEDS: dict[str, tuple[str, ...]] = {
 _TUNING = ("sft", "model", "tasks.sft", "rl.start")
 _RL = ("ppo", "rl", "reward", "sampling", "tasks.rl")
 _READ = {
-    "ideas": ("seed", "ideas", "tasks.collect", "tasks.micro", "agents.idea_writer", "agents.endpoint"),
+    "ideas": ("seed", "ideas", "tasks.collect", "tasks.micro", "models.idea_writer"),
     "collect": (
-        *("collect.episodes_per_task", "episode", "prompt", "sandbox", "agents.expert", "agents.coder"),
+        *("collect.episodes_per_task", "episode", "prompt", "sandbox", "models.expert", "models.coder"),
         *("model.pretrained", "model.vocab_size", "sft.paraphrases", "sft.seed"),
     ),
     "sft": _TUNING,
@@ -30,7 +30,8 @@ _READ = {
     "ppo": _RL,
     "ppo_shuffled": _RL,
     "evaluate": (
-        *("evaluate", "seeds", "tasks.held_in", "tasks.held_out", "tasks.evaluate", "tasks.validation"),
+        *("evaluate", "models.agent", "seeds"),
+        *("tasks.held_in", "tasks.held_out", "tasks.evaluate", "tasks.validation"),
     ),
 }
 

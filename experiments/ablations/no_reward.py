@@ -1,6 +1,6 @@
 """Without the ML-specific reward: 1 for an edit that improves the score, 0 for everything else.
 
-python -m experiments.run --config=experiments/ablations/no_reward.py --workdir=runs/no_reward
+python -m experiments.run --config=experiments/ablations/no_reward.py --workdir=runs/no_reward --from=runs/full:sft
 """
 
 from ml_collections import ConfigDict

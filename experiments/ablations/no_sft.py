@@ -2,7 +2,7 @@
 
 The base here is a small model with random weights, which cannot produce a valid action: expect it to learn nothing.
 
-    python -m experiments.run --config=experiments/ablations/no_sft.py --workdir=runs/no_sft
+    python -m experiments.run --config=experiments/ablations/no_sft.py --workdir=runs/no_sft --from=runs/full:collect
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@
 
 An update has as many actions as in the full system: a quarter of the sequences, with about four actions each.
 
-    python -m experiments.run --config=experiments/ablations/no_stepwise.py --workdir=runs/no_stepwise
+    python -m experiments.run --config=experiments/ablations/no_stepwise.py --workdir=runs/no_stepwise --from=runs/full
 """
 
 from ml_collections import ConfigDict
