@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from mlagent_jax.files import write_atomically
+from mlagent_jax.files import link_or_copy, write_atomically
 
 _LEVEL = 6
 # The writer of a more recent blob may be about to refer to it.
@@ -49,6 +49,10 @@ class BlobStore:
 
     def path(self, identity: str) -> Path:
         return self._root / identity[:2] / identity
+
+    def share_with(self, other: BlobStore, identity: str) -> None:
+        """Puts a stored blob into another store too, without copying where both are on one file system."""
+        link_or_copy(self.path(identity), other.path(identity))
 
     def identities(self) -> Iterator[str]:
         """The ids of all stored blobs."""

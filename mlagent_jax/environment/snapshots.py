@@ -15,7 +15,6 @@ from pathlib import Path
 
 from mlagent_jax.blobs import GRACE_SECONDS, BlobStore
 from mlagent_jax.errors import UserError
-from mlagent_jax.files import link_or_copy
 
 
 class SnapshotError(UserError):
@@ -47,8 +46,8 @@ class SnapshotStore:
             if content is not None:
                 for blob in json.loads(content).values():
                     _get(self.blobs, blob)
-                    link_or_copy(self.blobs.path(blob), other.blobs.path(blob))
-                link_or_copy(self.workspaces.path(snapshot), other.workspaces.path(snapshot))
+                    self.blobs.share_with(other.blobs, blob)
+                self.workspaces.share_with(other.workspaces, snapshot)
 
     def collect_garbage(
         self, referenced: Collection[str], other_blobs: Collection[str], grace_seconds: float = GRACE_SECONDS
