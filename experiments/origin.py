@@ -20,9 +20,12 @@ from experiments.settings import Settings
 from experiments.stage_settings import NEEDS, read_by
 from experiments.workdir import Workdir, referenced_snapshots
 from mlagent_jax.environment.snapshots import SnapshotStore
+from mlagent_jax.environment.workspace import STARTER
 from mlagent_jax.errors import UserError
 from mlagent_jax.files import link_or_copy, read_json_object, write_atomically
+from mlagent_jax.jsonl import read_jsonl
 from mlagent_jax.run_folder import CHECKPOINTS, EXPORT
+from mlagent_jax.tasks.task_file import read_task_file
 
 DEFAULT = "sft"
 _PARTIAL = ".taken"  # what has been taken so far, beside its place
@@ -87,6 +90,8 @@ class Origin:
             raise OriginError(f"--from={self}: {self.workdir.root} is not a run's work directory")
         self._check_finished()
         self._check_settings(settings)
+        if "collect" in self.stages:
+            self._check_starters(settings)
 
     def _check_finished(self) -> None:
         for stage in self.stages:
@@ -115,6 +120,25 @@ class Origin:
                     f"run the same values{self._or_earlier(same)}"
                 )
             same.append(stage)
+
+    def _check_starters(self, settings: Settings) -> None:
+        """Episodes that began with other scripts than today's are of other tasks, whatever the settings say."""
+        folder, store = Path(settings.tasks.folder), SnapshotStore(self.workdir.snapshots)
+        starters = {
+            Path(name).name: read_task_file(name, folder).starter.encode() for name in settings.tasks.collect
+        }
+        for record in read_jsonl(self.workdir.expert_trajectories):
+            starter = starters.pop(record["task"], None)
+            if (
+                starter is not None
+                and store.get(record["steps"][0]["before"]["snapshot"])[STARTER] != starter
+            ):
+                raise OriginError(
+                    f"--from={self}: the starter of task {record['task']} has changed since stage collect; leave "
+                    "--from out, or run with the tasks that it was collected on (config.tasks.folder)"
+                )
+            if not starters:
+                return
 
     def _or_earlier(self, stages: list[str]) -> str:
         """What else can be done, if only these stages can be taken."""

@@ -182,6 +182,19 @@ def test_settings_that_matter_must_be_the_same(with_ppo, tmp_path, stage, change
         begin(tmp_path / "taken", Origin(with_ppo, stage), **changes)
 
 
+def test_episodes_of_another_starter_are_refused(full, tmp_path):
+    tasks = Path(Settings.from_config(tiny.get_config()).tasks.folder)
+    for name in ("digits8", "hotel_rates"):
+        shutil.copytree(tasks / name, tmp_path / "tasks" / name)
+    with (tmp_path / "tasks/digits8/train.py").open("a") as starter:
+        starter.write("# changed\n")
+    changes = {**SMALL, "tasks.folder": str(tmp_path / "tasks")}
+    with scripted(tiny.get_config(), tmp_path / "taken", **changes) as experiment:
+        Origin(full, "ideas").check(experiment.settings, experiment.workdir)
+        with pytest.raises(OriginError, match="the starter of task digits8 has changed since stage collect"):
+            Origin(full, "sft").check(experiment.settings, experiment.workdir)
+
+
 @pytest.mark.parametrize(
     ("stage", "changes"),
     [
