@@ -89,7 +89,7 @@ class Origin:
         if not self.workdir.config.exists():
             raise OriginError(f"--from={self}: {self.workdir.root} is not a run's work directory")
         self._check_finished()
-        self._check_settings(settings)
+        self.check_settings(self.workdir.stored_settings(), settings)
         if "collect" in self.stages:
             self._check_starters(settings)
 
@@ -109,8 +109,9 @@ class Origin:
         skipped = "skipped" in read_json_object(done, OriginError)
         return skipped or made.get(stage, workdir.checkpoints(stage)).exists()
 
-    def _check_settings(self, settings: Settings) -> None:
-        theirs, ours = self.workdir.stored_settings().definition(), settings.definition()
+    def check_settings(self, other: Settings, own: Settings) -> None:
+        """Raises OriginError if settings of the other run that its stages depend on are not those of this run."""
+        theirs, ours = other.definition(), own.definition()
         same: list[str] = []
         for stage in self.stages:
             differing = _differences(read_by(stage, theirs), read_by(stage, ours))

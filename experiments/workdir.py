@@ -137,13 +137,7 @@ class Workdir(RunFolder):
         Settings that define the run must be the same. Changes of others are logged and stored.
         """
         if self.config.exists():
-            stored = self.stored_settings()
-            differences = _differences(stored.definition(), settings.definition())
-            if differences:
-                raise WorkdirError(
-                    f"{self.root} belongs to a run of another configuration ({'; '.join(differences)}): "
-                    "use the stored values, or another --workdir"
-                )
+            stored = self.check_same(settings)
             changes = _differences(flat(stored, "config"), flat(settings, "config"))
             if changes:
                 logging.info(
@@ -154,6 +148,17 @@ class Workdir(RunFolder):
         # An older version may have stored fewer settings.
         if not self.config.exists() or self.config.read_text() != text:
             write_atomically(self.config, text)
+
+    def check_same(self, settings: Settings) -> Settings:
+        """Returns the settings of an earlier start. Raises WorkdirError if those that define the run differ."""
+        stored = self.stored_settings()
+        differences = _differences(stored.definition(), settings.definition())
+        if differences:
+            raise WorkdirError(
+                f"{self.root} belongs to a run of another configuration ({'; '.join(differences)}): "
+                "use the stored values, or another --workdir"
+            )
+        return stored
 
     def stored_settings(self) -> Settings:
         """Those of an earlier start. Raises WorkdirError if they are damaged or of another version."""

@@ -8,26 +8,24 @@ elsewhere.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from absl import flags
-from markupsafe import Markup
 
 from experiments.cli.program import run_program
 from experiments.configs.learning import CRITERIA
+from experiments.figures.gains import Panel, draw
 from experiments.figures.imports import ROOT
 from experiments.figures.markdown import interval_text, table
+from experiments.figures.provenance import Provenance
 from mlagent_jax.errors import UserError
 from mlagent_jax.evaluation import attribution, criteria, tables
-from mlagent_jax.evaluation.charts import interval_rows
 from mlagent_jax.evaluation.numbers import NONE, format_percent, format_signed
 from mlagent_jax.evaluation.read_run import Run, read_json, read_run
 from mlagent_jax.evaluation.scores import SPLITS
-from mlagent_jax.evaluation.templates import page_templates, source
 from mlagent_jax.files import write_atomically
 from mlagent_jax.jsonl import Record
 from mlagent_jax.run_folder import RunFolder
@@ -111,44 +109,23 @@ def render_picture(seeds: Seeds) -> str:
     panels = []
     for split in SPLITS:
         gains = [criteria.gain_of(agent, split, seeds.scores) for agent in seeds.agents]
-        known = [gain.interval for gain in gains if gain is not None]
-        drawing = interval_rows(("", each["mean"], each["low"], each["high"]) for each in known)
-        if drawing is None:
-            continue
-        drawn = iter(
-            row | {"text": format_percent(each["mean"])}
-            for row, each in zip(drawing["rows"], known, strict=True)
-        )
-        rows = [None if gain is None else next(drawn) for gain in gains]
-        panels.append({"title": tables.SPLIT_TITLES[split], "zero": drawing["zero"], "rows": rows})
-    return (
-        page_templates()
-        .get_template("gains.svg.jinja")
-        .render(css=Markup(source("charts.css")), agents=seeds.agents, panels=panels)
+        panels.append(Panel(tables.SPLIT_TITLES[split], [gain and gain.interval for gain in gains]))
+    return draw(
+        [tables.agent_title(agent) for agent in seeds.agents],
+        panels,
+        caption="mean gain, % of the way from the starter to m_best",
+        written=format_percent,
+        left=190,
     )
 
 
 def _facts(seeds: Seeds) -> list[str]:
     """The command, the code, the versions and the hours."""
-    starts = [start for run in seeds.runs.values() for start in (run.environment or {}).get("starts") or ()]
-    commands = dict.fromkeys(shlex.join(start.get("command") or ()) for start in starts)
-    commits = dict.fromkeys(
-        (start.get("git") or {}).get("commit", "")[:12]
-        + (" with local changes" if (start.get("git") or {}).get("dirty") else "")
-        for start in starts
-    )
-    last = starts[-1] if starts else {}
-    versions = {"Python": last.get("python")} | (last.get("versions") or {})
-    hours = [
-        sum(summary.get("seconds") or 0.0 for summary in run.summaries.values()) / 3600
-        for run in seeds.runs.values()
-    ]
-    shown = ", ".join(f"{name} {value}" for name, value in versions.items() if value)
+    found = Provenance.of(seeds.runs.values())
     return [
-        "```\n" + "\n".join(commands) + "\n```",
-        f"Commit {', '.join(commits) or 'unrecorded'}; seeds {', '.join(map(str, seeds.runs))};"
-        f" {last.get('cpus') or 'an unknown number of'} CPU cores; {shown or 'unrecorded versions'}. The stages took"
-        f" {', '.join(f'{each:.1f}' for each in hours)} hours, {sum(hours):.1f} in all.",
+        "```\n" + "\n".join(found.commands) + "\n```",
+        f"{found.sentence(seeds.runs)} The stages took {', '.join(f'{each:.1f}' for each in found.hours)} hours,"
+        f" {sum(found.hours):.1f} in all.",
     ]
 
 

@@ -100,12 +100,23 @@ def made(tmp_path_factory):
     return of
 
 
-@pytest.fixture(params=SHAPES, ids=str)
+# What these two have, the others have too, though not all of it together.
+SLOW = ("rope theta 1e4", "llama, tied, 4 heads a key")
+
+
+def shape_params() -> list:
+    return [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in SHAPES]
+
+
+@pytest.fixture(params=shape_params(), ids=str)
 def models(request, made):
     return made(request.param)
 
 
-@pytest.fixture(params=[(name, 2) for name in GENERATING] + [(GENERATING[0], 1)], ids=str)
+ONE_SLOT = pytest.param((GENERATING[0], 1), marks=pytest.mark.slow)
+
+
+@pytest.fixture(params=[*((name, 2) for name in GENERATING), ONE_SLOT], ids=str)
 def generating(request, made):
     """Each flavour in two slots. What one slot does to the order of requests is the same for every flavour."""
     name, slots = request.param

@@ -88,6 +88,7 @@ def test_prompts_follow_the_files_own_chat_template(loaded, folder):
     assert encode_prompt(tokenizer, [Message(*turn) for turn in chat]).tolist() == theirs
 
 
+@pytest.mark.slow  # of the real weights in the fast tests, Qwen2.5's logits are compared
 def test_perplexity_is_another_implementations(loaded, smollm2_file):
     """transformers reads the GGUF itself: it dequantises, orders and computes with none of our code."""
     config, params, tokenizer = loaded
