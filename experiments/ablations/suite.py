@@ -16,7 +16,9 @@ _RL_AGENTS = {"evaluate.agents": ("starter", "ppo")}
 
 
 def get_suite() -> Suite:
-    return Suite(seeds=(0, 1, 2), variants=_VARIANTS, groups=(_COMPONENTS, _RL_TASKS, _REWARD, _ADVANTAGES, _THOUGHT))
+    return Suite(
+        seeds=(0, 1, 2), variants=_VARIANTS, groups=(_COMPONENTS, _RL_TASKS, _REWARD, _ADVANTAGES, _THOUGHT)
+    )
 
 
 def _rl(name: str, **changes: object) -> Variant:
@@ -85,7 +87,10 @@ _ADVANTAGES = Group(
     "A critic, or other actions from the same state",
     "PPO is used, and compared with no other estimator of advantages.",
     "arXiv 2505.23723 v2",
-    (Row("GAE with a critic, 64 states an update", "full"), Row("RLOO, 16 states with 4 actions each", "rloo")),
+    (
+        Row("GAE with a critic, 64 states an update", "full"),
+        Row("RLOO, 16 states with 4 actions each", "rloo"),
+    ),
     note="The expectation here, from the critic's explained variance of about 0, was that RLOO gains more.",
 )
 _THOUGHT = Group(
