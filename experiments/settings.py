@@ -209,6 +209,8 @@ class EvaluateSettings:
         the most likely token, which makes one episode of each task enough. "reworded": the agent reads its history in
         wordings that no trajectory holds; see `RewordedPolicy`.
     constant, bandit: how these two agents choose and learn on the held-in tasks.
+    every, along_episodes: evaluation along RL, which the report draws: after every so many updates (0 for never) this
+        many episodes on each scored task.
     """
 
     episodes: int = setting(8, at_least=1)
@@ -221,6 +223,8 @@ class EvaluateSettings:
     temperatures: tuple[float, ...] = setting((), at_least=0, distinct=True)
     validation_episodes: int = setting(4, at_least=1)
     variants: tuple[str, ...] = setting((), choices=VARIANTS, distinct=True)
+    every: int = setting(0, at_least=0, defines_run=False)
+    along_episodes: int = setting(2, at_least=1, defines_run=False)
 
     @property
     def all_agents(self) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 METRICS = "metrics.jsonl"
 ROLLOUTS = "rollouts.jsonl"
 TRAJECTORIES = "trajectories.jsonl"
+ALONG_TRAINING = "evaluation.jsonl"
 CHECKPOINTS = "checkpoints"
 DAMAGED_SUFFIX = ".damaged"  # of the folder beside it, for checkpoints that are set aside
 EXPORT = "hf"
@@ -90,6 +91,10 @@ class RunFolder:
     def rollouts(self) -> Path:
         """PPO's sampled actions."""
         return self.stage("ppo") / ROLLOUTS
+
+    def along_training(self, stage: str) -> Path:
+        """The episodes of evaluations along a stage's training."""
+        return self.stage(stage) / ALONG_TRAINING
 
     @property
     def evaluation(self) -> Path:

@@ -7,14 +7,17 @@ from typing import Any
 from absl import logging
 
 from experiments.experiment import Experiment
+from experiments.stages.episodes import evaluation_requests, run_missing
 from experiments.stages.stage import run_on_all
 from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.agent.trajectory import Trajectory
+from mlagent_jax.evaluation.along_training import along_training_name
 from mlagent_jax.grading.metrics import METRICS
 from mlagent_jax.parallel import distributed
 from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.episodes import EpisodeCollector
 from mlagent_jax.ppo.loop import train
+from mlagent_jax.ppo.periodic_evaluation import PeriodicEvaluation
 from mlagent_jax.ppo.rollout import Collector, Rollout, StateCollector, demonstration
 from mlagent_jax.ppo.states import StatePool
 from mlagent_jax.rewards import reward, task_scale
@@ -45,12 +48,29 @@ def train_policy(stage: str, experiment: Experiment, config: PPOConfig) -> dict[
         experiment.mesh,
         demonstrations=distributed.on_main(lambda: _demonstrations(stage, experiment)),
         tracking=experiment.tracking,
+        evaluation=_evaluation(stage, experiment),
     )
     experiment.export(stage, trained)
     summary: dict[str, Any] = {"updates": config.updates}
     if isinstance(collector, StateCollector):
         summary |= {"states": len(collector.pool), "states_left_out": collector.pool.left_out}
     return summary | (experiment.execution_counts() if collector else {})
+
+
+def _evaluation(stage: str, experiment: Experiment) -> PeriodicEvaluation | None:
+    settings = experiment.settings
+
+    def run(update: int) -> None:
+        policy = experiment.policy(along_training_name(stage, update), settings.evaluate.temperature)
+        run_missing(
+            f"{stage}, evaluation after {update} updates",
+            experiment,
+            experiment.workdir.along_training(stage),
+            [(policy, evaluation_requests(experiment, settings.evaluate.along_episodes))],
+            batch=settings.sampling.batch,
+        )
+
+    return PeriodicEvaluation(settings.evaluate.every, run) if settings.evaluate.every else None
 
 
 def _collector(stage: str, experiment: Experiment, policy: ModelPolicy) -> Collector:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mlagent_jax.evaluation.charts import Chart, Series, line_chart
+from mlagent_jax.evaluation.tables import SPLIT_TITLES
 from mlagent_jax.jsonl import Record
 
 
@@ -92,6 +93,17 @@ PPO = (
         note="Absolute difference of a sampled token's log-probability between the two.",
         floor=0.0,
     ),
+)
+
+
+_GAIN_NOTE = (
+    "Mean relative gain in %, with its 95% interval over episodes. Evaluations do not count in the hours."
+)
+HOURS = ("hours", "hours of training")
+ALONG_TRAINING = tuple(
+    Plan(f"{title} gain along training", x, ((title, split),), (f"{split}_low", f"{split}_high"), _GAIN_NOTE)
+    for split, title in SPLIT_TITLES.items()
+    for x in (UPDATE, HOURS)
 )
 
 

@@ -24,6 +24,7 @@ class Run:
     metrics: what each stage that trains a model logged, by its name. summaries: what each finished stage reported.
     constant, bandit: what these agents of the evaluation chose and learnt before.
     llm_usage: what the language models of roles have cost, by role. origin: the run that stages were taken from.
+    along_training: the episodes of evaluations along the training of a stage.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Run:
     summaries: dict[str, Record] = field(default_factory=dict)
     llm_usage: dict[str, RoleUsage] = field(default_factory=dict)
     origin: Record | None = None
+    along_training: dict[str, list[Trajectory]] = field(default_factory=dict)
 
     @property
     def sft_metrics(self) -> list[Record]:
@@ -68,6 +70,10 @@ def read_run(workdir: Path) -> Run:
         ideas={path.stem: read_json(path) or {} for path in pools},
         collected=list(latest_trajectories(folder.expert_trajectories, missing_ok=True).values()),
         metrics={name: list(read_jsonl(folder.metrics(name), missing_ok=True)) for name in TRAINING},
+        along_training={
+            name: list(latest_trajectories(folder.along_training(name), missing_ok=True).values())
+            for name in TRAINING
+        },
         rollouts=list(read_jsonl(folder.rollouts, missing_ok=True)),
         evaluated=list(latest_trajectories(folder.evaluation_trajectories, missing_ok=True).values()),
         scores=_read_scores(folder),

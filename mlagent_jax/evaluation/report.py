@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.evaluation import attribution, episodes, learning_curves, llm_costs, tables
+from mlagent_jax.evaluation.along_training import gains_along_training
 from mlagent_jax.evaluation.embed import script_json
 from mlagent_jax.evaluation.read_run import Run, read_run
 from mlagent_jax.evaluation.scores import ONE_OUTCOME
@@ -117,6 +118,7 @@ def _learning(run: Run) -> list[Record]:
         if not records and name in OPTIONAL:
             continue
         charts, absent = learning_curves.charts(records, plans)
+        charts += _along_training(run, name)
         stages.append(
             {
                 "title": title,
@@ -130,6 +132,16 @@ def _learning(run: Run) -> list[Record]:
             }
         )
     return stages
+
+
+def _along_training(run: Run, stage: str) -> list[Record]:
+    """Charts of the gain along the training of a stage, if it was evaluated and the run has scores."""
+    trajectories = run.along_training.get(stage, ())
+    if not trajectories or run.scores is None:
+        return []
+    records = gains_along_training(run.scores["tasks"], trajectories, run.metrics.get(stage, []))
+    charts, _ = learning_curves.charts(records, learning_curves.ALONG_TRAINING)
+    return charts
 
 
 def _stages(run: Run) -> list[Record]:

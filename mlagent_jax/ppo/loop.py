@@ -29,6 +29,7 @@ from mlagent_jax.ppo.config import PPOConfig
 from mlagent_jax.ppo.critic_start import fit_value_head
 from mlagent_jax.ppo.diagnostics import after_step, rollout_metrics, task_metrics, update_metrics
 from mlagent_jax.ppo.leave_one_out import leave_one_out
+from mlagent_jax.ppo.periodic_evaluation import PeriodicEvaluation
 from mlagent_jax.ppo.phase_timer import PhaseTimer
 from mlagent_jax.ppo.rollout import Collector, Rollout, shuffled_rewards
 from mlagent_jax.ppo.update import Updater
@@ -55,6 +56,7 @@ def train(
     mesh: Mesh,
     demonstrations: Sequence[Rollout] = (),
     tracking: Tracking = Tracking(),
+    evaluation: PeriodicEvaluation | None = None,
 ) -> Params:
     """Trains from the SFT model `params`, which remains the reference of the KL; returns the actor's parameters.
 
@@ -64,7 +66,7 @@ def train(
     collector: step-wise (`StateCollector`) or episode-wise (`EpisodeCollector`). It is needed on the main process only,
     which runs the environment; all processes sample together. policy: its engine is one of `model`; the engine's
     weights and the temperature are set here. demonstrations: the expert's actions and rewards, the same on every
-    process, for `critic_start` "expert".
+    process, for `critic_start` "expert". evaluation: of the policy along training, none by default.
 
     Resumes from the newest checkpoint in `workdir`, with the same bits as an uninterrupted run. Writes checkpoints,
     rollouts.jsonl and what `tracking` chooses there; the metrics are those of tracking/METRICS.md.
@@ -89,6 +91,8 @@ def train(
             ProgressBar(workdir.name, config.updates, start, shown=main) as bar,
         ):
             for update in range(start, config.updates):
+                if evaluation is not None:
+                    evaluation.at(update, policy.engine, updater.policy_params(states))
                 timer = PhaseTimer()
                 states, records, line = _run_update(config, updater, states, collector, policy, update, timer)
                 line["perf/throughput"] = line["perf/total_num_tokens"] / line["timing_s/step"] / mesh.size
@@ -99,6 +103,8 @@ def train(
                 bar.advance(
                     f"reward {line['critic/score/mean']:.3f}, KL {line['actor/ref_kl']:.4f}, {timer.total:.1f} s"
                 )
+            if evaluation is not None:
+                evaluation.at(config.updates, policy.engine, updater.policy_params(states))
     return updater.policy_params(states)
 
 

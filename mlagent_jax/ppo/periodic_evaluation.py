@@ -1,0 +1,29 @@
+"""Evaluation along training: episodes of the policy every few updates (verl's `trainer.test_freq`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mlagent_jax.generate.engine import Engine
+from mlagent_jax.models.params import Params
+
+
+@dataclass(frozen=True)
+class PeriodicEvaluation:
+    """every: updates from one evaluation to the next; the policy that training starts from is evaluated too.
+
+    run: evaluates the policy whose weights the engine holds, given the number of updates done. It is called on the main
+    process only, and again for an update whose evaluation was interrupted, so it has to keep what it has done.
+    """
+
+    every: int
+    run: Callable[[int], None]
+
+    def at(self, update: int, engine: Engine, params: Params) -> None:
+        """Evaluates `params` if it is time to, after `update` updates. All processes must call this."""
+        if update % self.every:
+            return
+        engine.load(params)
+        engine.on_main(lambda: self.run(update))
+        engine.unload()
