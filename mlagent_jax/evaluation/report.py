@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.evaluation import attribution, episodes, learning_curves, llm_costs, tables
 from mlagent_jax.evaluation.along_training import gains_along_training
 from mlagent_jax.evaluation.embed import script_json
+from mlagent_jax.evaluation.flat_rows import flat_rows
 from mlagent_jax.evaluation.read_run import Run, read_run
 from mlagent_jax.evaluation.scores import ONE_OUTCOME
 from mlagent_jax.evaluation.templates import page_templates, source
@@ -54,8 +54,8 @@ def render(run: Run) -> str:
         "policy": _policy(css, js),
         "css": Markup(css),
         "js": Markup(js),
-        "facts": _headline_facts(run),
-        "stages": _stages(run),
+        "facts": headline_facts(run),
+        "stages": stage_rows(run),
         "learning": _learning(run),
         "ideas": {name: _idea_pool(pool) for name, pool in run.ideas.items()},
         "episodes": {"index": index, "chunks": chunks},
@@ -144,7 +144,7 @@ def _along_training(run: Run, stage: str) -> list[Record]:
     return charts
 
 
-def _stages(run: Run) -> list[Record]:
+def stage_rows(run: Run) -> list[Record]:
     """What each stage has stored and left out, in words ("" for nothing), and whether it has finished."""
     details = {
         "ideas": _count(len(run.ideas), "pool"),
@@ -209,7 +209,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun if number == 1 else plural}" if number else ""
 
 
-def _headline_facts(run: Run) -> list[tuple[str, Any]]:
+def headline_facts(run: Run) -> list[tuple[str, Any]]:
     """The first facts that a reader wants, as far as they are known: of the last start, except for "begun"."""
     starts = (run.environment or {}).get("starts") or [{}]
     git = starts[-1].get("git") or {}
@@ -241,19 +241,6 @@ def _origin_text(origin: Record | None) -> str:
         + (f" ({made})" if made else "")
         + (f", which took {earlier}" if earlier else "")
     )
-
-
-def flat_rows(record: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """("a.b.0.c", value as text) for each leaf of nested dictionaries and lists of dictionaries, in order."""
-    rows: list[tuple[str, str]] = []
-    for name, value in (record or {}).items():
-        if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
-            value = {str(place): item for place, item in enumerate(value)}
-        if isinstance(value, Mapping) and value:
-            rows += [(f"{name}.{inner}", text) for inner, text in flat_rows(value)]
-        else:
-            rows.append((str(name), value if isinstance(value, str) and value else json.dumps(value)))
-    return rows
 
 
 def _idea_pool(pool: Record) -> Record:
