@@ -20,13 +20,14 @@ from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.environment.state import Outcome
 from mlagent_jax.errors import UserError
 from mlagent_jax.evaluation import bootstrap
+from mlagent_jax.evaluation.best_of import split_best_of
 from mlagent_jax.evaluation.execution_curves import split_curve
 from mlagent_jax.evaluation.gains import normalised_gain, relative_gain
 from mlagent_jax.files import write_atomically
 from mlagent_jax.grading.metrics import METRICS
 from mlagent_jax.tasks.task import Task
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SPLITS = ("held_in", "held_out")
 ONE_OUTCOME = "all episodes of the agent are alike by construction, so one was run and there is no interval."
 HEADLINE = ("ppo", "sft")  # the agent that a run is about, and the one that it is compared with
@@ -126,6 +127,11 @@ def score_trajectories(
         ],
         "execution_curves": [
             {"agent": agent} | split_curve(split, facts, counted[agent])
+            for agent in agents
+            for split in splits
+        ],
+        "best_of": [
+            {"agent": agent} | split_best_of(split, facts, counted[agent])
             for agent in agents
             for split in splits
         ],

@@ -76,19 +76,29 @@ def mean_tables(scores: Mapping[str, Any]) -> list[Record]:
 
 def execution_charts(scores: Mapping[str, Any]) -> list[Record]:
     """For each split the agents' gains by executions, without agents that have nothing executed."""
+    return _gain_charts(scores, "execution_curves", "executions")
+
+
+def best_of_charts(scores: Mapping[str, Any]) -> list[Record]:
+    """For each split the agents' gains of the best of k episodes, without agents that have one episode."""
+    return _gain_charts(scores, "best_of", "k")
+
+
+def _gain_charts(scores: Mapping[str, Any], name: str, x: str) -> list[Record]:
+    """For each split a line for each agent's curve that has more than a point."""
     charts = []
     for split in SPLITS:
         lines = [
             Series(
                 agent_title(curve["agent"]),
-                curve["executions"],
+                curve[x],
                 [100 * gain for gain in curve["normalised_gain"]],
                 colour=f"s{scores['agents'].index(curve['agent']) % COLOURS}",
             )
-            for curve in scores["execution_curves"]
-            if curve["split"] == split and len(curve["executions"]) > 1 and curve["normalised_gain"]
+            for curve in scores[name]
+            if curve["split"] == split and len(curve[x]) > 1 and curve["normalised_gain"]
         ]
-        chart = line_chart(Chart(f"{SPLIT_TITLES[split]}: % of the way to m_best", "executions", lines))
+        chart = line_chart(Chart(f"{SPLIT_TITLES[split]}: % of the way to m_best", x, lines))
         if chart:
             charts.append(chart)
     return charts
