@@ -109,7 +109,9 @@ def render_picture(seeds: Seeds) -> str:
     panels = []
     for split in SPLITS:
         gains = [criteria.gain_of(agent, split, seeds.scores) for agent in seeds.agents]
-        panels.append(Panel(tables.SPLIT_TITLES[split], [gain and gain.interval for gain in gains]))
+        panels.append(
+            Panel(tables.SPLIT_TITLES[split], [None if gain is None else gain.interval for gain in gains])
+        )
     return draw(
         [tables.agent_title(agent) for agent in seeds.agents],
         panels,

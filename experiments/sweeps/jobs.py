@@ -60,7 +60,7 @@ def _job(variant: Variant, seed: int, root: Path, needs: Job | None) -> Job:
     flags = [f"--config={variant.config}", f"--workdir={workdir.root}"]
     if needs is not None and variant.origin is not None:
         flags.append(f"--from={needs.workdir.root}:{variant.origin[1]}")
-    flags += [f"--config.{name}={value}" for name, value in (variant.changes | {"seed": seed}).items()]
+    flags += [f"--config.{name}={value}" for name, value in {**variant.changes, "seed": seed}.items()]
     # A script that one run has executed costs the others nothing.
     flags.append(f"--config.sandbox.cache_dir={root.resolve() / 'executions'}")
     command = (sys.executable, "-m", "experiments.run", *flags)

@@ -40,12 +40,9 @@ def summarise(suite: Suite, group: Group, root: Path) -> Record:
             for row in group.rows
         ]
     )
-    rows = [
-        {
-            "label": row.label,
-            "paper": row.paper,
-            **{split: _gains(result, split) for split in SPLITS if split in result},
-        }
+    rows: list[Record] = [
+        {"label": row.label, "paper": row.paper}
+        | {split: _gains(result, split) for split in SPLITS if split in result}
         for row, result in zip(group.rows, found["rows"], strict=True)
     ]
     _test([row[split] for row in rows[1:] for split in SPLITS if split in row])

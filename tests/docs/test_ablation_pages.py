@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from experiments.ablations.suite import get_suite
-from experiments.figures import ablations
+from experiments.figures.ablation_pages import pages
 from experiments.sweeps.suite import Group, Row, Suite, Variant
 from experiments.sweeps.summary import finished_seeds, summarise
 from mlagent_jax.errors import UserError
@@ -80,7 +80,7 @@ def test_without_a_finished_seed_it_says_what_to_do(tmp_path):
 
 def test_a_page_has_every_row_the_paper_and_where_it_comes_from(sweep):
     summary = summarise(SUITE, GROUP, sweep)
-    page, picture = ablations.pages(summary).values()
+    page, picture = pages(summary).values()
     assert (
         "+18.0 %" in page and "table 9" in page and "Commit abc123abc123" in page and "--only=parts" in page
     )
@@ -94,5 +94,5 @@ def test_a_page_has_every_row_the_paper_and_where_it_comes_from(sweep):
 def test_stored_pages_are_those_of_their_summaries(path):
     summary = json.loads(path.read_text())
     assert summary["name"] == path.stem and get_suite().group(path.stem)
-    for suffix, text in ablations.pages(summary).items():
+    for suffix, text in pages(summary).items():
         assert path.with_suffix(suffix).read_text() == text
