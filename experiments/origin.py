@@ -8,6 +8,7 @@ or be deleted. `origin.json` says where its stages come from.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,12 +21,9 @@ from experiments.settings import Settings
 from experiments.stage_settings import NEEDS, read_by
 from experiments.workdir import Workdir, referenced_snapshots
 from mlagent_jax.environment.snapshots import SnapshotStore
-from mlagent_jax.environment.workspace import STARTER
 from mlagent_jax.errors import UserError
 from mlagent_jax.files import link_or_copy, read_json_object, write_atomically
-from mlagent_jax.jsonl import read_jsonl
 from mlagent_jax.run_folder import CHECKPOINTS, EXPORT
-from mlagent_jax.tasks.task_file import read_task_file
 
 DEFAULT = "sft"
 _PARTIAL = ".taken"  # what has been taken so far, beside its place
@@ -71,7 +69,8 @@ class Origin:
         """Raises OriginError if the stages cannot be taken into `workdir`, for a run of these settings."""
         taken = _stored(workdir)
         if taken is not None:
-            if (taken["folder"], taken["stage"]) != (str(self.workdir.root), self.stage):
+            folders = [str(each.root) for each in (self.workdir, self.workdir.of_seed(settings.seed))]
+            if taken["folder"] not in folders or taken["stage"] != self.stage:
                 raise OriginError(
                     f"{workdir.root} has its stages from {taken['folder']}:{taken['stage']}, not from {self}; give "
                     "that, or another --workdir"
@@ -90,8 +89,7 @@ class Origin:
             raise OriginError(f"--from={self}: {self.workdir.root} is not a run's work directory")
         self._check_finished()
         self.check_settings(self.workdir.stored_settings(), settings)
-        if "collect" in self.stages:
-            self._check_starters(settings)
+        self._check_tasks(settings)
 
     def _check_finished(self) -> None:
         for stage in self.stages:
@@ -105,9 +103,13 @@ class Origin:
         workdir, done = self.workdir, self.workdir.done(stage)
         if not done.exists():
             return False
-        made = {"ideas": workdir.ideas, "collect": workdir.expert_trajectories}
-        skipped = "skipped" in read_json_object(done, OriginError)
-        return skipped or made.get(stage, workdir.checkpoints(stage)).exists()
+        if "skipped" in read_json_object(done, OriginError):
+            return True
+        if stage == "collect":
+            has_tokenizer = workdir.tokenizer.exists() or bool(workdir.stored_settings().model.pretrained)
+            return workdir.expert_trajectories.exists() and has_tokenizer
+        made = workdir.ideas if stage == "ideas" else workdir.checkpoints(stage)
+        return made.is_dir() and any(made.iterdir())
 
     def check_settings(self, other: Settings, own: Settings) -> None:
         """Raises OriginError if settings of the other run that its stages depend on are not those of this run."""
@@ -122,24 +124,18 @@ class Origin:
                 )
             same.append(stage)
 
-    def _check_starters(self, settings: Settings) -> None:
-        """Episodes that began with other scripts than today's are of other tasks, whatever the settings say."""
-        folder, store = Path(settings.tasks.folder), SnapshotStore(self.workdir.snapshots)
-        starters = {
-            Path(name).name: read_task_file(name, folder).starter.encode() for name in settings.tasks.collect
-        }
-        for record in read_jsonl(self.workdir.expert_trajectories):
-            starter = starters.pop(record["task"], None)
-            if (
-                starter is not None
-                and store.get(record["steps"][0]["before"]["snapshot"])[STARTER] != starter
-            ):
+    def _check_tasks(self, settings: Settings) -> None:
+        """Episodes of a task that was another one then are not those of today's, whatever the settings say."""
+        theirs, ours = read_json_object(self.workdir.tasks, OriginError), settings.tasks.fingerprints()
+        worked_on = settings.tasks.names("collect")
+        if {"ppo", "ppo_shuffled"} & set(self.stages):
+            worked_on |= settings.tasks.names("rl")
+        for name in sorted(worked_on):
+            if theirs.get(name) != ours[name]:
                 raise OriginError(
-                    f"--from={self}: the starter of task {record['task']} has changed since stage collect; leave "
-                    "--from out, or run with the tasks that it was collected on (config.tasks.folder)"
+                    f"--from={self}: task {name!r} is not what it was there: its description, script, metric, limits, "
+                    "m_best or data differ; leave --from out, or name the tasks of that run (config.tasks.folder)"
                 )
-            if not starters:
-                return
 
     def _or_earlier(self, stages: list[str]) -> str:
         """What else can be done, if only these stages can be taken."""
@@ -156,19 +152,30 @@ class Origin:
             self._put_into(Workdir(partial))
             write_atomically(workdir.origin, json.dumps(record, indent=1) + "\n")
             logging.info("Stages %s are taken from %s", ", ".join(self.stages), self.workdir.root)
-        elif taken["summaries"] != self._summaries():
+        elif self._has_changed(taken):
             logging.warning(
                 "%s has changed since its stages were taken, or is gone; this run keeps what it took",
                 self.workdir.root,
             )
         complete(workdir)
 
+    def is_that_of(self, taken: Mapping[str, Any]) -> bool:
+        """Whether a run with this `origin.json` has its stages from here, as they are now."""
+        is_here = (taken.get("folder"), taken.get("stage")) == (str(self.workdir.root), self.stage)
+        return is_here and not self._has_changed(taken)
+
+    def _has_changed(self, taken: Mapping[str, Any]) -> bool:
+        try:
+            return bool(taken.get("summaries") != self._summaries())
+        except OriginError:
+            return True
+
     def _put_into(self, target: Workdir) -> None:
         source = self.workdir
         for stage in self.stages:
-            for path in sorted(source.stage(stage).rglob("*")):
-                if path.is_file():
-                    _put(path, source.root, target.root)
+            for folder, _, names in os.walk(source.stage(stage), followlinks=True):
+                for name in names:
+                    _put(Path(folder) / name, source.root, target.root)
         if "collect" in self.stages and source.tokenizer.exists():
             shutil.copytree(source.tokenizer, target.tokenizer)
         snapshots = set(referenced_snapshots(target.root))
@@ -195,7 +202,9 @@ class Origin:
 def complete(workdir: Workdir) -> None:
     """Moves what has been taken into its place, also if that was interrupted before."""
     partial = workdir.root / _PARTIAL
-    if workdir.origin.exists() and partial.exists():  # whole, as the record is written after it
+    if not workdir.origin.exists():
+        shutil.rmtree(partial, ignore_errors=True)  # half of what an interrupted start was to take
+    elif partial.exists():  # whole, as the record is written after it
         for path in sorted(partial.iterdir()):
             path.rename(workdir.root / path.name)
         partial.rmdir()

@@ -83,7 +83,7 @@ def _run() -> int:
         taken = _check_origin(origin, run_settings, run_workdir)
         check_inputs(run_settings, run_workdir, [*taken, *(stage for stage in stages if stage not in taken)])
         with Experiment(run_settings, run_workdir) as experiment:
-            check_setup(experiment, stages)
+            check_setup(experiment, [stage for stage in stages if stage not in taken])
     if not runs:
         _run_one(settings, workdir, stages, origin)
         return 0

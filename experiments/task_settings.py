@@ -8,6 +8,8 @@ from typing import Any
 
 from mlagent_jax.errors import UserError
 from mlagent_jax.fields import setting
+from mlagent_jax.tasks.fingerprint import fingerprint
+from mlagent_jax.tasks.task_file import read_task_file
 
 _SCORED = ("held_in", "held_out")
 # What the tasks of a stage must be among, and what they are if they are not given.
@@ -62,6 +64,12 @@ class TaskSettings:
     def names(self, part: str) -> set[str]:
         """The names of a split's tasks, or of those that a stage works on."""
         return {Path(task).name for task in getattr(self, part)}
+
+    def fingerprints(self) -> dict[str, str]:
+        """Of every task, by its name. Raises TaskError for a folder that is not a task."""
+        folder, tasks = Path(self.folder), (*self.held_in, *self.held_out, *self.validation)
+        files = [read_task_file(task, folder) for task in tasks]
+        return {file.name: fingerprint(file, self.micro) for file in files}
 
 
 def derive(tasks: Any) -> None:

@@ -24,7 +24,7 @@ from experiments.settings import Settings
 from mlagent_jax.environment.snapshots import SnapshotStore
 from mlagent_jax.errors import UserError
 from mlagent_jax.fields import flat
-from mlagent_jax.files import write_atomically
+from mlagent_jax.files import read_json_object, write_atomically
 from mlagent_jax.run_folder import CONFIG, RunFolder
 from mlagent_jax.sandbox import cache
 from mlagent_jax.sandbox.cache import Freed
@@ -148,6 +148,19 @@ class Workdir(RunFolder):
         # An older version may have stored fewer settings.
         if not self.config.exists() or self.config.read_text() != text:
             write_atomically(self.config, text)
+        self._bind_tasks(settings.tasks.fingerprints())
+
+    def _bind_tasks(self, fingerprints: Mapping[str, str]) -> None:
+        """Stores what the tasks are, or compares it with what they were: their settings are no more than names."""
+        stored = read_json_object(self.tasks, WorkdirError) if self.tasks.exists() else {}
+        for name, found in fingerprints.items():
+            if stored.get(name, found) != found:
+                raise WorkdirError(
+                    f"{self.root} was begun with another task {name!r}: its description, script, metric, limits, "
+                    "m_best or data have changed; restore them, or choose another --workdir"
+                )
+        if stored != stored | dict(fingerprints):
+            write_atomically(self.tasks, json.dumps(stored | dict(fingerprints), indent=1) + "\n")
 
     def check_same(self, settings: Settings) -> Settings:
         """Returns the settings of an earlier start. Raises WorkdirError if those that define the run differ."""

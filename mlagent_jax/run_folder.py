@@ -60,6 +60,11 @@ class RunFolder:
         return self.root / "environment.json"
 
     @property
+    def tasks(self) -> Path:
+        """The fingerprints of the tasks that the run began with."""
+        return self.root / "tasks.json"
+
+    @property
     def origin(self) -> Path:
         """The run that some stages were taken from, if any were."""
         return self.root / "origin.json"

@@ -17,6 +17,7 @@ from absl import flags
 from experiments.cli.program import run_program
 from experiments.figures.ablation_pages import write
 from experiments.figures.imports import ROOT
+from experiments.sweeps.jobs import plan
 from experiments.sweeps.suite import load_suite
 from experiments.sweeps.summary import finished_seeds, summarise
 from mlagent_jax.errors import UserError
@@ -29,12 +30,14 @@ RESULTS = flags.DEFINE_string("results", str(ROOT / "experiments" / "results"), 
 def main(argv: Sequence[str]) -> int:
     if len(argv) != 2:
         raise UserError("name the work directory of one sweep")
-    root, suite = Path(argv[1]), load_suite(SUITE.value)
+    root, suite = Path(argv[1]).expanduser(), load_suite(SUITE.value)
     asked = [suite.group(name) for name in ONLY.value]
     groups = asked or [group for group in suite.groups if finished_seeds(suite, group, root)]
     if not groups:
         raise UserError(f"no group of {SUITE.value} has a finished seed in {root}: run experiments.sweep")
-    for summary in [summarise(suite, group, root) for group in groups]:  # all before anything is written
+    plan(suite, groups, suite.seeds, root)  # refuses runs that are not the suite's
+    found = [summarise(suite, group, root) | {"suite": SUITE.value} for group in groups]
+    for summary in found:
         write(summary, Path(RESULTS.value))
         print(f"wrote {Path(RESULTS.value) / summary['name']}.md, .svg and .json")
     return 0

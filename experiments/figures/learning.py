@@ -20,10 +20,10 @@ from experiments.configs.learning import CRITERIA
 from experiments.figures.gains import Panel, draw
 from experiments.figures.imports import ROOT
 from experiments.figures.markdown import interval_text, table
-from experiments.figures.provenance import Provenance
 from mlagent_jax.errors import UserError
 from mlagent_jax.evaluation import attribution, criteria, tables
 from mlagent_jax.evaluation.numbers import NONE, format_percent, format_signed
+from mlagent_jax.evaluation.provenance import Provenance
 from mlagent_jax.evaluation.read_run import Run, read_json, read_run
 from mlagent_jax.evaluation.scores import SPLITS
 from mlagent_jax.files import write_atomically

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
-from experiments.sweeps.jobs import Job
+from experiments.sweeps.jobs import ROOT, Job
 
-ROOT = Path(__file__).parents[2]
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 60.0  # to end after an interrupt; a run first finishes the checkpoint that it is writing
+# Each run has a session of its own, so whatever ends this process has to be passed on.
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -38,7 +41,11 @@ class Sweep:
         self.failed: list[Job] = []
 
     def run(self) -> None:
-        """Until nothing is left that can be run. `failed` then has the jobs that failed. Ctrl-C ends all runs."""
+        """Until nothing is left that can be run. `failed` then has the jobs that failed.
+
+        Ctrl-C, SIGTERM and SIGHUP end all runs in order and raise KeyboardInterrupt. To be called in the main thread.
+        """
+        handlers = {each: signal.signal(each, _interrupt) for each in _ENDING}
         try:
             while self._running or self._next() is not None:
                 while len(self._running) < self._parallel and (job := self._next()) is not None:
@@ -49,6 +56,8 @@ class Sweep:
                     self._ended(running)
         finally:
             self._stop()
+            for each, handler in handlers.items():
+                signal.signal(each, handler)
 
     @property
     def left_out(self) -> list[Job]:
@@ -83,7 +92,7 @@ class Sweep:
             return
         self._tries[job.name] -= 1
         again = self._tries[job.name] > 0
-        reason = last_line(job.log)
+        reason = last_line(job.log) if code else "it ended without being finished"
         self._say(f"{job.name} failed (exit status {code}): {reason}{'; it is tried again' if again else ''}")
         if again:
             self._waiting.insert(0, job)
@@ -102,15 +111,20 @@ class Sweep:
         return f"; about {_minutes(left * mean / self._parallel)} left"
 
     def _stop(self) -> None:
-        """Ends what still runs, as Ctrl-C would. Killed only if that does not help."""
+        """Ends what still runs, as Ctrl-C would; kills it, with its children, only if that does not help."""
         for running in self._running:
             running.process.send_signal(signal.SIGINT)
+        deadline = time.monotonic() + _GRACE_SECONDS
         for running in self._running:
             try:
-                running.process.wait(_GRACE_SECONDS)
+                running.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                running.process.kill()
+                os.killpg(running.process.pid, signal.SIGKILL)
                 running.process.wait()
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def last_line(log: Path) -> str:

@@ -14,6 +14,8 @@ from mlagent_jax.errors import UserError
 from mlagent_jax.fields import nearest
 
 _NAME = re.compile(r"[a-z0-9_]+")
+_RESERVED = ("learning", "log", "readme")  # other pages beside those of the groups
+_OF_THE_SWEEP = {"seed", "seeds", "sandbox.cache_dir"}
 
 
 class SuiteError(UserError):
@@ -24,7 +26,8 @@ class SuiteError(UserError):
 class Variant:
     """A run that differs from others in its settings.
 
-    name: of its folder. config: the configuration file. changes: settings by their full names without "config.".
+    name: of its folder. config: the configuration file; a relative path is looked for in the working directory, then in
+        the repository. changes: settings by their full names without "config.".
     takes: "VARIANT:STAGE", the stage that it takes from the run of another variant with the same seed, "" for none.
     """
 
@@ -86,13 +89,19 @@ class Suite:
             if not _NAME.fullmatch(name):
                 raise SuiteError(f"{name!r} cannot name a folder: use small letters, digits and _")
         for group in self.groups:
+            if group.name in _RESERVED:
+                raise SuiteError(f"a group cannot be called {group.name!r}, as another page of results is")
             _check_distinct(f"row of group {group.name}", [row.label for row in group.rows])
             if len(group.rows) < 2:
                 raise SuiteError(f"group {group.name} compares nothing: give it two rows or more")
             for row in group.rows:
                 self.variant(row.variant)
+                if "|" in row.label:
+                    raise SuiteError(f"the label {row.label!r} has a |, which would end a cell of its table")
         for variant in self.variants:
             self.needs(variant)
+            for name in sorted(_OF_THE_SWEEP & variant.changes.keys()):
+                raise SuiteError(f"variant {variant.name!r} changes {name}, which the sweep sets itself")
 
     def variant(self, name: str) -> Variant:
         return _named(name, self.variants, "variant")

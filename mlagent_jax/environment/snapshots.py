@@ -39,11 +39,11 @@ class SnapshotStore:
     def share_with(self, other: SnapshotStore, snapshots: Iterable[str]) -> None:
         """Puts those of the workspaces with these ids that are here into another store too, without copying if it can.
 
-        Ids of anything else are ignored. Raises SnapshotError if a blob of a workspace is missing or damaged.
+        Ids of anything else are ignored. Raises SnapshotError if a workspace, or a blob of one, is damaged.
         """
         for snapshot in snapshots:
-            content = self.workspaces.get(snapshot)
-            if content is not None:
+            if self.workspaces.path(snapshot).exists():
+                content = _get(self.workspaces, snapshot)
                 for blob in json.loads(content).values():
                     _get(self.blobs, blob)
                     self.blobs.share_with(other.blobs, blob)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,6 +15,7 @@ from experiments.figures.ablation_pages import pages
 from experiments.sweeps.suite import Group, Row, Suite, Variant
 from experiments.sweeps.summary import finished_seeds, summarise
 from mlagent_jax.errors import UserError
+from mlagent_jax.grading.metrics import METRICS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))  # for synthetic_run
 
@@ -41,18 +43,62 @@ def sweep(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def alike(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("alike")
+    for variant in ("full", "less"):
+        for seed in (0, 1, 2):
+            write_workdir(root / variant / f"seed_{seed}", k=3, text="", seed=seed)
+    return root
+
+
 def test_only_seeds_that_every_variant_has_finished_count(sweep):
     assert finished_seeds(SUITE, GROUP, sweep) == [0, 1]
     assert summarise(SUITE, GROUP, sweep)["seeds"] == [0, 1]
 
 
-def test_equal_runs_show_no_difference(sweep):
-    summary = summarise(SUITE, GROUP, sweep)
+def test_equal_runs_show_no_difference(alike):
+    summary = summarise(SUITE, GROUP, alike)
     for split in ("held_in", "held_out"):
         cell = summary["rows"][1][split]
         assert (
             cell["difference"]["mean"] == 0 and cell["verdict"] == "no difference shown" and cell["p"] == 1.0
         )
+
+
+@pytest.fixture(scope="module")
+def unequal(tmp_path_factory) -> Path:
+    """Three seeds in which the full variant is better than the other by about the same."""
+    root = tmp_path_factory.mktemp("unequal")
+    for seed in (0, 1, 2):
+        for variant, lift in (("full", 0.08 + 0.001 * seed), ("less", 0.0)):
+            folder = root / variant / f"seed_{seed}"
+            facts = {task.name: task for task in write_workdir(folder, k=3, text="", seed=seed)}
+            path = folder / "evaluate" / "trajectories.jsonl"
+            records = [json.loads(line) for line in path.read_text().splitlines()]
+            for record in records:
+                if record["agent"] == "ppo":
+                    sign = 1 if METRICS[facts[record["task"]].metric].higher_is_better else -1
+                    record["private_score"] += sign * lift * record["m_init_private"]
+            path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return root
+
+
+def test_what_gains_more_is_said_to_gain_more(unequal):
+    turned = replace(GROUP, rows=tuple(reversed(GROUP.rows)))
+    for group, sign, verdict, words in (
+        (GROUP, 1, "gains more", "it gains more than"),
+        (turned, -1, "gains less", "it gains less than"),
+    ):
+        summary = summarise(SUITE, group, unequal) | {"suite": "suite.py"}
+        first, other = summary["rows"]
+        for split in ("held_in", "held_out"):
+            cell = other[split]
+            direct = first[split]["gain"]["mean"] - cell["gain"]["mean"]
+            assert sign * direct > 0.05 and cell["difference"]["mean"] == pytest.approx(direct, abs=0.02)
+            assert cell["difference"]["low"] <= cell["difference"]["mean"] <= cell["difference"]["high"]
+            assert cell["verdict"] == verdict
+        assert words in pages(summary)[".md"]
 
 
 def test_differences_are_tested_as_scipy_and_holm_do():
@@ -68,9 +114,15 @@ def test_differences_are_tested_as_scipy_and_holm_do():
     assert cells[2]["p"] == pytest.approx(3 * raw[2]) and cells[0]["p"] == pytest.approx(2 * raw[0])
 
 
-def test_a_single_seed_has_no_verdict(sweep, tmp_path):
-    one = Suite((0,), SUITE.variants, (GROUP,))
-    assert summarise(one, GROUP, sweep)["rows"][1]["held_in"]["verdict"] == "too few seeds"
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_fewer_than_three_seeds_have_no_verdict(sweep, seeds):
+    few = Suite(seeds, SUITE.variants, (GROUP,))
+    assert summarise(few, GROUP, sweep)["rows"][1]["held_in"]["verdict"] == "too few seeds"
+
+
+def test_unfinished_seeds_are_said(sweep):
+    summary = summarise(SUITE, GROUP, sweep) | {"suite": "suite.py"}
+    assert "**2 of 3 planned seeds are finished.**" in pages(summary)[".md"]
 
 
 def test_without_a_finished_seed_it_says_what_to_do(tmp_path):
@@ -79,12 +131,14 @@ def test_without_a_finished_seed_it_says_what_to_do(tmp_path):
 
 
 def test_a_page_has_every_row_the_paper_and_where_it_comes_from(sweep):
-    summary = summarise(SUITE, GROUP, sweep)
+    summary = summarise(SUITE, GROUP, sweep) | {"suite": "my/suite.py"}
+    assert "commands" not in summary["provenance"]
     page, picture = pages(summary).values()
+    assert "--suite=my/suite.py" in page and "an unrecorded number of parameters" in page
     assert (
         "+18.0 %" in page and "table 9" in page and "Commit abc123abc123" in page and "--only=parts" in page
     )
-    assert "| less |" in page and "**no difference shown**" in page
+    assert "| less |" in page and "**too few seeds**" in page
     root = ElementTree.fromstring(picture)
     circles = [one.get("class") for one in root.iter("{http://www.w3.org/2000/svg}circle")]
     assert circles.count("other") == 2 and circles.count("mean") == 4

@@ -12,11 +12,13 @@ import tiny
 from scripted import run_stages, scripted
 
 from experiments import origin
+from experiments.cli.config_flags import with_changes
 from experiments.origin import Origin, OriginError
 from experiments.settings import Settings
 from experiments.stage_settings import NEEDS, read_by
-from experiments.workdir import Workdir
+from experiments.workdir import Workdir, WorkdirError
 from mlagent_jax.agent.trajectory_log import latest_trajectories
+from mlagent_jax.environment.snapshots import SnapshotError
 from mlagent_jax.evaluation.read_run import read_run
 from mlagent_jax.evaluation.report import render
 
@@ -48,7 +50,7 @@ def full(tmp_path_factory) -> Workdir:
 @pytest.fixture
 def with_ppo(full):
     """As if it had gone through PPO."""
-    full.checkpoints("ppo").mkdir(parents=True)
+    (full.checkpoints("ppo") / "2").mkdir(parents=True)
     full.mark_done("ppo", {})
     yield full
     shutil.rmtree(full.stage("ppo"))
@@ -59,6 +61,10 @@ def source(full, tmp_path) -> Workdir:
     """A copy of it, which a test may change."""
     shutil.copytree(full.root, tmp_path / "source")
     return Workdir(tmp_path / "source")
+
+
+def scripted_settings(**changes) -> Settings:
+    return Settings.from_config(with_changes(tiny.get_config(), changes))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -182,17 +188,79 @@ def test_settings_that_matter_must_be_the_same(with_ppo, tmp_path, stage, change
         begin(tmp_path / "taken", Origin(with_ppo, stage), **changes)
 
 
-def test_episodes_of_another_starter_are_refused(full, tmp_path):
+EDITS = {
+    "description.md": lambda text: text + "More.\n",
+    "train.py": lambda text: text + "# changed\n",
+    "prepare.py": lambda text: text + "# changed\n",
+    "task.toml": lambda text: text.replace("0.994", "0.99"),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_stages_on_a_task_that_was_another_one_are_refused_and_so_is_going_on(full, tmp_path, name):
+    """The settings name a task, and say nothing of its description, scripts, scale or data."""
     tasks = Path(Settings.from_config(tiny.get_config()).tasks.folder)
-    for name in ("digits8", "hotel_rates"):
-        shutil.copytree(tasks / name, tmp_path / "tasks" / name)
-    with (tmp_path / "tasks/digits8/train.py").open("a") as starter:
-        starter.write("# changed\n")
+    for task in ("digits8", "hotel_rates"):
+        shutil.copytree(tasks / task, tmp_path / "tasks" / task)
+    path = tmp_path / "tasks" / "digits8" / name
+    before = path.read_text()
     changes = {**SMALL, "tasks.folder": str(tmp_path / "tasks")}
-    with scripted(tiny.get_config(), tmp_path / "taken", **changes) as experiment:
-        Origin(full, "ideas").check(experiment.settings, experiment.workdir)
-        with pytest.raises(OriginError, match="the starter of task digits8 has changed since stage collect"):
-            Origin(full, "sft").check(experiment.settings, experiment.workdir)
+    settings = scripted_settings(**changes)
+    with Workdir(tmp_path / "begun").claimed(settings):
+        pass
+    Origin(full, "sft").check(settings, Workdir(tmp_path / "taken"))
+    path.write_text(EDITS[name](before))
+    assert path.read_text() != before
+    for stage in ("ideas", "sft"):
+        with pytest.raises(OriginError, match="task 'digits8' is not what it was there"):
+            Origin(full, stage).check(settings, Workdir(tmp_path / "taken"))
+    with (
+        pytest.raises(WorkdirError, match="was begun with another task 'digits8'"),
+        Workdir(tmp_path / "begun").claimed(settings),
+    ):
+        pass
+
+
+def test_a_run_of_a_seed_goes_on_when_the_other_is_gone(source, tmp_path):
+    several = tmp_path / "several"
+    several.mkdir()
+    source.root.rename(several / "seed_0")
+    begin(tmp_path / "taken", Origin(Workdir(several), "collect").of_seed(0))
+    shutil.rmtree(several)
+    begin(tmp_path / "taken", Origin(Workdir(several), "collect").of_seed(0))
+
+
+def test_a_damaged_workspace_is_not_left_out_in_silence(source, tmp_path):
+    for path in (source.snapshots / "workspaces").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"damaged")
+    with pytest.raises(SnapshotError):
+        begin(tmp_path / "taken", Origin(source, "collect"))
+
+
+def test_checkpoints_on_another_disk_are_taken_too(source, tmp_path):
+    source.checkpoints("sft").rename(tmp_path / "disk")
+    source.checkpoints("sft").symlink_to(tmp_path / "disk")
+    taken = begin(tmp_path / "taken", Origin(source, "sft"))
+    assert contents(taken.checkpoints("sft")) == contents(tmp_path / "disk")
+
+
+@pytest.mark.parametrize("missing", ["checkpoints", "tokenizer"])
+def test_a_stage_without_what_it_made_is_not_finished(source, tmp_path, missing):
+    path = source.tokenizer if missing == "tokenizer" else source.checkpoints("sft")
+    shutil.rmtree(path)
+    if missing == "checkpoints":
+        path.mkdir()
+    with pytest.raises(OriginError, match="is not finished, or its files are gone"):
+        begin(tmp_path / "taken", Origin(source, "sft"))
+
+
+def test_what_an_interrupted_start_left_is_removed(full, tmp_path):
+    (tmp_path / "run").mkdir()
+    with Workdir(tmp_path / "run").claimed(scripted_settings(**SMALL)):
+        (tmp_path / "run" / ".taken").mkdir()
+    begin(tmp_path / "run")
+    assert not (tmp_path / "run" / ".taken").exists()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import tiny
 
 from experiments.ablations.suite import get_suite
 from experiments.origin import Origin, OriginError
-from experiments.sweeps.jobs import LAST_STAGE, Job, plan, settings_of
+from experiments.sweeps.jobs import Job, plan, settings_of
 from experiments.sweeps.runner import Sweep
 from experiments.sweeps.suite import Group, Row, Suite, SuiteError, Variant, load_suite
 from experiments.workdir import Workdir
@@ -46,6 +46,12 @@ def suite(*variants: Variant, **changes) -> Suite:
         (("a", "B c"), {}, "'B c' cannot name a folder"),
         (("a", "b"), {"groups": (group("a", "bb"),)}, "no variant 'bb', only a, b"),
         (("a", "b"), {"groups": (group("a"),)}, "compares nothing"),
+        (("a", "b"), {"groups": (replace(group("a", "b"), name="learning"),)}, "another page of results"),
+        (
+            ("a", "b"),
+            {"groups": (replace(group("a", "b"), rows=(Row("x|", "a"), Row("y", "b"))),)},
+            r"has a \|",
+        ),
     ],
 )
 def test_a_wrong_suite_is_refused(variants, changes, said):
@@ -122,6 +128,68 @@ def test_wrong_settings_are_said_before_anything_runs(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("variant", "said"),
+    [
+        (Variant("b", FULL, takes="a"), "is not of the form DIR or DIR:STAGE"),
+        (Variant("b", FULL, takes="a:sftt"), "stages that can be taken are ideas, collect"),
+        (Variant("b", FULL, {"sft.steps": 5}, takes="a:sft"), r"config\.sft\.steps is 200 there, 5 here"),
+        (Variant("b", FULL, {"ppo": {"updates": 3}}), "ppo is a section"),
+        (Variant("b", "nowhere.py"), "there is no file"),
+        (Variant("b", "experiments/configs/learning.py"), "each run of a sweep has one seed"),
+        (
+            Variant("b", FULL, {"evaluate.agents": ("starter", "sft")}),
+            "evaluates starter, sft, but not 'ppo'",
+        ),
+    ],
+)
+def test_what_would_end_a_run_after_hours_is_said_before(tmp_path, variant, said):
+    wrong = suite(Variant("a", FULL), variant)
+    with pytest.raises(SuiteError, match=said):
+        plan(wrong, wrong.groups, [0], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["seed", "seeds", "sandbox.cache_dir"])
+def test_what_the_sweep_sets_a_variant_cannot(name):
+    with pytest.raises(SuiteError, match="which the sweep sets itself"):
+        suite(Variant("a", FULL), Variant("b", FULL, {name: 1}))
+
+
+def test_a_configuration_is_found_from_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text((ROOT / "tests/experiments/tiny.py").read_text())
+    monkeypatch.chdir(tmp_path)
+    mixed = suite(Variant("a", "mine.py"), Variant("b", FULL))
+    mine, shipped = plan(mixed, mixed.groups, [0], tmp_path / "runs")
+    assert f"--config={tmp_path}/mine.py" in mine.command and f"--config={ROOT / FULL}" in shipped.command
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_real_runs_are_done_share_their_stages_and_are_left_alone(tmp_path, capfd):
+    """A suite at tiny size, by the commands of a user."""
+    (tmp_path / "small.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\nimport tiny\n"
+        "from experiments.cli.config_flags import with_changes\n"
+        "def get_config():\n    return with_changes(tiny.get_config(), {'tasks.micro': True, 'sft.steps': 2, "
+        "'ppo.updates': 1, 'evaluate.agents': ('starter', 'ppo'), 'sandbox.allow_unisolated': True})\n"
+    )
+    config = str(tmp_path / "small.py")
+    small = suite(
+        Variant("full", config), Variant("less", config, {"reward.corner": False}, takes="full:sft")
+    )
+    jobs = plan(small, small.groups, [0], tmp_path / "runs")
+    sweep = Sweep(jobs, parallel=1, retries=0)
+    sweep.run()
+    assert not sweep.failed and all(job.is_done for job in jobs), capfd.readouterr().out
+    plan(small, small.groups, [0], tmp_path / "runs")  # they are the suite's
+    done = jobs[0].workdir.done("sft")
+    done.write_text(
+        json.dumps(json.loads(done.read_text()) | {"seconds": 1e9})
+    )  # as if it had been run again
+    with pytest.raises(SuiteError, match="does not have its stages from"):
+        plan(small, small.groups, [0], tmp_path / "runs")
+
+
 def test_a_suite_that_has_changed_under_its_runs_is_refused(tmp_path):
     before = suite(Variant("a", FULL), Variant("b", FULL))
     (job, _) = plan(before, before.groups, [0], tmp_path)
@@ -134,8 +202,8 @@ def test_a_suite_that_has_changed_under_its_runs_is_refused(tmp_path):
 # Running them.
 
 DONE = (
-    "import sys, pathlib; place = pathlib.Path(sys.argv[1]) / 'report'; place.mkdir(parents=True); "
-    "(place / 'done.json').write_text('{}')"
+    "import sys, pathlib; place = pathlib.Path(sys.argv[1]) / 'evaluate'; place.mkdir(parents=True); "
+    "(place / 'done.json').write_text('{}'); (place.parent / 'report.html').touch()"
 )
 FAIL = "print('the reason'); raise SystemExit(3)"
 
@@ -179,8 +247,9 @@ def test_a_run_that_ends_well_without_being_done_has_failed(tmp_path):
     assert [one.name for one in sweep.failed] == ["a/seed_0"]
 
 
-def test_an_interrupted_sweep_ends_its_runs(tmp_path):
-    """Ctrl-C reaches the runs as an interrupt, so that they end in order."""
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_sweep_that_is_ended_ends_its_runs(tmp_path, by):
+    """As an interrupt, so that they end in order."""
     code = (
         "import sys, time, pathlib\n"
         "root = pathlib.Path(sys.argv[1]); root.mkdir(parents=True); (root / 'began').touch()\n"
@@ -199,15 +268,18 @@ def test_an_interrupted_sweep_ends_its_runs(tmp_path):
     while not (run / "began").exists():
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(by)
     process.wait()
     assert (run / "ended").exists()
 
 
 def test_the_command_prints_what_is_left(tmp_path):
-    done = tmp_path / "full" / "seed_0" / LAST_STAGE / "done.json"
-    done.parent.mkdir(parents=True)
-    done.write_text(json.dumps({}))
+    with Workdir.at(str(tmp_path / "full" / "seed_0")).claimed(settings_of(get_suite().variant("full"), 0)):
+        pass
+    full = tmp_path / "full" / "seed_0"
+    (full / "evaluate").mkdir(parents=True)
+    (full / "evaluate" / "done.json").write_text(json.dumps({}))
+    (full / "report.html").touch()
     result = subprocess.run(
         [
             sys.executable,
