@@ -182,12 +182,15 @@ class Experiment:
 
     @cached_property
     def env_runner(self) -> EnvRunner:
-        return self._env_runner(self.coder)
+        models, workers = self.models, self.settings.sandbox.workers
+        # An action that waits for the coder's model needs a thread, and no place in the sandbox.
+        waiting = 0 if models.is_scripted("coder") else self.settings.models.coder.parallel
+        return self._env_runner(self.coder, workers + waiting)
 
     @cached_property
     def verbatim_env_runner(self) -> EnvRunner:
         """For agents that write whole scripts of the space of pipelines, such as searches."""
-        return self._env_runner(VerbatimCoder())
+        return self._env_runner(VerbatimCoder(), self.settings.sandbox.workers)
 
     def executions(self, agent: str) -> Executions:
         """By which an agent chooses or learns before it is evaluated."""
@@ -198,7 +201,7 @@ class Experiment:
             lambda title, total: ProgressBar(f"{agent}: {title}", total),
         )
 
-    def _env_runner(self, coder: Coder) -> EnvRunner:
+    def _env_runner(self, coder: Coder, threads: int) -> EnvRunner:
         environments = {
             task.name: Environment(task, self.sandbox, self.store, coder, grade, self.settings.episode)
             for task in self.all_tasks
@@ -207,7 +210,7 @@ class Experiment:
             EnvRunner(
                 environments,
                 self.settings.reward,
-                threads=self.settings.sandbox.workers,
+                threads=threads,
                 thought=self.settings.prompt.thought,
             )
         )

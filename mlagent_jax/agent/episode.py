@@ -1,8 +1,7 @@
 """Runs episodes, in which a policy and an environment take turns, and single turns from stored states for step-wise RL.
 
-Many episodes run in lock-step: one batch of responses, then all their actions in a pool of threads. Each episode
-depends only on its own request, since seed and step determine a response, and the state determines the rest. So an
-episode is the same whatever else is in its batch.
+Many episodes are in flight, and none waits for another one's action. Each depends only on its own request, since seed
+and step determine a response, and the state determines the rest. So an episode is the same whatever else is in flight.
 """
 
 from __future__ import annotations
@@ -11,13 +10,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from mlagent_jax.agent.policy import Policy, Response, Situation
+from mlagent_jax.agent.policy import Policy, RemotePolicy, Response, Situation
 from mlagent_jax.agent.response import parse
 from mlagent_jax.agent.trajectory import Step, Trajectory
 from mlagent_jax.environment.mdp import Environment
@@ -63,7 +62,8 @@ class StepRecord:
     """A completed step, for logging.
 
     number: counted from 1.
-    seconds: for the response and the action. In lock-step, the whole batch's time; a remote model's own for a response.
+    seconds: for the response and the action, without waiting for a thread. Episodes that are asked for together have
+        the same time for their responses.
     """
 
     request: EpisodeRequest
@@ -95,11 +95,8 @@ class EnvRunner:
         self._thought = thought
         self._retries = retries
         self._retry_seconds = retry_seconds
+        self.threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="environment")
-
-    def act(self, policy: Policy, turns: Sequence[Turn]) -> list[Step]:
-        """Gets a response for each turn and takes the steps, in order."""
-        return self.apply(turns, policy.respond([turn.situation for turn in turns])) if turns else []
 
     def apply(self, turns: Sequence[Turn], responses: Sequence[Response]) -> list[Step]:
         """Takes the steps for given responses. An outcome `INFRASTRUCTURE` means that all retries failed.
@@ -122,6 +119,10 @@ class EnvRunner:
         finally:
             for task, lease in used:
                 self.release(task, lease)
+
+    def submit(self, turn: Turn, response: Response) -> Future[tuple[Step, float]]:
+        """Takes a step in the background: the step, and the seconds that it took. The turn needs a lease of its own."""
+        return self._pool.submit(self._timed, turn, response)
 
     def initial_states(self, names: Sequence[str]) -> list[EnvState]:
         """The initial state of each task. Raises StarterError, and ValueError for a task without an environment."""
@@ -149,6 +150,10 @@ class EnvRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _timed(self, turn: Turn, response: Response) -> tuple[Step, float]:
+        began = time.monotonic()
+        return self._apply(turn, response), time.monotonic() - began
 
     def _apply(self, turn: Turn, response: Response) -> Step:
         name = turn.situation.task.name
@@ -243,42 +248,99 @@ def run_episodes(
     parallel: int = 8,
     on_step: Callable[[StepRecord], None] = lambda record: None,
 ) -> Iterator[Trajectory]:
-    """Runs the requested episodes, `parallel` at a time, and yields each as soon as it has ended.
+    """Runs the requested episodes, at most `parallel` at a time, and yields each as soon as it has ended.
+
+    No episode waits for another one's action. A `RemotePolicy` is asked for each episode by itself, in a thread of its
+    own. Any other policy is asked in this thread, for all episodes together that wait for it by the time that the
+    environment's threads have hardly anything left to do.
 
     An episode that an infrastructure fault ended has `ended == "infrastructure"`, `meta["infrastructure"]`, and a last
     step with that outcome and no reward. Count it, but do not score it.
 
     on_step: called for every step.
     """
-    waiting = iter(requests)
-    active: list[_Episode] = []
-    while True:
-        active += _begin(list(islice(waiting, parallel - len(active))), env_runner)
-        if not active:
-            return
-        fitting = []
-        for episode in active:
-            if policy.fits(episode.turn.situation):
-                fitting.append(episode)
+    waiting, ready = iter(requests), list[_Episode]()
+    with _Flight(policy, env_runner, parallel) as flight:
+        while True:
+            ready += _begin(list(islice(waiting, parallel - len(ready) - len(flight))), env_runner)
+            if ready and flight.has_room:
+                fitting = [episode for episode in ready if policy.fits(episode.turn.situation)]
+                for episode in ready:
+                    if episode not in fitting:
+                        env_runner.release(episode.request.task, episode.lease)
+                        yield episode.trajectory(policy.name, "context_limit")
+                flight.ask(fitting)
+                ready = []
+            elif flight:
+                for episode, record in flight.completed():
+                    on_step(record)
+                    if episode.ended:
+                        env_runner.release(episode.request.task, episode.lease)
+                        yield episode.trajectory(policy.name, episode.ended)
+                    else:
+                        ready.append(episode)
             else:
-                env_runner.release(episode.request.task, episode.lease)
-                yield episode.trajectory(policy.name, "context_limit")
-        active = []
-        turns = [episode.turn for episode in fitting]
+                return
+
+
+class _Flight:
+    """Episodes whose next action is being asked for, or carried out. Leaving it ends what has not begun."""
+
+    def __init__(self, policy: Policy, env_runner: EnvRunner, parallel: int) -> None:
+        self._policy, self._env_runner = policy, env_runner
+        self._asking: dict[Future[Response], tuple[_Episode, float]] = {}
+        self._acting: dict[Future[tuple[Step, float]], tuple[_Episode, Response, float]] = {}
+        self._threads = ThreadPoolExecutor(parallel, "policy") if isinstance(policy, RemotePolicy) else None
+
+    def __len__(self) -> int:
+        return len(self._asking) + len(self._acting)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether to ask for further actions now. Later, more episodes can be asked for together."""
+        return self._threads is not None or len(self._acting) < 2 * self._env_runner.threads
+
+    def ask(self, episodes: Sequence[_Episode]) -> None:
         began = time.monotonic()
-        responses = policy.respond([turn.situation for turn in turns]) if turns else []
-        answered = time.monotonic()
-        steps = env_runner.apply(turns, responses)
-        acted = time.monotonic()
-        for episode, step, response in zip(fitting, steps, responses, strict=True):
+        if self._threads is not None and isinstance(self._policy, RemotePolicy):
+            for episode in episodes:
+                answer = self._threads.submit(self._policy.respond_to, episode.turn.situation)
+                self._asking[answer] = episode, began
+        elif episodes:
+            responses = self._policy.respond([episode.turn.situation for episode in episodes])
+            for episode, response in zip(episodes, responses, strict=True):
+                self._act(episode, response, time.monotonic() - began)
+
+    def completed(self) -> Iterator[tuple[_Episode, StepRecord]]:
+        """Waits until anything has completed. Yields the steps that have, which their episodes then include."""
+        done, _ = wait(self._futures(), return_when=FIRST_COMPLETED)
+        for answer in [each for each in self._asking if each in done]:
+            episode, began = self._asking.pop(answer)
+            response = answer.result()
+            seconds = response.usage.seconds if response.usage else time.monotonic() - began
+            self._act(episode, response, seconds)
+        for action in [each for each in self._acting if each in done]:
+            episode, response, asked = self._acting.pop(action)
+            step, acted = action.result()
             episode.steps.append(step)
-            seconds = (response.usage.seconds if response.usage else answered - began) + acted - answered
-            on_step(StepRecord(episode.request, len(episode.steps), step, response, seconds))
-            if episode.ended:
-                env_runner.release(episode.request.task, episode.lease)
-                yield episode.trajectory(policy.name, episode.ended)
-            else:
-                active.append(episode)
+            yield episode, StepRecord(episode.request, len(episode.steps), step, response, asked + acted)
+
+    def _futures(self) -> list[Future[Any]]:
+        return [*self._asking, *self._acting]
+
+    def _act(self, episode: _Episode, response: Response, asked: float) -> None:
+        self._acting[self._env_runner.submit(episode.turn, response)] = episode, response, asked
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for future in self._futures():
+            future.cancel()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _begin(requests: Sequence[EpisodeRequest], env_runner: EnvRunner) -> list[_Episode]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import numpy as np
 from absl import logging
@@ -19,11 +17,10 @@ from mlagent_jax.llm.chat_model import CHARS_PER_TOKEN, ChatModel
 from mlagent_jax.text.chat import Message
 
 _ATTEMPTS = 3  # to get a response
-_LOG_EVERY_SECONDS = 15.0
 
 
 class LLMPolicy:
-    """Implements `Policy`. Passes seeds on; whether they determine a response is up to the server.
+    """Implements `RemotePolicy`. Passes seeds on; whether they determine a response is up to the server.
 
     A response is what `extract_response` finds in an answer, so a chat model may write other text around the fields.
     structured: whether answers are JSON of a fixed schema instead.
@@ -53,22 +50,10 @@ class LLMPolicy:
 
     def respond(self, situations: Sequence[Situation]) -> list[Response]:
         """Raises ModelError."""
-        with ThreadPoolExecutor(self._model.config.parallel) as pool:
-            asked = [pool.submit(self._respond, situation) for situation in situations]
-            last = time.monotonic()
-            try:
-                for count, done in enumerate(as_completed(asked), start=1):
-                    done.result()
-                    if count < len(asked) and time.monotonic() - last >= _LOG_EVERY_SECONDS:
-                        last = time.monotonic()
-                        logging.info("%s: %d of %d answers received", self.name, count, len(asked))
-            except BaseException:
-                for future in asked:
-                    future.cancel()
-                raise
-            return [future.result() for future in asked]
+        return [self.respond_to(situation) for situation in situations]
 
-    def _respond(self, situation: Situation) -> Response:
+    def respond_to(self, situation: Situation) -> Response:
+        """Raises ModelError."""
         config, chat = self._model.config, self._chat(situation)
         for attempt in range(_ATTEMPTS):
             try:

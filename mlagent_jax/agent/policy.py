@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mlagent_jax.agent.trajectory import Step
 from mlagent_jax.llm.backend import Usage
@@ -50,4 +50,13 @@ class Policy(Protocol):
 
     def respond(self, situations: Sequence[Situation]) -> list[Response]:
         """One response per situation. Each depends only on its own situation, including the seed."""
+        ...
+
+
+@runtime_checkable
+class RemotePolicy(Policy, Protocol):
+    """A policy that spends its time waiting for another machine, so that nothing is gained by asking it in batches."""
+
+    def respond_to(self, situation: Situation) -> Response:
+        """As `respond`, for a single situation. Thread-safe."""
         ...

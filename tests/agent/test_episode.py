@@ -1,4 +1,4 @@
-"""Episodes in lock-step are complete, the same in any batch, and never blame the agent for infrastructure faults."""
+"""Episodes in flight are complete, the same in any batch, and never blame the agent for infrastructure faults."""
 
 import random
 import threading
@@ -72,7 +72,7 @@ def test_batching_changes_nothing(tmp_path):
         for parallel in (1, 3, 8):
             policy = DicePolicy(LINES)
             done = list(run_episodes(policy, requests(6), env_runner, parallel))
-            assert max(policy.batches) == min(parallel, 6)
+            assert policy.batches[0] == min(parallel, 6) == max(policy.batches)
             results[parallel] = {trajectory.key: trajectory for trajectory in done}
     assert results[1] == results[3] == results[8]
     assert sorted(results[1]) == [f"list/toy/{index}" for index in range(6)]
@@ -101,7 +101,7 @@ def test_episodes_are_yielded_as_they_end_and_replaced(tmp_path):
     with env_runner_of(tmp_path, steps=5) as env_runner:
         order = [t.index for t in run_episodes(policy, requests(6), env_runner, 2)]
     assert order[0] == 1 and sorted(order) == list(range(6))
-    assert set(policy.batches[:-5]) == {2}
+    assert max(policy.batches) == 2
 
 
 def test_steps_of_a_batch_run_at_the_same_time(tmp_path):
@@ -116,6 +116,74 @@ def test_steps_of_a_batch_run_at_the_same_time(tmp_path):
     with env_runner_of(tmp_path, Meeting(), steps=1) as env_runner:
         done = list(run_episodes(ListPolicy([say(edit(script(11.0)))]), requests(2), env_runner))
     assert [t.public_score for t in done] == [1.0, 1.0]
+
+
+def test_no_episode_waits_for_another_ones_action(tmp_path):
+    """The first episode's script runs until all others have ended."""
+    others_ended, slow = threading.Event(), script(12.0)
+
+    class Slow(PlainSandbox):
+        def run(self, job):
+            if job.files["train.py"] == slow.encode():
+                assert others_ended.wait(20)
+            return super().run(job)
+
+    class First(ListPolicy):
+        def respond(self, situations):
+            first = requests(1)[0].seed
+            lines = [
+                say(final()) if len(s.steps) == 3 else say(edit(slow if s.seed == first else script(11.0)))
+                for s in situations
+            ]
+            return [Response(line) for line in lines]
+
+    order = []
+    with env_runner_of(tmp_path, Slow()) as env_runner:
+        for trajectory in run_episodes(First([]), requests(4), env_runner, 4):
+            order.append(trajectory.index)
+            if len(order) == 3:
+                others_ended.set()
+    assert order[3] == 0 and sorted(order) == [0, 1, 2, 3]
+
+
+class Remote(DicePolicy):
+    """The first episode's answers come when all other episodes have ended."""
+
+    def __init__(self, lines):
+        super().__init__(lines)
+        self.others_ended, self.threads = threading.Event(), set()
+
+    def respond_to(self, situation):
+        self.threads.add(threading.get_ident())
+        if situation.seed == 1000:
+            assert self.others_ended.wait(20)
+        return self.respond([situation])[0]
+
+
+def test_a_remote_policy_keeps_no_other_episode_waiting(tmp_path):
+    policy = Remote(LINES)
+    with env_runner_of(tmp_path, steps=4) as env_runner:
+        expected = {t.key: t for t in run_episodes(DicePolicy(LINES), requests(5), env_runner)}
+        found = {}
+        for trajectory in run_episodes(policy, requests(5), env_runner, 3):
+            found[trajectory.key] = trajectory
+            if len(found) == 4:
+                policy.others_ended.set()
+    assert list(found)[-1] == "list/toy/0" and found == expected
+    assert set(policy.batches) == {1} and threading.get_ident() not in policy.threads
+
+
+def test_what_a_remote_policy_raises_ends_the_run_and_asks_for_nothing_more(tmp_path):
+    asked = []
+
+    class Failing(Remote):
+        def respond_to(self, situation):
+            asked.append(situation.seed)
+            raise RuntimeError("the budget is spent")
+
+    with env_runner_of(tmp_path) as env_runner, pytest.raises(RuntimeError, match="budget"):
+        list(run_episodes(Failing(LINES), requests(50), env_runner, 4))
+    assert len(asked) <= 4
 
 
 FAULT = Result(Status.SANDBOX_ERROR, error="no worker")
@@ -192,15 +260,3 @@ def test_turns_of_a_batch_share_leases_that_end_with_it(tmp_path):
     assert 1 <= len(first) <= 2 and 1 <= len(second) <= 2 and not first & second
     assert set(released) == first | second and len(released) == len(first | second)
     assert sandbox.jobs[-1].lease == "episode"
-
-
-def test_act_asks_once_for_all_turns(tmp_path):
-    policy = ListPolicy([say(final())])
-    with env_runner_of(tmp_path) as env_runner:
-        (state,) = env_runner.initial_states(["toy"])
-        turn = Turn(Situation(env_runner.environments["toy"].task, ()), state)
-        assert [s.after.done for s in env_runner.act(policy, [turn] * 3)] == ["final_answer"] * 3
-        assert env_runner.act(policy, []) == []
-        with pytest.raises(ValueError, match="3 turns, but 1 responses"):
-            env_runner.apply([turn] * 3, [Response("x")])
-    assert policy.batches == [3]

@@ -216,7 +216,9 @@ def test_a_stage_that_failed_goes_on_with_the_ideas_it_has(server, tmp_path):
 
     def stage():
         writer = LLMIdeaWriter(role_models(server, tmp_path).of("idea_writer"))
-        experiment = SimpleNamespace(held_in=tasks, idea_writer=writer, workdir=workdir, settings=settings)
+        experiment = SimpleNamespace(
+            tasks_of=lambda stage: tasks, idea_writer=writer, workdir=workdir, settings=settings
+        )
         return ideas._write_pools(experiment)
 
     server.answers = ["1. Use a forest.\n2. Scale.", "1. Use trees.", error(401, "no money")]
