@@ -87,6 +87,7 @@ MAY_LOAD = {
     # A run needs JAX anyway. Commands that don't train start at once.
     "experiments": "jax pandas docker",
     "experiments.figures": "scipy",
+    "experiments.figures.ablations": "jax docker",  # it checks that the runs are those of the suite
     "experiments.tasks": "pandas sklearn",
     **dict.fromkeys(("experiments.ablations", "experiments.configs", "experiments.cli.program"), ""),
 }

@@ -18,8 +18,9 @@ TAKE_WORDS = {
         "experiments.figures.result",
         "experiments.import_gguf",
         "experiments.figures.learning",
+        "experiments.figures.ablations",
     ),
-    *("experiments.sandbox", "experiments.tasks"),
+    *("experiments.runs", "experiments.sandbox", "experiments.tasks"),
 }
 
 # (command, exit status, what is said)

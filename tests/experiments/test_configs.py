@@ -15,7 +15,7 @@ from mlagent_jax.errors import UserError
 from mlagent_jax.grading.labels import read_truth
 
 ROOT = Path(__file__).parents[2]
-NO_CONFIGS = {"__init__.py", "compare.py"}
+NO_CONFIGS = {"__init__.py", "compare.py", "suite.py"}
 CONFIGS = sorted(
     path
     for folder in ("experiments/configs", "experiments/ablations")

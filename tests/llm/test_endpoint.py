@@ -280,13 +280,13 @@ def test_a_schema_is_asked_for_and_its_refusal_names_the_setting(server):
 
 
 def test_no_more_requests_are_under_way_than_allowed(server):
-    lock, under_way, most = threading.Lock(), [0], [0]
+    lock, under_way, most, two = threading.Lock(), [0], [0], threading.Barrier(2)
 
     def answer(request):
         with lock:
             under_way[0] += 1
             most[0] = max(most[0], under_way[0])
-        time.sleep(0.02)
+        two.wait(20)  # so that two are under way, whatever else the machine does
         with lock:
             under_way[0] -= 1
         return "hello"
