@@ -53,13 +53,13 @@ from mlagent_jax.errors import UserError
 from mlagent_jax.files import write_atomically
 from mlagent_jax.grading.grade import Invalid, grade, grade_whole
 from mlagent_jax.grading.metrics import METRICS
+from mlagent_jax.packages import default_cache_dir
 from mlagent_jax.pipelines.operations import catalogue
 from mlagent_jax.sandbox.cache import CachedSandbox, store_in
 from mlagent_jax.sandbox.open import open_sandbox
 from mlagent_jax.tasks.checks import check_micro, check_task
 from mlagent_jax.tasks.listing import describe, markdown_table, plain_table, summaries
 from mlagent_jax.tasks.loader import load_task
-from mlagent_jax.tasks.packages import default_cache_dir
 from mlagent_jax.tasks.preparation import prepare_task
 from mlagent_jax.tasks.suites import suite_names
 from mlagent_jax.tasks.user_table.new_task import NewTask, write_new_task

@@ -31,12 +31,12 @@ ARROWS = {
     # The environment, which knows nothing of models.
     "rewards": "errors fields grading tasks environment",
     "environment": "errors fields blobs sandbox.sandbox_worker sandbox grading tasks",
-    "tasks": "errors files fields sandbox grading",
+    "tasks": "errors files fields packages sandbox grading",
     "grading": "errors sandbox.sandbox_worker sandbox",
     "sandbox": "errors fields blobs single_flight sqlite_store sandbox.sandbox_worker",
     "sandbox.sandbox_worker": "",
     # The model, which knows nothing of agents.
-    "llm": "errors fields jsonl single_flight sqlite_store text parallel models generate",
+    "llm": "errors fields jsonl packages single_flight sqlite_store text parallel models generate",
     "serving": "text generate",
     "generate": "errors fields finite parallel nn models",
     "training": "errors fields finite run_folder parallel models",
@@ -54,6 +54,7 @@ ARROWS = {
     "folders": "",
     "files": "",
     "host_memory": "",
+    "packages": "errors",
     "single_flight": "",
     "sqlite_store": "",
     "errors": "",

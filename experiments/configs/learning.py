@@ -29,7 +29,7 @@ from ml_collections import ConfigDict
 
 from experiments.configs import quickstart
 from mlagent_jax.evaluation.criteria import Criterion
-from mlagent_jax.tasks.packages import default_cache_dir
+from mlagent_jax.packages import default_cache_dir
 from mlagent_jax.tasks.suites import OFFLINE
 
 CRITERIA = (

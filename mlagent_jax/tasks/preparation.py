@@ -19,8 +19,8 @@ from typing import Any
 from mlagent_jax.errors import UserError
 from mlagent_jax.files import write_atomically
 from mlagent_jax.grading.labels import array_path
+from mlagent_jax.packages import PackageReader
 from mlagent_jax.tasks.labelled import LabelledRows, PreparationError, SplitFiles
-from mlagent_jax.tasks.packages import PackageReader
 from mlagent_jax.tasks.splitting import SEED, SplitData, check_split, split_rows
 from mlagent_jax.tasks.task_file import TaskFile, read_task_file
 

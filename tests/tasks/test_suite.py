@@ -17,13 +17,13 @@ from sklearn.datasets import load_digits
 
 from mlagent_jax.grading.grade import Graded, grade
 from mlagent_jax.grading.metrics import METRICS
+from mlagent_jax.packages import default_cache_dir
 from mlagent_jax.sandbox.interface import Job, Status
 from mlagent_jax.sandbox.open import open_sandbox
 from mlagent_jax.tasks import checks as task_checks
 from mlagent_jax.tasks import leak_checks
 from mlagent_jax.tasks.listing import markdown_table, summaries
 from mlagent_jax.tasks.loader import load_task
-from mlagent_jax.tasks.packages import default_cache_dir
 from mlagent_jax.tasks.preparation import prepare_task
 from mlagent_jax.tasks.suites import suite_names
 from mlagent_jax.tasks.task_file import list_tasks, read_task_file

