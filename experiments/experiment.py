@@ -42,13 +42,13 @@ from mlagent_jax.models.hf import load_config, load_hf, save_hf
 from mlagent_jax.models.params import Params
 from mlagent_jax.models.qwen2 import init_params
 from mlagent_jax.models.sharding import param_shardings
+from mlagent_jax.packages import default_cache_dir
 from mlagent_jax.parallel import distributed
 from mlagent_jax.parallel.mesh import make_mesh, put
 from mlagent_jax.run_folder import LLM as LLM_STAGE
 from mlagent_jax.sandbox.cache import CachedSandbox, store_in
 from mlagent_jax.sandbox.open import open_sandbox
 from mlagent_jax.tasks.loader import load_task
-from mlagent_jax.tasks.packages import default_cache_dir
 from mlagent_jax.tasks.preparation import prepare_task
 from mlagent_jax.tasks.task import Task
 from mlagent_jax.text.chat import Message, check_trainable
@@ -74,6 +74,8 @@ class Experiment:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if "models" in self.__dict__:
+            self.models.interrupt()  # after Ctrl-C, threads may still wait for an answer
         self._resources.close()
 
     @cached_property
@@ -185,12 +187,12 @@ class Experiment:
         models, workers = self.models, self.settings.sandbox.workers
         # An action that waits for the coder's model needs a thread, and no place in the sandbox.
         waiting = 0 if models.is_scripted("coder") else self.settings.models.coder.parallel
-        return self._env_runner(self.coder, workers + waiting)
+        return self.env_runner_with(self.coder, workers + waiting)
 
     @cached_property
     def verbatim_env_runner(self) -> EnvRunner:
         """For agents that write whole scripts of the space of pipelines, such as searches."""
-        return self._env_runner(VerbatimCoder(), self.settings.sandbox.workers)
+        return self.env_runner_with(VerbatimCoder(), self.settings.sandbox.workers)
 
     def executions(self, agent: str) -> Executions:
         """By which an agent chooses or learns before it is evaluated."""
@@ -201,7 +203,8 @@ class Experiment:
             lambda title, total: ProgressBar(f"{agent}: {title}", total),
         )
 
-    def _env_runner(self, coder: Coder, threads: int) -> EnvRunner:
+    def env_runner_with(self, coder: Coder, threads: int) -> EnvRunner:
+        """For agents that act through this coder instead of the run's. threads: actions carried out at once."""
         environments = {
             task.name: Environment(task, self.sandbox, self.store, coder, grade, self.settings.episode)
             for task in self.all_tasks

@@ -54,8 +54,8 @@ class LLMCoder:
 
     def _report(self, text: str, question: str) -> str:
         return self._ask(
-            "You read files for an engineer. Report briefly what the file says on the request, and only "
-            "what is there.",
+            "You read files for an engineer. Report in two sentences at most what the file says on the request, and "
+            "only what is there.",
             f"The file, or reports on parts of it:\n{text}\n\nThe request:\n{question}",
             _some_text,
             "the assistant gave no report",

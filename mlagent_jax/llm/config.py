@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 from mlagent_jax.fields import setting
 
-SCRIPTED, ENDPOINT, CHECKPOINT = "scripted", "endpoint", "checkpoint"
+SCRIPTED, ENDPOINT, CHECKPOINT, LOCAL = "scripted", "endpoint", "checkpoint", "local"
 ROLES = ("expert", "coder", "idea_writer", "agent")
 TOKEN_LIMITS = ("auto", "max_tokens", "max_completion_tokens")
 CALLS_MB = 4096.0
+DEFAULT_LOCAL = "qwen2.5-coder-1.5b"
 _MILLION = 1_000_000
 
 
@@ -37,8 +38,12 @@ class ModelConfig:
     """One role's model.
 
     backend: "scripted" for the built-in stand-in, which costs nothing; "endpoint" for an OpenAI-compatible server;
-        "checkpoint" for a folder of weights in our own engine, on this machine.
-    model: its name at the endpoint, or the checkpoint's folder (Hugging Face safetensors and tokenizer).
+        "checkpoint" for a folder of weights in our own engine, on this machine; "local" for a small model that
+        llama.cpp serves on this machine, as long as the run needs it.
+    model: its name at the endpoint, or the checkpoint's folder (Hugging Face safetensors and tokenizer), or the local
+        model: qwen2.5-coder-1.5b, qwen2.5-coder-0.5b, the path of a GGUF file, or OWNER/REPOSITORY:FILE.gguf on the
+        Hugging Face hub; "" for the first. Roles with the same local model share one server, with the largest of
+        their settings.
     base_url: of the endpoint, such as "http://localhost:8000/v1"; "" for OpenAI's.
     api_key_variable: the environment variable with the endpoint's key. "": OPENAI_API_KEY for OpenAI's endpoint, and
         no key for another.
@@ -47,14 +52,17 @@ class ModelConfig:
     context_tokens: the model's context; an episode ends before its history exceeds it, assuming 3 characters per token.
     token_limit: the name by which the endpoint wants `max_tokens`. "auto": max_tokens, or max_completion_tokens once
         the endpoint has answered that it wants that.
-    parallel: the number of concurrent requests.
+    parallel: the number of concurrent requests. A local model's cache has room for one of `context_tokens`, and for
+        that many of 4,096.
     timeout_seconds: after which a request to the endpoint is given up, when its next part arrives or none does for as
-        long: so it takes at most twice as long once the answer begins.
+        long: so it takes at most twice as long once the answer begins. A local model has a second for each of
+        `max_tokens` at least.
     retries: after the first attempt, with growing pauses, or those that the server asks for.
     dtype: of a checkpoint's weights, cache and computation.
+    threads: of a local model; 0 for one on each core.
     """
 
-    backend: str = setting(SCRIPTED, choices=(SCRIPTED, ENDPOINT, CHECKPOINT))
+    backend: str = setting(SCRIPTED, choices=(SCRIPTED, ENDPOINT, CHECKPOINT, LOCAL))
     model: str = setting("")
     base_url: str = setting("", defines_run=False)
     api_key_variable: str = setting("", defines_run=False)
@@ -67,6 +75,11 @@ class ModelConfig:
     timeout_seconds: float = setting(120.0, above=0, defines_run=False)
     retries: int = setting(5, at_least=0, at_most=100, defines_run=False)
     dtype: str = setting("float32", choices=("float32", "bfloat16"))
+    threads: int = setting(0, at_least=0, at_most=1024, defines_run=False)
+
+    def __post_init__(self) -> None:
+        if self.backend == LOCAL and not self.model:
+            object.__setattr__(self, "model", DEFAULT_LOCAL)
 
 
 @dataclass(frozen=True)
@@ -94,7 +107,7 @@ class ExpertConfig(ModelConfig):
 class AgentConfig(ExpertConfig):
     """The model that is evaluated as agent "llm"; as the expert's, but never scripted."""
 
-    backend: str = setting(ENDPOINT, choices=(ENDPOINT, CHECKPOINT))
+    backend: str = setting(ENDPOINT, choices=(ENDPOINT, CHECKPOINT, LOCAL))
 
 
 @dataclass(frozen=True)
@@ -133,7 +146,7 @@ class ModelsConfig:
         found = [problem for role, config in used.items() for problem in _problems(role, config)]
         found += [
             f"config.models.{role}.model is {self.of(role).model!r}, but config.models.{role}.backend is 'scripted', "
-            "which needs no model; set it to endpoint or checkpoint"
+            "which needs no model; set it to endpoint, checkpoint or local"
             for role in ROLES
             if self.of(role).backend == SCRIPTED and self.of(role).model
         ]

@@ -6,6 +6,7 @@ than a minute (`Retry-After`). So retries are done here.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import threading
@@ -169,6 +170,14 @@ class Endpoint:
         )
 
 
+def check_client(role: str) -> None:
+    """Raises ModelError if the client of endpoints is not installed. role: for the message."""
+    if importlib.util.find_spec("openai") is None:
+        raise ModelError(
+            f"config.models.{role} is an endpoint, which needs the openai package: pip install 'mlagent-jax[endpoint]'"
+        )
+
+
 def endpoint_address(config: ModelConfig) -> str:
     """The address that requests go to, as far as it is configured; "" for OpenAI's."""
     return (config.base_url or os.environ.get("OPENAI_BASE_URL", "")).rstrip("/")
@@ -188,12 +197,9 @@ def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def _client(role: str, config: ModelConfig) -> openai.OpenAI:
     where = f"config.models.{role}"
-    try:
-        import openai
-    except ImportError:
-        raise ModelError(
-            f"{where} is an endpoint, which needs the openai package: pip install 'mlagent-jax[endpoint]'"
-        ) from None
+    check_client(role)
+    import openai
+
     if not config.model:
         raise ModelError(f"{where} has no model: set {where}.model to its name at the endpoint")
     if config.base_url and not _is_address(config.base_url):
@@ -217,7 +223,14 @@ def _client(role: str, config: ModelConfig) -> openai.OpenAI:
         base_url=config.base_url or None,
         max_retries=0,
         timeout=config.timeout_seconds,
+        # No proxy reaches this machine's own servers, wherever the environment sends other requests.
+        http_client=openai.DefaultHttpxClient(trust_env=False) if _is_loopback(config.base_url) else None,
     )
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host == "localhost" or host.startswith("127.") or host == "::1"
 
 
 def _is_address(url: str) -> bool:

@@ -20,7 +20,7 @@ TAKE_WORDS = {
         "experiments.figures.learning",
         "experiments.figures.ablations",
     ),
-    *("experiments.runs", "experiments.sandbox", "experiments.tasks"),
+    *("experiments.local_llm", "experiments.runs", "experiments.sandbox", "experiments.tasks"),
 }
 
 # (command, exit status, what is said)
@@ -71,6 +71,10 @@ REFUSED = [
     (["experiments.plan", f"--config={TINY}", "--target=h100-8", "--stages=ppo,sft"], 1, "sft,ppo"),
     (["experiments.serve", "--checkpoint=/tmp", "8000"], 2, "the argument '8000' has no meaning here"),
     (["experiments.serve"], 2, "checkpoint"),
+    (["experiments.local_llm", "a", "b"], 2, "expected one model, but got a b"),
+    (["experiments.local_llm", "qwen"], 1, "'qwen' is no local model"),
+    (["experiments.live", "--held_in="], 1, "config.tasks.held_in"),
+    (["experiments.live", "--coder=qwen"], 1, "config.models.coder: 'qwen' is no local model"),
     (["experiments.tasks", "list", "--csv=a.csv"], 1, "--csv is not a flag of list"),
     (["experiments.tasks", "new", "x", "--suite=offline"], 1, "--suite is not a flag of new"),
     (["experiments.tasks", "list", "ames", "--suite=offline"], 1, "--suite=offline cannot be combined with"),
@@ -89,7 +93,10 @@ REFUSED = [
 ]
 
 
-NEEDED = {"experiments.serve": ["--checkpoint=/nowhere"]}
+NEEDED = {
+    "experiments.serve": ["--checkpoint=/nowhere"],
+    "experiments.benchmarks.coder": ["--workdir=/nowhere"],
+}
 WITH_A_STRAY_WORD = {program: [program, *NEEDED.get(program, []), "stray"] for program in PROGRAMS}
 
 

@@ -10,6 +10,7 @@ from experiments.import_gguf import import_gguf
 from mlagent_jax.generate.config import EngineConfig
 from mlagent_jax.generate.engine import Engine
 from mlagent_jax.generate.sampling import SamplingParams
+from mlagent_jax.llm.backend import ChatRequest
 from mlagent_jax.models.config import qwen2_5
 from mlagent_jax.models.hf import load_hf
 from mlagent_jax.models.qwen2 import forward, unembedding
@@ -32,6 +33,19 @@ CHATS = {
         ("user", "\n\n  and <|im_end|>?"),
     ],
 }
+
+QUESTIONS = (
+    "Write a Python function that adds two numbers.",
+    "What is the capital of France?",
+    "Name three models of scikit-learn.",
+    "What does pandas.read_csv return?",
+    "What is 12 + 30? Answer with the number.",
+    "Which Python keyword defines a function?",
+    "How do I sort a list in Python?",
+    "What does the accuracy of a classifier measure?",
+    "Write a for loop in Python that prints 1 to 5.",
+    "你好!请用一句话介绍你自己。",
+)
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +133,14 @@ def test_greedy_answers_are_those_of_transformers(ours, theirs, tokenizer):
     assert "def add" in response_text(tokenizer, made[0].tokens) + response_text(
         tokenizer, made[1].tokens
     ) or ("2035" in response_text(tokenizer, made[1].tokens))
+
+
+def test_greedy_answers_are_those_of_llama_cpp(ours, tokenizer, served):
+    """Which computes with the weights as they are, in 4 bits and more."""
+    chats = [messages([("user", text)]) for text in QUESTIONS]
+    engine = Engine(ours[0], ENGINE, make_mesh(MeshConfig()))
+    engine.load(ours[1])
+    prompts = [encode_prompt(tokenizer, chat).tolist() for chat in chats]
+    made = engine.generate(prompts, (0,) * len(prompts), NEW, tokenizer.stop_ids, SamplingParams(0.0))
+    expected = [served.ask(ChatRequest(tuple(chat), NEW, 0.0)).text for chat in chats]
+    assert [response_text(tokenizer, answer.tokens) for answer in made] == expected
