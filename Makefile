@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/quickstart
+# Where `make live` keeps what it shows.
+LIVE ?= runs/live
 PINNED ?= 0
 # Test files run side by side, each whole in one process.
 JOBS ?= 2
@@ -14,12 +16,16 @@ IS_PINNED = $(filter-out 0 no false,$(PINNED))
 PINS = $(if $(IS_PINNED),--constraint constraints.txt)
 STAMP = $(VENV)/.installed$(if $(IS_PINNED),-pinned)
 
-.PHONY: install quickstart test test-all lint benchmarks figures constraints clean clean-runs
+.PHONY: install quickstart live test test-all lint benchmarks figures constraints clean clean-runs
 
 install: $(STAMP)
 
 quickstart: $(STAMP)
 	$(VENV)/bin/python -m experiments.run --config=experiments/configs/quickstart.py --workdir=$(RUN)
+
+# The policy of the run in RUN, or the scripted expert, directs a real language model that writes code.
+live: $(STAMP)-local
+	$(VENV)/bin/python -m experiments.live --run=$(RUN) --workdir=$(LIVE)
 
 test: lint
 	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not slow" $(TESTS)
@@ -64,6 +70,10 @@ $(STAMP)-test: pyproject.toml $(if $(IS_PINNED),constraints.txt) | $(VENV)/bin/p
 	rm -f $(VENV)/.installed*
 	$(PIP) install $(PINS) -e ".[test]"
 	touch $@ $(STAMP)
+
+$(STAMP)-local: $(STAMP)
+	$(PIP) install $(PINS) -e ".[local]"
+	touch $@
 
 # What can be made again at no cost but time to install. Runs stay: they may be hours of training.
 clean:

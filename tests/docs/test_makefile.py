@@ -55,6 +55,12 @@ def test_all_tests_run_in_as_many_processes_as_the_fast_ones(tmp_path):
         assert " -m pytest -n 7 " in planned(tmp_path, target, "JOBS=7")
 
 
+def test_live_installs_what_local_models_need_and_names_the_run(tmp_path):
+    lines = planned(tmp_path, "live", "RUN=runs/mine", "PINNED=1").splitlines()
+    assert [line for line in lines if line.endswith('install --constraint constraints.txt -e ".[local]"')]
+    assert lines[-1].endswith("-m experiments.live --run=runs/mine --workdir=runs/live")
+
+
 def test_cleaning_leaves_runs_alone(tmp_path):
     removed = planned(tmp_path, "clean").split()
     assert removed[:2] == ["rm", "-rf"] and ".mypy_cache" in removed
