@@ -53,7 +53,9 @@ STAGE, AGENT = "evaluate", "ppo"
 def main(argv: Sequence[str]) -> int:
     del argv
     logging.set_verbosity(logging.INFO)
-    logging.get_absl_handler().addFilter(lambda record: record.name != "httpx")  # each request of the coder's
+    logging.get_absl_handler().addFilter(
+        lambda record: not record.name.startswith("httpx")
+    )  # each request of the coder's
     try:
         _run()
     except KeyboardInterrupt:
@@ -88,8 +90,10 @@ def live_settings(run: Workdir | None) -> Settings:
     """
     config = ConfigDict(json.loads(run.config.read_text())) if run else quickstart.get_config()
     config.seed, config.seeds = SEED.value, ()
-    config.tasks.held_in, config.tasks.held_out = tuple(HELD_IN.value), tuple(HELD_OUT.value)
-    config.tasks.validation, config.evaluate.temperatures, config.evaluate.variants = (), (), ()
+    where = {name: config.tasks[name] for name in ("folder", "data_dir", "micro") if name in config.tasks}
+    tasks = {"held_in": tuple(HELD_IN.value), "held_out": tuple(HELD_OUT.value)}
+    config.tasks = ConfigDict(where | tasks)
+    config.evaluate.temperatures, config.evaluate.variants, config.evaluate.every = (), (), 0
     config.episode.steps = config.prompt.max_steps = STEPS.value
     config.evaluate.temperature = TEMPERATURE.value
     config.evaluate.agents = (AGENT if run else "expert",)
@@ -103,8 +107,8 @@ def live_settings(run: Workdir | None) -> Settings:
 def show(experiment: Experiment, policy: Policy, console: Console) -> None:
     """Runs an episode of each task that is not stored yet, and shows it."""
     settings, workdir = experiment.settings, experiment.workdir
-    requests = episode_requests(settings.seed, experiment.tasks, 1)
-    view = LiveView(console, experiment.tasks, settings.prompt.thought)
+    requests = episode_requests(settings.seed, experiment.tasks_of(STAGE), 1)
+    view = LiveView(console, experiment.tasks_of(STAGE), settings.prompt.thought)
     env_runner = experiment.env_runner_with(view.coder(experiment.coder), threads=1)
     with TrajectoryLog(workdir.evaluation_trajectories) as log:
         stored = log.keys()
@@ -132,7 +136,7 @@ def _report(experiment: Experiment) -> None:
     workdir = experiment.workdir
     found = list(latest_trajectories(workdir.evaluation_trajectories, missing_ok=True).values())
     if found:
-        scores = score_trajectories(found, experiment.tasks, seed=experiment.settings.seed)
+        scores = score_trajectories(found, experiment.tasks_of(STAGE), seed=experiment.settings.seed)
         write_scores(workdir.scores, scores)
         print(headline_table(scores))
     print(f"The report is {write_report(workdir.root, workdir.report)}")

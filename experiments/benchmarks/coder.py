@@ -103,7 +103,7 @@ def main(argv: Sequence[str]) -> int:
         experiment.models.check(["coder"])
         experiment.require_sandbox()
         found = []
-        for edit in measure(experiment, experiment.tasks, EDITS.value):
+        for edit in measure(experiment, experiment.tasks_of("evaluate"), EDITS.value):
             found.append(edit)
             print(
                 f"{edit.task.name} {edit.operation}: {edit.instruction}\n    {edit.result[:_SHOWN_CHARS]}"
