@@ -53,9 +53,6 @@ STAGE, AGENT = "evaluate", "ppo"
 def main(argv: Sequence[str]) -> int:
     del argv
     logging.set_verbosity(logging.INFO)
-    logging.get_absl_handler().addFilter(
-        lambda record: not record.name.startswith("httpx")
-    )  # each request of the coder's
     try:
         _run()
     except KeyboardInterrupt:

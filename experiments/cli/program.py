@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import sys
 from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
@@ -28,6 +29,7 @@ def run_program(main: Main, positional: bool = False) -> None:
     positional: whether the program takes positional arguments; if not, any is an error. A UserError and a full disk are
     reported without a traceback.
     """
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # else it logs each request to a language model
     app.run(_with_plain_errors(main), flags_parser=lambda argv: parse(argv, positional))
 
 
