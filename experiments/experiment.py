@@ -127,7 +127,9 @@ class Experiment:
 
     @cached_property
     def coder(self) -> Coder:
-        return ScriptedCoder() if self.models.is_scripted("coder") else LLMCoder(self.models.of("coder"))
+        if self.models.is_scripted("coder"):
+            return ScriptedCoder()
+        return LLMCoder(self.models.of("coder"), self.settings.models.coder.answer)
 
     @cached_property
     def expert(self) -> Policy:

@@ -12,6 +12,7 @@ from typing import TypeVar
 from absl import logging
 
 from mlagent_jax.agent import answers
+from mlagent_jax.agent.search_replace import FORM, apply_blocks
 from mlagent_jax.agent.whole_script import UnusableAnswerError, find_script
 from mlagent_jax.environment.coder import CoderError, CoderUnavailableError
 from mlagent_jax.llm.backend import Answer, ModelUnavailableError, TooLongError
@@ -27,20 +28,31 @@ T = TypeVar("T")
 class LLMCoder:
     """Implements `Coder`.
 
+    answer: "script" or "blocks", see `CoderConfig`.
     Raises CoderUnavailableError if the server is down, and ModelError if the user's configuration is wrong.
     """
 
     writes_free_code = True
 
-    def __init__(self, model: ChatModel) -> None:
+    def __init__(self, model: ChatModel, answer: str = "script") -> None:
         self.name = model.config.model
         self._model = model
+        self._answers_in_blocks = answer == "blocks"
 
     def edit(self, script: str, instruction: str) -> str:
+        user = f"The script:\n```python\n{script}\n```\n\nThe instruction:\n{instruction}"
+        if self._answers_in_blocks:
+            return self._ask(
+                "You edit Python scripts. Answer with blocks of this form and nothing else:\n"
+                f"{FORM}\nSearch for whole lines. Change only what the instruction asks for, and import what you use.",
+                user,
+                lambda answer: apply_blocks(answer.text, script),
+                "the assistant did not answer with blocks that fit",
+            )
         return self._ask(
             "You edit Python scripts. Answer with the whole edited script in one ```python fence and nothing "
             "else. Change only what the instruction asks for.",
-            f"The script:\n```python\n{script}\n```\n\nThe instruction:\n{instruction}",
+            user,
             lambda answer: find_script(answer.text, script),
             "the assistant did not answer with a whole script",
         )

@@ -111,6 +111,16 @@ class AgentConfig(ExpertConfig):
 
 
 @dataclass(frozen=True)
+class CoderConfig(ModelConfig):
+    """The coder. answer: what it writes: the whole edited "script", or search-and-replace "blocks", which are shorter.
+
+    A whole script is taken from a coder that was asked for blocks, too.
+    """
+
+    answer: str = setting("script", choices=("script", "blocks"))
+
+
+@dataclass(frozen=True)
 class ModelsConfig:
     """Who plays each role, and what the models' calls may cost.
 
@@ -127,7 +137,7 @@ class ModelsConfig:
     cache_dir: str = setting("", defines_run=False)
     cache_mb: float = setting(CALLS_MB, at_least=1, defines_run=False)
     expert: ExpertConfig = field(default_factory=ExpertConfig)
-    coder: ModelConfig = field(default_factory=ModelConfig)
+    coder: CoderConfig = field(default_factory=CoderConfig)
     idea_writer: IdeaWriterConfig = field(default_factory=IdeaWriterConfig)
     agent: AgentConfig = field(default_factory=AgentConfig)
 

@@ -116,6 +116,19 @@ def test_the_coder_is_asked_again_with_a_word_on_what_was_wrong(server, first):
     assert after.startswith(before) and "Your last answer can't be used: " in after
 
 
+def test_a_coder_may_answer_in_blocks_and_hears_what_does_not_fit(server):
+    line = script(1.0).splitlines()[-1]
+    wrong, right = (
+        f"<<<<<<< SEARCH\n{old}\n=======\n{line}  # kept\n>>>>>>> REPLACE" for old in ("x = 5", line)
+    )
+    server.answers = [wrong, right]
+    edited = LLMCoder(model_of(server), "blocks").edit(script(1.0), "say that it is kept")
+    assert edited == script(1.0).replace(line, f"{line}  # kept")
+    first, second = (request["messages"] for request in server.requests)
+    assert "<<<<<<< SEARCH" in first[0]["content"]
+    assert "searches for lines that the script does not have (x = 5)" in second[1]["content"]
+
+
 def test_an_agent_is_told_what_the_coder_said_instead(server):
     server.answers = [{"content": None, "refusal": "I will not write that"}]
     with pytest.raises(
