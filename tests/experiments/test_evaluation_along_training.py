@@ -27,7 +27,8 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_along_training_the_policy_is_evaluated_and_trained_as_without(tmp_path, monkeypatch):
     with scripted(tiny.get_config(), tmp_path / "without", **SMALL) as experiment:
         run_stages(experiment, STAGES)
