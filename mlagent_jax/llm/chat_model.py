@@ -116,9 +116,10 @@ class ChatModel:
                 raise
             usage = replace(answer.usage, dollars=self._dollars(answer.usage, most))
             try:
-                stored = self._store.put(key, asdict(replace(answer, usage=usage)))
-            finally:  # money that is spent shows, even if the answer cannot be stored
+                # First, so that whatever ends the process between the two hides no money that is spent.
                 self._usage.add(self.role, usage)
+            finally:
+                stored = self._store.put(key, asdict(replace(answer, usage=usage)))
         return replace(_answer(stored), usage=usage)
 
     def _dollars(self, usage: Usage, most: float) -> float:

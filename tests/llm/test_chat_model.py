@@ -139,6 +139,24 @@ def test_without_a_price_for_cached_tokens_they_cost_what_others_do():
     assert Prices(input=3.0, cached_input=0.0).dollars(1e6, 0, 5e5) == pytest.approx(1.5)
 
 
+def test_a_kill_between_the_count_and_the_store_hides_no_money(server, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(*_):
+        raise Killed
+
+    server.answers = ["hello"]
+    models = role_models(server, tmp_path, price=PRICE)
+    monkeypatch.setattr(CallStore, "put", killed)
+    with pytest.raises(Killed):
+        models.of("coder").ask(HI)
+    monkeypatch.undo()
+    assert read_usage(tmp_path / "llm/metrics.jsonl")["coder"].dollars == pytest.approx(CALL)
+    assert role_models(server, tmp_path, price=PRICE).of("coder").ask(HI).text == "hello"
+    assert read_usage(tmp_path / "llm/metrics.jsonl")["coder"].dollars == pytest.approx(2 * CALL)
+
+
 def test_a_budget_stops_before_it_is_exceeded_and_a_higher_one_resumes(server, tmp_path):
     limits = {"price": PRICE, "max_tokens": 5}  # so a call costs at most a little more than CALL
     models = role_models(server, tmp_path, budget=2.5 * CALL, **limits)
