@@ -25,6 +25,21 @@ _REMINDER = "Mind what was asked for, and leave out all explanations."
 T = TypeVar("T")
 
 
+_Form = tuple[
+    str, Callable[[str, str], str], str
+]  # how to answer, what finds the script, what an agent is told
+_SCRIPT: _Form = (
+    "Answer with the whole edited script in one ```python fence, from its first line to its last, and nothing else.",
+    find_script,
+    "the assistant did not answer with a whole script",
+)
+_BLOCKS: _Form = (
+    f"Answer with blocks of this form and nothing else; search for whole lines:\n{FORM}\n",
+    apply_blocks,
+    "the assistant did not answer with blocks that fit",
+)
+
+
 class LLMCoder:
     """Implements `Coder`.
 
@@ -40,21 +55,25 @@ class LLMCoder:
         self._answers_in_blocks = answer == "blocks"
 
     def edit(self, script: str, instruction: str) -> str:
-        user = f"The script:\n```python\n{script}\n```\n\nThe instruction:\n{instruction}"
-        if self._answers_in_blocks:
-            return self._ask(
-                "You edit Python scripts. Answer with blocks of this form and nothing else:\n"
-                f"{FORM}\nSearch for whole lines. Change only what the instruction asks for, and import what you use.",
-                user,
-                lambda answer: apply_blocks(answer.text, script),
-                "the assistant did not answer with blocks that fit",
-            )
+        """An answer that changes nothing is asked for again, once: small models like to copy what they read."""
+        form, find, fault = _BLOCKS if self._answers_in_blocks else _SCRIPT
+        was_copied = False
+
+        def changed(answer: Answer) -> str:
+            nonlocal was_copied
+            edited = find(answer.text, script)
+            if edited.strip() == script.strip() and not was_copied:
+                was_copied = True
+                raise UnusableAnswerError("it is the script as it was, so the instruction is not carried out")
+            return edited
+
         return self._ask(
-            "You edit Python scripts. Answer with the whole edited script in one ```python fence and nothing "
-            "else. Change only what the instruction asks for.",
-            user,
-            lambda answer: find_script(answer.text, script),
-            "the assistant did not answer with a whole script",
+            f"You edit Python scripts. {form} Make the change that the instruction asks for and no other: replace the "
+            "code that it concerns, and import every name that you use.",
+            f"The instruction: {instruction}\n\nThe script:\n```python\n{script}\n```\n\nCarry out the instruction: "
+            f"{instruction}",
+            changed,
+            fault,
         )
 
     def understand(self, text: str, question: str) -> str:

@@ -129,6 +129,16 @@ def test_a_coder_may_answer_in_blocks_and_hears_what_does_not_fit(server):
     assert "searches for lines that the script does not have (x = 5)" in second[1]["content"]
 
 
+def test_a_copy_of_the_script_is_asked_for_again_once(server):
+    copied, changed = (f"```python\n{text}```" for text in (script(1.0), NEW))
+    server.answers = [copied, changed]
+    assert LLMCoder(model_of(server)).edit(script(1.0), "predict twelve") == NEW
+    assert "it is the script as it was" in server.requests[1]["messages"][1]["content"]
+    server.answers = [copied]
+    assert LLMCoder(model_of(server)).edit(script(1.0), "predict one") == script(1.0)
+    assert len(server.requests) == 4
+
+
 def test_an_agent_is_told_what_the_coder_said_instead(server):
     server.answers = [{"content": None, "refusal": "I will not write that"}]
     with pytest.raises(
