@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
 
 from absl import flags, logging
 from ml_collections import ConfigDict
@@ -113,9 +114,11 @@ def show(experiment: Experiment, policy: Policy, console: Console) -> None:
         if not missing:
             console.print(f"All episodes are in {workdir.root}; another --workdir and --seed show others.")
         try:
-            for trajectory in run_episodes(view.policy(policy), missing, env_runner, 1, view.stepped):
-                log.append(trajectory)
-                view.ended(trajectory)
+            shown = run_episodes(view.policy(policy), missing, env_runner, 1, view.stepped)
+            with closing(shown) as episodes:
+                for trajectory in episodes:
+                    log.append(trajectory)
+                    view.ended(trajectory)
         finally:
             view.done()
     workdir.mark_done(STAGE, {"episodes": len(requests)} | experiment.execution_counts())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -73,14 +74,14 @@ def run_missing(
                     if not missing:
                         break
                     cut_short = []
-                    for trajectory in run_episodes(
-                        policy, missing, env_runner or experiment.env_runner, batch, log_each
-                    ):
-                        log.append(trajectory)
-                        if trajectory.is_masked:
-                            cut_short.append(trajectory.key)
-                        if attempt == 0:
-                            bar.advance(_note(trajectory, experiment.models.spent()))
+                    runner = env_runner or experiment.env_runner
+                    with closing(run_episodes(policy, missing, runner, batch, log_each)) as episodes:
+                        for trajectory in episodes:
+                            log.append(trajectory)
+                            if trajectory.is_masked:
+                                cut_short.append(trajectory.key)
+                            if attempt == 0:
+                                bar.advance(_note(trajectory, experiment.models.spent()))
                     missing = [r for r in missing if episode_key(policy.name, r.task, r.index) in cut_short]
         found = latest_trajectories(path)
     planned = [found[key] for key in keys]

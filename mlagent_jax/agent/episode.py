@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from functools import partial
+from itertools import compress, islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -96,6 +97,7 @@ class EnvRunner:
         self._retries = retries
         self._retry_seconds = retry_seconds
         self.threads = threads
+        self._initial: dict[str, Future[EnvState]] = {}
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="environment")
 
     def apply(self, turns: Sequence[Turn], responses: Sequence[Response]) -> list[Step]:
@@ -124,12 +126,23 @@ class EnvRunner:
         """Takes a step in the background: the step, and the seconds that it took. The turn needs a lease of its own."""
         return self._pool.submit(self._timed, turn, response)
 
+    def begin(self, name: str) -> Future[EnvState]:
+        """The initial state of a task, in the background unless it is known. Raises ValueError for an unknown task.
+
+        The result raises StarterError.
+        """
+        if name not in self.environments:
+            raise ValueError(f"there is no task {name!r}; the tasks are {', '.join(self.environments)}")
+        known = self._initial.get(name)
+        if known is None or (known.done() and (known.cancelled() or known.exception() is not None)):
+            known = self._initial[name] = self._pool.submit(self.environments[name].initial_state)
+        own: Future[EnvState] = Future()
+        known.add_done_callback(partial(_pass_on, own))
+        return own
+
     def initial_states(self, names: Sequence[str]) -> list[EnvState]:
         """The initial state of each task. Raises StarterError, and ValueError for a task without an environment."""
-        for name in names:
-            if name not in self.environments:
-                raise ValueError(f"there is no task {name!r}; the tasks are {', '.join(self.environments)}")
-        return list(self._pool.map(lambda name: self.environments[name].initial_state(), names))
+        return [state.result() for state in [self.begin(name) for name in names]]
 
     def scale(self, name: str) -> Scale:
         """The scale of rewards on a task. Raises RewardScaleError."""
@@ -190,7 +203,18 @@ class EnvRunner:
         return environment.step(turn.state, action, turn.lease)
 
 
-@dataclass
+def _pass_on(own: Future[EnvState], known: Future[EnvState]) -> None:
+    """Several episodes may begin with one result, and each may be given up by itself."""
+    if not own.set_running_or_notify_cancel():
+        return
+    error = CancelledError() if known.cancelled() else known.exception()
+    if error is None:
+        own.set_result(known.result())
+    else:
+        own.set_exception(error)
+
+
+@dataclass(eq=False)
 class _Episode:
     """An unfinished episode."""
 
@@ -247,32 +271,35 @@ def run_episodes(
     env_runner: EnvRunner,
     parallel: int = 8,
     on_step: Callable[[StepRecord], None] = lambda record: None,
-) -> Iterator[Trajectory]:
+) -> Generator[Trajectory, None, None]:
     """Runs the requested episodes, at most `parallel` at a time, and yields each as soon as it has ended.
 
     No episode waits for another one's action. A `RemotePolicy` is asked for each episode by itself, in a thread of its
-    own. Any other policy is asked in this thread, for all episodes together that wait for it by the time that the
-    environment's threads have hardly anything left to do.
+    own. Any other policy is asked in this thread, for several episodes together; see `_Flight.room`.
 
     An episode that an infrastructure fault ended has `ended == "infrastructure"`, `meta["infrastructure"]`, and a last
     step with that outcome and no reward. Count it, but do not score it.
 
-    on_step: called for every step.
+    on_step: called for every step. Close the generator if you leave it early: that asks for nothing more, and waits for
+    the answers that have been asked for, which may cost money and are stored by whoever asked.
     """
     waiting, ready = iter(requests), list[_Episode]()
-    with _Flight(policy, env_runner, parallel) as flight:
+    with _Flight(policy, env_runner) as flight:
         while True:
-            ready += _begin(list(islice(waiting, parallel - len(ready) - len(flight))), env_runner)
-            if ready and flight.has_room:
-                fitting = [episode for episode in ready if policy.fits(episode.turn.situation)]
-                for episode in ready:
-                    if episode not in fitting:
-                        env_runner.release(episode.request.task, episode.lease)
-                        yield episode.trajectory(policy.name, "context_limit")
-                flight.ask(fitting)
-                ready = []
+            for request in islice(waiting, parallel - len(ready) - len(flight)):
+                flight.begin(request)
+            if count := flight.room(len(ready)):
+                now, ready = ready[:count], ready[count:]
+                fits = [policy.fits(episode.turn.situation) for episode in now]
+                for episode in compress(now, (not fit for fit in fits)):
+                    env_runner.release(episode.request.task, episode.lease)
+                    yield episode.trajectory(policy.name, "context_limit")
+                flight.ask(list(compress(now, fits)))
             elif flight:
                 for episode, record in flight.completed():
+                    if record is None:
+                        ready.append(episode)
+                        continue
                     on_step(record)
                     if episode.ended:
                         env_runner.release(episode.request.task, episode.lease)
@@ -284,21 +311,35 @@ def run_episodes(
 
 
 class _Flight:
-    """Episodes whose next action is being asked for, or carried out. Leaving it ends what has not begun."""
+    """Episodes that begin, whose next action is being asked for, or whose action is carried out."""
 
-    def __init__(self, policy: Policy, env_runner: EnvRunner, parallel: int) -> None:
+    def __init__(self, policy: Policy, env_runner: EnvRunner) -> None:
         self._policy, self._env_runner = policy, env_runner
+        self._beginning: dict[Future[EnvState], EpisodeRequest] = {}
         self._asking: dict[Future[Response], tuple[_Episode, float]] = {}
         self._acting: dict[Future[tuple[Step, float]], tuple[_Episode, Response, float]] = {}
-        self._threads = ThreadPoolExecutor(parallel, "policy") if isinstance(policy, RemotePolicy) else None
+        self._threads: ThreadPoolExecutor | None = None
+        if isinstance(policy, RemotePolicy):
+            self._threads = ThreadPoolExecutor(policy.parallel, "policy")
 
     def __len__(self) -> int:
-        return len(self._asking) + len(self._acting)
+        return len(self._futures())
 
-    @property
-    def has_room(self) -> bool:
-        """Whether to ask for further actions now. Later, more episodes can be asked for together."""
-        return self._threads is not None or len(self._acting) < 2 * self._env_runner.threads
+    def room(self, ready: int) -> int:
+        """How many of the `ready` episodes to ask for now.
+
+        A remote policy: as many as it has threads; what would wait for one could not be called back. Any other: all or
+        none. Later, more of them can be asked for together, which costs a model hardly more than a single one. So they
+        wait until they are half of those in flight, unless half of the environment's threads have nothing to do; and as
+        long as each thread has an action waiting.
+        """
+        if isinstance(self._policy, RemotePolicy):
+            return min(ready, self._policy.parallel - len(self._asking))
+        acting, threads = len(self._acting), self._env_runner.threads
+        return ready if acting < threads // 2 or acting < min(2 * threads, ready + 1) else 0
+
+    def begin(self, request: EpisodeRequest) -> None:
+        self._beginning[self._env_runner.begin(request.task)] = request
 
     def ask(self, episodes: Sequence[_Episode]) -> None:
         began = time.monotonic()
@@ -311,9 +352,12 @@ class _Flight:
             for episode, response in zip(episodes, responses, strict=True):
                 self._act(episode, response, time.monotonic() - began)
 
-    def completed(self) -> Iterator[tuple[_Episode, StepRecord]]:
-        """Waits until anything has completed. Yields the steps that have, which their episodes then include."""
+    def completed(self) -> Iterator[tuple[_Episode, StepRecord | None]]:
+        """Waits until anything has completed. Yields episodes that have begun, and steps, which theirs then include."""
         done, _ = wait(self._futures(), return_when=FIRST_COMPLETED)
+        for state in [each for each in self._beginning if each in done]:
+            request = self._beginning.pop(state)
+            yield _Episode(request, self._env_runner.environments[request.task].task, state.result()), None
         for answer in [each for each in self._asking if each in done]:
             episode, began = self._asking.pop(answer)
             response = answer.result()
@@ -326,7 +370,7 @@ class _Flight:
             yield episode, StepRecord(episode.request, len(episode.steps), step, response, asked + acted)
 
     def _futures(self) -> list[Future[Any]]:
-        return [*self._asking, *self._acting]
+        return [*self._beginning, *self._asking, *self._acting]
 
     def _act(self, episode: _Episode, response: Response, asked: float) -> None:
         self._acting[self._env_runner.submit(episode.turn, response)] = episode, response, asked
@@ -337,15 +381,10 @@ class _Flight:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for future in self._futures():
-            future.cancel()
+        never_ran = [future for future in self._futures() if future.cancel()]
         if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _begin(requests: Sequence[EpisodeRequest], env_runner: EnvRunner) -> list[_Episode]:
-    states = env_runner.initial_states([request.task for request in requests])
-    return [
-        _Episode(request, env_runner.environments[request.task].task, state)
-        for request, state in zip(requests, states, strict=True)
-    ]
+            self._threads.shutdown(wait=True, cancel_futures=True)
+        left = [episode for episode, _ in self._asking.values()]
+        left += [episode for action, (episode, _, _) in self._acting.items() if action in never_ran]
+        for episode in left:
+            self._env_runner.release(episode.request.task, episode.lease)

@@ -43,6 +43,10 @@ class LLMPolicy:
         self._with_ideas = with_ideas
         self._schema = response_schema(form.thought) if structured else None
 
+    @property
+    def parallel(self) -> int:
+        return self._model.config.parallel
+
     def fits(self, situation: Situation) -> bool:
         config = self._model.config
         chars = sum(len(message.content) for message in self._chat(situation))

@@ -55,7 +55,12 @@ class Policy(Protocol):
 
 @runtime_checkable
 class RemotePolicy(Policy, Protocol):
-    """A policy that spends its time waiting for another machine, so that nothing is gained by asking it in batches."""
+    """A policy that a server answers for, so that nothing is gained by asking it in batches."""
+
+    @property
+    def parallel(self) -> int:
+        """How many answers it can be asked for at once."""
+        ...
 
     def respond_to(self, situation: Situation) -> Response:
         """As `respond`, for a single situation. Thread-safe."""

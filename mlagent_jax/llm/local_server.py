@@ -38,7 +38,8 @@ class LocalServer:
         self.roles = " and ".join(f"config.models.{role}" for role in configs)
         self._context_tokens = max(config.context_tokens for config in configs.values())
         self._parallel = max(config.parallel for config in configs.values())
-        self._threads = max(config.threads for config in configs.values())
+        threads = [config.threads for config in configs.values()]
+        self._threads = 0 if 0 in threads else max(threads)  # 0 is one on each core
         try:
             check_name(self.name)
             check_installed()
@@ -47,6 +48,8 @@ class LocalServer:
         self.slots = threading.BoundedSemaphore(self._parallel)
         self._log = log
         self._starting = threading.Lock()
+        self._is_closed = False
+        self._begun: subprocess.Popen[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._address = ""
 
@@ -57,6 +60,8 @@ class LocalServer:
     def address(self) -> str:
         """The base URL for clients; starts the server at the first call. Raises ModelError."""
         with self._starting:
+            if self._is_closed:
+                raise ModelError(f"{self.roles}: the run has ended the server of local:{self.name}")
             if self._process is None:
                 self._start()
             return f"{self._address}/v1"
@@ -72,6 +77,10 @@ class LocalServer:
         raise ModelError(self._fault(f"ended with status {status}"))
 
     def close(self) -> None:
+        """Ends the server for good, also while another thread waits until it is ready."""
+        self._is_closed = True
+        if self._begun is not None:
+            self._begun.kill()  # whoever waits for it is told so
         with self._starting:
             if self._process is not None:
                 _stop(self._process)
@@ -90,7 +99,10 @@ class LocalServer:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 start_new_session=True,  # Ctrl-C is for the run, which ends it
             )
+        self._begun = process
         try:
+            if self._is_closed:
+                raise ModelError(self._fault("was ended by the run"))
             self._address = self._ready(process, began + READY_SECONDS)
         except BaseException:
             _stop(process)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -77,8 +78,8 @@ class EpisodeCollector:
         """The episodes, ordered by index, and how many of them were repeated."""
         pending, finished, repeated = list(requests), dict[int, Trajectory](), set[int]()
         for _ in range(1 + self._retries):
-            for episode in run_episodes(policy, pending, self._env_runner, self._parallel):
-                finished[episode.index] = episode
+            with closing(run_episodes(policy, pending, self._env_runner, self._parallel)) as episodes:
+                finished |= {episode.index: episode for episode in episodes}
             pending = [request for request in pending if finished[request.index].is_masked]
             if not pending:
                 break

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -149,6 +150,8 @@ def test_no_episode_waits_for_another_ones_action(tmp_path):
 class Remote(DicePolicy):
     """The first episode's answers come when all other episodes have ended."""
 
+    parallel = 3
+
     def __init__(self, lines):
         super().__init__(lines)
         self.others_ended, self.threads = threading.Event(), set()
@@ -173,17 +176,86 @@ def test_a_remote_policy_keeps_no_other_episode_waiting(tmp_path):
     assert set(policy.batches) == {1} and threading.get_ident() not in policy.threads
 
 
-def test_what_a_remote_policy_raises_ends_the_run_and_asks_for_nothing_more(tmp_path):
-    asked = []
+class Paid(Remote):
+    """Its first answer is a failure, once as many have been asked for as it allows; the others come after that."""
 
-    class Failing(Remote):
-        def respond_to(self, situation):
-            asked.append(situation.seed)
+    def __init__(self):
+        super().__init__([])
+        self.asked, self.answered, self.all_asked = [], [], threading.Barrier(self.parallel, timeout=20)
+
+    def respond_to(self, situation):
+        self.asked.append(situation.seed)
+        self.all_asked.wait()
+        if situation.seed == 1000:
             raise RuntimeError("the budget is spent")
+        time.sleep(0.2)
+        self.answered.append(situation.seed)
+        return Response(say(final()))
 
-    with env_runner_of(tmp_path) as env_runner, pytest.raises(RuntimeError, match="budget"):
-        list(run_episodes(Failing(LINES), requests(50), env_runner, 4))
-    assert len(asked) <= 4
+
+def test_answers_that_were_asked_for_are_waited_for_when_one_fails_and_nothing_more_is_asked(tmp_path):
+    """They are paid for, and whoever asked stores them."""
+    policy = Paid()
+    with env_runner_of(tmp_path) as env_runner:
+        with pytest.raises(RuntimeError, match="budget"):
+            list(run_episodes(policy, requests(50), env_runner, 20))
+        assert sorted(policy.answered) == [1001, 1002]
+    assert sorted(policy.asked) == [1000, 1001, 1002]
+
+
+def test_leaving_early_waits_for_answers_and_releases_every_lease(tmp_path):
+    released, began = [], []
+    with env_runner_of(tmp_path) as env_runner:
+        env_runner.release = lambda task, lease: released.append(lease)
+        submit = env_runner.submit
+        env_runner.submit = lambda turn, response: began.append(turn.lease) or submit(turn, response)
+        whole = list(run_episodes(DicePolicy(LINES), requests(4), env_runner, 2))
+        assert len(whole) == 4 and len(released) == 4 and set(released) == set(began)
+        released.clear()
+        policy = Remote([say(final())])
+        policy.others_ended.set()
+        running = run_episodes(policy, requests(9), env_runner, 3)
+        next(running)
+        running.close()
+    assert 1 <= len(released) <= 3 and len(set(released)) == len(released)
+
+
+def test_an_episode_that_begins_keeps_no_other_one_waiting(tmp_path):
+    """One thread carries out a slow action; meanwhile an episode ends, another begins, and a third goes on."""
+    slow, over = script(12.0), threading.Event()
+
+    class Slow(PlainSandbox):
+        def run(self, job):
+            if job.files["train.py"] == slow.encode():
+                assert over.wait(20)
+            return super().run(job)
+
+    class First(ListPolicy):
+        def respond(self, situations):
+            first = requests(1)[0].seed
+            return [
+                Response(say(edit(slow)) if s.seed == first and not s.steps else say(final()))
+                for s in situations
+            ]
+
+    order = []
+    with env_runner_of(tmp_path, Slow()) as env_runner:
+        for trajectory in run_episodes(First([]), requests(6), env_runner, 3):
+            order.append(trajectory.index)
+            if len(order) == 5:
+                over.set()
+    assert order[-1] == 0 and sorted(order) == list(range(6))
+
+
+@pytest.mark.parametrize(("threads", "parallel", "largest"), [(2, 32, 8), (32, 32, 2)])
+def test_a_model_is_asked_for_many_episodes_at_once(tmp_path, threads, parallel, largest):
+    """Not for each as soon as its action is over, however many threads there are. largest: number of small batches."""
+    policy = ListPolicy(["nonsense"])
+    environment = make_environment(tmp_path, PlainSandbox(), steps=6)
+    with EnvRunner({"toy": environment}, RewardConfig(), threads) as env_runner:
+        assert len(list(run_episodes(policy, requests(32), env_runner, parallel))) == 32
+    assert sum(policy.batches) == 32 * 6
+    assert sum(size < 8 for size in policy.batches) <= largest + 2
 
 
 FAULT = Result(Status.SANDBOX_ERROR, error="no worker")

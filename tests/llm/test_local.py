@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ def test_roles_of_one_model_share_a_server_that_ends_with_the_run(open_models, g
     expert, coder, agent = (ask(models, role) for role in ("expert", "coder", "agent"))
     assert expert["pid"] == coder["pid"] != agent["pid"]
     assert expert["options"]["file"] == file
-    assert [expert["options"][name] for name in ("context_tokens", "parallel", "threads")] == [4096, 3, 1]
+    assert [expert["options"][name] for name in ("context_tokens", "parallel", "threads")] == [4096, 3, 0]
     assert coder["request"]["max_tokens"] == 64 and coder["request"]["temperature"] == 0.0
     assert read_usage(tmp_path / "llm" / "metrics.jsonl")["coder"].dollars == 0
     models.close()
@@ -121,6 +122,24 @@ def test_a_server_that_fails_is_named_with_what_it_said(open_models, gguf, monke
     with pytest.raises(
         ModelError, match=rf"config\.models\.coder: the server of local:.*tiny\.gguf {said}.*lower"
     ):
+        models.of("coder").ask(HI)
+
+
+def test_an_interrupted_run_does_not_wait_until_a_server_is_ready_and_starts_no_other(
+    open_models, gguf, tmp_path
+):
+    models = open_models(coder=ModelConfig("local", gguf("hangs"), retries=0))
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(models.of("coder").ask, [Message("user", text)]) for text in ("one", "two")]
+        while not list((tmp_path / "llm").glob("*.log")):
+            time.sleep(0.02)
+        began = time.monotonic()
+        models.interrupt()
+        for each in asked:
+            with pytest.raises(ModelError, match="ended"):
+                each.result(timeout=30)
+    assert time.monotonic() - began < local_server.READY_SECONDS / 10
+    with pytest.raises(ModelError, match="has ended the server"):
         models.of("coder").ask(HI)
 
 
