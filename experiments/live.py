@@ -73,7 +73,8 @@ def _run() -> None:
         console = Console()
         if not trained:
             console.print(
-                f"{run.root} has no trained policy, so the scripted expert acts; make quickstart trains one."
+                f"{run.root} has no trained policy, so the scripted expert acts; make quickstart trains one.",
+                markup=False,
             )
         try:
             show(experiment, _policy(experiment, trained), console)
@@ -112,7 +113,9 @@ def show(experiment: Experiment, policy: Policy, console: Console) -> None:
         stored = log.keys()
         missing = [r for r in requests if episode_key(policy.name, r.task, r.index) not in stored]
         if not missing:
-            console.print(f"All episodes are in {workdir.root}; another --workdir and --seed show others.")
+            console.print(
+                f"All episodes are in {workdir.root}; another --workdir and --seed show others.", markup=False
+            )
         try:
             shown = run_episodes(view.policy(policy), missing, env_runner, 1, view.stepped)
             with closing(shown) as episodes:

@@ -24,7 +24,14 @@ from mlagent_jax.errors import UserError
 from mlagent_jax.evaluation import llm_costs
 from mlagent_jax.evaluation.numbers import NONE, format_gain
 from mlagent_jax.evaluation.read_run import read_json, read_run
-from mlagent_jax.evaluation.registry import Entry, differing_settings, find_runs, mean_gains, read_entry
+from mlagent_jax.evaluation.registry import (
+    Entry,
+    differing_settings,
+    find_runs,
+    is_run,
+    mean_gains,
+    read_entry,
+)
 from mlagent_jax.evaluation.report import headline_facts, stage_rows
 from mlagent_jax.evaluation.scores import HEADLINE, SPLITS
 from mlagent_jax.evaluation.tables import SPLIT_TITLES, agent_title
@@ -135,6 +142,9 @@ def _remove(folders: Sequence[Path]) -> int:
     if not folders:
         raise UserError("rm takes the work directories of runs")
     checked = [Workdir.at(str(_checked(folder))) for folder in folders]  # all before any is deleted
+    for folder in folders:
+        if folder.is_symlink():
+            raise UserError(f"{folder} is a link to {folder.resolve()}; name that folder itself")
     for workdir in checked:
         size = sum(path.lstat().st_size for path in workdir.root.rglob("*") if path.is_file()) / 2**20
         if YES.value:
@@ -148,8 +158,10 @@ def _remove(folders: Sequence[Path]) -> int:
 
 def _checked(folder: Path) -> Path:
     """Raises UserError if it is not the work directory of a run."""
-    if not RunFolder(folder).config.is_file():
-        raise UserError(f"{folder} is not the work directory of a run: it has no config.json")
+    if not is_run(folder):
+        raise UserError(
+            f"{folder} is not the work directory of a run: it lacks config.json or environment.json; `list` finds them"
+        )
     return folder
 
 

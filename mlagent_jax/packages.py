@@ -148,7 +148,14 @@ def _folder(name: str, version: str, sha256: str, cache_dir: Path) -> Path:
 
 def _pip_download(name: str, version: str, tag: str, folder: Path) -> Path:
     pip = [sys.executable, "-m", "pip"]
-    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input", "--quiet"]
+    options = [
+        "--no-deps",
+        "--no-cache-dir",
+        "--only-binary=:all:",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--quiet",
+    ]
     requirement = f"{name}=={version}"
     if tag:
         python, abi, platform = tag.split("-")

@@ -31,6 +31,7 @@ from mlagent_jax.agent.trajectory import Step
 from mlagent_jax.environment.state import Action, Outcome
 from mlagent_jax.environment.tools import EDIT
 from mlagent_jax.environment.workspace import STARTER
+from mlagent_jax.errors import UserError
 from mlagent_jax.grading.metrics import METRICS
 from mlagent_jax.pipelines.reading import read
 from mlagent_jax.pipelines.sampling import random_operation
@@ -40,6 +41,7 @@ config_flags.define_flags()
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for answers and executions.", required=True)
 EDITS = flags.DEFINE_integer("edits", 10, "Edits of each task's starter.", lower_bound=1)
 _SHOWN_CHARS = 90
+_DRAWS = 100  # for each instruction; the last of a few hundred are seldom drawn
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,21 @@ class Edit:
 
 
 def instructions(task: Task, count: int, seed: int) -> list[tuple[str, str]]:
-    """Operations that change the starter, and an instruction for each. Raises PipelineError if it is no pipeline."""
+    """Operations that change the starter, and an instruction for each.
+
+    Raises PipelineError if it is no pipeline, and UserError if it has fewer instructions.
+    """
     rng, starter = random.Random(f"{seed}/{task.name}"), read(task.starter)
     found: dict[str, str] = {}
-    while len(found) < count:
+    for _ in range(_DRAWS * count):
+        if len(found) == count:
+            break
         operation, values, _ = random_operation(starter, rng)
         found.setdefault(operation.say(values, rng.choice(operation.train_wordings)), operation.id)
+    if len(found) < count:
+        raise UserError(
+            f"--edits={count}, but {task.name} has about {len(found)} instructions; ask for fewer"
+        )
     return [(operation, instruction) for instruction, operation in found.items()]
 
 
@@ -115,13 +126,17 @@ def main(argv: Sequence[str]) -> int:
 
 
 def table(edits: Sequence[Edit], coder: str) -> str:
-    """How many edits ran and how many improved the starter, by task and in all."""
-    lines = [f"\n{coder:<24}{'edits':>8}{'ran':>8}{'better':>8}{'s/edit':>8}"]
-    for name in [*dict.fromkeys(edit.task.name for edit in edits), "all"]:
-        some = [edit for edit in edits if name in (edit.task.name, "all")]
-        seconds = sum(edit.seconds for edit in some) / len(some)
-        counts = f"{len(some):>8}{sum(e.ran for e in some):>8}{sum(e.improved for e in some):>8}"
-        lines.append(f"{name:<24}{counts}{seconds:>8.1f}")
+    """How many edits ran and how many improved the starter, by task and in all.
+
+    Edits that an infrastructure failure met say nothing of the coder, and only their number is shown.
+    """
+    counted = [edit for edit in edits if edit.step.outcome is not Outcome.INFRASTRUCTURE]
+    lines = [f"\n{coder:<24}{'edits':>8}{'ran':>8}{'better':>8}"]
+    for name in [*dict.fromkeys(edit.task.name for edit in counted), "all"]:
+        some = [edit for edit in counted if name in (edit.task.name, "all")]
+        lines.append(
+            f"{name:<24}{len(some):>8}{sum(e.ran for e in some):>8}{sum(e.improved for e in some):>8}"
+        )
     outcomes = Counter(edit.step.outcome.value for edit in edits)
     return "\n".join([*lines, ", ".join(f"{name} {count}" for name, count in outcomes.most_common())])
 

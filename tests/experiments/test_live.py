@@ -76,6 +76,13 @@ def test_each_instruction_diff_output_and_score_is_shown_and_the_report_is_writt
     assert "digits8" in (tmp_path / "run" / "report.html").read_text()
 
 
+def test_what_a_model_writes_cannot_command_the_terminal(show):
+    hostile = "print('\x1b]52;c;aGk=\x07 \x1b[2J \x9b31m \u202e [/bold] [low, high]')"
+    shown, _ = show(ListPolicy([say(edit(hostile)), say(final())]))
+    assert "[/bold] [low, high]" in shown
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(shown)
+
+
 def test_an_interruption_keeps_what_was_done_and_the_same_command_goes_on(show, tmp_path):
     class Interrupted(ListPolicy):
         def respond(self, situations):

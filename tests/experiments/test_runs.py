@@ -56,7 +56,7 @@ def test_a_line_has_the_gains_of_the_scores(folder, capsys):
 
 
 @pytest.mark.parametrize("name", ["environment.json", "evaluate/scores.json"])
-@pytest.mark.parametrize("text", ["{", "[]", '{"starts": 3, "means": 3}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"starts": 3, "means": 3}', '{"starts": [3], "means": [3]}'])
 def test_a_damaged_run_does_not_hide_the_others(folder, capsys, name, text):
     (folder / "one" / name).write_text(text)
     _, *lines = listed(folder, capsys)
@@ -97,9 +97,11 @@ def test_runs_are_deleted_only_if_that_is_asked_for_and_nobody_uses_them(folder,
     runs.COMMANDS["rm"]([one])
     assert "would delete" in capsys.readouterr().out and one.exists()
     monkeypatch.setattr(runs, "YES", type("Flag", (), {"value": True}))
-    with pytest.raises(UserError, match="is not the work directory of a run"):
-        runs.COMMANDS["rm"]([one, folder / "notes/nothing"])
-    assert one.exists()
+    (folder / "link").symlink_to(one)
+    for wrong in ("notes", "notes/nothing", "several", "link"):
+        with pytest.raises(UserError, match=r"is not the work directory of a run|is a link to"):
+            runs.COMMANDS["rm"]([one, folder / wrong])
+        assert one.exists() and (folder / "notes/config.json").exists()
     with Workdir(one).locked(), pytest.raises(UserError, match="another run is using"):
         runs.COMMANDS["rm"]([one])
     assert one.exists()
