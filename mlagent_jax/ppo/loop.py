@@ -104,7 +104,7 @@ def train(
                     f"reward {line['critic/score/mean']:.3f}, KL {line['actor/ref_kl']:.4f}, {timer.total:.1f} s"
                 )
             if evaluation is not None:
-                evaluation.at(config.updates, policy.engine, updater.policy_params(states))
+                evaluation.at(config.updates, policy.engine, updater.policy_params(states), is_last=True)
     return updater.policy_params(states)
 
 

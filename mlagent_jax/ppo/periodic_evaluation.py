@@ -11,7 +11,7 @@ from mlagent_jax.models.params import Params
 
 @dataclass(frozen=True)
 class PeriodicEvaluation:
-    """every: updates from one evaluation to the next; the policy that training starts from is evaluated too.
+    """every: updates from one evaluation to the next; the first and the last policy are evaluated too.
 
     run: evaluates the policy whose weights the engine holds, given the number of updates done. It is called on the main
     process only, and again for an update whose evaluation was interrupted, so it has to keep what it has done.
@@ -20,9 +20,9 @@ class PeriodicEvaluation:
     every: int
     run: Callable[[int], None]
 
-    def at(self, update: int, engine: Engine, params: Params) -> None:
+    def at(self, update: int, engine: Engine, params: Params, *, is_last: bool = False) -> None:
         """Evaluates `params` if it is time to, after `update` updates. All processes must call this."""
-        if update % self.every:
+        if update % self.every and not is_last:
             return
         engine.load(params)
         engine.on_main(lambda: self.run(update))
