@@ -23,6 +23,7 @@ def request(text, max_tokens=16, schema=None):
     return ChatRequest((Message("user", text),), max_tokens, 0.0, None, schema)
 
 
+@pytest.mark.slow  # the fast tests ask a stand-in for a schema
 def test_answers_to_a_schema_are_responses(served):
     schema = response_schema(thought=True)
     chat = "Improve train.py, which trains a model. First list the files. Be very brief."

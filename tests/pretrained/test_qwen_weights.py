@@ -135,9 +135,10 @@ def test_greedy_answers_are_those_of_transformers(ours, theirs, tokenizer):
     ) or ("2035" in response_text(tokenizer, made[1].tokens))
 
 
-def test_greedy_answers_are_those_of_llama_cpp(ours, tokenizer, served):
+@pytest.mark.parametrize("questions", [2, pytest.param(len(QUESTIONS), marks=pytest.mark.slow)])
+def test_greedy_answers_are_those_of_llama_cpp(ours, tokenizer, served, questions):
     """Which computes with the weights as they are, in 4 bits and more."""
-    chats = [messages([("user", text)]) for text in QUESTIONS]
+    chats = [messages([("user", text)]) for text in QUESTIONS[:questions]]
     engine = Engine(ours[0], ENGINE, make_mesh(MeshConfig()))
     engine.load(ours[1])
     prompts = [encode_prompt(tokenizer, chat).tolist() for chat in chats]
