@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from experiments.settings import Settings, SettingsError
 from experiments.workdir import Workdir
 from mlagent_jax.agent.coder import ScriptedCoder
-from mlagent_jax.agent.episode import EnvRunner
+from mlagent_jax.agent.env_runner import EnvRunner
 from mlagent_jax.agent.expert import ScriptedExpert
 from mlagent_jax.agent.llm_coder import LLMCoder
 from mlagent_jax.agent.llm_idea_writer import LLMIdeaWriter

@@ -24,7 +24,7 @@ from experiments.cli.program import run_program
 from experiments.experiment import Experiment
 from experiments.settings import Settings, SettingsError
 from experiments.workdir import Workdir
-from mlagent_jax.agent.episode import Turn
+from mlagent_jax.agent.env_runner import Turn
 from mlagent_jax.agent.policy import Response, Situation
 from mlagent_jax.agent.response import Thoughts, render
 from mlagent_jax.agent.trajectory import Step

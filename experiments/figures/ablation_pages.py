@@ -78,7 +78,7 @@ _VERDICTS = {
     LESS: "it gains less than",
     NO_DIFFERENCE: "no difference is shown from",
     FEW: f"with fewer than {LEAST_SEEDS} seeds nothing is tested against",
-    NO_GAIN: "a seed has no valid mean of one or the other beside",
+    NO_GAIN: "there is no gain in every seed to compare with that of",
 }
 
 

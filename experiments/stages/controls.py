@@ -12,7 +12,7 @@ from absl import logging
 
 from experiments.experiment import Experiment
 from experiments.settings import CONTROLS, Settings
-from mlagent_jax.agent.episode import EnvRunner
+from mlagent_jax.agent.env_runner import EnvRunner
 from mlagent_jax.agent.policy import Policy
 from mlagent_jax.controls.bandit import BanditPolicy
 from mlagent_jax.controls.bandit_learning import BanditConfig, LearntBandit, learn_bandit

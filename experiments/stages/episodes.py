@@ -11,7 +11,8 @@ import numpy as np
 from absl import logging
 
 from experiments.experiment import Experiment
-from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, StepRecord, run_episodes
+from mlagent_jax.agent.env_runner import EnvRunner
+from mlagent_jax.agent.episode import EpisodeRequest, StepRecord, run_episodes
 from mlagent_jax.agent.policy import Policy
 from mlagent_jax.agent.trajectory import Trajectory, episode_key
 from mlagent_jax.agent.trajectory_log import TrajectoryLog, latest_trajectories

@@ -67,7 +67,7 @@ def start_server(options: ServerOptions) -> Any:
     params.hostnames, params.port = [options.host], options.port
     params.cache_ram_mib = 0  # prompts of the past, 8 GiB of them by default
     params.ui = False
-    # A coder repeats most of the script that it reads: what follows there is tried first, which changes no answer.
+    # A coder repeats most of the script that it reads: what follows there is tried first, and kept where it is right.
     params.speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE]
     for pool in (params.cpuparams, params.cpuparams_batch):
         pool.n_threads = options.threads or len(os.sched_getaffinity(0))

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
+from mlagent_jax.agent.env_runner import EnvRunner
+from mlagent_jax.agent.episode import EpisodeRequest, run_episodes
 from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.prompt import messages

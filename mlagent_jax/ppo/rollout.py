@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Int32
 
-from mlagent_jax.agent.episode import EnvRunner
+from mlagent_jax.agent.env_runner import EnvRunner
 from mlagent_jax.agent.model_policy import ModelPolicy
 from mlagent_jax.agent.trajectory import Step
 from mlagent_jax.environment.state import Outcome

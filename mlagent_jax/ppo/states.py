@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlagent_jax.agent.episode import Turn, turn_at
+from mlagent_jax.agent.env_runner import Turn, turn_at
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.trajectory import Trajectory
 from mlagent_jax.environment.state import Outcome

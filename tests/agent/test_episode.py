@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from fakes import ListPolicy, PlainSandbox, edit, execute, final, make_environment, make_task, say, script
 
-from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, Turn, run_episodes, turn_at
+from mlagent_jax.agent.env_runner import EnvRunner, Turn, turn_at
+from mlagent_jax.agent.episode import EpisodeRequest, run_episodes
 from mlagent_jax.agent.policy import Response, Situation
 from mlagent_jax.agent.trajectory import from_json, to_json
 from mlagent_jax.environment.state import Outcome
@@ -247,15 +248,45 @@ def test_an_episode_that_begins_keeps_no_other_one_waiting(tmp_path):
     assert order[-1] == 0 and sorted(order) == list(range(6))
 
 
-@pytest.mark.parametrize(("threads", "parallel", "largest"), [(2, 32, 8), (32, 32, 2)])
-def test_a_model_is_asked_for_many_episodes_at_once(tmp_path, threads, parallel, largest):
-    """Not for each as soon as its action is over, however many threads there are. largest: number of small batches."""
-    policy = ListPolicy(["nonsense"])
-    environment = make_environment(tmp_path, PlainSandbox(), steps=6)
+@pytest.mark.parametrize("threads", [2, 16])
+def test_a_model_is_asked_for_many_episodes_at_once(tmp_path, threads):
+    """Not for each as soon as its own action is over, however many threads there are."""
+    policy = ListPolicy([say(edit(script(11.0)))])
+    environment = make_environment(tmp_path, PlainSandbox(delay=0.02), steps=6)
     with EnvRunner({"toy": environment}, RewardConfig(), threads) as env_runner:
-        assert len(list(run_episodes(policy, requests(32), env_runner, parallel))) == 32
-    assert sum(policy.batches) == 32 * 6
-    assert sum(size < 8 for size in policy.batches) <= largest + 2
+        assert len(list(run_episodes(policy, requests(32), env_runner, 32))) == 32
+    assert (
+        sum(policy.batches) == 32 * 6 and len(policy.batches) <= 32
+    )  # of the 192 that single episodes would be
+
+
+def test_a_step_that_has_completed_is_not_lost_when_an_answer_fails(tmp_path):
+    """Both are over by the time that anybody looks: the episode that has ended is yielded first."""
+
+    class Failing(Remote):
+        def respond_to(self, situation):
+            if situation.seed != 1000:
+                failed.wait(20)
+                raise RuntimeError("no answer")
+            return Response(say(final()))
+
+    failed = threading.Event()
+    found = []
+    with env_runner_of(tmp_path) as env_runner:
+        submit = env_runner.submit
+
+        def slow_submit(turn, response):
+            action = submit(turn, response)
+            action.result()
+            failed.set()
+            time.sleep(0.2)
+            return action
+
+        env_runner.submit = slow_submit
+        with pytest.raises(RuntimeError, match="no answer"):
+            for trajectory in run_episodes(Failing([]), requests(2), env_runner, 2):
+                found.append(trajectory.index)
+    assert found == [0]
 
 
 FAULT = Result(Status.SANDBOX_ERROR, error="no worker")

@@ -8,7 +8,8 @@ import pytest
 from fakes import make_task
 
 from mlagent_jax.agent.coder import ScriptedCoder
-from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
+from mlagent_jax.agent.env_runner import EnvRunner
+from mlagent_jax.agent.episode import EpisodeRequest, run_episodes
 from mlagent_jax.agent.expert import NO_SLIPS, ScriptedExpert, Slips
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.progress import read_progress

@@ -10,7 +10,8 @@ from fakes import PlainSandbox, execute, final, make_task, say, script
 
 from experiments.stages import ideas
 from experiments.stages.episodes import run_missing
-from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest
+from mlagent_jax.agent.env_runner import EnvRunner
+from mlagent_jax.agent.episode import EpisodeRequest
 from mlagent_jax.agent.llm_coder import LLMCoder
 from mlagent_jax.agent.llm_idea_writer import LLMIdeaWriter
 from mlagent_jax.agent.llm_policy import LLMPolicy

@@ -4,7 +4,8 @@ import pytest
 from chat_server import error, model_of
 from fakes import PlainSandbox, edit, execute, final, make_task, say, script
 
-from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
+from mlagent_jax.agent.env_runner import EnvRunner
+from mlagent_jax.agent.episode import EpisodeRequest, run_episodes
 from mlagent_jax.agent.llm_coder import LLMCoder
 from mlagent_jax.agent.llm_idea_writer import LLMIdeaWriter
 from mlagent_jax.agent.llm_policy import LLMPolicy

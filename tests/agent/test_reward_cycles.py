@@ -5,7 +5,8 @@ import dataclasses
 import fakes
 import pytest
 
-from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
+from mlagent_jax.agent.env_runner import EnvRunner
+from mlagent_jax.agent.episode import EpisodeRequest, run_episodes
 from mlagent_jax.environment.state import Action
 from mlagent_jax.environment.tools import COPY_FILE
 from mlagent_jax.errors import UserError

@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 from fakes import make_environment
 
-from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
+from mlagent_jax.agent.env_runner import EnvRunner
+from mlagent_jax.agent.episode import EpisodeRequest, run_episodes
 from mlagent_jax.agent.expert import NO_SLIPS, ScriptedExpert
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.agent.reworded import RewordedPolicy, reworded

@@ -5,7 +5,8 @@ import pytest
 from toys import IMAGE, TABLE, PipelineSandbox, environment, grader, operations, toy
 
 from mlagent_jax.agent.coder import ScriptedCoder
-from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
+from mlagent_jax.agent.env_runner import EnvRunner
+from mlagent_jax.agent.episode import EpisodeRequest, run_episodes
 from mlagent_jax.controls.bandit import BanditPolicy
 from mlagent_jax.controls.bandit_learning import BanditConfig, learn_bandit
 from mlagent_jax.controls.candidates import candidates_of

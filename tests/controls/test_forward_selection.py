@@ -7,7 +7,8 @@ import pytest
 from toys import PipelineSandbox, environment, grader, operations, toy
 
 from mlagent_jax.agent.coder import ScriptedCoder
-from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
+from mlagent_jax.agent.env_runner import EnvRunner
+from mlagent_jax.agent.episode import EpisodeRequest, run_episodes
 from mlagent_jax.controls.candidates import candidates_of
 from mlagent_jax.controls.constant import ConstantPolicy
 from mlagent_jax.controls.executions import Executions

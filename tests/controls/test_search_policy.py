@@ -6,7 +6,8 @@ import hashlib
 import pytest
 from toys import PipelineSandbox, environment, toy
 
-from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
+from mlagent_jax.agent.env_runner import EnvRunner
+from mlagent_jax.agent.episode import EpisodeRequest, run_episodes
 from mlagent_jax.agent.policy import Situation
 from mlagent_jax.controls.search import SEARCHES, SearchPolicy
 from mlagent_jax.controls.verbatim_coder import VerbatimCoder

@@ -6,7 +6,8 @@ import fakes
 import numpy as np
 import pytest
 
-from mlagent_jax.agent.episode import EnvRunner, EpisodeRequest, run_episodes
+from mlagent_jax.agent.env_runner import EnvRunner
+from mlagent_jax.agent.episode import EpisodeRequest, run_episodes
 from mlagent_jax.agent.model_policy import ModelPolicy, response_seed
 from mlagent_jax.agent.policy import Response, Situation
 from mlagent_jax.agent.prompt import PromptFormat, messages
